@@ -1,0 +1,80 @@
+"""Five metrics (CC, NSS, AUC-Judd, KL, SIM), 224x224, one thread: ours on a batch, pysaliency per image.
+
+    python bench_metrics.py [--batch 16] [--rounds 21]
+
+Ours and theirs take turns in one process; medians of its CPU time, so that a busy machine counts less.
+pysaliency is timed on the functions that its models call for one image, on maps already in memory;
+without it the column says "not installed".
+"""
+import argparse
+import time
+
+import numpy as np
+import torch
+
+from common import auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss, sim
+
+try:
+    import pysaliency.metrics as peer
+    from pysaliency.roc import general_roc
+    from pysaliency.saliency_map_models import _get_unfixated_values
+except ImportError:
+    peer = None
+
+SIZE = 224, 224
+
+
+def make_batch(batch: int, n_fix: int) -> tuple:
+    """Smooth random maps p, and n_fix fixations an image around the image's own centres of interest."""
+    rng = np.random.default_rng(0)
+    p = gaussian_blur(torch.from_numpy(rng.random((batch, *SIZE))), 8)
+    centres = rng.uniform(30, 194, (batch, 12, 2))
+    points = [rng.choice(c, n_fix) + rng.normal(0, 22, (n_fix, 2)) for c in centres]
+    points = [yx.clip(0, 223).astype(int) for yx in points]
+    q = torch.stack([density_map(yx[:, 0], yx[:, 1], SIZE, 15) for yx in points])
+    return p, q, torch.stack([fixation_counts(yx[:, 0], yx[:, 1], SIZE) for yx in points]), points
+
+
+def peer_auc(m: np.ndarray, yx: np.ndarray) -> float:
+    """AUC_Judd(jitter=False) of one image, as SaliencyMapModel.AUC_per_image computes it."""
+    y, x = yx.T
+    return general_roc(m[y, x], _get_unfixated_values(m, y, x), judd=1)[0]
+
+
+def seconds(work) -> float:
+    start = time.process_time()
+    work()
+    return time.process_time() - start
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=16, help="images per batch (default 16)")
+    parser.add_argument("--rounds", type=int, default=21, help="timed rounds after a warm-up (default 21)")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    for n_fix in (60, 7400):
+        p, q, fix, points = make_batch(args.batch, n_fix)
+        maps = list(zip(p.numpy(), q.numpy(), points))
+        ours = {"CC": lambda: cc(p, q), "NSS": lambda: nss(p, fix), "AUC-Judd": lambda: auc_judd(p, fix),
+                "KL": lambda: kld(p, q), "SIM": lambda: sim(p, q)}
+        theirs = {} if peer is None else {
+            "CC": lambda: [peer.CC(a, b) for a, b, _ in maps],
+            "NSS": lambda: [peer.NSS(a, yx[:, 1], yx[:, 0]).mean() for a, _, yx in maps],
+            "AUC-Judd": lambda: [peer_auc(a, yx) for a, _, yx in maps],
+            "KL": lambda: [peer.MIT_KLDiv(a, b) for a, b, _ in maps],
+            "SIM": lambda: [peer.SIM(a, b) for a, b, _ in maps]}
+        times = [[[seconds(side[name]) for side in (ours, theirs) if side] for name in ours]
+                 for _ in range(args.rounds + 1)][1:]                       # (rounds, metrics, sides)
+        ms = np.array(times) / args.batch * 1e3
+        print(f"\n{n_fix} fixations an image on {fix.gt(0).sum().item() / args.batch:.0f} pixels, "
+              f"batch {args.batch}, n = {args.rounds} rounds, median ms/image")
+        print(f"{'metric':10s}{'ours':>9s}{'pysaliency':>14s}{'ratio':>8s}")
+        rows = [*zip(ours, np.median(ms, axis=0)), ("all five", np.median(ms.sum(1), axis=0))]
+        for name, row in rows:
+            other = f"{row[1]:14.3f}{row[1] / row[0]:8.1f}" if theirs else f"{'not installed':>14s}{'-':>8s}"
+            print(f"{name:10s}{row[0]:9.3f}{other}")
+
+
+if __name__ == "__main__":
+    main()

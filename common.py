@@ -1,0 +1,1493 @@
+"""Shared cookbook of the four studies: Vision Transformer, weights, attention maps, fixation maps, metrics,
+GBVS, statistics, data loaders, results.
+
+Everything here is a plain function or module that can be copied alone. Shapes in comments use one legend:
+
+    B batch   L layers (blocks)   H heads   N tokens   D width   h, w patch grid   img_h, img_w pixels
+
+Row comes before column everywhere; blocks are 0-based (`block 11` is layer 12 of 12). Inputs that cannot be
+used raise InputError with one sentence: what was found, what was expected, what to do.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import json
+import math
+import os
+import pickle
+import platform
+import re
+import struct
+import subprocess
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.io
+import torch
+import torch.distributed as dist
+import torch.nn as nn
+import torch.nn.functional as F
+import torchvision.transforms.functional as TF
+from PIL import Image
+from scipy import special, stats
+from torch import Tensor
+
+ROOT = Path(__file__).resolve().parent
+
+
+class InputError(ValueError):
+    """Wrong input, told in one sentence: found, expected, what to do. Scripts turn it into exit status 2."""
+
+
+# -------------------------------------------------------------------------------- devices
+
+def pick_device(name: str | None = None) -> torch.device:
+    """The named device, or the first available of cuda (this process's own under torchrun), mps, cpu."""
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as e:
+        raise InputError(f"--device {name} cannot be used here ({str(e).splitlines()[0]}); "
+                         "leave it out to take the best available device.") from e
+    return device
+
+
+def generator(*key: int) -> torch.Generator:
+    """A CPU random generator that is a pure function of integers, e.g. generator(seed, epoch, index)."""
+    state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state >> np.uint64(1)))
+
+
+def init_distributed() -> tuple[int, int]:
+    """(rank, world). A process group is made only when torchrun has set the environment; else (0, 1)."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return 0, 1
+    if not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return dist.get_rank(), dist.get_world_size()
+
+
+def rank_world() -> tuple[int, int]:
+    """(rank, world) of the running process group; (0, 1) without one."""
+    return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+
+
+def shard(items: Sequence) -> Sequence:
+    """This process's share, items[rank::world]: no padding and no duplicates, unlike DistributedSampler."""
+    rank, world = rank_world()
+    return items[rank::world]
+
+
+def barrier() -> None:
+    """Wait for all processes; does nothing without a process group."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
+# -------------------------------------------------------------------------------- ViT
+
+class Attention(nn.Module):
+    """Multi-head self-attention. The output comes from the fused kernel unless the full matrix is wanted.
+
+    forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
+    token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients.
+    """
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor, want: str | None = None) -> tuple[Tensor, Tensor | None]:
+        B, N, D = x.shape
+        q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
+        scale, attn = q.shape[-1] ** -0.5, None
+        if want == "full":
+            attn = (scale * q @ k.transpose(-2, -1)).float().softmax(-1)  # (B, H, N, N)
+            out = attn.to(v.dtype) @ v
+        else:
+            out = F.scaled_dot_product_attention(q, k, v)
+            if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
+                attn = (scale * q[:, :, :1] @ k.transpose(-2, -1)).float().softmax(-1)[:, :, 0]  # (B, H, N)
+        return self.proj(out.transpose(1, 2).reshape(B, N, D)), attn
+
+
+class LayerScale(nn.Module):
+    """Learned gain per channel on a residual branch (DINOv2)."""
+
+    def __init__(self, dim: int, value: float):
+        super().__init__()
+        self.gamma = nn.Parameter(torch.full((dim,), value))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.gamma
+
+
+class Mlp(nn.Module):
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with optional LayerScale and stochastic depth (in training, a branch is
+    dropped for a whole sample with probability drop_path and the others scaled by 1 / (1 - drop_path))."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, eps: float, layerscale: float | None,
+                 drop_path: float):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(dim, eps), nn.LayerNorm(dim, eps)
+        self.attn, self.mlp = Attention(dim, num_heads), Mlp(dim, int(dim * mlp_ratio))
+        self.ls1 = nn.Identity() if layerscale is None else LayerScale(dim, layerscale)
+        self.ls2 = nn.Identity() if layerscale is None else LayerScale(dim, layerscale)
+        self.drop_path = drop_path
+
+    def residual(self, x: Tensor, branch: Tensor) -> Tensor:
+        if self.training and self.drop_path > 0:
+            keep = 1 - self.drop_path
+            branch = branch * (torch.rand(len(x), 1, 1, device=x.device) < keep) / keep
+        return x + branch
+
+    def forward(self, x: Tensor, want: str | None = None) -> tuple[Tensor, Tensor | None]:
+        y, attn = self.attn(self.norm1(x), want)
+        x = self.residual(x, self.ls1(y))
+        return self.residual(x, self.ls2(self.mlp(self.norm2(x)))), attn
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches as tokens: (B, 3, img_h, img_w) -> (B, D, h, w)."""
+
+    def __init__(self, patch_size: int, dim: int):
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, patch_size, stride=patch_size)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.proj(x)
+
+
+class Encoded(NamedTuple):
+    """What VisionTransformer.encode returns."""
+    tokens: Tensor          # (B, N, D) after the last block run, before the final norm
+    cls: Tensor             # (B, L, D) CLS token after every block, before the final norm
+    cls_attn: list[Tensor]  # per requested block: softmax row of the CLS query, (B, H, N)
+    attn: list[Tensor]      # per block with full_attn: (B, H, N, N)
+
+
+class VisionTransformer(nn.Module):
+    """Vision Transformer (Dosovitskiy et al. 2021) with the state-dict keys of timm and DINO.
+
+    img_size only fixes the shape of the stored position embedding: any input whose sides are multiples of
+    patch_size runs, square or not. Tokens are ordered CLS, registers, patches (row-major); n_prefix counts
+    the first two. pos_rule says how position embeddings are resampled to another grid, see `pos_embed_for`.
+    forward(x) -> logits (B, num_classes), or the normalised CLS vector (B, D) when num_classes is 0.
+    """
+
+    def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, embed_dim: int = 384,
+                 depth: int = 12, num_heads: int = 6, num_classes: int = 0, mlp_ratio: float = 4.0,
+                 eps: float = 1e-6, layerscale: float | None = None, registers: int = 0,
+                 drop_path: float = 0.0, pos_rule: str = "size"):
+        super().__init__()
+        img_h, img_w = (img_size, img_size) if isinstance(img_size, int) else img_size
+        self.patch_size, self.embed_dim, self.num_heads = patch_size, embed_dim, num_heads
+        self.grid, self.pos_rule = (img_h // patch_size, img_w // patch_size), pos_rule
+        self.n_prefix = 1 + registers
+        self.patch_embed = PatchEmbed(patch_size, embed_dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], embed_dim))
+        if registers:
+            self.register_tokens = nn.Parameter(torch.zeros(1, registers, embed_dim))
+        rates = [drop_path * i / max(depth - 1, 1) for i in range(depth)]  # rising with depth
+        self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, eps, layerscale, r) for r in rates)
+        self.norm = nn.LayerNorm(embed_dim, eps)
+        self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        self.init_weights()
+
+    def init_weights(self, gen: torch.Generator | None = None) -> None:
+        """Truncated normal (std .02) for linear weights and embeddings, zero biases. gen: the only source of
+        randomness, so that the initialisation is a function of a seed."""
+        for name, p in self.named_parameters():
+            if name.endswith("gamma") or "norm" in name:
+                continue  # LayerScale and LayerNorm start at their constants
+            nn.init.trunc_normal_(p, std=0.02, generator=gen) if p.ndim > 1 else nn.init.zeros_(p)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Patch tokens with their position embedding, (B, 3, img_h, img_w) -> (B, h w, D)."""
+        if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
+            raise InputError(f"image of {x.shape[-2]}x{x.shape[-1]} pixels: both sides must be multiples of "
+                             f"the patch size {self.patch_size}; resize or crop it first.")
+        x = self.patch_embed(x)  # (B, D, h, w)
+        pos = pos_embed_for(self.pos_embed[:, 1:], self.grid, x.shape[-2:], self.pos_rule)
+        return x.flatten(2).transpose(1, 2) + pos  # (B, h w, D)
+
+    def encode(self, patches: Tensor, cls_attn: Iterable[int] = (), full_attn: bool = False,
+               n_blocks: int | None = None) -> Encoded:
+        """Run the first n_blocks blocks (default: all) on the prefix and any subset of `embed`'s patches.
+
+        A subset (B, K, D) means that only those patches are seen: exactly attention with the other keys
+        masked. cls_attn: blocks whose CLS row is returned beside fused attention. full_attn: all matrices,
+        with gradients.
+        """
+        prefix = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
+        if self.n_prefix > 1:
+            prefix = torch.cat([prefix, self.register_tokens], 1)  # registers carry no position
+        x = torch.cat([prefix.expand(len(patches), -1, -1), patches], 1)  # (B, N, D)
+        want_cls, cls, rows, full = set(cls_attn), [], [], []
+        for i, block in enumerate(self.blocks[:n_blocks]):
+            x, attn = block(x, "full" if full_attn else "cls" if i in want_cls else None)
+            cls.append(x[:, 0])
+            if full_attn:
+                full.append(attn)
+            elif attn is not None:
+                rows.append(attn)
+        return Encoded(x, torch.stack(cls, 1), rows, full)
+
+    def forward(self, x: Tensor, keep: Tensor | None = None, return_cls_attn: bool = False):
+        """Logits (or normalised CLS vector). keep (B, K): indices of the patches that are seen, row-major.
+        With return_cls_attn also the CLS rows of all blocks over the seen patches, (B, L, H, K)."""
+        patches = self.embed(x)
+        if keep is not None:
+            patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))  # (B, K, D)
+        e = self.encode(patches, range(len(self.blocks)) if return_cls_attn else ())
+        out = self.head(self.norm(e.tokens[:, 0]))
+        return (out, torch.stack(e.cls_attn, 1)[..., self.n_prefix:]) if return_cls_attn else out
+
+
+@lru_cache(maxsize=128)
+def resize_matrix(n_in: int, n_out: int, mode: str, scale: float | None = None,
+                  antialias: bool = False) -> Tensor:
+    """One-dimensional resampling as a matrix (n_out, n_in): F.interpolate of the unit vectors.
+
+    Bilinear and bicubic resampling are linear and separable, so a map is resized by A_h @ map @ A_w^T:
+    differentiable, deterministic on every device and free of kernels that some devices lack. scale: as
+    scale_factor of F.interpolate.
+    """
+    basis = torch.eye(n_in)[None, :, None]  # (1, channels = n_in, 1, n_in): one unit vector per channel
+    # along the width: torch 2.15's antialiased kernel is wrong along the height of an image one pixel wide
+    how = {"size": (1, n_out)} if scale is None else {"scale_factor": (1.0, scale)}
+    out = F.interpolate(basis, mode=mode, align_corners=False, antialias=antialias, **how)
+    return out[0, :, 0, :n_out].T.contiguous()  # (1, n_in, 1, n_out) -> (n_out, n_in)
+
+
+def pos_embed_for(pos: Tensor, grid: tuple[int, int], size: Sequence[int], rule: str) -> Tensor:
+    """Patch position embeddings (1, h0 w0, D) resampled bicubically from `grid` (h0, w0) to `size` (h, w).
+
+    Rules, as in the official code of the weights: "offset" (DINO, DINOv2: scale factor (h + 0.1) / h0, which
+    shifts the samples), "antialias" (DINOv2 with registers: target size, antialiased), "size" (the rest).
+    """
+    if tuple(size) == tuple(grid):
+        return pos
+    rows, cols = (resize_matrix(n0, n, "bicubic", (n + 0.1) / n0 if rule == "offset" else None,
+                                rule == "antialias").to(pos) for n0, n in zip(grid, size))
+    return torch.einsum("ih,jw,hwd->ijd", rows, cols, pos.view(*grid, -1)).flatten(0, 1)[None]
+
+
+# -------------------------------------------------------------------------------- weights
+
+@dataclass(frozen=True)
+class Preprocess:
+    """PIL image -> normalised float32 (3, img_h, img_w), by PIL's 8-bit antialiased resampling.
+
+    Short side to `resize`, then centre crop; with `squash` straight to `crop`, whatever the aspect ratio
+    (`resize` unused). crop: side or (img_h, img_w). interpolation: bilinear, bicubic, lanczos ... InputError
+    if the crop exceeds `resize`. dataclasses.asdict() gives the fields for results.json.
+    """
+    resize: int | None
+    crop: int | tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    interpolation: str = "bicubic"
+    squash: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.squash and (self.resize or 0) < np.max(self.crop):
+            raise InputError(f"crop {self.crop} exceeds the short side {self.resize}; enlarge it or squash")
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        size = [self.crop, self.crop] if isinstance(self.crop, int) else list(self.crop)
+        resample = TF.InterpolationMode(self.interpolation)
+        image = TF.resize(image, size if self.squash else self.resize, resample)
+        return TF.normalize(TF.to_tensor(TF.center_crop(image, size)), self.mean, self.std)
+
+
+IMAGENET, HALF = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5,) * 3, (0.5,) * 3)  # mean, std
+SHORT_256 = Preprocess(256, 224, *IMAGENET, "bicubic")  # DINO, DeiT, DINOv2
+CROP_224 = Preprocess(224, 224, *IMAGENET, "bicubic")  # the demo
+VIT_BENCHMARK = Preprocess(256, 224, *HALF, "bilinear")  # google/vit-base-patch16-224 in exp01's benchmarks
+
+
+class Spec(NamedTuple):
+    """One row of WEIGHTS. kind: "vit" and "linear" load here, "resnet50" and "unisal" in their scripts."""
+    kind: str
+    url: str | None      # None: `file` in this project's checkpoints/
+    sha256: str | None   # hex digest or its first digits; None: none known
+    preprocess: Preprocess | None = None
+    arch: dict = {}      # arguments of VisionTransformer that the file does not tell, or must agree with
+    file: str = ""       # local name where the url's own says too little
+
+
+FAIR = "https://dl.fbaipublicfiles.com/"
+SMALL, BASE = dict(embed_dim=384, depth=12, num_heads=6), dict(embed_dim=768, depth=12, num_heads=12)
+WEIGHTS: dict[str, Spec] = {
+    "vit_base_patch16_224": Spec(  # the same page's model.safetensors loads too, with weights=PATH
+        "vit", "https://huggingface.co/google/vit-base-patch16-224/resolve/main/pytorch_model.bin", None,
+        Preprocess(224, 224, *HALF, "bilinear", squash=True), BASE | dict(patch_size=16, eps=1e-12),
+        "google-vit-base-patch16-224.bin"),
+    "resnet50": Spec("resnet50", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth", "11ad3fa6",
+                     Preprocess(232, 224, *IMAGENET, "bilinear")),  # torchvision IMAGENET1K_V2
+    "unisal": Spec("unisal", "https://github.com/rdroste/unisal/raw/master/training_runs/pretrained_unisal/"
+                   "weights_best.pth", None, file="unisal_weights_best.pth"),
+    "deit_small_patch16_224": Spec("vit", FAIR + "deit/deit_small_patch16_224-cd65a155.pth", "cd65a155",
+                                   SHORT_256, SMALL | dict(patch_size=16)),
+    "dinov2_vits14": Spec("vit", FAIR + "dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
+                          "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9", SHORT_256,
+                          SMALL | dict(patch_size=14, layerscale=1.0, pos_rule="offset")),
+    "dinov2_vits14_reg": Spec("vit", FAIR + "dinov2/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth",
+                              "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb", SHORT_256,
+                              SMALL | dict(patch_size=14, layerscale=1.0, registers=4, pos_rule="antialias")),
+}
+for _name, _file, _arch, _sha, _head_sha in (  # DINO backbone and its ImageNet-1k linear head
+        ("dino_vits16", "deitsmall16", SMALL,
+         "b7aa1595552abf31eb834f0520dd4d8674e63902313d6843746a683b42695458",
+         "1c696878f7ebc7cca861b68e7184be12a304a26045aa0411e480ab07f38da067"),
+        ("dino_vits8", "deitsmall8", SMALL, None,  # not the 300-epoch file that drew the DINO paper's figures
+         "e1d7b6228bcea56a517f9f0217570a8055e70f737650198e0560bf48c4bab902"),
+        ("dino_vitb16", "vitbase16", BASE, None,  # ViT-B heads take cls0 avg0 cls1 avg1 ... of the last block
+         "f17e65970cae5a1813000f09cdd8d78f290295b512308aa02f479aa37c2847bf"),
+        ("dino_vitb8", "vitbase8", BASE, None,
+         "3889832bbb0e05074192700c82729636ddd924efb80d82d962efb7b421899a56")):
+    _url, _patch = f"{FAIR}dino/dino_{_file}_pretrain/dino_{_file}_", 8 if _file.endswith("8") else 16
+    WEIGHTS[_name] = Spec("vit", _url + "pretrain.pth", _sha, SHORT_256,
+                          _arch | dict(patch_size=_patch, pos_rule="offset"))
+    WEIGHTS[_name + "_linear"] = Spec("linear", _url + "linearweights.pth", _head_sha)
+for _depth in (4, 8, 12):  # the demo's models: self-supervised, its linear head, supervised
+    _arch = dict(embed_dim=96, depth=_depth, num_heads=6, patch_size=16)
+    for _name, _kind in (f"dino{_depth}", "vit"), (f"dino{_depth}_linear", "linear"), (f"sl{_depth}", "vit"):
+        WEIGHTS["demo_" + _name] = Spec(_kind, None, None, CROP_224, _arch, f"demo_{_name}.pth")
+
+
+def parse_safetensors(raw: bytes) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file: header length (8 bytes, little-endian), JSON header, raw buffer."""
+    dtypes = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+              "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
+    start, state = 8 + int.from_bytes(raw[:8], "little"), {}
+    header, data = json.loads(raw[8:start]), torch.frombuffer(bytearray(raw), dtype=torch.uint8)[start:]
+    for name, entry in header.items():
+        if name != "__metadata__":
+            (a, b), shape, dtype = entry["data_offsets"], entry["shape"], dtypes[entry["dtype"]]
+            if not 0 <= a <= b <= len(data) or b - a != math.prod(shape) * dtype.itemsize:
+                raise ValueError(f"bytes {a} to {b} of {len(data)} for {name} {shape}")
+            state[name] = data[a:b].clone().view(dtype).view(shape)
+    return state
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """State dict of a .safetensors or torch file, on the CPU; no code in the file is run.
+
+    Nested checkpoints are opened at `teacher`, else `model`, else `state_dict` (full DINO checkpoints: the
+    teacher); prefixes `module.`, `backbone.`, `_orig_mod.` are cut. InputError names a file that is missing,
+    damaged, asks for code to be run, or is no mapping from names to tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such weight file; give the path of a .pth, .bin or .safetensors file.")
+    try:
+        if path.suffix == ".safetensors":
+            state = parse_safetensors(path.read_bytes())
+        else:  # full DINO checkpoints hold their arguments as a Namespace
+            with torch.serialization.safe_globals([argparse.Namespace]):
+                state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as e:  # damaged files fail in many ways inside the unpickler
+        raise InputError(f"{path}: cannot be read as weights ({type(e).__name__}: {str(e)[:100]!r}); "
+                         "expected tensors alone, as torch.save(model.state_dict(), path) makes.") from e
+    while isinstance(state, dict) and (
+            inner := [k for k in ("teacher", "model", "state_dict") if isinstance(state.get(k), dict)]):
+        state = state[inner[0]]
+    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{path}: holds a {type(state).__name__} that is no state dict (names to tensors); "
+                         "save model.state_dict() instead.")
+    return {re.sub(r"^((module|backbone|_orig_mod)\.)+", "", str(k)): v for k, v in state.items()}
+
+
+RENAMED_KEYS = {  # in this order
+    # Hugging Face ViT, in files and in the modules of transformers 5
+    "vit.": "", "embeddings.cls_token": "cls_token", "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection": "patch_embed.proj", "encoder.layer.": "blocks.",
+    "attention.attention.query": "attn.q", "attention.attention.key": "attn.k",
+    "attention.attention.value": "attn.v", "attention.output.dense": "attn.proj",
+    "intermediate.dense": "mlp.fc1", "output.dense": "mlp.fc2", "attention.q_proj": "attn.q",
+    "attention.k_proj": "attn.k", "attention.v_proj": "attn.v", "attention.o_proj": "attn.proj",
+    "layernorm_before": "norm1", "layernorm_after": "norm2", "layernorm": "norm", "classifier": "head",
+    # torchvision vit_b_16 (its released file has mlp.linear_1)
+    "class_token": "cls_token", "encoder.pos_embedding": "pos_embed", "conv_proj": "patch_embed.proj",
+    "encoder.layers.encoder_layer_": "blocks.", "layers.": "blocks.", "ln_1": "norm1", "ln_2": "norm2",
+    "self_attention.in_proj_": "attn.qkv.", "self_attention.out_proj": "attn.proj", "mlp.0.": "mlp.fc1.",
+    "mlp.linear_1": "mlp.fc1", "mlp.3.": "mlp.fc2.", "mlp.linear_2": "mlp.fc2", "encoder.ln": "norm",
+    "heads.head": "head",
+    "reg_token": "register_tokens"}  # timm
+DROPPED_KEYS = r"mask_token|pooler\..*|head\.(mlp|last_layer)\..*"  # not of the encoder; DINO's projection
+VIT_KEYS = (r"cls_token|pos_embed|register_tokens|(patch_embed\.proj|norm|head)\.(weight|bias)|blocks\.\d+\."
+            r"(ls[12]\.gamma|(norm[12]|attn\.(qkv|proj|q|k|v)|mlp\.fc[12])\.(weight|bias))")
+
+
+def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """State dict of timm, DINO, DeiT, DINOv2, Hugging Face ViT or torchvision vit_b_16 with timm's keys,
+    q, k, v stacked. DROPPED_KEYS go; any other key that a ViT does not have is an InputError."""
+    out = {}
+    for key, value in state.items():
+        for old, new in RENAMED_KEYS.items():
+            key = key.replace(old, new)
+        key = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key)  # chunks of blocks in DINOv2
+        if not re.fullmatch(DROPPED_KEYS, key):
+            out[key] = value
+    if unknown := [k for k in out if not re.fullmatch(VIT_KEYS, k)]:
+        raise InputError(f"{len(unknown)} keys are no Vision Transformer's ({', '.join(unknown[:4])}); "
+                         "expected the layout of timm, DINO, DINOv2, Hugging Face ViT or torchvision ViT.")
+    for key in [k for k in out if ".attn.q." in k]:
+        out[key.replace(".q.", ".qkv.")] = torch.cat([out.pop(key.replace(".q.", f".{p}.")) for p in "qkv"])
+    if "reg_token" in state and math.isqrt(out["pos_embed"].shape[1]) ** 2 == out["pos_embed"].shape[1]:
+        out["pos_embed"] = F.pad(out["pos_embed"], (0, 0, 1, 0))  # timm stores CLS with its position added
+    return out
+
+
+def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
+    """VisionTransformer (float32, eval mode) with the weights of a state dict in a layout of `to_timm_keys`.
+
+    From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed: heads =
+    width / 64; eps 1e-12 for Hugging Face keys, else 1e-6; pos_rule "antialias" with registers, "offset" with
+    LayerScale, else "size". overrides: arguments of VisionTransformer that say otherwise. The load is strict.
+    """
+    eps = 1e-12 if any(k.endswith("embeddings.cls_token") for k in state) else 1e-6
+    try:
+        state = to_timm_keys(state)
+        width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
+        registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
+        layerscale = 1.0 if "blocks.0.ls1.gamma" in state else None
+        inferred = dict(
+            img_size=math.isqrt(state["pos_embed"].shape[1] - 1) * patch, patch_size=patch, embed_dim=width,
+            mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width,
+            depth=1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks.")),
+            num_heads=max(1, width // 64), num_classes=len(state.get("head.weight", ())), eps=eps,
+            layerscale=layerscale, registers=registers,
+            pos_rule="antialias" if registers else "offset" if layerscale else "size")
+        model = VisionTransformer(**inferred | overrides)
+        model.load_state_dict(state)
+    except (KeyError, IndexError) as e:
+        raise InputError(f"no usable {e} among the keys; expected the whole state dict of a ViT.") from e
+    except RuntimeError as e:
+        raise InputError(f"the weights do not fit the architecture ({' '.join(str(e).split())[:300]}); give "
+                         "the name of the model that they belong to.") from e
+    return model.eval()
+
+
+def locate_weights(spec: Spec) -> Path:
+    """Path of a row's file: in the project, or in torch's folder ($TORCH_HOME/hub/checkpoints), where it is
+    downloaded when absent, to a temporary name. A known sha256 is checked every time."""
+    if spec.url is None:
+        path = ROOT / "checkpoints" / spec.file
+        if not path.is_file():
+            raise InputError(f"{path}: not there; checkpoints/README.md gives the command that makes it.")
+        return path
+    path = found = Path(torch.hub.get_dir(), "checkpoints", spec.file or spec.url.split("/")[-1])
+    if not path.is_file():
+        found = path.with_name(f"{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(spec.url, str(found), progress=sys.stderr.isatty())
+        except Exception as e:  # network, proxy and disk faults have no common type
+            raise InputError(f"{spec.url} cannot be downloaded ({e}); download it elsewhere and put it at "
+                             f"{path} or pass --weights PATH (sha256: {spec.sha256 or 'none known'}).") from e
+    digest = hashlib.sha256(found.read_bytes()).hexdigest() if spec.sha256 else ""
+    if not digest.startswith(spec.sha256 or ""):
+        if found != path:
+            found.unlink()
+        raise InputError(f"{path}: sha256 is {digest}, expected {spec.sha256}; delete the file and get "
+                         f"{spec.url} again, or pass a file that you trust with --weights PATH.")
+    return found.replace(path)
+
+
+def load_head(name: str | Path) -> nn.Linear:
+    """Linear classifier of a row ("dino_vits16" or "dino_vits16_linear") or a path: DINO's linear files
+    (`state_dict` with `module.linear.*`) or a plain {weight, bias}. dino_vits*: CLS of the last 4 blocks."""
+    spec = WEIGHTS.get(f"{name}_linear") or WEIGHTS.get(str(name))
+    path = locate_weights(spec) if spec and spec.kind == "linear" else Path(name)
+    state = {k.removeprefix("linear."): v for k, v in read_state_dict(path).items()}
+    if set(state) != {"weight", "bias"} or state["weight"].ndim != 2:
+        raise InputError(f"{path}: holds {', '.join(list(state)[:4])}; expected weight and bias alone.")
+    head = nn.Linear(*reversed(state["weight"].shape))
+    head.load_state_dict(state)
+    return head.eval()
+
+
+def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransformer, Preprocess]:
+    """(model, preprocess) of a "vit" row of WEIGHTS. The model is float32, on the CPU, in eval mode.
+
+    weights: a file instead of the row's own, for converted and tuned weights: its sha256 is not checked, the
+    load is strict all the same. name "auto": architecture from that file (`vit_from_state`), Hugging Face's
+    preprocessing for its layout, else SHORT_256. Name DINO's files: nothing in them tells their pos_rule.
+    """
+    names = [n for n, spec in WEIGHTS.items() if spec.kind == "vit"]
+    if name not in names and not (name == "auto" and weights is not None):
+        raise InputError(f"no model {name}; expected {', '.join(names)}, or auto with --weights PATH.")
+    path = locate_weights(WEIGHTS[name]) if weights is None else Path(weights)
+    state = read_state_dict(path)
+    try:
+        if name != "auto":
+            return vit_from_state(state, **WEIGHTS[name].arch), WEIGHTS[name].preprocess
+        hf = any(k.endswith("embeddings.cls_token") for k in state)
+        return vit_from_state(state), WEIGHTS["vit_base_patch16_224"].preprocess if hf else SHORT_256
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
+
+
+# -------------------------------------------------------------------------------- attention
+
+def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
+    """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (None: all).
+
+    Softmax rows of the CLS query with the CLS and register columns dropped (so a map sums to at most 1). Only
+    the CLS row is computed beside fused attention: O(N) memory a head. One forward pass, ended after the last
+    block asked for. Raises InputError for a block that the model does not have.
+    """
+    depth = len(model.blocks)
+    blocks = list(range(depth)) if blocks is None else list(blocks)
+    if not blocks or min(blocks) < 0 or max(blocks) >= depth:
+        raise InputError(f"block {blocks}: this model has blocks 0 to {depth - 1} (0-based).")
+    h, w = x.shape[-2] // model.patch_size, x.shape[-1] // model.patch_size
+    e = model.encode(model.embed(x), blocks, n_blocks=max(blocks) + 1)
+    rows = dict(zip(sorted(set(blocks)), e.cls_attn))
+    maps = torch.stack([rows[b] for b in blocks], 1)  # (B, L, H, N)
+    return maps[..., model.n_prefix:].unflatten(-1, (h, w))
+
+
+def rollout(attn: Sequence[Tensor] | Tensor, n_prefix: int = 1) -> Tensor:
+    """Attention rollout (Abnar & Zuidema 2020): CLS row of prod_l A_l, A_l = rownorm(mean over heads + I).
+
+    attn: L matrices (B, H, N, N), block 0 first -> (B, N - n_prefix), not normalised. The CLS row of
+    A_L ... A_1 is e_cls A_L ... A_1: a row vector times matrices from the last block down, O(L N^2) instead
+    of O(L N^3). Differentiable. Rows of A_l sum to 1, so the row with its prefix columns sums to 1.
+    """
+    row = None
+    for a in reversed(list(attn)):
+        a = a.mean(1)  # (B, N, N)
+        total = a.sum(-1) + 1  # row sums of A + I
+        if row is None:
+            row = torch.zeros_like(a[:, 0])
+            row[:, 0] = 1  # (B, N), e_cls
+        row = row / total  # dividing row i of (A + I) by its sum scales entry i of the vector from the left
+        row = row + torch.einsum("bi,bij->bj", row, a)  # r (A + I) = r + r A
+    return row[:, n_prefix:]
+
+
+def upsample(map: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear up-sampling (align_corners=False) as M_h R M_w^T: (..., h, w) -> (..., img_h, img_w)."""
+    rows = resize_matrix(map.shape[-2], size[0], "bilinear").to(map)
+    cols = resize_matrix(map.shape[-1], size[1], "bilinear").to(map)
+    return rows @ map @ cols.T
+
+
+def minmax(maps: Tensor) -> Tensor:
+    """Each map scaled to [0, 1] over its last two axes; a constant map becomes 0."""
+    low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
+    return (maps - low) / torch.where(high > low, high - low, torch.ones_like(high))
+
+
+# -------------------------------------------------------------------------------- fixations and metrics
+
+# A metric takes the model map p and the human map q or fixation counts fix, each (B, img_h, img_w), and gives
+# (B,) float64 on the CPU; computed in float64 on the CPU, float32 on an accelerator. NaN where the human side
+# is empty: use nanmean and report how many images counted. NaN or infinity in a map raises InputError.
+
+def gaussian_blur(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
+    """Gaussian blur of (..., img_h, img_w) floating-point maps, sigma >= 0 in pixels, zeros outside the map.
+
+    Equals scipy.ndimage.gaussian_filter(mode="constant"): taps within int(truncate sigma + 0.5) px, of sum 1.
+    Two matrix products, so batched and differentiable. Too small a sigma for a second tap changes nothing.
+    """
+    if not sigma >= 0:
+        raise InputError(f"sigma is {sigma}: expected a blur of 0 px or more; give a positive width.")
+    radius = int(truncate * sigma + 0.5)
+    if radius == 0:
+        return maps
+
+    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / sigma) ** 2)
+    taps = torch.nn.functional.pad(taps / taps.sum(), (1, 1))      # 0 beyond both ends
+
+    def band(n: int) -> Tensor:                                    # (n, n), row i: the taps around pixel i
+        offset = torch.arange(n)[:, None] - torch.arange(n)
+        return taps[offset.clamp(-radius - 1, radius + 1) + radius + 1].to(maps)
+
+    return band(maps.shape[-2]) @ maps @ band(maps.shape[-1])
+
+
+def scale_fixations(rows, cols, from_size: tuple[int, int], to_size: tuple[int, int]):
+    """0-based pixels of an image of from_size (img_h, img_w) -> floored 0-based pixels of a map of to_size.
+
+    SALICON, 1-based v: floor((v - 1) 224/480). Multiplied before divided, so that whole numbers stay whole.
+    """
+    return tuple(np.floor(np.asarray(v, dtype=np.float64) * new / old)
+                 for v, old, new in zip((rows, cols), from_size, to_size))
+
+
+def fixation_counts(rows, cols, size: tuple[int, int], weights=None) -> Tensor:
+    """Fixations per pixel, or their summed weights (durations): (img_h, img_w) float64 on the CPU.
+
+    rows, cols: 1-D, 0-based map pixels, floored. Those outside the map or with a NaN anywhere are dropped.
+    Lengths that differ and negative weights raise InputError.
+    """
+    rows, cols = (np.floor(np.asarray(v, dtype=np.float64)).ravel() for v in (rows, cols))
+    weights = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
+    if not len(rows) == len(cols) == len(weights) or (weights < 0).any():
+        raise InputError(f"{len(rows)} rows, {len(cols)} columns, {len(weights)} weights, or one below 0: "
+                         "expected one of each per fixation, none negative; check the fixation file.")
+    keep = (rows >= 0) & (rows < size[0]) & (cols >= 0) & (cols < size[1]) & np.isfinite(weights)
+    pixel = (rows[keep] * size[1] + cols[keep]).astype(np.int64)
+    counts = np.bincount(pixel, weights[keep], size[0] * size[1])
+    return torch.from_numpy(counts.astype(np.float64)).view(*size)
+
+
+def density_map(rows, cols, size: tuple[int, int], sigma: float, weights=None) -> Tensor:
+    """Fixation density (img_h, img_w) in [0, 1], float64: fixation_counts, gaussian_blur (sigma px), min-max.
+
+    All zeros without a fixation in the map.
+    """
+    return minmax(gaussian_blur(fixation_counts(rows, cols, size, weights), sigma))
+
+
+def _chunks(p: Tensor, q: Tensor):
+    """Check a pair of maps; yield both as (b, N) pixels, b small enough for a CPU's cache, else the batch."""
+    if p.ndim != 3 or p.shape != q.shape or p.device != q.device:
+        raise InputError(f"Maps of shape {tuple(p.shape)} on {p.device} and {tuple(q.shape)} on {q.device}: "
+                         "expected two of shape (B, img_h, img_w) on one device; resize or move one.")
+    for name, m in zip(("first", "second"), (p, q)):
+        if not torch.isfinite(m.sum()) and not torch.isfinite(m).all():    # the sum is the cheap test
+            raise InputError(f"The {name} map holds NaN or infinity: expected finite values; drop the image.")
+    p, q, on_cpu = p.detach().flatten(1), q.detach().flatten(1), p.device.type == "cpu"
+    b = max(1, 2**18 // p.shape[1] if on_cpu else len(p))
+    for pair in zip(p.split(b), q.split(b)):
+        yield [m.to(torch.float64 if on_cpu else torch.float32) for m in pair]
+
+
+def _collect(chunks) -> Tensor:
+    """Join the chunks' (values, where they are defined): float64 on the CPU, NaN where undefined."""
+    return torch.cat([torch.where(defined, value, torch.nan).cpu().double() for value, defined in chunks])
+
+
+def _centre(m: Tensor) -> tuple[Tensor, Tensor]:
+    """(b, N) -> rows less their mean, scaled to range 1, and their SDs (ddof 0); constant: zeros, SD 1."""
+    span = m.amax(1, keepdim=True) - m.amin(1, keepdim=True)
+    scale = torch.where(span > torch.finfo(m.dtype).tiny, 1 / span, 0)
+    z = torch.addcmul(-m.mean(1, keepdim=True) * scale, m, scale)
+    return z, torch.where(scale[:, 0] > 0, torch.linalg.vector_norm(z, dim=1) / m.shape[1] ** 0.5, 1)
+
+
+def _to_density(m: Tensor) -> Tensor:
+    """(b, N) -> rows of sum 1; the minimum is subtracted only where negative; zeros become uniform."""
+    low = m.amin(1, keepdim=True)
+    m = m - low.clamp(max=0) if (low < 0).any() else m
+    total = m.sum(1, keepdim=True)
+    some = total > torch.finfo(m.dtype).tiny
+    return torch.addcmul(torch.where(some, 0, 1 / m.shape[1]), m, torch.where(some, 1 / total, 0))
+
+
+def cc(p: Tensor, q: Tensor) -> Tensor:
+    """Pearson correlation over pixels, in [-1, 1]; 0 if either map is constant; NaN if q is all zeros."""
+    def one(p, q):
+        (p, p_sd), (q, q_sd) = _centre(p), _centre(q)
+        return torch.linalg.vecdot(p, q) / (p.shape[1] * p_sd * q_sd)
+    return _collect((one(p, q), q.any(1)) for p, q in _chunks(p, q))
+
+
+def sim(p: Tensor, q: Tensor) -> Tensor:
+    """Similarity (Judd et al. 2012): sum of min(p, q), both of sum 1; in [0, 1], 1 for equal maps.
+
+    The minimum is subtracted only if negative (the MIT code: always). Constant p: uniform. NaN: q all zeros.
+    """
+    def one(p, q):
+        return torch.minimum(_to_density(p), _to_density(q)).sum(1)
+    return _collect((one(p, q), q.any(1)) for p, q in _chunks(p, q))
+
+
+def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
+    """KL(human || model), MIT benchmark: sum q log(eps + q / (p + eps)) in nats, both of sum 1; 0 if equal.
+
+    eps decides the value where p is 0: report it. Negative and constant maps and NaN: as in sim.
+    """
+    def one(p, q):
+        return torch.linalg.vecdot(q, (q / p.add_(eps)).add_(eps).log_())
+    return _collect((one(_to_density(p), _to_density(q)), q.any(1)) for p, q in _chunks(p, q))
+
+
+def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
+    """Normalised scanpath saliency (Peters et al. 2005): mean of (p - mean) / SD (ddof 0) at fixated pixels.
+
+    Each pixel once, or with counts=True as often as fix says. Constant map: 0. NaN: no fixation. The MIT code
+    has an SD of ddof 1: it gives sqrt((N-1)/N) of this.
+    """
+    def one(p, weight):
+        (z, sd), total = _centre(p), weight.sum(1)
+        return torch.linalg.vecdot(z, weight) / (total * sd), total > 0
+    return _collect(one(p, fix if counts else (fix > 0).to(p)) for p, fix in _chunks(p, fix))
+
+
+def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
+    """AUC-Judd (Judd et al. 2009), in [0, 1], exact with ties, no jitter.
+
+    Each distinct value t of the fixated pixels is a threshold: tp, fp = shares of fixated and of other pixels
+    with p >= t; trapezoid through (0, 0), these and (1, 1). Equals the MIT code if there are no ties;
+    Mann-Whitney is smaller by about 1/(2n). Constant map: 0.5. NaN: no fixation, or no other pixel.
+    """
+    def one(p, hit):
+        n_pairs = hit.sum(1) * (~hit).sum(1)
+        area = (_area_by_sort(p, hit) if p.device.type != "cpu" else
+                torch.tensor([_area_by_bins(v, h) for v, h in zip(p.numpy(), hit.numpy())]).double())
+        return 1 - area / (2 * n_pairs), n_pairs > 0
+    return _collect(one(p, fix > 0) for p, fix in _chunks(p, fix))
+
+
+def _area_by_bins(v: np.ndarray, hit: np.ndarray) -> float:
+    """Area above the ROC curve of a map (N,), x 2 n_hit n_other: over the fixated pixels, the sum of others
+    >= t and of others >= the next threshold above. Values are compared only in bins that hold a threshold."""
+    other, (t, times) = v[~hit], np.unique(v[hit], return_counts=True)      # t: (K,) thresholds, ascending
+    n_bins = min(max(2**15, 32 * len(t)), 2**18)
+    low, span = v.min(), (v.max() - v.min()) or 1.0
+    bins, t_bins = (((a - low) / span * (n_bins - 1)).astype(np.intp) for a in (other, t))   # monotone in v
+    has_t = np.zeros(n_bins, dtype=bool)
+    has_t[t_bins] = True
+    near, far = np.sort(other[has_t[bins]]), np.bincount(bins, minlength=n_bins) * ~has_t
+    fp = len(other) - np.cumsum(far)[t_bins] - np.searchsorted(near, t)     # (K,) other pixels >= t
+    return float((times * (fp + np.append(fp[1:], 0))).sum())
+
+
+def _area_by_sort(p: Tensor, hit: Tensor) -> Tensor:
+    """_area_by_bins of (B, N) maps, for accelerators: one sort, no loop, no synchronisation."""
+    v, order = (-p).sort(1)                                                 # highest value first
+    hit = hit.gather(1, order)
+    fp = (~hit).cumsum(1).gather(1, torch.searchsorted(v, v, right=True) - 1)     # others >= this value
+    above = torch.nn.functional.pad((fp * hit).cummax(1).values, (1, 0)).gather(1, torch.searchsorted(v, v))
+    return ((fp + above) * hit).sum(1)
+
+
+def mean_pairwise_cc(maps: Tensor) -> float:
+    """Inter-observer consistency: mean Pearson correlation over all pairs of the maps (W, img_h, img_w).
+
+    (Sum of the standardised maps' Gram matrix - diagonal) / (W (W - 1)). Constant maps (a worker without a
+    fixation) are left out; NaN with fewer than two others.
+    """
+    total, w = 0, 0
+    for m, _ in _chunks(maps, maps):
+        z, sd = _centre(m)
+        total, w = total + (z / sd[:, None]).sum(0), w + int(z.any(1).sum())
+    return (total.square().mean().item() - w) / (w * (w - 1)) if w > 1 else float("nan")
+
+
+# -------------------------------------------------------------------------------- GBVS
+
+# GBVS: graph-based visual saliency (Harel, Koch & Perona 2006). Constants: defaults of the authors' MATLAB
+# toolbox (August 2008). M feature maps of an image, y, x pixels of one scale, P = h w graph nodes.
+
+GBVS_GRID = 32            # longer side of the saliency map, nodes
+GBVS_LEVELS = (2, 3, 4)   # feature scales: the image halved 2, 3 and 4 times
+GBVS_SIGMA = 0.15         # of the mean grid side: how fast edge weights fall with distance
+GBVS_BLUR = 0.64          # nodes, 2 % of the longer side: sd of the final Gaussian, cut at 2 sd
+GBVS_POWER = 1.5          # concentrates each activation map before the maps are summed
+GBVS_FLAT = 1e-5          # a feature map with a smaller range is constant (float32 rounding stays near 1e-6)
+RGB_LIGHT = ((.025, .027, .051, .129, .283, .488, .650, .782, .986),  # monitor's light at R, G, B = 0, 1/8 ..
+             (.008, .009, .038, .125, .289, .499, .663, .789, .988),  # (9 knots, least-squares fit to the
+             (.043, .043, .076, .168, .337, .527, .672, .804, .993))  # toolbox's 256-entry table within .014)
+RGB_TO_LMS = ((18.32535, 44.60077, 7.46216), (4.09544, 28.20135, 6.66066), (.02114, .10325, 1.05258))
+LMS_GREY = (34.91854, 19.31480, .58561)  # cone responses to the grey at which the DKL axes meet
+
+
+def gabor_filters() -> Tensor:
+    """(8, 1, 27, 27): angles 0, 45, 90, 135 degrees x phases 0, 90; zero mean, unit norm.
+
+    Period pi px; sd 2 px along the wave, 4 px across. Angle 0: the wave runs down the rows (horizontal bars).
+    """
+    v, bank = torch.arange(-13, 14, dtype=torch.float64), []
+    for a in torch.arange(4, dtype=torch.float64) * math.pi / 4:
+        along, across = v[:, None] * a.cos() - v * a.sin(), v[:, None] * a.sin() + v * a.cos()   # (27, 27)
+        envelope = torch.exp(-along.square() / (2 * 2**2) - across.square() / (2 * 4**2))
+        bank += [torch.cos(2 * along + phase) * envelope for phase in (0, math.pi / 2)]
+    bank = torch.stack(bank)[:, None]
+    return F.normalize(bank - bank.mean((2, 3), True), dim=(2, 3)).float()
+
+
+def attenuate_borders(maps: Tensor, border: int) -> Tensor:
+    """Multiply (..., h, w) by k/(border+1) at the k-th pixel from each side; border at most half a side."""
+    border = min(border, maps.shape[-2] // 2, maps.shape[-1] // 2)
+    ramps = [torch.minimum(torch.arange(1, n + 1), torch.arange(n, 0, -1)).div(border + 1).clamp(max=1)
+             for n in maps.shape[-2:]]
+    return maps * torch.outer(*ramps).to(maps)
+
+
+def halve(x: Tensor) -> Tensor:
+    """(B, C, y, x) -> (B, C, y // 2, x // 2): low-pass 1 5 10 10 5 1, renormalised at the borders."""
+    for dim in (2, 3):
+        n = x.shape[dim]
+        a, b, c, d, e, f = F.pad(x, (0, 0, 2, 2) if dim == 2 else (2, 2)).unfold(dim, 6, 2).unbind(-1)
+        total = torch.full((n // 2,), 32.)
+        total[0], total[-1] = 26, 31 if n % 2 else 26
+        x = (a + f + 5 * (b + e) + 10 * (c + d)) / (total[:, None] if dim == 2 else total).to(x)
+    return x
+
+
+def feature_maps(x: Tensor, channels: str) -> Tensor:
+    """(B, M, y, x) of one scale; x (B, 4, y, x) holds R, G, B and the intensity I = max(R, G, B), halved.
+
+    C: |B - min(R, G)| / I, |R - G| / I. D: DKL luminance, L - M, S - (L + M), each up to an affine map, which
+    the graph ignores. I: I. O: |even| + |odd| Gabor response of I at 4 angles.
+    """
+    rgb, lum, maps = x[:, :3], x[:, 3:], []
+    if "C" in channels:
+        r, g, b = rgb.split(1, 1)
+        safe = torch.where(lum > 0, lum, 1)                                   # black has no colour: 0/0 = 0
+        maps += [(b - torch.minimum(r, g)).abs() / safe, (r - g).abs() / safe]
+    if "D" in channels:
+        hat = (1 - (rgb[..., None] * 8 - torch.arange(9).to(x)).abs()).clamp(min=0)      # (B, 3, y, x, 9)
+        grey, light, to_lms = (torch.tensor(table).to(x) for table in (LMS_GREY, RGB_LIGHT, RGB_TO_LMS))
+        lms = torch.einsum("lc,ck,bcyxk->blyx", to_lms / grey[:, None], light, hat)      # light interpolated
+        lum_lm = (lms[:, :2] * grey[:2, None, None]).sum(1) / grey[:2].sum()
+        maps.append(torch.stack([lum_lm, lms[:, 0] - lms[:, 1], lms[:, 2] - lum_lm], 1))
+    if "I" in channels:
+        maps.append(lum)
+    if "O" in channels:
+        padded = F.pad(lum - lum.mean((2, 3), keepdim=True), (13,) * 4, mode="replicate")
+        response = F.conv2d(padded, gabor_filters().to(x)).abs()              # (B, 8, y, x)
+        maps.append(attenuate_borders(response[:, 0::2] + response[:, 1::2], 13))
+    return torch.cat(maps, 1)
+
+
+@torch.no_grad()
+def markov_equilibrium(maps: Tensor, sigma: float) -> Tensor:
+    """Equilibrium of a random walk on the nodes of each map: (..., h, w) -> (..., h, w), sum 1.
+
+    Step i to j: p = W_ij / sum_j W_ij, W_ij = |M_i - M_j| exp(-|i - j|^2 / (2 sigma^2)), sigma in nodes.
+    W is symmetric, so the equilibrium is exactly sum_j W_ij / sum_ij W_ij. A constant map: uniform.
+    """
+    h, w = maps.shape[-2:]
+    nodes = torch.cartesian_prod(torch.arange(h), torch.arange(w)).to(maps)   # (P, 2)
+    near = torch.exp((nodes[:, None] - nodes).square().sum(-1) / (-2 * sigma**2))        # (P, P)
+    chunk = 1 if maps.device.type == "cpu" else 64                            # one graph fits a CPU's cache
+    graph = maps.new_empty(chunk, h * w, h * w)                               # reused, saves page faults
+    strength = torch.cat([torch.sub(m[:, :, None], m[:, None], out=graph[:len(m)]).abs_().mul_(near).sum(-1)
+                          for m in maps.reshape(-1, h * w).split(chunk)])     # (maps, P)
+    total = strength.sum(-1, True)
+    return torch.where(total > 0, strength / total, 1 / (h * w)).view(maps.shape)
+
+
+@torch.no_grad()
+def gbvs(images: Tensor, channels: str = "DIO") -> Tensor:
+    """Graph-based visual saliency of RGB images (B, 3, img_h, img_w) in [0, 1]: (B, h, w) in [0, 1].
+
+    Features at 3 scales -> Markov equilibrium -> power 1.5 -> sum of all maps -> borders attenuated -> blur
+    -> min-max. max(h, w) = 32 (24x32 for 600x800, 19x32 for 224x384). channels: letters of "CDIO" (colour,
+    DKL colour, intensity, orientation). In float32 on the images' device. An image without contrast: zeros.
+    Raises InputError for a wrong shape, type or channel, NaN, values outside [0, 1], or a side below 64 px.
+    Source: Harel, Koch & Perona 2006 and their MATLAB toolbox (correlation of the maps .9999 on OSIE).
+    """
+    batch, rgb, img_h, img_w = images.shape if images.ndim == 4 else (0, 0, 0, 0)
+    if batch < 1 or rgb != 3 or min(img_h, img_w) < 64 or not images.is_floating_point():
+        raise InputError(f"gbvs got {images.dtype} of shape {tuple(images.shape)}, expected float images "
+                         "(B, 3, img_h, img_w) of at least 64x64 px: convert, permute or enlarge them.")
+    if not ((images >= 0) & (images <= 1)).all():
+        raise InputError("gbvs got NaN or values outside [0, 1], expected RGB in [0, 1]: scale the images.")
+    if not channels or not set(channels) <= set("CDIO"):
+        raise InputError(f"gbvs got channels {channels!r}, expected letters of 'CDIO': pass 'DIO'.")
+    h, w = (max(1, int(n * GBVS_GRID / max(img_h, img_w) + .5)) for n in (img_h, img_w))
+    x = torch.cat([images, images.amax(1, keepdim=True)], 1).float()          # (B, 4, img_h, img_w)
+    maps = []
+    for level in range(1, max(GBVS_LEVELS) + 1):
+        x = halve(x) if min(x.shape[2:]) > 10 else x                          # smaller ones stay (toolbox)
+        if level in GBVS_LEVELS:
+            rows, cols = (resize_matrix(n, m, "bicubic", antialias=True).to(x)
+                          for n, m in zip(x.shape[2:], (h, w)))
+            maps.append(rows @ feature_maps(x, channels) @ cols.T)            # (B, ., h, w)
+    maps = torch.cat(maps, 1)                                                 # (B, M, h, w)
+    contrast = maps.amax((2, 3), True) - maps.amin((2, 3), True) > GBVS_FLAT  # (B, M, 1, 1)
+    active = markov_equilibrium(maps * contrast, GBVS_SIGMA * (h + w) / 2)
+    master = attenuate_borders(active.pow(GBVS_POWER).sum(1), 4)              # (B, h, w)
+    k = torch.exp(torch.tensor([[1., 0, 1]]) / (-2 * GBVS_BLUR**2)).to(x)
+    master = F.conv2d(F.pad(master[:, None], (1,) * 4, mode="replicate"), (k.T @ k)[None, None])[:, 0]
+    return minmax(master) * contrast.any(1)
+
+
+# -------------------------------------------------------------------------------- statistics
+
+def paired_t(a, b) -> dict:
+    """Paired t test of a - b, 1-D of equal length; pairs with a NaN are dropped (n = df + 1 remain).
+
+    t, df, two-sided p, dz = t / sqrt(n) (Cohen's d_z), mean of a - b, ci = its 95 % interval (low, high).
+    Differences all equal: t = dz = 0, p = 1 if they are zero, else t = dz = +-inf, p = 0. Fewer than two
+    pairs: NaN. Lengths that differ raise InputError.
+    """
+    a, b = _pair(a, b)
+    d = a - b
+    d = d[~np.isnan(d)]
+    n, mean = len(d), d.mean() if len(d) else np.nan
+    if n < 2:
+        return dict(t=np.nan, df=n - 1, p=np.nan, dz=np.nan, mean=float(mean), ci=(np.nan, np.nan))
+    se = d.std(ddof=1) / np.sqrt(n) if np.ptp(d) > 0 else 0.0
+    t = mean / se if se > 0 else np.copysign(np.inf, mean) if mean else 0.0
+    half = stats.t.ppf(0.975, n - 1) * se
+    return dict(t=float(t), df=n - 1, p=float(2 * stats.t.sf(abs(t), n - 1)), dz=float(t / np.sqrt(n)),
+                mean=float(mean), ci=(float(mean - half), float(mean + half)))
+
+
+def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.ndim != 1 or a.shape != b.shape:
+        raise InputError(f"Samples of shapes {a.shape} and {b.shape}: expected two 1-D arrays with one value "
+                         "per image; pair them by image first.")
+    return a, b
+
+
+def bf01_unit_information(t: float, n: int, log: bool = False) -> float:
+    """BF01 of a one-sample or paired t with n pairs under the unit-information prior (BIC; Wagenmakers 2007).
+
+    sqrt(n) (1 + t^2/(n-1))^(-n/2); above 1 it favours the null. log=True gives the natural logarithm, finite
+    where BF01 itself falls below 1e-308 and becomes 0. NaN for t = NaN; n < 2 raises InputError.
+    """
+    _check_n(n)
+    value = 0.5 * np.log(n) - n / 2 * np.log1p(t**2 / (n - 1))
+    return float(value if log else np.exp(value))
+
+
+def bf01_jzs(t: float, n: int, r: float = 1.0, log: bool = False) -> float:
+    """BF01 of a one-sample or paired t with n pairs, two-sided, Cauchy(r) prior on the effect size.
+
+    Rouder et al. 2009, eq. 1, with g scaled by r^2; r = 1 is their default, sqrt(2)/2 today's usual one. The
+    integral over log g is summed on an even grid: the integrand is analytic and vanishes at both ends, so the
+    trapezoid rule converges geometrically. log, NaN, n < 2: as in bf01_unit_information; r <= 0: InputError.
+    """
+    _check_n(n)
+    if not r > 0:
+        raise InputError(f"Prior scale r is {r}: expected a positive number; use 1 or 0.707.")
+    if not np.isfinite(t):
+        return np.nan if np.isnan(t) else -np.inf if log else 0.0
+    nu, step = n - 1, 0.05
+    # exp(-1/2g) ends the integrand on the left; beyond g = (1 + t^2)/(n r^2) it falls as 1/g
+    u = np.arange(-8, 80 + max(0.0, np.log((1 + t**2) / (n * r**2))), step)    # u = log g
+    spread = 1 + n * r**2 * np.exp(u)
+    log_f = (-0.5 * np.log(spread) - n / 2 * np.log1p(t**2 / (nu * spread))
+             - 0.5 * np.log(2 * np.pi) - 0.5 * u - 0.5 * np.exp(-u))           # g^(-3/2) dg = g^(-1/2) du
+    value = -n / 2 * np.log1p(t**2 / nu) - special.logsumexp(log_f) - np.log(step)
+    return float(value if log else np.exp(value))
+
+
+def _check_n(n: int) -> None:
+    if not n >= 2:
+        raise InputError(f"A Bayes factor was asked for n = {n}: expected at least 2 pairs; give more data.")
+
+
+def mcnemar(correct_a, correct_b) -> dict:
+    """Two classifiers on the same images: 1-D of 0 and 1 each.
+
+    b = right by a alone, c = right by b alone; p of the exact two-sided binomial test of b in b + c (McNemar
+    1947); diff = (b - c)/n, accuracy of a minus that of b; ci = its 95 % interval (low, high), the adjusted
+    Wald of Bonett & Price 2012, which adds an image to b and to c: D +- 1.96 sqrt((S - D^2)/(n+2)) with
+    D = (b - c)/(n+2), S = (b + c + 2)/(n+2), cut at +-1. No discordant image: p = 1. Lengths that differ, no
+    image, or values other than 0 and 1: InputError.
+    """
+    right_a, right_b = _pair(correct_a, correct_b)
+    n = len(right_a)
+    if n == 0 or not np.isin(np.concatenate([right_a, right_b]), (0, 1)).all():
+        raise InputError(f"McNemar's test got {n} images: expected at least one, each 0 (wrong) or 1 "
+                         "(right); leave out images without a prediction.")
+    b, c = int((right_a > right_b).sum()), int((right_a < right_b).sum())
+    d, s = (b - c) / (n + 2), (b + c + 2) / (n + 2)
+    half = stats.norm.ppf(0.975) * np.sqrt((s - d**2) / (n + 2))
+    p = stats.binomtest(b, b + c).pvalue if b + c else 1.0
+    ci = float(max(d - half, -1)), float(min(d + half, 1))
+    return dict(b=b, c=c, p=float(p), diff=(b - c) / n, ci=ci)
+
+
+def bootstrap_ci(x, stat=np.mean, n_boot: int = 10_000, seed: int = 0, level: float = 0.95) -> tuple:
+    """Percentile bootstrap interval (low, high) of stat over the values (images) of x, 1-D, NaNs dropped.
+
+    stat takes (samples, axis=1), as np.mean and np.median do. Drawn in chunks of 2 million values at most.
+    The same seed and x give the same interval. No value left: (NaN, NaN).
+    """
+    x = np.asarray(x, dtype=np.float64)
+    x = x[~np.isnan(x)]
+    if len(x) == 0:
+        return np.nan, np.nan
+    rng, chunk = np.random.default_rng(seed), max(1, 2_000_000 // len(x))
+    values = [stat(x[rng.integers(len(x), size=(min(chunk, n_boot - i), len(x)), dtype=np.int32)], axis=1)
+              for i in range(0, n_boot, chunk)]
+    low, high = np.quantile(np.concatenate(values), [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+# -------------------------------------------------------------------------------- data
+
+@contextmanager
+def input_errors(where: str | Path, expected: str) -> Iterator[None]:
+    """Whatever the parser of a bad file raises becomes InputError("where: what went wrong; expected ...")."""
+    try:
+        yield
+    except InputError:
+        raise
+    except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, SyntaxError, struct.error,
+            zlib.error, pickle.UnpicklingError, scipy.io.matlab.MatReadError, Image.DecompressionBombError) as error:
+        found = str(error) if isinstance(error, (OSError, ValueError)) else repr(error)
+        raise InputError(f"{where}: {found}; expected {expected}") from error
+
+
+SALICON_SIZE = (480, 640)  # rows, columns of every SALICON image
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+
+
+def _salicon_worker(points: list | np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """One worker's 1-based (row, col) points -> 0-based rows and cols; InputError for other conventions."""
+    with input_errors(where, "fixations in whole pixels counted from 1, each [row, col] (.mat: [x, y])"):
+        points = np.asarray(points if len(points) else np.empty((0, 2)), np.float64)  # (n, 2)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise ValueError(f"shape {points.shape}")
+        low, high = points.min(0, initial=1), points.max(0, initial=1)  # (row, col)
+        if (points != np.floor(points)).any():  # NaN is unequal to itself
+            raise ValueError("NaN or fractional fixations")
+        if (low == 0).any():
+            raise ValueError("a coordinate of 0: the file counts from 0, add 1")
+        if high[0] > SALICON_SIZE[0] >= high[1]:
+            raise ValueError(f"row {high[0]:.0f} of {SALICON_SIZE[0]}: rows and columns are swapped")
+        if (low < 0).any() or (high > SALICON_SIZE).any():
+            raise ValueError(f"points from {low} to {high}, outside (1, 1) to {SALICON_SIZE}")
+    return points[:, 0] - 1, points[:, 1] - 1
+
+
+def load_salicon(json_path: str | Path) -> list[tuple[int, str, list[tuple[np.ndarray, np.ndarray]]]]:
+    """SALICON's gaze as [(image id, file name, [(rows, cols) per worker])], in the file's order.
+
+    Reads fixations_{train,val}2014.json ([row, col] samples) or a folder of the per-image .mat release
+    (`gaze[].fixations`, [x y]), both 1-based on images of 480 x 640 pixels. Returns float64, 0-based: rows
+    0 to 479, cols 0 to 639; empty arrays for a worker without fixations, an empty list for an image without
+    workers. InputError: truncated or empty file, missing keys, NaN, fractions, 0-based or swapped points.
+    Source: Jiang et al., SALICON: Saliency in Context, CVPR 2015.
+    """
+    def convert(node: dict) -> dict:  # at each closing brace, so one worker's points are lists at a time
+        if "fixations" in node:
+            where = f"{json_path}, image {node.get('image_id')}, worker {node.get('worker_id')}"
+            node["fixations"] = _salicon_worker(node["fixations"], where)
+        return node
+
+    with input_errors(json_path, "SALICON's complete fixations_*2014.json, or its folder of COCO_*.mat"):
+        if Path(json_path).is_dir():
+            mats = sorted(Path(json_path).glob("*.mat"), key=lambda p: p.name)
+            images = [(int(p.stem.split("_")[-1]), p.stem + ".jpg", _salicon_mat(p)) for p in mats]
+        else:
+            data = json.loads(Path(json_path).read_text(encoding="utf-8"), object_hook=convert)
+            workers = {image["id"]: [] for image in data["images"]}
+            for annotation in data["annotations"]:
+                workers[annotation["image_id"]].append(annotation["fixations"])
+            images = [(image["id"], image["file_name"], workers[image["id"]]) for image in data["images"]]
+            if any((image["height"], image["width"]) != SALICON_SIZE for image in data["images"]):
+                raise ValueError(f"images of another height and width than {SALICON_SIZE}")
+        if not any(workers for _, _, workers in images):
+            raise ValueError(f"{len(images)} images without any annotation")
+    return images
+
+
+def _salicon_mat(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    with input_errors(path, "SALICON's .mat file with gaze[].fixations"):
+        gaze = np.ravel(scipy.io.loadmat(path, simplify_cells=True)["gaze"])  # dicts; ravel: one comes bare
+        points = [np.atleast_2d(worker["fixations"]) for worker in gaze]  # (n, 2) xy, or (1, 0) when empty
+        return [_salicon_worker(xy[:, ::-1] if xy.size else [], f"{path}, gaze({i})")
+                for i, xy in enumerate(points, 1)]
+
+
+def load_osie(mat_path: str | Path) -> list[tuple[int, str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]]:
+    """OSIE's gaze as [(image id, file name, [(rows, cols, durations) per observer])], in the file's order.
+
+    float64, in order of viewing; durations in seconds (the file: ms). fix_x, fix_y have a decimal and are
+    1-based: their range (1.2 to 798.8) leaves that open, but the authors' code uses pixel round(x), 1 to 800.
+    So cols = x - 0.5, rows = y - 0.5, moved inside 600 x 800: floor() gives the authors' pixel, from 0.
+    InputError: missing fields, NaN, unequal lengths.
+    Source: Xu et al., Predicting human gaze beyond pixels, Journal of Vision 2014.
+    """
+    images = []
+    with input_errors(mat_path, "OSIE's fixations.mat: img, subjects with finite fix_x, fix_y, fix_duration"):
+        for image in np.ravel(scipy.io.loadmat(mat_path, simplify_cells=True)["fixations"]):
+            observers = []
+            for subject in np.ravel(image["subjects"]):
+                fields = [np.ravel(subject[key]) for key in ("fix_y", "fix_x", "fix_duration")]
+                y_x_ms = np.array(fields, np.float64)  # (3, n)
+                if not np.isfinite(y_x_ms).all():
+                    raise ValueError(f"NaN gaze on {image['img']}")
+                rows, cols = (y_x_ms[:2] - 0.5).clip(0, [[599.5], [799.5]])  # (n,) each
+                observers.append((rows, cols, y_x_ms[2] / 1000))
+            images.append((int(Path(image["img"]).stem), image["img"], observers))
+    return images
+
+
+def imagenet_wnids() -> list[str]:
+    """The 1000 WordNet ids of ImageNet-1k; position = class index (sorted order, not the devkit's ids)."""
+    return Path(__file__).with_name("imagenet_wnids.txt").read_text(encoding="ascii").split()
+
+
+def _imagenet_meta(*folders: Path) -> tuple[list[str], list[str]]:
+    """Sorted wnids and every validation image's, from the first meta.bin or devkit; else empty lists."""
+    for folder in (f / sub for f in folders for sub in ("", "ILSVRC2012_devkit_t12/data")):
+        with input_errors(folder, "torchvision's meta.bin, or the devkit's meta.mat and ground truth"):
+            if (folder / "meta.bin").is_file():
+                wnid_to_classes, truth = torch.load(folder / "meta.bin", weights_only=True)
+                return sorted(wnid_to_classes), truth
+            if (folder / "meta.mat").is_file():
+                synsets = scipy.io.loadmat(folder / "meta.mat", simplify_cells=True)["synsets"]
+                wnids = {s["ILSVRC2012_ID"]: s["WNID"] for s in synsets if s["num_children"] == 0}
+                truth = (folder / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
+                return sorted(wnids.values()), [wnids[int(i)] for i in truth]
+    return [], []
+
+
+def load_imagefolder(root: str | Path, class_list: list[str] | None = None
+                     ) -> tuple[list[tuple[Path, int]], list[str], dict]:
+    """An image classification folder as [(path, label)] in sorted order, class names, info for results.json.
+
+    `root` or `root/val` holds class folders, or the flat ILSVRC2012_val_00000001.JPEG ... with torchvision's
+    meta.bin, or the devkit's meta.mat (its ids are not class indices) and ground truth: there, in the parent,
+    or in ILSVRC2012_devkit_t12/data beside. Labels are positions in `class_list` (imagenet_wnids() for models
+    of 1000 classes; folders may be absent), else in the wnids of a meta.bin or devkit beside val/ or train/,
+    else in the sorted folder names. info: layout, images, classes, present (classes with images), ignored
+    (files that are not images). InputError, saying what was found, for any other layout.
+    """
+    def entries(folder: Path) -> list[Path]:
+        return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
+
+    folder = Path(root).absolute() / "val"
+    folder = folder if folder.is_dir() else folder.parent
+    with input_errors(folder, "class folders with images (.JPEG, .png ...) inside or ILSVRC2012_val_*.JPEG"):
+        files = entries(folder)
+        flat = [p for p in files if re.fullmatch(r"ILSVRC2012_val_\d{8}\.jpe?g", p.name, re.IGNORECASE)]
+        if flat:
+            names, truth = _imagenet_meta(folder, *folder.parents[:2])
+            if len(truth) != 50_000:
+                raise ValueError(f"{len(truth)} ground-truth labels, not 50000 (unpack the devkit beside)")
+            truth = dict(enumerate(truth, 1))
+            named, n_files = [(p, truth.get(int(p.stem[-8:]), p.name)) for p in flat], len(files)
+        else:
+            beside = not class_list and folder.name in ("val", "train")
+            names = _imagenet_meta(folder.parent)[0] if beside else []
+            contents = {p: entries(p) for p in files if p.is_dir()}
+            n_files = sum(len(c) for c in contents.values())
+            named = [(q, p.name) for p in contents for q in contents[p] if q.suffix.lower() in IMAGE_SUFFIXES]
+            filled = {name for _, name in named}
+            for p in contents if contents else [folder]:
+                if p.name not in filled:
+                    found = [q.name for q in contents.get(p, files)[:3]]
+                    raise ValueError(f"no class folder of images: '{p.name}' holds {found or 'nothing'}")
+        classes = list(class_list or names or dict.fromkeys(name for _, name in named))
+        index = {name: label for label, name in enumerate(classes)}
+        unknown = [name for _, name in named if name not in index]
+        if unknown:
+            raise ValueError(f"'{unknown[0]}' is none of the {len(classes)} classes ({classes[0]} ...)")
+    info = {"layout": "flat" if flat else "class folders", "images": len(named), "classes": len(classes),
+            "present": len({name for _, name in named}), "ignored": n_files - len(named)}
+    return [(path, index[name]) for path, name in named], classes, info
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """An image file as 8-bit RGB: grey, palette, CMYK converted; alpha dropped; 16-bit grey's high byte.
+
+    EXIF orientation is not applied: torchvision's and timm's ImageNet pipelines, whose accuracies are quoted,
+    do not either. InputError naming a missing, truncated or corrupt file; a truncated one is never filled in.
+    """
+    with input_errors(path, "a complete image file; replace or remove it"), Image.open(path) as image:
+        if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
+            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+        return image.convert("RGB")
+
+
+
+class ImageList(torch.utils.data.Dataset):
+    """Items (path, ...) -> (index, transform(image)), or (index, None) when the file cannot be read."""
+
+    def __init__(self, items: list[tuple], transform: Callable[[Image.Image], torch.Tensor]) -> None:
+        self.items, self.transform = items, transform
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> tuple[int, torch.Tensor | None]:
+        try:
+            image = read_image(self.items[i][0])
+        except InputError:
+            return i, None
+        return i, self.transform(image)
+
+
+def collate_readable(batch: list[tuple]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Images (B, 3, img_h, img_w), their indices (B,), unreadable indices; images (0,) if none."""
+    images = [x for _, x in batch if x is not None]
+    indices = torch.tensor([i for i, x in batch if x is not None], dtype=torch.long)
+    return torch.stack(images) if images else torch.empty(0), indices, [i for i, x in batch if x is None]
+
+
+# -------------------------------------------------------------------------------- results
+
+# Colours of the papers, one meaning each in every figure.
+PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
+           "attention": "#1f77b4", "random": "#9e9e9e", "dino": "#1f77b4", "sl": "#ff7f0e",
+           "gbvs": "#9467bd", "unisal": "#17becf", "centre": "#bcbd22"}
+
+
+def cli(main) -> None:
+    """Run a script's main(): wrong input ends in one sentence on stderr and status 2, an interrupt in 130."""
+    try:
+        main()
+    except InputError as e:
+        print(f"error: {e}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("interrupted; run the same command with --resume to go on", file=sys.stderr)
+        sys.exit(130)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def add_common_args(parser: argparse.ArgumentParser, batch_size: int = 32) -> None:
+    """The arguments that mean the same in every script (design: same name, same meaning everywhere)."""
+    add = parser.add_argument_group("common").add_argument
+    add("--data", default="demo", help="data folder, or demo: the built-in demo world (default: demo)")
+    add("--out", type=Path, help="output folder (default: runs/<script>/<tag>)")
+    add("--weights", type=Path, help="weight file to use instead of the model's own")
+    add("--device", help="cuda, mps or cpu (default: the first available)")
+    add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of frozen models (%(default)s)")
+    add("--batch-size", type=int, default=batch_size, help="images a batch, all processes (%(default)s)")
+    add("--workers", type=int, default=min(2, os.cpu_count() or 1), help="decoding processes (%(default)s)")
+    add("--seed", type=int, default=0, help="of every random draw (%(default)s)")
+    add("--limit", type=int, help="use only the first N images (default: all)")
+    add("--resume", action="store_true", help="go on with an interrupted run of the same arguments")
+    add("--plot-only", action="store_true", help="redraw figures and table from the files of a run")
+
+
+@contextmanager
+def atomic_write(path: Path | str, mode: str = "w"):
+    """A file opened for writing under a temporary name and renamed when complete: at any moment, also after
+    kill -9, `path` is absent, the old file, or the whole new one."""
+    path = Path(path)
+    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(tmp, mode, **({} if "b" in mode else {"newline": "", "encoding": "utf-8"})) as f:
+            yield f
+            f.flush()
+            os.fsync(f.fileno())
+        os.replace(tmp, path)
+    except (PermissionError, FileExistsError, NotADirectoryError) as e:
+        raise InputError(f"cannot write {path} ({e.strerror}); choose another folder with --out.") from e
+    finally:
+        with suppress(OSError):  # after the rename there is nothing to remove
+            tmp.unlink()
+
+
+def save_checkpoint(obj, path: Path | str) -> None:
+    """torch.save of tensors, numbers, strings, lists and dicts, atomically."""
+    with atomic_write(path, "wb") as f:
+        torch.save(obj, f)
+
+
+def load_checkpoint(path: Path | str):
+    """A checkpoint of save_checkpoint on the CPU; never unpickles code."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"no checkpoint at {path}; give the path of an existing one.") from None
+    except Exception as e:  # torch raises many kinds for a damaged or unsafe file
+        raise InputError(f"{path} is not a readable checkpoint ({str(e).splitlines()[0]}).") from e
+
+
+def write_json(obj, path: Path | str) -> None:
+    """JSON, atomically; paths become strings, NaN becomes null (JSON has none)."""
+    def clean(v):
+        if isinstance(v, dict):
+            return {str(k): clean(x) for k, x in v.items()}
+        if isinstance(v, (list, tuple)):
+            return [clean(x) for x in v]
+        if isinstance(v, (np.floating, float)):
+            return float(v) if math.isfinite(v) else None
+        if isinstance(v, np.integer):
+            return int(v)
+        return str(v) if isinstance(v, Path) else v
+    with atomic_write(path) as f:
+        json.dump(clean(obj), f, indent=1, ensure_ascii=False)
+
+
+def write_csv(rows: Sequence[dict], path: Path | str) -> None:
+    """Rows of equal keys as CSV with a header, atomically. Floats keep all their digits."""
+    with atomic_write(path) as f:
+        writer = csv.DictWriter(f, list(rows[0]) if rows else ["image", "condition"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def read_csv(path: Path | str) -> list[dict]:
+    """Rows of a CSV with a header; numbers become floats, other fields stay strings."""
+    def value(s):
+        try:
+            return float(s)
+        except ValueError:
+            return s
+    with open(path, newline="", encoding="utf-8") as f:
+        return [{k: v if k in ("image", "condition") else value(v) for k, v in row.items()}
+                for row in csv.DictReader(f)]
+
+
+class RowLog:
+    """Per-image rows that survive a kill: each process appends one JSON line an image to its own part file.
+
+    A line is whole or, after a kill, torn and ignored: that image is computed again. `done` holds the images
+    that need no work, `merge` writes `per_image.csv` whole or not at all. The number of processes may change
+    before a resume.
+    """
+
+    def __init__(self, folder: Path | str, resume: bool = False):
+        self.folder = Path(folder)
+        self.csv = self.folder / "per_image.csv"
+        rank, _ = rank_world()
+        if rank == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for old in [] if resume else [self.csv, *self._parts()]:
+                old.unlink(missing_ok=True)
+        barrier()
+        part = self.folder / f"per_image.part{rank}.jsonl"
+        self.file = open(part, "ab")
+        self.file.truncate(part.read_bytes().rfind(b"\n") + 1)  # a torn last line goes
+        barrier()
+        self.done = set(self._read())
+
+    def _parts(self) -> list[Path]:
+        return sorted(self.folder.glob("per_image.part*.jsonl"))
+
+    def _read(self) -> dict[str, list[dict]]:
+        """Rows by image, of the merged file and of all parts."""
+        images: dict[str, list[dict]] = {}
+        if self.csv.exists():
+            with open(self.csv, newline="", encoding="utf-8") as f:
+                for row in csv.DictReader(f):
+                    images.setdefault(row["image"], []).append(row)
+        for part in self._parts():
+            for line in part.read_bytes().split(b"\n")[:-1]:
+                rows = json.loads(line)
+                images.setdefault(str(rows[0]["image"]), rows)
+        return images
+
+    def add(self, rows: Sequence[dict]) -> None:
+        """All rows of one image, each with the keys image, condition, ...; on disk when the call returns."""
+        self.file.write(json.dumps(list(rows)).encode() + b"\n")
+        self.file.flush()
+
+    def merge(self) -> list[dict]:
+        """Write `per_image.csv`, sorted by image and condition, and return its rows (all processes)."""
+        self.file.close()
+        barrier()
+        if rank_world()[0] == 0:
+            rows = [row for image in self._read().values() for row in image]
+            write_csv(sorted(rows, key=lambda r: (str(r["image"]), str(r["condition"]))), self.csv)
+            for part in self._parts():
+                part.unlink()
+        barrier()
+        return read_csv(self.csv)
+
+
+def gather_rows(rows: list) -> list:
+    """The rows of all processes in rank order, on every process."""
+    if not dist.is_initialized():
+        return rows
+    parts: list = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, rows)
+    return [row for part in parts for row in part]
+
+
+# Arguments that may differ between a run and its resumption: they change where and how fast, not what.
+_FREE_ARGS = {"resume", "plot_only", "workers", "device", "out"}
+
+
+def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
+    """The run's folder, `--out` or runs/<script>/<tag>, with its arguments in args.json.
+
+    InputError: --resume with other arguments than the run was started with, --plot-only without a run.
+    """
+    folder = Path(args.out or Path("runs") / script / tag)
+    manifest = folder / "args.json"
+    now = json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in _FREE_ARGS}, default=str))
+    if args.plot_only and not (folder / "results.json").exists():
+        raise InputError(f"--plot-only: no finished run in {folder}; run once without it first.")
+    if args.resume and manifest.exists():
+        before = json.loads(manifest.read_text(encoding="utf-8"))
+        changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
+        if changed:
+            was = ", ".join(f"{k} {before.get(k)} -> {now.get(k)}" for k in changed)
+            raise InputError(f"--resume: {folder} was started with other arguments ({was}); repeat its "
+                             "arguments, or choose another --out.")
+    barrier()
+    if rank_world()[0] == 0 and not args.plot_only:
+        write_json(now, manifest)
+    barrier()
+    return folder
+
+
+def fingerprint(paths: Iterable[Path | str]) -> str:
+    """Data fingerprint: the first 16 hex digits of the SHA-256 of the sorted (name, size) of the files."""
+    lines = sorted(f"{Path(p).name} {Path(p).stat().st_size}" for p in paths)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def write_results(folder: Path, study: str, data: str, headline: Sequence[dict], args: argparse.Namespace,
+                  seconds: float, device: torch.device, tests: Sequence[dict] = (),
+                  not_run: Sequence[str] = (), **more) -> dict:
+    """results.json of a run, by rank 0. headline: dicts name, paper, ours, ci, n, unit. Returns the whole."""
+    git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout.strip() \
+        if (ROOT / ".git").exists() else "unknown"
+    cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    results = {
+        "study": study, "data": data,
+        "headline": [{k: h.get(k) for k in ("name", "paper", "ours", "ci", "n", "unit")} for h in headline],
+        "tests": list(tests), "not_run": list(not_run), "args": vars(args),
+        "versions": {"python": platform.python_version(), "torch": torch.__version__,
+                     "numpy": np.__version__},
+        "git": commit, "device": cuda or f"{device.type}, {torch.get_num_threads()} threads",
+        "seconds": round(seconds, 1), **more}
+    if rank_world()[0] == 0:
+        write_json(results, folder / "results.json")
+    return results
+
+
+def print_paper_vs_ours(results: dict) -> None:
+    """The table that ends every script: paper | ours (95 % CI) | n, then what was not run."""
+    def show(v):
+        return "-" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v)
+    rows = [("", "paper", "ours", "95 % CI", "n", "unit")]
+    for h in results["headline"]:
+        ci = f"{show(float(h['ci'][0]))} to {show(float(h['ci'][1]))}" if h.get("ci") else "-"
+        rows.append((h["name"], show(h["paper"]), show(h["ours"]), ci, show(h["n"]), h.get("unit") or ""))
+    widths = [max(len(r[i]) for r in rows) for i in range(6)]
+    for i, row in enumerate(rows):
+        cells = [f.rjust(w) if j else f.ljust(w) for j, (f, w) in enumerate(zip(row, widths))]
+        print("  ".join(cells).rstrip())
+        if i == 0:
+            print("-" * (sum(widths) + 10))
+    for part in results["not_run"]:
+        print(f"not run: {part}")
+    if results["data"] == "demo":
+        print("These are numbers of the built-in demo world, not the paper's data.")

@@ -1,0 +1,186 @@
+"""GBVS: Markov equilibrium against dense linear algebra, pop-out, degenerate input, the original's maps."""
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from common import InputError, attenuate_borders, feature_maps, gabor_filters, gbvs, halve, markov_equilibrium
+
+SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def noise(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def display(n_rows=6, n_cols=8, odd=(2, 5), cell=48):
+    """Vertical bars on grey, a horizontal one at cell `odd` (row, column): (1, 3, img_h, img_w)."""
+    image = torch.full((n_rows * cell, n_cols * cell), 0.5)
+    for r in range(n_rows):
+        for c in range(n_cols):
+            half_h, half_w = (4, 14) if (r, c) == odd else (14, 4)
+            y, x = r * cell + cell // 2, c * cell + cell // 2
+            image[y - half_h:y + half_h, x - half_w:x + half_w] = 1
+    return image.expand(1, 3, -1, -1).contiguous()
+
+
+def test_markov_equilibrium_is_the_leading_eigenvector_of_the_dense_transition_matrix():
+    h, w, sigma = 5, 6, 1.3
+    maps = noise(3, h, w).double()
+    for m, ours in zip(maps.numpy(), markov_equilibrium(maps, sigma).numpy()):
+        weights = np.zeros((h * w, h * w))
+        for i in range(h * w):
+            for j in range(h * w):
+                distance2 = (i // w - j // w) ** 2 + (i % w - j % w) ** 2
+                weights[j, i] = abs(m.flat[i] - m.flat[j]) * np.exp(-distance2 / (2 * sigma**2))
+        values, vectors = np.linalg.eig(weights / weights.sum(0))
+        lead = np.argmax(values.real)
+        vector = vectors[:, lead].real
+        assert values[lead].real == pytest.approx(1)
+        np.testing.assert_allclose(ours.ravel(), vector / vector.sum(), atol=1e-12)
+
+
+def test_equilibrium_of_a_constant_map_is_uniform_and_every_map_sums_to_one():
+    p = markov_equilibrium(torch.stack([torch.full((4, 6), .3), noise(4, 6)]), 1.5)
+    torch.testing.assert_close(p[0], torch.full((4, 6), 1 / 24))
+    torch.testing.assert_close(p.sum((1, 2)), torch.ones(2))
+
+
+def test_gabor_filters_have_zero_mean_unit_norm_and_turn_with_their_angle():
+    bank = gabor_filters()[:, 0]
+    assert bank.mean((1, 2)).abs().max() < 1e-7
+    torch.testing.assert_close(bank.square().sum((1, 2)), torch.ones(8))
+    torch.testing.assert_close(bank[4], bank[0].T)                        # 90 degrees = 0 degrees, even phase
+    torch.testing.assert_close(bank[6], bank[2].flip(1))                  # 135 mirrors 45
+    torch.testing.assert_close(bank[2], bank[2].T)                        # 45 is symmetric about a diagonal
+
+
+@pytest.mark.parametrize("n", [11, 12, 63])
+def test_halving_is_filtering_renormalised_at_the_borders(n):
+    matrix = np.zeros((n // 2, n + 6))                                    # columns: input pixels -2 .. n + 3
+    for k in range(n // 2):
+        matrix[k, 2 * k:2 * k + 6] = 1, 5, 10, 10, 5, 1
+    matrix = matrix[:, 2:n + 2] / matrix[:, 2:n + 2].sum(1, keepdims=True)
+    x = noise(1, 1, n, n)
+    np.testing.assert_allclose(halve(x)[0, 0], matrix @ x[0, 0].numpy() @ matrix.T, atol=1e-6)
+
+
+def test_border_attenuation_is_a_linear_ramp():
+    row = attenuate_borders(torch.ones(1, 20, 9), 4)[0, 10]
+    torch.testing.assert_close(row, torch.tensor([1, 2, 3, 4, 5, 4, 3, 2, 1]) / 5)
+    torch.testing.assert_close(attenuate_borders(torch.ones(1, 20, 9), 13)[0, :, 4],
+                               attenuate_borders(torch.ones(1, 20, 9), 4)[0, :, 4])
+
+
+@pytest.mark.parametrize("img_h, img_w, h, w", [(600, 800, 24, 32), (224, 384, 19, 32), (384, 288, 32, 24),
+                                                (64, 64, 32, 32), (101, 67, 32, 21)])
+def test_grid_has_the_aspect_of_the_image_and_values_span_zero_to_one(img_h, img_w, h, w):
+    master = gbvs(noise(1, 3, img_h, img_w))
+    assert master.shape == (1, h, w) and master.min() == 0 and master.max() == pytest.approx(1)
+
+
+def test_each_image_of_a_batch_gets_the_map_it_gets_alone():
+    images = torch.cat([noise(2, 3, 96, 128), display()[:, :, ::3, ::3], torch.full((1, 3, 96, 128), .2)])
+    together, alone = gbvs(images), torch.cat([gbvs(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    assert torch.equal(together, gbvs(images))
+
+
+@pytest.mark.parametrize("grey", [0., .2, 1.])
+def test_an_image_without_contrast_gives_zeros(grey):
+    assert torch.equal(gbvs(torch.full((2, 3, 96, 130), grey), "CDIO"), torch.zeros(2, 24, 32))
+
+
+def test_a_faint_spot_is_still_seen():
+    image = torch.full((1, 3, 128, 128), 100 / 255)
+    image[:, :, 80:96, 32:48] += 1 / 255
+    row, col = divmod(int(gbvs(image).argmax()), 32)
+    assert abs(row - 21.5) < 4 and abs(col - 9.5) < 4
+
+
+@pytest.mark.parametrize("odd", [(2, 5), (4, 2), (1, 3)])
+def test_peak_is_at_the_odd_orientation(odd):
+    row, col = divmod(int(gbvs(display(odd=odd), "O").argmax()), 32)
+    assert abs(row - (odd[0] * 4 + 1.5)) <= 2 and abs(col - (odd[1] * 4 + 1.5)) <= 2     # 4 nodes a cell
+
+
+def test_map_of_a_fixed_display_is_unchanged():
+    master = gbvs(display() * torch.tensor([1, .9, .5])[:, None, None], "CDIO")[0]       # (24, 32)
+    blocks = master.unflatten(0, (4, 6)).unflatten(2, (4, 8)).mean((1, 3))
+    # this code's own means, from when its maps correlated .9999 with the authors' on 60 OSIE images
+    expected = torch.tensor([[.1082, .1944, .1977, .1098], [.2251, .4051, .4995, .2372],
+                             [.2250, .4018, .4153, .2304], [.1082, .1937, .1948, .1086]])
+    torch.testing.assert_close(blocks, expected, atol=2e-3, rtol=0)
+
+
+def test_dkl_axes_are_the_toolboxs_up_to_an_affine_map():
+    rgb = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 1], [.5, .5, .5], [.8, .4, .2],
+                        [.3, .6, .7]]).T
+    ours = feature_maps(torch.cat([rgb, rgb.amax(0, True)])[None, :, None], "D")[0, :, 0]
+    # luminance, L - M, S - (L + M) by the toolbox's formula and full 256-entry table
+    theirs = [[-.968, -.569, .354, -.721, 1.001, -.399, -.479, -.190],
+              [.002, .614, -.363, -.251, -.004, -.016, .371, -.281],
+              [.021, -.144, -.499, .683, -.002, .032, -.163, .171]]
+    for a, b in zip(ours.numpy(), np.array(theirs)):
+        slope, intercept = np.polyfit(a, b, 1)
+        assert slope > 0
+        np.testing.assert_allclose(slope * a + intercept, b, atol=.01)
+
+
+def test_peak_is_at_the_odd_colour():
+    image = display(odd=None) * torch.tensor([.2, .8, .2])[:, None, None]
+    image[..., 96:144, 240:288] = image[:, [1, 0, 2], 96:144, 240:288]      # row 2, column 5: red
+    row, col = divmod(int(gbvs(image, "D").argmax()), 32)
+    assert abs(row - 9.5) <= 2 and abs(col - 21.5) <= 2
+
+
+def test_a_mirrored_image_gives_the_mirrored_map():
+    image = noise(1, 3, 8, 8).repeat_interleave(16, 2).repeat_interleave(16, 3)
+    torch.testing.assert_close(gbvs(image.flip(3)), gbvs(image).flip(2), atol=1e-4, rtol=0)
+
+
+def test_half_precision_images_are_accepted():
+    images = (noise(1, 3, 96, 128) * 255).round() / 255
+    assert gbvs(images.half()).dtype == torch.float32
+    assert np.corrcoef(gbvs(images.half()).flatten(), gbvs(images).flatten())[0, 1] > .999
+
+
+@pytest.mark.parametrize("images, channels", [
+    (noise(3, 96, 96), "DIO"), (noise(1, 1, 96, 96), "DIO"), (noise(1, 3, 63, 96), "DIO"),
+    (torch.zeros(1, 3, 96, 96, dtype=torch.uint8), "DIO"), (torch.full((1, 3, 96, 96), torch.nan), "DIO"),
+    (torch.full((1, 3, 96, 96), 255.), "DIO"), (torch.full((1, 3, 96, 96), -.1), "DIO"),
+    (torch.zeros(0, 3, 96, 96), "DIO"), (torch.zeros(1, 3, 96, 96), "DF"), (torch.zeros(1, 3, 96, 96), "")])
+def test_wrong_input_is_refused_in_one_sentence(images, channels):
+    with pytest.raises(InputError, match="^gbvs got .*expected.*: .*[.]$"):
+        gbvs(images, channels)
+
+
+def read_reference(name):
+    path = SHARED / "reference" / name
+    if not path.exists():
+        pytest.skip(f"{path} is missing: set GAZE_SHARED to the folder of reference arrays")
+    return np.load(path)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("channels, key", [("DIO", "master_dio"), ("CIO", "master_cio")])
+def test_map_correlates_with_the_authors_matlab_code(channels, key):
+    reference = read_reference("gbvs_matlab.npz")
+    image = torch.from_numpy(reference["image_bgr"][..., ::-1].copy()).permute(2, 0, 1)[None] / 255
+    assert np.corrcoef(gbvs(image, channels).flatten(), reference[key].ravel())[0, 1] > .999
+
+
+@pytest.mark.real
+def test_maps_of_osie_images_correlate_with_the_authors_matlab_code():
+    reference = read_reference("gbvs_osie.npz")
+    folder = SHARED / "real/osie/stimuli"
+    if not folder.exists():
+        pytest.skip(f"{folder} is missing")
+    correlations = []
+    for key in reference.files[::6]:
+        image = torch.from_numpy(np.array(Image.open(folder / f"{key}.jpg"))).permute(2, 0, 1)[None] / 255
+        correlations.append(np.corrcoef(gbvs(image).flatten(), reference[key].ravel())[0, 1])
+    assert np.mean(correlations) > .999 and min(correlations) > .99

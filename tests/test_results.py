@@ -1,0 +1,184 @@
+"""Run folders, atomic files, per-image rows, torchrun helpers."""
+import argparse
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import common
+from common import (InputError, RowLog, atomic_write, load_checkpoint, save_checkpoint, start_run,
+                    write_results)
+
+ROOT = Path(__file__).resolve().parents[1]
+ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def run_args(**changes):
+    return argparse.Namespace(**{"seed": 0, "limit": None, "resume": False, "plot_only": False, "out": None,
+                                 "workers": 2, "device": None, **changes})
+
+
+def test_atomic_write_leaves_the_old_file_when_the_writer_fails(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_write(path) as f:
+        f.write("new, but")
+        raise RuntimeError
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_unwritable_folder_is_an_input_error(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="--out"), atomic_write(tmp_path / "file" / "a.txt") as f:
+        f.write("x")
+
+
+@pytest.mark.parametrize("delay", [.02, .3])
+def test_checkpoint_survives_kill_9(tmp_path, delay):
+    path = tmp_path / "last.pt"
+    code = ("import sys, torch; from common import save_checkpoint\n"
+            "for i in range(10**6):\n"
+            " save_checkpoint({'i': i, 'w': torch.full((400, 400), float(i))}, sys.argv[1])\n"
+            " if i == 0: print('go', flush=True)")
+    p = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, env=ENV)
+    p.stdout.readline()
+    time.sleep(delay)
+    p.send_signal(signal.SIGKILL)
+    p.wait()
+    state = load_checkpoint(path)
+    assert (state["w"] == state["i"]).all()
+
+
+def test_checkpoint_that_asks_for_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.system, (f"touch {tmp_path}/pwned",)
+    torch.save({"a": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(InputError, match="not a readable checkpoint"):
+        load_checkpoint(tmp_path / "evil.pt")
+    assert not (tmp_path / "pwned").exists()
+
+
+def test_missing_checkpoint_is_an_input_error(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint"):
+        load_checkpoint(tmp_path / "none.pt")
+
+
+ROWS = """
+import sys, time
+from common import RowLog, init_distributed, shard, rank_world
+init_distributed()
+log = RowLog(sys.argv[1], resume=True)
+for i in shard(range(40)):
+    if f"img{i:02d}" not in log.done:
+        log.add([{"image": f"img{i:02d}", "condition": c, "value": i / 7} for c in "ab"])
+        time.sleep(float(sys.argv[2]))
+log.merge()
+"""
+
+
+def test_rows_survive_kill_9_at_random_moments_and_resume_to_the_same_csv(tmp_path):
+    (tmp_path / "rows.py").write_text(ROWS)
+    def command(folder, pause):
+        return [sys.executable, str(tmp_path / "rows.py"), str(folder), str(pause)]
+    subprocess.run(command(tmp_path / "whole", 0), env=ENV, check=True)
+    for _ in range(3):
+        p = subprocess.Popen(command(tmp_path / "torn", .1), env=ENV)
+        parts = tmp_path / "torn" / "per_image.part0.jsonl"
+        while not parts.exists() and p.poll() is None:
+            time.sleep(.01)
+        time.sleep(random.uniform(0, .8))
+        p.send_signal(signal.SIGKILL)
+        p.wait()
+        with open(parts, "ab") as f:  # the worst case: half a line was on its way
+            f.write(b'[{"image": "img99", "cond')
+    subprocess.run(command(tmp_path / "torn", 0), env=ENV, check=True)
+    assert (tmp_path / "torn/per_image.csv").read_bytes() == (tmp_path / "whole/per_image.csv").read_bytes()
+    assert sorted(p.name for p in (tmp_path / "torn").iterdir()) == ["per_image.csv"]
+
+
+def test_two_torchrun_processes_write_the_rows_of_one(tmp_path):
+    (tmp_path / "rows.py").write_text(ROWS)
+    script = str(tmp_path / "rows.py")
+    subprocess.run([sys.executable, script, str(tmp_path / "one"), "0"], env=ENV, check=True)
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+                    script, str(tmp_path / "two"), "0"], env=ENV, check=True, timeout=120,
+                   capture_output=True)
+    assert (tmp_path / "one/per_image.csv").read_bytes() == (tmp_path / "two/per_image.csv").read_bytes()
+
+
+def test_rows_of_a_finished_run_are_not_computed_again_nor_reformatted(tmp_path):
+    log = RowLog(tmp_path)
+    log.add([{"image": "b", "condition": "x", "value": 1 / 3},
+             {"image": "b", "condition": "y", "value": float("nan")}])
+    log.add([{"image": "a", "condition": "x", "value": 2}])
+    rows = log.merge()
+    assert [r["image"] for r in rows] == ["a", "b", "b"] and rows[1]["value"] == 1 / 3
+    before = (tmp_path / "per_image.csv").read_bytes()
+    again = RowLog(tmp_path, resume=True)
+    assert again.done == {"a", "b"}
+    again.merge()
+    assert (tmp_path / "per_image.csv").read_bytes() == before
+    assert RowLog(tmp_path).done == set()
+
+
+def test_resume_with_other_arguments_is_refused_and_names_them(tmp_path):
+    start_run(run_args(out=tmp_path), "s", "t")
+    start_run(run_args(out=tmp_path, resume=True, workers=0), "s", "t")  # changes the speed, not the result
+    with pytest.raises(InputError, match="seed 0 -> 3"):
+        start_run(run_args(out=tmp_path, resume=True, seed=3), "s", "t")
+
+
+def test_plot_only_without_a_run_is_refused(tmp_path):
+    with pytest.raises(InputError, match="no finished run"):
+        start_run(run_args(out=tmp_path, plot_only=True), "s", "t")
+
+
+def test_results_hold_the_promised_fields_and_nan_becomes_null(tmp_path):
+    head = [{"name": "accuracy", "paper": None, "ours": float("nan"), "ci": (1., 2.), "n": 3, "unit": "%"}]
+    write_results(tmp_path, "exp", "demo", head, run_args(out=tmp_path), 1., torch.device("cpu"),
+                  not_run=["UNISAL"])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert {"study", "data", "headline", "tests", "not_run", "args", "versions", "git", "device",
+            "seconds"} <= results.keys()
+    assert results["headline"][0]["ours"] is None and results["headline"][0]["ci"] == [1, 2]
+
+
+def test_table_shows_paper_ours_and_what_was_not_run(capsys):
+    row = {"name": "top-1", "paper": 77., "ours": 12.345, "ci": (11., 13.), "n": 5, "unit": "%"}
+    common.print_paper_vs_ours({"headline": [row], "not_run": ["UNISAL: no weights"], "data": "demo"})
+    out = capsys.readouterr().out
+    assert "12.35" in out or "12.34" in out
+    assert "77" in out and "11 to 13" in out and "not run: UNISAL" in out and "not the paper" in out
+
+
+def test_input_error_ends_in_one_line_and_status_2(tmp_path):
+    code = ("from common import InputError, cli\n"
+            "def main(): raise InputError('found x; expected y; do z.')\ncli(main)")
+    p = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True)
+    assert p.returncode == 2 and p.stderr == "error: found x; expected y; do z.\n"
+
+
+def test_unusable_device_is_an_input_error():
+    with pytest.raises(InputError, match="--device"):
+        common.pick_device("cuda:99")
+
+
+def test_generators_are_functions_of_their_key():
+    a, b, c = (torch.rand(3, generator=common.generator(*k)) for k in ((0, 1), (0, 1), (1, 0)))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_csv_keeps_all_digits_and_text(tmp_path):
+    rows = [{"image": "007", "condition": "a", "x": 1 / 3, "note": "é"}]
+    common.write_csv(rows, tmp_path / "r.csv")
+    assert common.read_csv(tmp_path / "r.csv") == rows
+    assert next(csv.reader(open(tmp_path / "r.csv", encoding="utf-8")))[:2] == ["image", "condition"]

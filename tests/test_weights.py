@@ -1,0 +1,356 @@
+"""Weight files: every layout loads strictly and alike; damaged, foreign and hostile files are refused."""
+import argparse
+import hashlib
+import json
+import math
+import os
+import pickle
+import re
+from pathlib import Path
+from urllib.error import URLError
+
+import pytest
+import torch
+import torchvision
+
+import common
+from common import (WEIGHTS, InputError, Spec, VisionTransformer, load_head, load_vit, locate_weights,
+                    read_state_dict, to_timm_keys, vit_from_state)
+
+SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
+X = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+def random_vit(**kw):
+    model = VisionTransformer(**TINY | kw)
+    gen = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.copy_(torch.randn(p.shape, generator=gen) * 0.3)
+    return model.eval()
+
+
+def renamed(state, names):
+    """Keys rewritten by (from, to) pairs of whole dotted parts; written apart from the loader's own table."""
+    out = {}
+    for key, value in state.items():
+        for old, new in names:
+            key = re.sub(rf"(^|\.){re.escape(old)}(?=\.|$)", lambda m: m[1] + new, key)
+        out[key] = value
+    return out
+
+
+def split_qkv(state, names):
+    """The stacked projections as three tensors each."""
+    out = {}
+    for key, value in state.items():
+        parts = zip(names, value.chunk(3)) if ".qkv." in key else [("qkv", value)]
+        out.update({key.replace("qkv", name): part for name, part in parts})
+    return out
+
+
+def hf_file(state):
+    state = renamed(split_qkv(state, ["attention.query", "attention.key", "attention.value"]), [
+        ("attn.proj", "attention.output.dense"), ("attn", "attention"), ("norm1", "layernorm_before"),
+        ("norm2", "layernorm_after"), ("mlp.fc1", "intermediate.dense"), ("mlp.fc2", "output.dense"),
+        ("norm", "layernorm"), ("blocks", "encoder.layer"), ("cls_token", "embeddings.cls_token"),
+        ("pos_embed", "embeddings.position_embeddings"),
+        ("patch_embed.proj", "embeddings.patch_embeddings.projection"), ("head", "classifier")])
+    return {k if k.startswith("classifier") else "vit." + k: v for k, v in state.items()}
+
+
+def hf_module(state):
+    state = renamed(split_qkv(state, ["q_proj", "k_proj", "v_proj"]), [
+        ("attn.proj", "attention.o_proj"), ("attn", "attention"), ("norm1", "layernorm_before"),
+        ("norm2", "layernorm_after"), ("norm", "layernorm"), ("blocks", "layers"),
+        ("cls_token", "embeddings.cls_token"), ("pos_embed", "embeddings.position_embeddings"),
+        ("patch_embed.proj", "embeddings.patch_embeddings.projection"), ("head", "classifier")])
+    return {k if k.startswith("classifier") else "vit." + k: v for k, v in state.items()}
+
+
+def dinov2_chunks(state):
+    chunk = lambda m: f"blocks.{int(m[1]) // 2}.{m[1]}"
+    return {re.sub(r"^blocks\.(\d+)", chunk, k): v for k, v in state.items()}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("layout", [lambda s: s, dinov2_chunks, hf_file, hf_module])
+def test_every_layout_gives_the_same_output(layout):
+    model = random_vit()
+    loaded = vit_from_state(layout(model.state_dict()), num_heads=2, eps=1e-6)
+    assert torch.equal(loaded(X), model(X))
+
+
+@pytest.mark.parametrize("layout,eps", [(lambda s: s, 1e-6), (hf_file, 1e-12), (hf_module, 1e-12)])
+def test_norm_eps_follows_the_layout(layout, eps):
+    model = vit_from_state(layout(random_vit().state_dict()), num_heads=2)
+    assert {m.eps for m in model.modules() if isinstance(m, torch.nn.LayerNorm)} == {eps}
+
+
+@torch.no_grad()
+def test_torchvision_vit_gives_its_own_logits():
+    ref = torchvision.models.VisionTransformer(32, 16, 2, 2, 32, 128, num_classes=5).eval()
+    gen = torch.Generator().manual_seed(2)
+    for p in ref.parameters():
+        p.copy_(torch.randn(p.shape, generator=gen) * 0.3)
+    ours = vit_from_state(ref.state_dict(), num_heads=2)
+    assert torch.allclose(ours(X), ref(X), atol=1e-5)
+    released = {k.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2."): v
+                for k, v in ref.state_dict().items()}  # as in the released file vit_b_16-c867db91.pth
+    assert torch.equal(vit_from_state(released, num_heads=2)(X), ours(X))
+
+
+def test_shape_facts_are_inferred():
+    model = vit_from_state(random_vit(img_size=42, patch_size=14, embed_dim=128, num_classes=7, mlp_ratio=3,
+                                      depth=3, layerscale=1.0, registers=4).state_dict())
+    assert (model.patch_size, model.grid, model.embed_dim, model.num_heads) == (14, (3, 3), 128, 2)
+    assert len(model.blocks) == 3
+    assert (model.head.out_features, model.n_prefix, model.pos_rule) == (7, 5, "antialias")
+    assert model.blocks[0].mlp.fc1.out_features == 384 and not model.training
+    assert vit_from_state(random_vit(layerscale=1.0).state_dict()).pos_rule == "offset"
+    assert vit_from_state(random_vit().state_dict()).pos_rule == "size"
+
+
+def test_half_precision_files_give_float32_models():
+    state = {k: v.half() for k, v in random_vit().state_dict().items()}
+    assert {p.dtype for p in vit_from_state(state).parameters()} == {torch.float32}
+
+
+def test_only_named_keys_are_dropped():
+    state = random_vit().state_dict()
+    harmless = {"mask_token": torch.zeros(1, 32), "vit.pooler.dense.weight": torch.zeros(2, 2)}
+    assert to_timm_keys(state | harmless).keys() == state.keys()
+    with pytest.raises(InputError, match="2 keys.*decoder.0.weight, dist_token"):
+        to_timm_keys(state | {"decoder.0.weight": torch.zeros(2), "dist_token": torch.zeros(2)})
+
+
+def test_missing_and_misfitting_weights_are_refused():
+    state = random_vit().state_dict()
+    with pytest.raises(InputError, match="blocks.1.norm2.bias"):
+        vit_from_state({k: v for k, v in state.items() if k != "blocks.1.norm2.bias"})
+    with pytest.raises(InputError, match="cls_token"):
+        vit_from_state({k: v for k, v in state.items() if k != "cls_token"})
+    with pytest.raises(InputError, match="attn.v.weight"):
+        vit_from_state({k: v for k, v in hf_file(state).items() if not k.endswith("value.weight")})
+    with pytest.raises(InputError, match="do not fit"):
+        vit_from_state(state, embed_dim=64)
+
+
+# ---- files
+
+def save_safetensors(tensors, path):
+    """The format written out by hand."""
+    header, data = {"__metadata__": {"format": "pt"}}, b""
+    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
+    for name, t in tensors.items():
+        raw = t.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+        header[name] = {"dtype": names[t.dtype], "shape": list(t.shape),
+                        "data_offsets": [len(data), len(data) + len(raw)]}
+        data += raw
+    text = json.dumps(header).encode()
+    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
+
+
+def test_safetensors_round_trip(tmp_path):
+    tensors = {"a": torch.randn(3, 5), "b": torch.randn(7).half(), "c": torch.tensor(3),
+               "d": torch.zeros(0, 2), "e": torch.randn(2, 1, 2).bfloat16()}
+    save_safetensors(tensors, tmp_path / "x.safetensors")
+    back = read_state_dict(tmp_path / "x.safetensors")
+    assert back.keys() == tensors.keys()
+    assert all(torch.equal(back[k], t) and back[k].dtype == t.dtype for k, t in tensors.items())
+
+
+@pytest.mark.parametrize("damage", [
+    lambda raw: raw[:-1], lambda raw: raw[:20], lambda raw: raw[:3], lambda raw: b"\xff" * 8 + raw[8:],
+    lambda raw: raw.replace(b"[0, 60]", b"[4, 60]"), lambda raw: raw.replace(b"[0, 60]", b"[-4, 5]"),
+    lambda raw: raw.replace(b"F32", b"Q99"), lambda raw: b""])
+def test_damaged_safetensors_are_refused(tmp_path, damage):
+    path = tmp_path / "x.safetensors"
+    save_safetensors({"a": torch.ones(3, 5)}, path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(InputError, match="x.safetensors"):
+        read_state_dict(path)
+
+
+class Hostile:
+    def __reduce__(self):
+        return os.system, ("touch hostile_was_run",)
+
+
+def test_code_in_a_pickle_is_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"state_dict": Hostile()}, "zip.pth")
+    Path("plain.pth").write_bytes(pickle.dumps(Hostile(), protocol=2))
+    for name in ("zip.pth", "plain.pth"):
+        with pytest.raises(InputError, match=name):
+            read_state_dict(name)
+    assert not Path("hostile_was_run").exists()
+
+
+@pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(2), {}, {"a": 1}, {"model": {"a": "b"}}])
+def test_files_that_hold_no_state_dict_are_refused(tmp_path, content):
+    torch.save(content, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="x.pth: holds a"):
+        read_state_dict(tmp_path / "x.pth")
+
+
+def test_cut_off_empty_and_missing_files_are_refused(tmp_path):
+    path = tmp_path / "x.pth"
+    torch.save(random_vit().state_dict(), path)
+    raw = path.read_bytes()
+    for content in (raw[:len(raw) // 2], raw[:100], b"", b"<html>404</html>"):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match="x.pth: cannot be read"):
+            read_state_dict(path)
+    path.unlink()
+    with pytest.raises(InputError, match="x.pth: no such weight file"):
+        read_state_dict(path)
+
+
+@torch.no_grad()
+def test_full_dino_checkpoint_gives_the_teacher_backbone(tmp_path):
+    teacher, student = random_vit(num_classes=0), random_vit(num_classes=0, depth=1)
+    projection = {"module.head.mlp.0.weight": torch.zeros(3, 32),
+                  "module.head.last_layer.weight_g": torch.zeros(9, 1)}
+    wrap = lambda m: {"module.backbone." + k: v for k, v in m.state_dict().items()} | projection
+    torch.save({"student": wrap(student), "teacher": wrap(teacher), "epoch": 3, "optimizer": {"state": {}},
+                "args": argparse.Namespace(arch="vit_small", lr=1e-3)}, tmp_path / "checkpoint.pth")
+    model = vit_from_state(read_state_dict(tmp_path / "checkpoint.pth"), num_heads=2)
+    assert torch.equal(model(X), teacher(X))
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict"])
+def test_nested_state_dicts_are_opened(tmp_path, key):
+    torch.save({key: {"module.a": torch.ones(2)}, "epoch": 1}, tmp_path / "x.pth")
+    assert list(read_state_dict(tmp_path / "x.pth")) == ["a"]
+
+
+# ---- table, downloads, loaders
+
+def test_hash_in_a_file_name_starts_its_sha256():
+    for name in ("resnet50", "deit_small_patch16_224"):
+        assert WEIGHTS[name].sha256.startswith(re.search(r"-([0-9a-f]{8})\.pth$", WEIGHTS[name].url)[1])
+    assert all(re.fullmatch(r"[0-9a-f]{8}|[0-9a-f]{64}", s.sha256) for s in WEIGHTS.values() if s.sha256)
+
+
+def test_files_of_the_table_have_different_names():
+    names = [s.file or s.url.split("/")[-1] for s in WEIGHTS.values()]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.parametrize("name,count", [  # parameters as published, DINOv2's less the mask token
+    ("dino_vits16", 21_665_664), ("dino_vits8", 21_670_272), ("dinov2_vits14", 22_056_576 - 384),
+    ("dinov2_vits14_reg", 22_058_112 - 384)])
+def test_architectures_of_the_table_have_the_published_size(name, count):
+    img = 518 if "v2" in name else 224
+    assert sum(p.numel() for p in VisionTransformer(img_size=img, **WEIGHTS[name].arch).parameters()) == count
+
+
+SPEC = Spec("vit", "https://example.org/path/tiny.pth", hashlib.sha256(b"right").hexdigest())
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """An empty TORCH_HOME, and a network that answers with `hub.content` (None: offline)."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr(torch.hub, "_hub_dir", None)
+    state = argparse.Namespace(folder=tmp_path / "hub/checkpoints", content=None)
+
+    def answer(url, dst, progress=True):
+        if state.content is None:
+            raise URLError("no network")
+        Path(dst).write_bytes(state.content)
+    monkeypatch.setattr(torch.hub, "download_url_to_file", answer)
+    return state
+
+
+def test_offline_message_has_url_path_and_hash(hub):
+    with pytest.raises(InputError) as e:
+        locate_weights(SPEC)
+    for part in (SPEC.url, str(hub.folder / "tiny.pth"), SPEC.sha256, "--weights"):
+        assert part in str(e.value)
+    assert not list(hub.folder.iterdir())
+
+
+@pytest.mark.parametrize("sha256", [SPEC.sha256, SPEC.sha256[:8], None])
+def test_download_is_stored_once_under_its_name(hub, sha256):
+    hub.content = b"right"
+    path = locate_weights(SPEC._replace(sha256=sha256))
+    assert path == hub.folder / "tiny.pth" and path.read_bytes() == b"right"
+    hub.content = None
+    assert locate_weights(SPEC) == path and list(hub.folder.iterdir()) == [path]
+
+
+def test_wrong_hash_is_refused_with_both_hashes(hub):
+    hub.content = b"wrong"
+    with pytest.raises(InputError, match=f"{hashlib.sha256(b'wrong').hexdigest()}.*{SPEC.sha256}"):
+        locate_weights(SPEC)
+    assert not list(hub.folder.iterdir())
+    (hub.folder / "tiny.pth").write_bytes(b"wrong")
+    with pytest.raises(InputError, match="delete the file"):
+        locate_weights(SPEC)
+
+
+def test_dino_linear_file_loads_as_a_head(tmp_path):
+    weight, bias = torch.randn(10, 1536), torch.randn(10)
+    state = {"module.linear.weight": weight, "module.linear.bias": bias}
+    torch.save({"epoch": 99, "best_acc": 77.0, "state_dict": state}, tmp_path / "dino.pth")
+    torch.save({"weight": weight, "bias": bias}, tmp_path / "own.pth")
+    for name in ("dino.pth", "own.pth"):
+        head = load_head(tmp_path / name)
+        assert torch.equal(head.weight, weight) and torch.equal(head.bias, bias)
+    torch.save({"weight": weight}, tmp_path / "half.pth")
+    with pytest.raises(InputError, match="half.pth"):
+        load_head(tmp_path / "half.pth")
+
+
+def test_head_is_found_by_the_name_of_its_model(hub):
+    for name in ("dino_vits16", "dino_vits16_linear"):
+        with pytest.raises(InputError, match="dino_deitsmall16_linearweights.pth"):
+            load_head(name)
+
+
+def test_demo_models_load_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "ROOT", tmp_path)
+    (tmp_path / "checkpoints").mkdir()
+    demo = VisionTransformer(embed_dim=96, depth=4, num_heads=6, num_classes=12)
+    torch.save({k: v.half() for k, v in demo.state_dict().items()}, tmp_path / "checkpoints/demo_sl4.pth")
+    model, preprocess = load_vit("demo_sl4")
+    assert model.num_heads == 6 and model.head.out_features == 12 and not model.training
+    assert (preprocess.resize, preprocess.crop, preprocess.interpolation) == (224, 224, "bicubic")
+    with pytest.raises(InputError, match="demo_dino12.pth: not there"):
+        load_vit("demo_dino12")
+
+
+def test_named_architecture_must_fit_the_file(tmp_path):
+    torch.save(random_vit().state_dict(), tmp_path / "tiny.pth")
+    with pytest.raises(InputError, match="tiny.pth: the weights do not fit"):
+        load_vit("dino_vits16", tmp_path / "tiny.pth")
+    assert load_vit("auto", tmp_path / "tiny.pth")[0].embed_dim == 32
+
+
+def test_preprocessing_comes_with_the_model(tmp_path):
+    torch.save(hf_file(random_vit().state_dict()), tmp_path / "hf.bin")
+    torch.save(random_vit().state_dict(), tmp_path / "timm.pth")
+    hf, timm = load_vit("auto", tmp_path / "hf.bin")[1], load_vit("auto", tmp_path / "timm.pth")[1]
+    assert hf.squash and hf.mean == (0.5, 0.5, 0.5) and hf.interpolation == "bilinear"
+    assert not timm.squash and math.isclose(timm.mean[0], 0.485) and timm.interpolation == "bicubic"
+
+
+@pytest.mark.parametrize("name", ["dino_vits32", "resnet50", "dino_vits16_linear", "auto"])
+def test_unknown_model_names_are_refused_with_the_known_ones(name):
+    with pytest.raises(InputError, match="dino_vits16, .*demo_sl12"):
+        load_vit(name)
+
+
+@pytest.mark.real
+def test_trained_dinov2_file_loads_strictly():
+    path = SHARED / "real/weights/dinov2_vits14_derived_fp16.pth"
+    if not path.exists():
+        pytest.skip(f"{path} not there")
+    named, inferred = load_vit("dinov2_vits14", path)[0], load_vit("auto", path)[0]
+    assert named.grid == inferred.grid == (37, 37) and named.num_heads == inferred.num_heads == 6
+    x = torch.randn(1, 3, 56, 84, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(named(x), inferred(x))
