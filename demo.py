@@ -542,4 +542,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    cli(main)

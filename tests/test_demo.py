@@ -69,7 +69,7 @@ def test_background_does_not_depend_on_the_class():
 
 
 def test_imagenet_has_the_same_bytes_with_one_and_two_workers(worlds, tmp_path):
-    folder = demo.write_imagenet(tmp_path, "train", 24, 0, workers=2)
+    folder = demo.write_imagenet(tmp_path, "train", 24, demo.SEED_OF["train"], workers=2)
     assert tree_hash(folder) == tree_hash(worlds[True] / "imagenet" / "train")
     assert {p.name for p in folder.iterdir() if p.is_dir()} == {v[0] for v in CLASSES.values()}
     picture = Image.open(next(folder.rglob("*.JPEG")))
