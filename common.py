@@ -297,7 +297,8 @@ def pos_embed_for(pos: Tensor, grid: tuple[int, int], size: Sequence[int], rule:
         return pos
     rows, cols = (resize_matrix(n0, n, "bicubic", (n + 0.1) / n0 if rule == "offset" else None,
                                 rule == "antialias").to(pos) for n0, n in zip(grid, size))
-    return torch.einsum("ih,jw,hwd->ijd", rows, cols, pos.view(*grid, -1)).flatten(0, 1)[None]
+    with torch.autocast(pos.device.type, enabled=False):
+        return torch.einsum("ih,jw,hwd->ijd", rows, cols, pos.view(*grid, -1)).flatten(0, 1)[None]
 
 
 # -------------------------------------------------------------------------------- weights
@@ -378,10 +379,12 @@ for _name, _file, _arch, _sha, _head_sha in (  # DINO backbone and its ImageNet-
     WEIGHTS[_name] = Spec("vit", _url + "pretrain.pth", _sha, SHORT_256,
                           _arch | dict(patch_size=_patch, pos_rule="offset"))
     WEIGHTS[_name + "_linear"] = Spec("linear", _url + "linearweights.pth", _head_sha)
-for _depth in (4, 8, 12):  # the demo's models: self-supervised, its linear head, supervised
-    _arch = dict(embed_dim=96, depth=_depth, num_heads=6, patch_size=16)
-    for _name, _kind in (f"dino{_depth}", "vit"), (f"dino{_depth}_linear", "linear"), (f"sl{_depth}", "vit"):
-        WEIGHTS["demo_" + _name] = Spec(_kind, None, None, CROP_224, _arch, f"demo_{_name}.pth")
+for _depth in (4, 8, 12):  # the demo's models, made by exp05_train_vits.py
+    for _name in (f"demo_dino{_depth}", f"demo_sl{_depth}"):
+        WEIGHTS[_name] = Spec("vit", None, None, CROP_224, file=f"{_name}.pth",
+                              arch=dict(embed_dim=96, depth=_depth, num_heads=6, patch_size=16))
+WEIGHTS["demo_dino12_linear"] = Spec("linear", None, None, file="demo_dino12_linear.pth")
+WEIGHTS["demo_resnet"] = Spec("resnet", None, None, CROP_224, file="demo_resnet.pth")
 
 
 def parse_safetensors(raw: bytes) -> dict[str, Tensor]:
@@ -1047,7 +1050,8 @@ def input_errors(where: str | Path, expected: str) -> Iterator[None]:
     except InputError:
         raise
     except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, SyntaxError, struct.error,
-            zlib.error, pickle.UnpicklingError, scipy.io.matlab.MatReadError, Image.DecompressionBombError) as error:
+            zlib.error, pickle.UnpicklingError, scipy.io.matlab.MatReadError,
+            Image.DecompressionBombError) as error:
         found = str(error) if isinstance(error, (OSError, ValueError)) else repr(error)
         raise InputError(f"{where}: {found}; expected {expected}") from error
 

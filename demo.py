@@ -33,7 +33,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 
-from common import InputError, cli
+from common import InputError, cli, read_csv
 from demo_scenes import Scene, background, finish, paint, render_scene, shadow
 from demo_shapes import BUILDERS, CLASSES, EXTRA
 
@@ -480,17 +480,14 @@ def demo_world(cache_dir: Path | None = None, n_train: int = 1200, n_val: int = 
 
 
 # ---------------------------------------------------------------- figures
-def read_csv(path: Path) -> list[dict]:
-    with open(path, newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def contact_sheet(root: Path, path: Path) -> Path:
     """All kinds of data in one figure, with simulated fixations on top; drawn from the files."""
+    import matplotlib
+    matplotlib.use("Agg")
     import matplotlib.pyplot as plt
     panels = []  # (title, picture, x, y)
-    for split_class in sorted((root / "imagenet" / "val").glob("n*"))[:12]:
-        panels.append((split_class.name, sorted(split_class.iterdir())[0], [], []))
+    for name, (wnid, *_) in CLASSES.items():
+        panels.append((f"{name} ({wnid})", sorted((root / "imagenet" / "val" / wnid).iterdir())[0], [], []))
     for folder in sorted((root / "objectnet" / "images").iterdir())[::3]:
         panels.append((f"objectnet: {folder.name}", sorted(folder.iterdir())[0], [], []))
     salicon = json.loads((root / "salicon" / "fixations_val2014.json").read_text())
@@ -502,13 +499,13 @@ def contact_sheet(root: Path, path: Path) -> Path:
         with av.open(str(clip)) as file:
             frame = [f.to_ndarray(format="rgb24") for f in file.decode(video=0)][FRAMES // 2]
         rows = [r for r in read_csv(root / "videos" / "gaze" / f"{clip.stem}.csv")
-                if r["x_px"] and abs(float(r["t_s"]) - .5 * FRAMES / FPS) < .01]
-        panels.append((clip.name, frame, [float(r["x_px"]) for r in rows], [float(r["y_px"]) for r in rows]))
+                if r["x_px"] != "" and abs(r["t_s"] - .5 * FRAMES / FPS) < .01]
+        panels.append((clip.name, frame, [r["x_px"] for r in rows], [r["y_px"] for r in rows]))
     rows = read_csv(root / "objects" / "fixations.csv")
     for name in sorted({r["image"] for r in rows})[7:13]:
         mine = [r for r in rows if r["image"] == name]
-        panels.append((name, root / "objects" / "images" / name, [float(r["x_px"]) for r in mine],
-                       [float(r["y_px"]) for r in mine]))
+        panels.append((name, root / "objects" / "images" / name, [r["x_px"] for r in mine],
+                       [r["y_px"] for r in mine]))
     figure, axes = plt.subplots(-(-len(panels) // 6), 6, figsize=(15, 2.4 * -(-len(panels) // 6)))
     for ax in axes.flat:
         ax.axis("off")

@@ -1,32 +1,32 @@
-"""exp05, training: the Vision Transformers whose attention heads exp05_gaze_video.py compares with human gaze.
+"""exp05, training: the Vision Transformers whose heads exp05_gaze_video.py compares with human gaze.
 
 Yamamoto, Akahoshi & Kitazawa (2025), "Emergence of human-like attention and distinct head clusters in
-self-supervised vision transformers: a comparative eye-tracking study". Two ways of training x three depths (4, 8,
-12 blocks) x six seeds on ImageNet-1k: DINO (Caron et al. 2021, arXiv 2104.14294; no labels, the teacher is kept) and
-supervised learning as in DeiT (Touvron et al. 2021, arXiv 2012.12877). ViT-S/16: 384 wide, 6 heads at every depth.
+self-supervised vision transformers". Two ways of training x 4, 8, 12 blocks x six seeds on ImageNet-1k: DINO
+(Caron et al. 2021, arXiv 2104.14294; no labels, the teacher is kept), and supervised as in DeiT (Touvron et
+al. 2021, arXiv 2012.12877).
 
 Commands
     laptop, demo world    python exp05_train_vits.py --method dino --depth 4
     one GPU               python exp05_train_vits.py --method dino --depth 12 --data IMAGENET --seed 1
-    eight GPUs            torchrun --nproc_per_node 8 exp05_train_vits.py --method dino --data IMAGENET --workers 10
+    eight GPUs            torchrun --nproc_per_node 8 exp05_train_vits.py --data IMAGENET --workers 10
     supervised            the same with --method supervised
     go on after a kill    the same command with --resume
-    evaluate              the same command with --eval (--weights FILE: another checkpoint of that shape)
-
+    evaluate              the same command with --eval (--weights FILE: another checkpoint of that shape; demo
+                          without a training: the shipped model)
 Data: IMAGENET/train/<wnid>/*.JPEG and IMAGENET/val/<wnid>/*.JPEG, or any two folders of that layout.
 Result, in runs/exp05_train_vits/<tag>/ or --out: model.pth (timm keys, fp16; DINO: the teacher's backbone),
-linear_head.pth, last.pt (to resume), log.csv, per_image.csv, results.json, fig_training.png/.pdf.
+linear_head.pth, last.pt (to resume), log.csv, per_image.csv, attention.npz, results.json; from these files
+fig_training and fig_attention (.png, .pdf).
 
-To compare with: official DINO ViT-S/16 (800 epochs) k-NN 74.5 %, linear head 77.0 %; DeiT-S 79.8 %. The paper states
-neither accuracy nor learning rate, batch or warm-up of its own models: the defaults here are those of the two
-official repositories, at 300 epochs (which the names of its files show).
-
-Departures. Both: bfloat16 autocast instead of float16 with loss scaling; the global batch is the argument, split over
-the processes. DINO: the last layer's weight norm is always 1 (norm_last_layer). Supervised: no repeated augmentation;
-torchvision's RandAugment operations (two, each with probability .5, strength 9 of 10, no jitter of it) for timm's;
-erased boxes get the mean colour instead of noise; the schedule moves every step instead of every epoch; partners in
-mixup and CutMix are neighbours in the batch, so that the number of processes changes nothing.
-With drop path the processes draw their own masks: only then a run depends on how many there are.
+To compare with: official DINO ViT-S/16 (800 epochs) k-NN 74.5 %, linear head 77.0 %; DeiT-S 79.8 %. The paper
+states neither accuracy nor learning rate, batch or warm-up of its models: the defaults are those of the two
+official repositories, at 300 epochs (which the paper's file names show).
+Departures: bfloat16 autocast, not float16 with loss scaling; the global batch is the argument, split over the
+processes. DINO: the last layer's weight norm is always 1 and the layer runs in float32. Supervised: no
+repeated augmentation; RandAugment with torchvision's operations (two, each with probability .5, strength 9 of
+10 without jitter); erased boxes get the mean colour; the schedule starts at 0 and moves every step; partners
+in mixup and CutMix are neighbours in the batch, so that the number of processes changes nothing (with drop
+path it does: every process draws its own).
 """
 from __future__ import annotations
 
@@ -37,9 +37,11 @@ import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -47,69 +49,66 @@ import torch.nn as nn
 import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
-from common import (InputError, PALETTE, VisionTransformer, add_common_args, atomic_write, barrier, cli,
-                    cls_attention, gather_rows, generator, init_distributed, load_checkpoint, pick_device,
-                    print_paper_vs_ours, rank_world, read_csv, save_checkpoint, shard, start_run, write_csv,
-                    write_results)
+from common import (InputError, PALETTE, ROOT, VisionTransformer, add_common_args, atomic_write, barrier, cli,
+                    cls_attention, gather_rows, generator, init_distributed, load_checkpoint, load_head,
+                    pick_device, print_paper_vs_ours, rank_world, read_csv, save_checkpoint, shard, start_run,
+                    upsample, write_csv, write_results)
 
-# ------------------------------------------------------------------------------------------------ constants
+matplotlib.use("Agg")
 
-# Defaults of the official repositories (main_dino.py; DeiT's main.py). lr is per 256 images (DINO), 512 (DeiT).
+# -------------------------------------------------------------------------------- constants
+
+# Defaults of the official repositories (main_dino.py; DeiT's main.py). lr is per 256 (DINO), 512 images.
 BOTH = dict(width=384, heads=6, epochs=300, drop_path=.1, global_size=224, final_size=224, final_epochs=0,
-            eval_every=10, eval_images=50000, eval_resize=256, train_head=False, dtype="bfloat16")
+            eval_every=10, eval_images=50000, eval_resize=256, train_head=False, dtype="bfloat16", lr=5e-4)
 PAPER = {
-    "dino": BOTH | dict(batch_size=512, lr=5e-4, min_lr=1e-6, warmup_epochs=10, weight_decay=.04,
-                        weight_decay_end=.4, clip_grad=3.0, local_size=96, locals=8, global_scale=(.4, 1.),
-                        local_scale=(.05, .4), jitter=(.4, .4, .2, .1), grayscale=.2, blur=(1., .1, .5),
-                        solarise=.2, out_dim=65536, head_hidden=2048, bottleneck=256, momentum=.996,
-                        teacher_temp=.04, warmup_teacher_temp=.04, warmup_teacher_epochs=0, freeze_last_layer=1,
-                        pos_rule="offset"),
-    "supervised": BOTH | dict(batch_size=1024, lr=5e-4, min_lr=1e-5, warmup_epochs=5, weight_decay=.05,
-                              weight_decay_end=.05, clip_grad=0., global_scale=(.08, 1.), smoothing=.1, mixup=.8,
-                              cutmix=1., erasing=.25, randaugment=9., pos_rule="size"),
-}
-# The demo world, one CPU core: narrow, small crops (few tokens), weaker changes of colour (a cue to its classes).
+    "dino": BOTH | dict(
+        batch_size=512, min_lr=1e-6, warmup_epochs=10, weight_decay=.04, weight_decay_end=.4, clip_grad=3.0,
+        local_size=96, locals=8, global_scale=(.4, 1.), local_scale=(.05, .4), jitter=(.4, .4, .2, .1),
+        grayscale=.2, blur=(1., .1, .5), solarise=.2, out_dim=65536, head_hidden=2048, bottleneck=256,
+        momentum=.996, teacher_temp=.04, warmup_teacher_temp=.04, warmup_teacher_epochs=0,
+        freeze_last_layer=1, pos_rule="offset"),
+    "supervised": BOTH | dict(
+        batch_size=1024, min_lr=1e-5, warmup_epochs=5, weight_decay=.05, weight_decay_end=.05, clip_grad=0.,
+        global_scale=(.08, 1.), smoothing=.1, mixup=.8, cutmix=1., erasing=.25, randaugment=9.,
+        pos_rule="size")}
+# The demo world, one CPU core: narrow, small crops (few tokens), little change of colour (a cue to classes).
 TINY = dict(width=96, drop_path=0., batch_size=32, lr=1.6e-2, warmup_epochs=1, global_size=112, eval_every=1,
             eval_images=1200, eval_resize=224, train_head=True, pos_rule="size", dtype="float32")
 DEMO = {
-    "dino": TINY | dict(epochs=4, lr=1.2e-2, min_lr=1e-5, weight_decay_end=.1, local_size=48, locals=4, grayscale=.05,
-                        jitter=(.3, .3, .3, .02), blur=(.1, .1, 0.), solarise=0., out_dim=256, head_hidden=256,
-                        bottleneck=64, momentum=.98, freeze_last_layer=0),
-    "supervised": TINY | dict(epochs=4, final_epochs=1, final_size=160, global_scale=(.25, 1.), mixup=0., cutmix=0.,
-                              randaugment=0.),
-}
-HELP = {
-    "batch_size": "images a step, all processes together", "lr": "peak, for 256 (DINO) or 512 (supervised) images",
-    "weight_decay_end": "reached by a cosine", "clip_grad": "largest gradient norm, per parameter; 0: off",
-    "global_size": "px of the large (or only) crops", "final_size": "their size in the last --final-epochs epochs",
-    "blur": "probability in first, second large and small crops", "momentum": "of the teacher, to 1 by a cosine",
-    "freeze_last_layer": "epochs", "eval_every": "epochs", "eval_images": "for the scores during training",
-    "eval_resize": "short side in px before the 224 crop", "pos_rule": "position embeddings at other sizes",
-    "randaugment": "strength 0 to 10", "drop_path": "of the last block, linear from 0 at the first"}
+    "dino": TINY | dict(epochs=4, lr=1.2e-2, min_lr=1e-5, weight_decay_end=.1, local_size=48, locals=4,
+                        grayscale=.05, jitter=(.3, .3, .3, .02), blur=(.1, .1, 0.), solarise=0., out_dim=256,
+                        head_hidden=256, bottleneck=64, momentum=.98, freeze_last_layer=0),
+    "supervised": TINY | dict(epochs=4, final_epochs=1, final_size=160, global_scale=(.25, 1.), mixup=0.,
+                              cutmix=0., randaugment=0.)}
+HELP = dict(lr="peak, for 256 (dino) or 512 (supervised) images", clip_grad="per parameter; 0: off",
+            global_size="px of large (or only) crops", final_size="px, in the last --final-epochs epochs",
+            blur="probability in first, second large, small crops", momentum="of the teacher at the start",
+            freeze_last_layer="epochs", eval_every="epochs", eval_images="for the scores during training",
+            eval_resize="short side in px before the 224 crop", randaugment="0 to 10")
 DEMO_IMAGES = 15600, 1200  # training and validation pictures of the demo world
 MEAN, STD = (.485, .456, .406), (.229, .224, .225)  # ImageNet, RGB in [0, 1]
 STUDENT_TEMP, CENTRE_MOMENTUM = .1, .9  # DINO, defaults of its DINOLoss
 KNN_K, KNN_TEMP = 20, .07  # DINO's eval_knn.py
 HEAD_BLOCKS = 4  # the linear head reads the CLS token of the last four blocks (DINO's eval_linear.py, ViT-S)
-SCORES = {"knn": "k-NN top-1", "top1": "own head top-1", "linear": "linear head top-1", "lift": "attention lift"}
+SCORES = dict(knn="k-NN top-1", top1="own head top-1", linear="linear head top-1", lift="attention lift")
 OFFICIAL = {("dino", "knn"): 74.5, ("dino", "linear"): 77.0, ("supervised", "top1"): 79.8}  # %, 12 blocks
-FREE = {"workers", "device", "stop_step", "save_minutes", "eval", "weights", "compile", "train_head"}
-# arguments that change where, how fast and how far, not what is trained: they may differ at --resume
+EXAMPLES = 6  # rows of fig_attention
+# Arguments that change where, how fast and how far, not what is trained: they may differ at --resume.
+FREE = {"workers", "device", "stop_step", "save_minutes", "eval", "weights", "head", "train_head"}
 
 
-# ------------------------------------------------------------------------------------------------ data
+# -------------------------------------------------------------------------------- data
 
-class PilBlur:
-    """Gaussian blur of a PIL image, radius uniform in [.1, 2] px, as in DINO."""
-
-    def __call__(self, image: Image.Image) -> Image.Image:
-        return image.filter(ImageFilter.GaussianBlur(float(torch.empty(()).uniform_(.1, 2.))))
+def pil_blur(image: Image.Image) -> Image.Image:
+    """Gaussian blur with a radius uniform in [.1, 2] px, as in DINO."""
+    return image.filter(ImageFilter.GaussianBlur(float(torch.empty(()).uniform_(.1, 2.))))
 
 
 def dino_views(size: int, local: int, n_local: int, global_scale: tuple, local_scale: tuple, jitter: tuple,
@@ -118,25 +117,25 @@ def dino_views(size: int, local: int, n_local: int, global_scale: tuple, local_s
     def view(px: int, scale: tuple, p_blur: float, p_solarise: float) -> T.Compose:
         return T.Compose([T.RandomResizedCrop(px, tuple(scale), interpolation=T.InterpolationMode.BICUBIC),
                           T.RandomHorizontalFlip(), T.RandomApply([T.ColorJitter(*jitter)], .8),
-                          T.RandomGrayscale(grayscale), T.RandomApply([PilBlur()], p_blur),
+                          T.RandomGrayscale(grayscale), T.RandomApply([pil_blur], p_blur),
                           T.RandomSolarize(128, p_solarise), T.PILToTensor()])
     large = [view(size, global_scale, blur[0], 0.), view(size, global_scale, blur[1], solarise)]
     return large + [view(local, local_scale, blur[2], 0.)] * n_local
 
 
 def supervised_views(size: int, scale: tuple, randaugment: float, erasing: float) -> list[T.Compose]:
-    """The one transform of DeiT-style training. randaugment: 0 to 10 as in timm (torchvision counts to 30)."""
+    """The one transform of DeiT. randaugment: 0 to 10 as in timm (torchvision counts to 30)."""
     op = T.RandomApply([T.RandAugment(1, round(3 * randaugment), 31, T.InterpolationMode.BICUBIC)], .5)
     return [T.Compose([T.RandomResizedCrop(size, tuple(scale), interpolation=T.InterpolationMode.BICUBIC),
                        T.RandomHorizontalFlip(), *([op, op] if randaugment else []), T.PILToTensor(),
                        T.RandomErasing(erasing, value=[round(255 * m) for m in MEAN])])]
 
 
-class Views(Dataset):
-    """Views of an image: item (epoch, index) -> (uint8 tensors (3, s, s), label, 1 if the file was unreadable).
+class Views:
+    """Views of an image: item (epoch, index) -> (uint8 (3, s, s) each, label, 1 if the file was unreadable).
 
-    A pure function of (seed, epoch, index): torchvision draws from torch's global generator, which is seeded for the
-    item and put back. transforms: {first epoch: one transform a view}, so that sizes may change during training.
+    A pure function of (seed, epoch, index): torchvision draws from torch's global generator, which is seeded
+    and put back. transforms: {first epoch: one transform a view}, so that sizes may change during training.
     An unreadable file is named on stderr and the next one takes its place; with strict it raises InputError.
     """
 
@@ -159,49 +158,40 @@ class Views(Dataset):
             return [t(image) for t in self.transforms[now]], label, 0
 
 
-class Batches:
-    """This process's part of the global batches from step `start` to `stop`: lists of (epoch, index).
+def batches(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
+    """This process's part of the global batches of the steps from start to stop, as (epoch, index).
 
-    The order is a pure function of (seed, epoch). Processes take contiguous parts, whose union is the batch of a
-    single process. The last, incomplete batch of an epoch is dropped.
+    The order is a pure function of (seed, epoch). Processes take contiguous parts; their union is the batch
+    of a single process. The last, incomplete batch of an epoch is dropped.
     """
-
-    def __init__(self, n: int, batch: int, seed: int, start: int, stop: int):
-        self.n, self.batch, self.seed, self.steps = n, batch, seed, range(start, stop)
-        self.rank, self.world = rank_world()
-
-    def __iter__(self):
-        local, current, order = self.batch // self.world, None, []
-        for step in self.steps:
-            epoch, i = divmod(step, self.n // self.batch)
-            if epoch != current:
-                order, current = torch.randperm(self.n, generator=generator(self.seed, 0, epoch)).tolist(), epoch
-            first = i * self.batch + self.rank * local
-            yield [(epoch, index) for index in order[first:first + local]]
-
-    def __len__(self) -> int:
-        return len(self.steps)
+    (rank, world), current, order = rank_world(), None, []
+    for step in range(start, stop):
+        epoch, i = divmod(step, n // batch)
+        if epoch != current:
+            order, current = torch.randperm(n, generator=generator(seed, 0, epoch)).tolist(), epoch
+        first = i * batch + rank * batch // world
+        yield [(epoch, j) for j in order[first:first + batch // world]]
 
 
 def image_folders(data: str, limit: int | None, workers: int) -> tuple[list, list, list[str]]:
-    """(train samples, val samples, class names); a sample is (path, class index). limit: a random N of each."""
+    """(train samples, val samples, class names); a sample is (path, class). limit: a random N of each."""
     root = Path(data)
     if data == "demo":
         import demo  # only here: real data need no demo world
         n_train, n_val = (min(n, limit or n) for n in DEMO_IMAGES)
-        for turn in range(2):  # rank 0 draws it, the others find it
-            if (rank_world()[0] == 0) == (turn == 0):
-                root = demo.demo_world(n_train=n_train, n_val=n_val, parts=("imagenet",), workers=max(workers, 1))
-            barrier()
+        if rank_world()[0] > 0:
+            barrier()  # rank 0 draws the pictures, the others find them
+        root = demo.demo_world(n_train=n_train, n_val=n_val, parts=("imagenet",), workers=max(workers, 1))
         root = root / "imagenet"
+        if rank_world()[0] == 0:
+            barrier()
     try:
         sets = [ImageFolder(root / split) for split in ("train", "val")]
     except FileNotFoundError as e:
-        raise InputError(f"{str(e).splitlines()[0]}; expected {root}/train/<class>/*.JPEG and {root}/val/<class>/"
-                         "*.JPEG: give that folder with --data.") from e
+        raise InputError(f"{str(e).splitlines()[0]}; expected {root}/train/<class>/*.JPEG and {root}/val/"
+                         "<class>/*.JPEG: give that folder with --data.") from e
     if sets[0].classes != sets[1].classes:
-        raise InputError(f"{root}/train ({len(sets[0].classes)} classes) and {root}/val ({len(sets[1].classes)}) "
-                         "have different class folders; both need the same.")
+        raise InputError(f"{root}: train and val have different class folders; both need the same.")
     chosen = [sorted(torch.randperm(len(s), generator=generator(0)).tolist()[:limit]) for s in sets]
     train, val = ([s.samples[i] for i in keep] for s, keep in zip(sets, chosen))
     return train, val, sets[0].classes
@@ -213,17 +203,7 @@ def normalise(images: Tensor) -> Tensor:
     return (images.float() / 255 - mean) / std
 
 
-# ------------------------------------------------------------------------------------------------ model
-
-class SmallBottleneck(Bottleneck):
-    """Bottleneck block whose output is as wide as its stage (in ResNet-50 four times as wide)."""
-    expansion = 1
-
-
-def small_resnet(num_classes: int) -> ResNet:
-    """ResNet of four blocks, 1.3 M parameters, layer4 (B, 512, 7, 7) at 224 px: exp02's stand-in in the demo."""
-    return ResNet(SmallBottleneck, [1, 1, 1, 1], num_classes, width_per_group=32)
-
+# -------------------------------------------------------------------------------- model
 
 class DinoHead(nn.Module):
     """Projection head: MLP of three layers, L2-normalised bottleneck, cosine to out_dim prototypes.
@@ -243,11 +223,13 @@ class DinoHead(nn.Module):
         nn.init.uniform_(self.prototypes, -bound, bound, generator=gen)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(F.normalize(self.mlp(x), dim=-1), F.normalize(self.prototypes, dim=-1))
+        x = F.normalize(self.mlp(x).float(), dim=-1)
+        with torch.autocast(x.device.type, enabled=False):  # bfloat16 is too coarse
+            return F.linear(x, F.normalize(self.prototypes, dim=-1))
 
 
 class DinoNet(nn.Module):
-    """Backbone and head over V views (B, 3, s, s), large first -> (V, B, out_dim). Equal sizes share a forward."""
+    """Backbone and head over V views (B, 3, s, s), large first -> (V, B, out_dim); one pass per size."""
 
     def __init__(self, backbone: VisionTransformer, head: DinoHead):
         super().__init__()
@@ -260,10 +242,9 @@ class DinoNet(nn.Module):
 
 
 def dino_loss(student: Tensor, teacher: Tensor, centre: Tensor, teacher_temp: float) -> Tensor:
-    """Mean cross-entropy over the pairs of a teacher's view and another view of the student (Caron et al., eq. 1-3).
+    """Mean cross-entropy over pairs of a teacher's view and another student view (Caron et al., eq. 1-3).
 
-    student (V, B, K), teacher (2, B, K): outputs of the heads, large views first; centre (K,). No gradient to the
-    teacher.
+    student (V, B, K), teacher (2, B, K, no gradient): outputs of the heads, large views first; centre (K,).
     """
     q = ((teacher.float() - centre) / teacher_temp).softmax(-1).detach()
     log_p = (student.float() / STUDENT_TEMP).log_softmax(-1)
@@ -281,9 +262,9 @@ def process_mean(x: Tensor) -> Tensor:
 
 def mix(images: Tensor, target: Tensor, mixup: float, cutmix: float,
         rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mixup or CutMix (probability 1/2 each when both are on) of the neighbours 2i and 2i + 1, one ratio a batch.
+    """Mixup or CutMix (probability 1/2 each when both are on) of neighbours 2i and 2i + 1, one ratio a batch.
 
-    images (B, 3, img_h, img_w), B even; target (B, classes); mixup, cutmix: alpha of the Beta distribution, 0 = off.
+    images (B, 3, img_h, img_w), B even; target (B, classes); mixup, cutmix: alpha of the Beta law, 0 = off.
     """
     if not mixup and not cutmix:
         return images, target
@@ -303,14 +284,14 @@ def mix(images: Tensor, target: Tensor, mixup: float, cutmix: float,
 
 
 def cosine(step: int, total: int, start: float, end: float, warmup: int = 0) -> float:
-    """Value at `step`: linear from 0 to start in `warmup` steps, then half a cosine from start to end at total."""
+    """Value at `step`: linear from 0 to start in `warmup` steps, then half a cosine to end at total."""
     if step < warmup:
         return start * step / max(warmup - 1, 1)
     return end + .5 * (start - end) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
 def parameter_groups(net: nn.Module, decay_embeddings: bool) -> list[dict]:
-    """AdamW groups: with decay, and without (biases, 1-D; position and CLS embeddings unless decay_embeddings)."""
+    """AdamW groups: with decay, and without (1-D; position and CLS embeddings unless decay_embeddings)."""
     groups = [{"params": []}, {"params": [], "weight_decay": 0.}]
     for name, p in net.named_parameters():
         embedding = name.endswith(("pos_embed", "cls_token")) and not decay_embeddings
@@ -320,7 +301,7 @@ def parameter_groups(net: nn.Module, decay_embeddings: bool) -> list[dict]:
 
 @torch.no_grad()
 def clip_each_gradient(net: nn.Module, limit: float) -> None:
-    """Scale each parameter's own gradient to a norm of at most `limit` (DINO clips per parameter, not globally)."""
+    """Scale each parameter's own gradient to a norm of at most `limit` (in DINO not the global norm)."""
     for p in net.parameters():
         if p.grad is not None:
             p.grad.mul_((limit / (p.grad.norm() + 1e-6)).clamp(max=1))
@@ -335,14 +316,15 @@ def ema(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
 
 def build(args: argparse.Namespace, n_classes: int, gen: torch.Generator) -> nn.Module:
     """The network that is trained and kept (without DINO's head), initialised from `gen` alone."""
-    if args.arch == "resnet":
-        net = small_resnet(n_classes)
+    if args.arch == "resnet":  # one narrow block a stage: 3.5 M parameters, layer4 (B, 2048, 7, 7) at 224 px
+        net = ResNet(Bottleneck, [1, 1, 1, 1], n_classes, width_per_group=16)
         for m in net.modules():
             if isinstance(m, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu", generator=gen)
         return net
-    net = VisionTransformer(embed_dim=args.width, depth=args.depth, num_heads=args.heads, pos_rule=args.pos_rule,
-                            drop_path=args.drop_path, num_classes=0 if args.method == "dino" else n_classes)
+    net = VisionTransformer(embed_dim=args.width, depth=args.depth, num_heads=args.heads,
+                            num_classes=0 if args.method == "dino" else n_classes, drop_path=args.drop_path,
+                            pos_rule=args.pos_rule)
     net.init_weights(gen)
     return net
 
@@ -366,12 +348,8 @@ class Trainer:
         self.student.to(device).train()
         groups = parameter_groups(self.student, decay_embeddings=args.method == "dino")
         self.optimiser = torch.optim.AdamW(groups, lr=0., weight_decay=args.weight_decay)
-        if args.compile:
-            self.student.compile()
-        self.net = self.student
-        if dist.is_initialized():
-            ids = [device] if device.type == "cuda" else None
-            self.net = nn.parallel.DistributedDataParallel(self.student, ids)
+        parallel = nn.parallel.DistributedDataParallel if dist.is_initialized() else lambda net: net
+        self.net = parallel(self.student)
 
     @property
     def model(self) -> nn.Module:
@@ -379,7 +357,7 @@ class Trainer:
         return self.teacher.backbone if self.teacher else self.student
 
     def schedule(self, step: int) -> dict[str, float]:
-        """lr, weight decay, and for DINO the teacher's momentum and temperature (linear over its warm-up epochs)."""
+        """lr, weight decay, and for DINO the teacher's momentum and temperature (linear in its warm-up)."""
         a, total = self.args, self.total
         base = a.lr * a.batch_size / (256 if a.method == "dino" else 512)
         now = {"lr": cosine(step, total, base, a.min_lr, a.warmup_epochs * self.per_epoch),
@@ -407,11 +385,11 @@ class Trainer:
         return F.cross_entropy(self.net(images).float(), target)
 
     def train_step(self, views: list[Tensor], labels: Tensor, unreadable: Tensor) -> Tensor:
-        """One update from this process's part of the batch (uint8 views); returns the loss of the whole batch."""
+        """One update from this process's part of the batch (uint8 views); the loss of the whole batch."""
         now, a = self.schedule(self.step), self.args
         for group, decay in zip(self.optimiser.param_groups, (now["wd"], 0.)):
             group.update(lr=now["lr"], weight_decay=decay)
-        torch.manual_seed(generator(a.seed, 4, self.step, rank_world()[0]).initial_seed())  # only for drop path
+        torch.manual_seed(generator(a.seed, 4, self.step, rank_world()[0]).initial_seed())  # drop path
         views = [normalise(v.to(self.device, non_blocking=True)) for v in views]
         with torch.autocast(self.device.type, torch.bfloat16, enabled=a.dtype == "bfloat16"):
             loss = self.loss(views, labels.to(self.device), now.get("teacher_temp"))
@@ -430,9 +408,9 @@ class Trainer:
         return mean[0]
 
     def state_dict(self) -> dict:
-        return {"step": self.step, "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
-                "teacher": self.teacher.state_dict() if self.teacher else {}, "centre": self.centre,
-                "log": self.log, "sums": self.sums}
+        return {"step": self.step, "log": self.log, "sums": self.sums, "centre": self.centre,
+                "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
+                "teacher": self.teacher.state_dict() if self.teacher else {}}
 
     def load_state_dict(self, state: dict) -> None:
         self.student.load_state_dict(state["student"])
@@ -446,20 +424,21 @@ class Trainer:
 def train(trainer: Trainer, data: Views, val: list, folder: Path) -> None:
     """Train to the end, or to --stop-step, with a progress bar; writes last.pt, log.csv and model.pth."""
     a, rank, stop = trainer.args, rank_world()[0], min(trainer.args.stop_step or trainer.total, trainer.total)
-    saved = began = time.time()
-    batches = Batches(len(data.samples), a.batch_size, a.seed, trainer.step, stop)
+    first, saved, began = trainer.step, time.time(), time.time()
     bar = tqdm(total=trainer.total * a.batch_size, initial=trainer.step * a.batch_size, unit="img",
                smoothing=.02, disable=rank > 0, mininterval=2)
-    pin = trainer.device.type == "cuda"
-    for batch in DataLoader(data, batch_sampler=batches, num_workers=a.workers, pin_memory=pin):
+    order = batches(len(data.samples), a.batch_size, a.seed, trainer.step, stop)
+    for batch in DataLoader(data, batch_sampler=order, num_workers=a.workers,
+                            pin_memory=trainer.device.type == "cuda"):
         loss = trainer.train_step(*batch)
         bar.update(a.batch_size)
         if trainer.step % 20 == 0:
             bar.set_postfix(loss=f"{float(loss):.3f}")
         whole = trainer.step % trainer.per_epoch == 0
         if whole:
-            end_of_epoch(trainer, data.samples, val, folder, time.time() - began)
-            began = time.time()
+            rate = (trainer.step - first) * a.batch_size / (time.time() - began)
+            end_of_epoch(trainer, data.samples, val, folder, rate)
+            first, began = trainer.step, time.time()
         if whole or trainer.step == stop or time.time() - saved > 60 * a.save_minutes:
             if rank == 0:
                 save_checkpoint(trainer.state_dict(), folder / "last.pt")
@@ -468,23 +447,26 @@ def train(trainer: Trainer, data: Views, val: list, folder: Path) -> None:
     barrier()
 
 
-# ------------------------------------------------------------------------------------------------ measure
+# -------------------------------------------------------------------------------- measure
 
 def describe(model: nn.Module, x: Tensor) -> Tensor:
-    """CLS tokens of the last four blocks, each after the final norm, oldest first, (B, 4 D); a ResNet's pooled
-    vector (B, 512)."""
+    """CLS of the last 4 blocks, each after `norm`, oldest first (B, 4 D); ResNet: pooled (B, 2048)."""
     if isinstance(model, ResNet):
         return nn.Sequential(*list(model.children())[:-1])(x).flatten(1)
     return model.norm(model.encode(model.embed(x)).cls[:, -HEAD_BLOCKS:]).flatten(1)
 
 
+def eval_view(resize: int, flip: bool = False) -> T.Compose:
+    """Short side to `resize` px bicubic, centre crop 224, flipped on request (DINO's eval_linear.py)."""
+    return T.Compose([T.Resize(resize, T.InterpolationMode.BICUBIC), T.CenterCrop(224),
+                      T.RandomHorizontalFlip(float(flip)), T.PILToTensor()])
+
+
 @torch.no_grad()
 def features(model: nn.Module, samples: list, resize: int, workers: int, device: torch.device, bf16: bool,
              flip: bool = False) -> Tensor:
-    """describe() of all images (n, d), float32 on the CPU of every process: short side to `resize` bicubic, centre
-    crop 224, flipped on request. The processes share the work."""
-    transform = T.Compose([T.Resize(resize, T.InterpolationMode.BICUBIC), T.CenterCrop(224),
-                           T.RandomHorizontalFlip(float(flip)), T.PILToTensor()])
+    """describe() of all images in eval_view, (n, d) float32 on every process's CPU; they share the work."""
+    transform = eval_view(resize, flip)
     keys, rows = [(0, i) for i in shard(range(len(samples)))], []
     model.eval()
     for (x,), *_ in DataLoader(Views(samples, {0: [transform]}, strict=True), 128, sampler=keys,
@@ -499,7 +481,7 @@ def features(model: nn.Module, samples: list, resize: int, workers: int, device:
 
 
 def knn(bank: Tensor, bank_labels: Tensor, x: Tensor, n_classes: int) -> Tensor:
-    """Classes (n,) by weighted k-nearest neighbours (DINO's eval_knn.py): the 20 of largest cosine s vote exp(s/.07).
+    """Classes (n,) by weighted k-NN (DINO's eval_knn.py): the 20 of largest cosine s vote with exp(s / .07).
 
     bank (m, d) with labels (m,), x (n, d).
     """
@@ -512,7 +494,7 @@ def knn(bank: Tensor, bank_labels: Tensor, x: Tensor, n_classes: int) -> Tensor:
 
 
 def fit_linear(x: Tensor, y: Tensor, n_classes: int, l2: float = 1e-4) -> tuple[Tensor, Tensor]:
-    """Multinomial logistic regression by L-BFGS on standardised features, given for the raw ones: (weight, bias).
+    """Multinomial logistic regression by L-BFGS on standardised features, (weight, bias) for the raw ones.
 
     x (n, d), y (n,); weight (classes, d). l2: penalty on the squared standardised weights.
     """
@@ -535,7 +517,7 @@ def fit_linear(x: Tensor, y: Tensor, n_classes: int, l2: float = 1e-4) -> tuple[
 def attention_lift(model: VisionTransformer, samples: list, device: torch.device) -> Tensor:
     """Share of the last block's CLS attention on the main object minus the object's area share, (n, H).
 
-    For 224x224 pictures of the demo world alone: masks are drawn again from the seed and the index in the file name.
+    For 224x224 pictures of the demo world: masks are drawn again, from the seed and the index in the name.
     """
     import demo
     out, plain = [], Views(samples, {0: [T.PILToTensor()]}, strict=True)
@@ -546,17 +528,18 @@ def attention_lift(model: VisionTransformer, samples: list, device: torch.device
         masks = torch.stack([torch.from_numpy(s.ids == 1) for s in scenes]).float()  # (b, 224, 224)
         share = F.avg_pool2d(masks[:, None], model.patch_size).flatten(2)  # (b, 1, h w)
         x = normalise(torch.stack([plain[0, j][0][0] for j in part]).to(device))
-        attention = cls_attention(model.eval(), x, [len(model.blocks) - 1])[:, 0].flatten(2).cpu()  # (b, H, h w)
-        out.append((attention * share).sum(-1) / attention.sum(-1) - share.mean(-1))
+        att = cls_attention(model.eval(), x, [len(model.blocks) - 1])[:, 0].flatten(2).cpu()  # (b, H, h w)
+        out.append((att * share).sum(-1) / att.sum(-1) - share.mean(-1))
     return torch.cat(out)
 
 
 @torch.no_grad()
-def scores(model: nn.Module, bank: list, val: list, n_classes: int, args: argparse.Namespace, device: torch.device,
-           head_file: Path | None = None) -> dict[str, Tensor]:
+def scores(model: nn.Module, bank: list, val: list, n_classes: int, args: argparse.Namespace,
+           device: torch.device, head_file: Path | None = None) -> dict[str, Tensor]:
     """Per-image results on val, keys of SCORES: 0 or 1 (n,), and lift (n, H) in the demo.
 
-    bank: samples for k-NN and for the linear head, which is fitted (plain and flipped) and written with head_file.
+    bank: samples for k-NN and, with head_file, for the linear head (plain and flipped) written there;
+    --head scores a given one instead.
     """
     training, how = model.training, (args.eval_resize, args.workers, device, args.dtype == "bfloat16")
     x, z = (features(model, s, *how).to(device) for s in (val, bank))  # (n, 4 D), (m, 4 D)
@@ -566,7 +549,13 @@ def scores(model: nn.Module, bank: list, val: list, n_classes: int, args: argpar
     if args.method == "supervised":
         head = model.fc if args.arch == "resnet" else model.head
         out["top1"] = head(x[:, -d:]).argmax(1) == y
-    if head_file:
+    if args.head:
+        head = load_head(args.head).to(device)
+        if head.in_features != x.shape[1]:
+            raise InputError(f"--head {args.head} reads {head.in_features} numbers an image, the model gives "
+                             f"{x.shape[1]}; name the head that was fitted to it.")
+        out["linear"] = head(x).argmax(1) == y
+    elif head_file:
         z = torch.cat([z, features(model, bank, *how, flip=True).to(device)])
         with torch.enable_grad():
             weight, bias = fit_linear(z, bank_y.repeat(2), n_classes)
@@ -579,14 +568,14 @@ def scores(model: nn.Module, bank: list, val: list, n_classes: int, args: argpar
     return {k: v.double().cpu() for k, v in out.items()}
 
 
-def end_of_epoch(trainer: Trainer, bank: list, val: list, folder: Path, seconds: float) -> None:
-    """Append a row to the log; every --eval-every epochs score --eval-images of bank and val and write model.pth."""
+def end_of_epoch(trainer: Trainer, bank: list, val: list, folder: Path, rate: float) -> None:
+    """Append a row to the log; every --eval-every epochs score --eval-images images and write model.pth."""
     a, epoch = trainer.args, trainer.step // trainer.per_epoch
     loss, unreadable = float(trainer.sums[0]) / trainer.per_epoch, int(trainer.sums[1])
     if not math.isfinite(loss):
         raise InputError(f"the loss became {loss} in epoch {epoch}; lower --lr or raise --warmup-epochs.")
     row = {"epoch": epoch, "step": trainer.step, "loss": loss, **trainer.schedule(trainer.step - 1),
-           "unreadable": unreadable, "images_per_s": round(trainer.per_epoch * a.batch_size / seconds, 1),
+           "unreadable": unreadable, "images_per_s": round(rate, 1),
            "knn": "", "top1": "", "lift": ""}
     if epoch % a.eval_every == 0 or epoch == a.epochs:
         def some(samples: list) -> list:
@@ -594,7 +583,8 @@ def end_of_epoch(trainer: Trainer, bank: list, val: list, folder: Path, seconds:
         found = scores(trainer.model, some(bank), some(val), trainer.n_classes, a, trainer.device)
         row.update({k: 100 * float(v.mean()) for k, v in found.items()})
         if rank_world()[0] == 0:
-            save_model(trainer.model, folder / "model.pth")
+            save_checkpoint({k: v.cpu().half() if v.is_floating_point() else v.cpu()
+                             for k, v in trainer.model.state_dict().items()}, folder / "model.pth")
     trainer.sums = torch.zeros_like(trainer.sums)
     trainer.log.append(row)
     if rank_world()[0] == 0:
@@ -602,10 +592,16 @@ def end_of_epoch(trainer: Trainer, bank: list, val: list, folder: Path, seconds:
         tqdm.write("  ".join(f"{k} {v:.4g}" for k, v in row.items() if v != ""))
 
 
-def save_model(model: nn.Module, path: Path) -> None:
-    """The state dict alone, in timm's keys (torchvision's for a ResNet), floating point as fp16."""
-    save_checkpoint({k: v.cpu().half() if v.is_floating_point() else v.cpu() for k, v in model.state_dict().items()},
-                    path)
+@torch.no_grad()
+def save_examples(model: VisionTransformer, samples: list, resize: int, device: torch.device,
+                  path: Path) -> None:
+    """EXAMPLES images evenly spaced over the samples, (n, 224, 224, 3) uint8, and the last block's CLS
+    attention (n, H, h, w), as .npz: what fig_attention is drawn from."""
+    views = Views(samples, {0: [eval_view(resize)]}, strict=True)
+    images = torch.stack([views[0, i * len(samples) // EXAMPLES][0][0] for i in range(EXAMPLES)])
+    maps = cls_attention(model, normalise(images.to(device)), [len(model.blocks) - 1])[:, 0]  # (n, H, h, w)
+    with atomic_write(path, "wb") as f:
+        np.savez_compressed(f, images=images.permute(0, 2, 3, 1).numpy(), maps=maps.cpu().numpy())
 
 
 def load_model(args: argparse.Namespace, n_classes: int, path: Path) -> nn.Module:
@@ -614,33 +610,39 @@ def load_model(args: argparse.Namespace, n_classes: int, path: Path) -> nn.Modul
     try:
         model.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as e:
-        raise InputError(f"{path} does not fit --method {args.method} --depth {args.depth} --width {args.width} "
-                         f"with {n_classes} classes ({str(e).splitlines()[-1].strip()}).") from e
+        raise InputError(f"{path} does not fit --method, --arch, --depth, --width or {n_classes} classes "
+                         f"({str(e).splitlines()[-1].strip()}).") from e
     return model.eval()
 
 
-# ------------------------------------------------------------------------------------------------ statistics
+# -------------------------------------------------------------------------------- statistics
 
 def headline(found: dict[str, Tensor], args: argparse.Namespace) -> list[dict]:
-    """Means in percent with 95 % intervals over images (normal), beside the official ViT-S/16 where it applies."""
+    """Means in percent with normal 95 % intervals over images; the official ViT-S/16 where it applies."""
     same, rows = args.data != "demo" and args.arch == "vit" and (args.depth, args.width) == (12, 384), []
     for key, v in found.items():
         v = 100 * (v.mean(1) if v.ndim > 1 else v)  # lift: mean over heads
         mean, half = float(v.mean()), 1.96 * float(v.std()) / math.sqrt(len(v))
-        rows.append({"name": SCORES[key], "paper": OFFICIAL.get((args.method, key)) if same else None, "ours": mean,
-                     "ci": [mean - half, mean + half], "n": len(v), "unit": "points" if key == "lift" else "%"})
+        rows.append({"name": SCORES[key], "paper": OFFICIAL.get((args.method, key)) if same else None,
+                     "ours": mean, "ci": [mean - half, mean + half], "n": len(v),
+                     "unit": "points" if key == "lift" else "%"})
     return rows
 
 
-# ------------------------------------------------------------------------------------------------ figures
+# -------------------------------------------------------------------------------- figures
 
-def figure(folder: Path, method: str) -> None:
-    """fig_training: loss, and scores during training, against epoch; drawn from log.csv."""
-    matplotlib.use("Agg")
-    import matplotlib.pyplot as plt
+def save_figure(fig, path: Path) -> None:
+    """Both formats of a figure, path without its ending."""
+    for kind in ("png", "pdf"):
+        with atomic_write(path.with_suffix(f".{kind}"), "wb") as f:
+            fig.savefig(f, format=kind, dpi=150)
+
+
+def draw_training(folder: Path, method: str) -> None:
+    """fig_training: loss, and scores during training, against epoch; from log.csv."""
     log, colour = read_csv(folder / "log.csv"), PALETTE["dino" if method == "dino" else "sl"]
     fig, axes = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
-    axes[0].plot([r["epoch"] for r in log], [r["loss"] for r in log], color=colour)
+    axes[0].plot([r["epoch"] for r in log], [r["loss"] for r in log], "o-", color=colour, markersize=3)
     axes[0].set(xlabel="epoch", ylabel="training loss (nats)")
     for key, style in (("knn", "o-"), ("top1", "s--"), ("lift", "^:")):
         points = [(r["epoch"], r[key]) for r in log if r[key] != ""]
@@ -648,33 +650,59 @@ def figure(folder: Path, method: str) -> None:
             axes[1].plot(*zip(*points), style, color=colour, markersize=3, label=SCORES[key])
     axes[1].set(xlabel="epoch", ylabel="% of images; lift: points")
     axes[1].legend(frameon=False)
-    for kind in ("png", "pdf"):
-        with atomic_write(folder / f"fig_training.{kind}", "wb") as f:
-            fig.savefig(f, format=kind, dpi=150)
+    save_figure(fig, folder / "fig_training")
     plt.close(fig)
 
 
-# ------------------------------------------------------------------------------------------------ main
+def draw_attention(folder: Path) -> None:
+    """fig_attention: images, and the last block's CLS attention, mean and every head; from attention.npz."""
+    with np.load(folder / "attention.npz") as data:
+        images, maps = data["images"], torch.from_numpy(data["maps"])
+    maps = torch.cat([maps.mean(1, keepdim=True), maps], 1)  # (n, 1 + H, h, w)
+    n, columns = len(images), maps.shape[1] + 1
+    fig, axes = plt.subplots(n, columns, figsize=(1.3 * columns, 1.35 * n), layout="constrained")
+    for row, image, attention in zip(axes, images, upsample(maps, images.shape[1:3]).numpy()):
+        row[0].imshow(image)
+        for ax, a in zip(row[1:], attention):
+            ax.imshow(a, cmap="inferno", vmin=0)
+    titles = ["held-out image", "mean of heads", *(f"head {i}" for i in range(columns - 2))]
+    for ax, title in zip(axes[0], titles):
+        ax.set_title(title, fontsize=8)
+    for ax in axes.flat:
+        ax.axis("off")
+    save_figure(fig, folder / "fig_attention")
+    plt.close(fig)
+
+
+def draw_all(folder: Path, method: str) -> None:
+    """The figures whose data the folder holds."""
+    if (folder / "log.csv").exists():
+        draw_training(folder, method)
+    if (folder / "attention.npz").exists():
+        draw_attention(folder)
+
+
+# -------------------------------------------------------------------------------- main
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The arguments. Those of the recipes have their defaults, by --method and --data, in the table of --help."""
-    table = [f"{'recipe':24s}" + "".join(f"{h:>24s}" for h in ("dino", "dino, demo", "supervised", "sup., demo"))]
+    """The arguments; the table of --help has the defaults of the recipes, by --method and --data."""
+    table = [f"{'recipe':46s}dino{'dino, demo':>24s}{'supervised':>24s}{'supervised, demo':>24s}"]
     for k in {**PAPER["dino"], **PAPER["supervised"]}:
         cells = [(DEMO[m] if d else {}).get(k, PAPER[m].get(k, "-")) for m in PAPER for d in (0, 1)]
-        table.append(f"{k:24s}" + "".join(f"{c!s:>24s}" for c in cells))
+        table.append(f"{k:26s}" + "".join(f"{c!s:>24s}" for c in cells))
     p = argparse.ArgumentParser(description=__doc__, epilog="\n".join(table),
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_args(p)
     g = p.add_argument_group("study")
     g.add_argument("--method", choices=list(PAPER), default="dino", help="default: dino")
-    g.add_argument("--arch", choices=["vit", "resnet"], default="vit", help="resnet: exp02's small demo network")
+    g.add_argument("--arch", choices=["vit", "resnet"], default="vit", help="resnet: exp02's demo network")
     g.add_argument("--depth", type=int, default=12, help="blocks (paper: 4, 8 and 12; default: 12)")
-    g.add_argument("--eval", action="store_true", help="do not train: score model.pth of the run, or --weights")
+    g.add_argument("--eval", action="store_true", help="no training: score the run's model.pth, or --weights")
+    g.add_argument("--head", type=Path, help="score this linear head instead of fitting one (weight, bias)")
     g.add_argument("--train-head", action=argparse.BooleanOptionalAction,
                    help="fit a linear head at the end (all training images' features must fit in memory)")
     g.add_argument("--stop-step", type=int, help="stop after this step with a checkpoint; --resume goes on")
     g.add_argument("--save-minutes", type=float, default=10, help="between checkpoints; also each epoch (10)")
-    g.add_argument("--compile", action="store_true", help="torch.compile the student")
     known, r = {action.dest for action in p._actions}, p.add_argument_group("recipe (defaults: table below)")
     for name, value in {**PAPER["supervised"], **PAPER["dino"]}.items():
         if name not in known:
@@ -692,7 +720,7 @@ def check(args: argparse.Namespace, n_train: int, world: int, device: torch.devi
     """InputError for a batch that cannot be filled or split."""
     local, rest = divmod(args.batch_size, world)
     if rest or (local % 2 and (args.mixup or args.cutmix)):
-        raise InputError(f"--batch-size {args.batch_size} on {world} processes: each needs the same number of images "
+        raise InputError(f"--batch-size {args.batch_size} on {world} processes: each needs the same number "
                          "(even with mixup or CutMix); change --batch-size or the number of processes.")
     if n_train < args.batch_size:
         raise InputError(f"{n_train} training images, fewer than --batch-size {args.batch_size}; lower it.")
@@ -701,7 +729,7 @@ def check(args: argparse.Namespace, n_train: int, world: int, device: torch.devi
 
 
 def transforms(args: argparse.Namespace) -> dict[int, list[T.Compose]]:
-    """{first epoch: one transform a view}; in the last --final-epochs all sizes grow by --final-size / --global-size."""
+    """{first epoch: one transform a view}; sizes grow by --final-size / --global-size for --final-epochs."""
     def views(size: int) -> list[T.Compose]:
         if args.method == "supervised":
             return supervised_views(size, args.global_scale, args.randaugment, args.erasing)
@@ -712,40 +740,51 @@ def transforms(args: argparse.Namespace) -> dict[int, list[T.Compose]]:
 
 
 def tag_of(args: argparse.Namespace) -> str:
-    kind = "resnet" if args.arch == "resnet" else f"{'dino' if args.method == 'dino' else 'sl'}{args.depth}"
-    return f"{'demo_' if args.data == 'demo' else ''}{kind}_seed{args.seed}"
+    vit = f"{'dino' if args.method == 'dino' else 'sl'}{args.depth}"
+    return f"{'demo_' * (args.data == 'demo')}{vit if args.arch == 'vit' else 'resnet'}_seed{args.seed}"
 
 
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device, (rank, world) = pick_device(args.device), init_distributed()
-    fixed = {k: v for k, v in vars(args).items() if k not in FREE} | {"resume": args.resume or args.eval}
-    folder = start_run(argparse.Namespace(**fixed), "exp05_train_vits", tag_of(args))
+    folder = Path(args.out or Path("runs") / "exp05_train_vits" / tag_of(args))
+    if (folder / "last.pt").exists() and not (args.resume or args.eval or args.plot_only):
+        raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
+    if not args.eval:
+        start_run(argparse.Namespace(**{k: v for k, v in vars(args).items() if k not in FREE}),
+                  "exp05_train_vits", tag_of(args))
     if args.plot_only:
-        return figure(folder, args.method)
+        return draw_all(folder, args.method)
     bank, val, classes = image_folders(args.data, args.limit, args.workers)
     check(args, len(bank), world, device)
     if not args.eval:
         trainer = Trainer(args, len(classes), len(bank) // args.batch_size, device)
         if (folder / "last.pt").exists():
-            if not args.resume:
-                raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
             trainer.load_state_dict(load_checkpoint(folder / "last.pt"))
         train(trainer, Views(bank, transforms(args), args.seed), val, folder)
         if trainer.step < trainer.total:
             return print(f"stopped at step {trainer.step} of {trainer.total}; --resume goes on.")
-    model = load_model(args, len(classes), args.weights or folder / "model.pth").to(device)  # the rounded weights
-    found = scores(model, bank, val, len(classes), args, device, folder / "linear_head.pth" if args.train_head else None)
+    file = args.weights if args.eval and args.weights else folder / "model.pth"
+    if args.eval and args.data == "demo" and not file.exists() and not args.weights:
+        file = ROOT / "checkpoints" / f"{tag_of(args).rpartition('_')[0]}.pth"
+        head = file.with_name(f"{file.stem}_linear.pth")
+        args.head = args.head or (head if head.exists() else None)
+        print(f"No training in {folder}: scoring checkpoints/{file.name}.")
+    model = load_model(args, len(classes), file).to(device)  # as kept, rounded to fp16
+    head_file = folder / "linear_head.pth" if args.train_head else None
+    found = scores(model, bank, val, len(classes), args, device, head_file)
     more = {"lift_per_head": (100 * found["lift"].mean(0)).tolist()} if "lift" in found else {}
-    results = write_results(folder, "exp05_train_vits", args.data, headline(found, args), args, time.time() - began,
-                            device, n_train=len(bank), classes=classes,
+    results = write_results(folder, "exp05_train_vits", args.data, headline(found, args), args,
+                            time.time() - began, device, n_train=len(bank), classes=classes,
                             parameters=sum(p.numel() for p in model.parameters()), **more)
     if rank == 0:
         columns = {k: (v.mean(1) if v.ndim > 1 else v).tolist() for k, v in found.items()}
-        write_csv([{"image": Path(path).name, "condition": tag_of(args), **{k: v[i] for k, v in columns.items()}}
-                   for i, (path, _) in enumerate(val)], folder / "per_image.csv")
-        if (folder / "log.csv").exists():
-            figure(folder, args.method)
+        rows = [{"image": Path(path).name, "condition": tag_of(args)} for path, _ in val]
+        rows = [row | {k: v[i] for k, v in columns.items()} for i, row in enumerate(rows)]
+        write_csv(rows, folder / "per_image.csv")
+        if args.arch == "vit":
+            save_examples(model, val, args.eval_resize, device, folder / "attention.npz")
+        draw_all(folder, args.method)
         print_paper_vs_ours(results)
 
 
