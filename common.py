@@ -1450,6 +1450,13 @@ def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
     return folder
 
 
+def save_figure(fig, path: Path | str) -> None:
+    """A matplotlib figure as path.png and path.pdf (path without an ending), each atomically."""
+    for kind in ("png", "pdf"):
+        with atomic_write(Path(f"{path}.{kind}"), "wb") as f:
+            fig.savefig(f, format=kind, dpi=150)
+
+
 def fingerprint(paths: Iterable[Path | str]) -> str:
     """Data fingerprint: the first 16 hex digits of the SHA-256 of the sorted (name, size) of the files."""
     lines = sorted(f"{Path(p).name} {Path(p).stat().st_size}" for p in paths)

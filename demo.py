@@ -172,7 +172,7 @@ def write_objectnet(folder: Path, n: int, seed: int) -> Path:
 # ---------------------------------------------------------------- SALICON and COCO
 def crowded_scene(seed: int, index: int) -> Scene:
     """480x640, 3-7 objects: at least one animate, one inanimate, one small, one large; small in front.
-    They keep off the border, where blurred fixation maps fall off: else large ones would seem to repel gaze."""
+    They keep off the border, where blurred fixation maps fall off: large ones would seem to repel gaze."""
     rng = np.random.default_rng([seed, index, 1])
     pool = {**CLASSES, **EXTRA}
     animate = [name for name in pool if pool[name][3]] + ["person"] * 3

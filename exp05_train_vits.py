@@ -55,10 +55,10 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
-from common import (InputError, PALETTE, ROOT, VisionTransformer, add_common_args, atomic_write, barrier, cli,
-                    cls_attention, gather_rows, generator, init_distributed, load_checkpoint, load_head,
-                    pick_device, print_paper_vs_ours, rank_world, read_csv, save_checkpoint, shard, start_run,
-                    upsample, write_csv, write_results)
+from common import (InputError, PALETTE, ROOT, VisionTransformer, add_common_args, atomic_write, barrier,
+                    bootstrap_ci, cli, cls_attention, gather_rows, generator, init_distributed,
+                    load_checkpoint, load_head, pick_device, print_paper_vs_ours, rank_world, read_csv,
+                    save_checkpoint, save_figure, shard, start_run, upsample, write_csv, write_results)
 
 matplotlib.use("Agg")
 
@@ -618,25 +618,17 @@ def load_model(args: argparse.Namespace, n_classes: int, path: Path) -> nn.Modul
 # -------------------------------------------------------------------------------- statistics
 
 def headline(found: dict[str, Tensor], args: argparse.Namespace) -> list[dict]:
-    """Means in percent with normal 95 % intervals over images; the official ViT-S/16 where it applies."""
+    """Means in percent, bootstrap 95 % intervals over images; the official ViT-S/16 where it applies."""
     same, rows = args.data != "demo" and args.arch == "vit" and (args.depth, args.width) == (12, 384), []
     for key, v in found.items():
         v = 100 * (v.mean(1) if v.ndim > 1 else v)  # lift: mean over heads
-        mean, half = float(v.mean()), 1.96 * float(v.std()) / math.sqrt(len(v))
         rows.append({"name": SCORES[key], "paper": OFFICIAL.get((args.method, key)) if same else None,
-                     "ours": mean, "ci": [mean - half, mean + half], "n": len(v),
+                     "ours": float(v.mean()), "ci": bootstrap_ci(v.numpy()), "n": len(v),
                      "unit": "points" if key == "lift" else "%"})
     return rows
 
 
 # -------------------------------------------------------------------------------- figures
-
-def save_figure(fig, path: Path) -> None:
-    """Both formats of a figure, path without its ending."""
-    for kind in ("png", "pdf"):
-        with atomic_write(path.with_suffix(f".{kind}"), "wb") as f:
-            fig.savefig(f, format=kind, dpi=150)
-
 
 def draw_training(folder: Path, method: str) -> None:
     """fig_training: loss, and scores during training, against epoch; from log.csv."""
@@ -756,8 +748,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.plot_only:
         return draw_all(folder, args.method)
     bank, val, classes = image_folders(args.data, args.limit, args.workers)
-    check(args, len(bank), world, device)
     if not args.eval:
+        check(args, len(bank), world, device)
         trainer = Trainer(args, len(classes), len(bank) // args.batch_size, device)
         if (folder / "last.pt").exists():
             trainer.load_state_dict(load_checkpoint(folder / "last.pt"))
