@@ -26,7 +26,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, wraps
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,10 +51,15 @@ class InputError(ValueError):
 # -------------------------------------------------------------------------------- devices
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the first available of cuda (this process's own under torchrun), mps, cpu."""
+    """The named device, or the first available of cuda, mps, cpu. Under torchrun each process gets the GPU of
+    its LOCAL_RANK. InputError: a device that cannot be used, more processes than GPUs."""
+    if name in (None, "cuda") and torch.cuda.is_available():
+        index, found = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+        if index >= found:
+            raise InputError(f"process {index} (counted from 0) finds {found} GPUs; start as many processes "
+                             "as there are GPUs, or add --device cpu.")
+        return torch.device("cuda", index)
     if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -66,19 +71,24 @@ def pick_device(name: str | None = None) -> torch.device:
 
 
 def generator(*key: int) -> torch.Generator:
-    """A CPU random generator that is a pure function of integers, e.g. generator(seed, epoch, index)."""
+    """A CPU random generator that is a pure function of integers >= 0, e.g. generator(seed, epoch, index).
+
+    Keys that differ in trailing zeros alone are one key (numpy's SeedSequence): end them with a constant."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
-def init_distributed() -> tuple[int, int]:
-    """(rank, world). A process group is made only when torchrun has set the environment; else (0, 1)."""
+def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
+    """(rank, world). A process group is made only when torchrun has set the environment; else (0, 1).
+
+    device: where this process computes (default: pick_device()); nccl on cuda, gloo elsewhere."""
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
         return 0, 1
     if not dist.is_initialized():
-        if torch.cuda.is_available():
-            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        device = device or pick_device()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return dist.get_rank(), dist.get_world_size()
 
 
@@ -97,6 +107,16 @@ def barrier() -> None:
     """Wait for all processes; does nothing without a process group."""
     if dist.is_initialized():
         dist.barrier()
+
+
+def full_precision(function):
+    """Decorator: no autocast inside. A sum over 50,000 pixels has no digits to spare for bfloat16."""
+    @wraps(function)
+    def run(x, *args, **kwargs):
+        device = x.device if isinstance(x, Tensor) else x[0].device if len(x) else torch.device("cpu")
+        with torch.autocast(device.type, enabled=False):
+            return function(x, *args, **kwargs)
+    return run
 
 
 # -------------------------------------------------------------------------------- ViT
@@ -207,6 +227,8 @@ class VisionTransformer(nn.Module):
                  drop_path: float = 0.0, pos_rule: str = "size"):
         super().__init__()
         img_h, img_w = (img_size, img_size) if isinstance(img_size, int) else img_size
+        if embed_dim % num_heads:
+            raise InputError(f"width {embed_dim} is not a multiple of {num_heads} heads; change one of them.")
         self.patch_size, self.embed_dim, self.num_heads = patch_size, embed_dim, num_heads
         self.grid, self.pos_rule = (img_h // patch_size, img_w // patch_size), pos_rule
         self.n_prefix = 1 + registers
@@ -256,8 +278,8 @@ class VisionTransformer(nn.Module):
             cls.append(x[:, 0])
             if full_attn:
                 full.append(attn)
-            elif attn is not None:
-                rows.append(attn)
+            if i in want_cls:
+                rows.append(attn[:, :, 0] if full_attn else attn)
         return Encoded(x, torch.stack(cls, 1), rows, full)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, return_cls_attn: bool = False):
@@ -280,13 +302,15 @@ def resize_matrix(n_in: int, n_out: int, mode: str, scale: float | None = None,
     differentiable, deterministic on every device and free of kernels that some devices lack. scale: as
     scale_factor of F.interpolate.
     """
-    basis = torch.eye(n_in)[None, :, None]  # (1, channels = n_in, 1, n_in): one unit vector per channel
     # along the width: torch 2.15's antialiased kernel is wrong along the height of an image one pixel wide
     how = {"size": (1, n_out)} if scale is None else {"scale_factor": (1.0, scale)}
-    out = F.interpolate(basis, mode=mode, align_corners=False, antialias=antialias, **how)
-    return out[0, :, 0, :n_out].T.contiguous()  # (1, n_in, 1, n_out) -> (n_out, n_in)
+    with torch.inference_mode(False):  # the kept matrix must serve later calls that need gradients
+        basis = torch.eye(n_in)[None, :, None]  # (1, channels = n_in, 1, n_in): one unit vector per channel
+        out = F.interpolate(basis, mode=mode, align_corners=False, antialias=antialias, **how)
+        return out[0, :, 0, :n_out].T.contiguous()  # (1, n_in, 1, n_out) -> (n_out, n_in)
 
 
+@full_precision
 def pos_embed_for(pos: Tensor, grid: tuple[int, int], size: Sequence[int], rule: str) -> Tensor:
     """Patch position embeddings (1, h0 w0, D) resampled bicubically from `grid` (h0, w0) to `size` (h, w).
 
@@ -296,9 +320,9 @@ def pos_embed_for(pos: Tensor, grid: tuple[int, int], size: Sequence[int], rule:
     if tuple(size) == tuple(grid):
         return pos
     rows, cols = (resize_matrix(n0, n, "bicubic", (n + 0.1) / n0 if rule == "offset" else None,
-                                rule == "antialias").to(pos) for n0, n in zip(grid, size))
-    with torch.autocast(pos.device.type, enabled=False):
-        return torch.einsum("ih,jw,hwd->ijd", rows, cols, pos.view(*grid, -1)).flatten(0, 1)[None]
+                                rule == "antialias").to(pos.device) for n0, n in zip(grid, size))
+    out = torch.einsum("ih,jw,hwd->ijd", rows, cols, pos.float().view(*grid, -1))  # (h, w, D)
+    return out.flatten(0, 1)[None].to(pos.dtype)
 
 
 # -------------------------------------------------------------------------------- weights
@@ -475,8 +499,9 @@ def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     """VisionTransformer (float32, eval mode) with the weights of a state dict in a layout of `to_timm_keys`.
 
     From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed: heads =
-    width / 64; eps 1e-12 for Hugging Face keys, else 1e-6; pos_rule "antialias" with registers, "offset" with
-    LayerScale, else "size". overrides: arguments of VisionTransformer that say otherwise. The load is strict.
+    width / 64 (no file tells them); eps 1e-12 for Hugging Face keys, else 1e-6; pos_rule "antialias" with
+    registers, "offset" with LayerScale, else "size". overrides: arguments of VisionTransformer that say
+    otherwise. The load is strict.
     """
     eps = 1e-12 if any(k.endswith("embeddings.cls_token") for k in state) else 1e-6
     try:
@@ -484,6 +509,9 @@ def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
         width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
         registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
         layerscale = 1.0 if "blocks.0.ls1.gamma" in state else None
+        if width % 64 and "num_heads" not in overrides:
+            raise InputError(f"nothing tells the number of heads of a ViT {width} wide; give num_heads, or "
+                             "the name of a model of this shape, such as demo_dino12 for the demo's.")
         inferred = dict(
             img_size=math.isqrt(state["pos_embed"].shape[1] - 1) * patch, patch_size=patch, embed_dim=width,
             mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width,
@@ -581,6 +609,7 @@ def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | N
     return maps[..., model.n_prefix:].unflatten(-1, (h, w))
 
 
+@full_precision
 def rollout(attn: Sequence[Tensor] | Tensor, n_prefix: int = 1) -> Tensor:
     """Attention rollout (Abnar & Zuidema 2020): CLS row of prod_l A_l, A_l = rownorm(mean over heads + I).
 
@@ -588,18 +617,19 @@ def rollout(attn: Sequence[Tensor] | Tensor, n_prefix: int = 1) -> Tensor:
     A_L ... A_1 is e_cls A_L ... A_1: a row vector times matrices from the last block down, O(L N^2) instead
     of O(L N^3). Differentiable. Rows of A_l sum to 1, so the row with its prefix columns sums to 1.
     """
-    row = None
+    if not len(attn):
+        raise InputError("rollout got no matrix; expected one (B, H, N, N) per block.")
+    row = torch.zeros_like(attn[0][:, 0, 0])
+    row[:, 0] = 1  # (B, N), e_cls
     for a in reversed(list(attn)):
         a = a.mean(1)  # (B, N, N)
         total = a.sum(-1) + 1  # row sums of A + I
-        if row is None:
-            row = torch.zeros_like(a[:, 0])
-            row[:, 0] = 1  # (B, N), e_cls
         row = row / total  # dividing row i of (A + I) by its sum scales entry i of the vector from the left
         row = row + torch.einsum("bi,bij->bj", row, a)  # r (A + I) = r + r A
     return row[:, n_prefix:]
 
 
+@full_precision
 def upsample(map: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear up-sampling (align_corners=False) as M_h R M_w^T: (..., h, w) -> (..., img_h, img_w)."""
     rows = resize_matrix(map.shape[-2], size[0], "bilinear").to(map)
@@ -619,14 +649,16 @@ def minmax(maps: Tensor) -> Tensor:
 # (B,) float64 on the CPU; computed in float64 on the CPU, float32 on an accelerator. NaN where the human side
 # is empty: use nanmean and report how many images counted. NaN or infinity in a map raises InputError.
 
+@full_precision
 def gaussian_blur(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
-    """Gaussian blur of (..., img_h, img_w) floating-point maps, sigma >= 0 in pixels, zeros outside the map.
+    """Gaussian blur of maps (..., img_h, img_w), sigma >= 0 in pixels, zeros outside the map.
 
     Equals scipy.ndimage.gaussian_filter(mode="constant"): taps within int(truncate sigma + 0.5) px, of sum 1.
     Two matrix products, so batched and differentiable. Too small a sigma for a second tap changes nothing.
     """
     if not sigma >= 0:
         raise InputError(f"sigma is {sigma}: expected a blur of 0 px or more; give a positive width.")
+    maps = maps if maps.is_floating_point() else maps.float()  # counts may be whole numbers
     radius = int(truncate * sigma + 0.5)
     if radius == 0:
         return maps
@@ -698,7 +730,7 @@ def _centre(m: Tensor) -> tuple[Tensor, Tensor]:
     """(b, N) -> rows less their mean, scaled to range 1, and their SDs (ddof 0); constant: zeros, SD 1."""
     span = m.amax(1, keepdim=True) - m.amin(1, keepdim=True)
     scale = torch.where(span > torch.finfo(m.dtype).tiny, 1 / span, 0)
-    z = torch.addcmul(-m.mean(1, keepdim=True) * scale, m, scale)
+    z = (m - m.mean(1, keepdim=True)).mul_(scale)
     return z, torch.where(scale[:, 0] > 0, torch.linalg.vector_norm(z, dim=1) / m.shape[1] ** 0.5, 1)
 
 
@@ -711,11 +743,12 @@ def _to_density(m: Tensor) -> Tensor:
     return torch.addcmul(torch.where(some, 0, 1 / m.shape[1]), m, torch.where(some, 1 / total, 0))
 
 
+@full_precision
 def cc(p: Tensor, q: Tensor) -> Tensor:
     """Pearson correlation over pixels, in [-1, 1]; 0 if either map is constant; NaN if q is all zeros."""
     def one(p, q):
         (p, p_sd), (q, q_sd) = _centre(p), _centre(q)
-        return torch.linalg.vecdot(p, q) / (p.shape[1] * p_sd * q_sd)
+        return (torch.linalg.vecdot(p, q) / (p.shape[1] * p_sd * q_sd)).clamp(-1, 1)
     return _collect((one(p, q), q.any(1)) for p, q in _chunks(p, q))
 
 
@@ -729,6 +762,7 @@ def sim(p: Tensor, q: Tensor) -> Tensor:
     return _collect((one(p, q), q.any(1)) for p, q in _chunks(p, q))
 
 
+@full_precision
 def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
     """KL(human || model), MIT benchmark: sum q log(eps + q / (p + eps)) in nats, both of sum 1; 0 if equal.
 
@@ -739,6 +773,7 @@ def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
     return _collect((one(_to_density(p), _to_density(q)), q.any(1)) for p, q in _chunks(p, q))
 
 
+@full_precision
 def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
     """Normalised scanpath saliency (Peters et al. 2005): mean of (p - mean) / SD (ddof 0) at fixated pixels.
 
@@ -789,6 +824,7 @@ def _area_by_sort(p: Tensor, hit: Tensor) -> Tensor:
     return ((fp + above) * hit).sum(1)
 
 
+@full_precision
 def mean_pairwise_cc(maps: Tensor) -> float:
     """Inter-observer consistency: mean Pearson correlation over all pairs of the maps (W, img_h, img_w).
 
@@ -898,6 +934,7 @@ def markov_equilibrium(maps: Tensor, sigma: float) -> Tensor:
 
 
 @torch.no_grad()
+@full_precision
 def gbvs(images: Tensor, channels: str = "DIO") -> Tensor:
     """Graph-based visual saliency of RGB images (B, 3, img_h, img_w) in [0, 1]: (B, h, w) in [0, 1].
 
@@ -970,7 +1007,7 @@ def bf01_unit_information(t: float, n: int, log: bool = False) -> float:
     where BF01 itself falls below 1e-308 and becomes 0. NaN for t = NaN; n < 2 raises InputError.
     """
     _check_n(n)
-    value = 0.5 * np.log(n) - n / 2 * np.log1p(t**2 / (n - 1))
+    value = 0.5 * np.log(n) - n / 2 * np.log1p(t * t / (n - 1))
     return float(value if log else np.exp(value))
 
 
@@ -984,7 +1021,7 @@ def bf01_jzs(t: float, n: int, r: float = 1.0, log: bool = False) -> float:
     _check_n(n)
     if not r > 0:
         raise InputError(f"Prior scale r is {r}: expected a positive number; use 1 or 0.707.")
-    if not np.isfinite(t):
+    if not np.isfinite(t * t):
         return np.nan if np.isnan(t) else -np.inf if log else 0.0
     nu, step = n - 1, 0.05
     # exp(-1/2g) ends the integrand on the left; beyond g = (1 + t^2)/(n r^2) it falls as 1/g
@@ -1220,7 +1257,6 @@ def read_image(path: str | Path) -> Image.Image:
         return image.convert("RGB")
 
 
-
 class ImageList(torch.utils.data.Dataset):
     """Items (path, ...) -> (index, transform(image)), or (index, None) when the file cannot be read."""
 
@@ -1249,19 +1285,20 @@ def collate_readable(batch: list[tuple]) -> tuple[torch.Tensor, torch.Tensor, li
 
 # Colours of the papers, one meaning each in every figure.
 PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
-           "attention": "#1f77b4", "random": "#9e9e9e", "dino": "#1f77b4", "sl": "#ff7f0e",
+           "attention": "#1f77b4", "random": "#9e9e9e", "dino": "#084594", "sl": "#ff7f0e",
            "gbvs": "#9467bd", "unisal": "#17becf", "centre": "#bcbd22"}
 
 
 def cli(main) -> None:
-    """Run a script's main(): wrong input ends in one sentence on stderr and status 2, an interrupt in 130."""
+    """Run a script's main(): wrong input ends in one sentence on stderr and status 2, an interrupt in 130.
+    Under torchrun each process says so for itself and torchrun ends with status 1."""
     try:
         main()
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; run the same command with --resume to go on", file=sys.stderr)
+        print("interrupted; the same command goes on (with --resume, where it has that)", file=sys.stderr)
         sys.exit(130)
     finally:
         if dist.is_initialized():
@@ -1270,16 +1307,25 @@ def cli(main) -> None:
 
 def add_common_args(parser: argparse.ArgumentParser, batch_size: int = 32) -> None:
     """The arguments that mean the same in every script (design: same name, same meaning everywhere)."""
+    def at_least(low: int) -> Callable[[str], int]:
+        def whole(text: str) -> int:
+            if int(text) < low:
+                raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least {low}")
+            return int(text)
+        return whole
+
     add = parser.add_argument_group("common").add_argument
     add("--data", default="demo", help="data folder, or demo: the built-in demo world (default: demo)")
     add("--out", type=Path, help="output folder (default: runs/<script>/<tag>)")
     add("--weights", type=Path, help="weight file to use instead of the model's own")
     add("--device", help="cuda, mps or cpu (default: the first available)")
     add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of frozen models (%(default)s)")
-    add("--batch-size", type=int, default=batch_size, help="images a batch, all processes (%(default)s)")
-    add("--workers", type=int, default=min(2, os.cpu_count() or 1), help="decoding processes (%(default)s)")
-    add("--seed", type=int, default=0, help="of every random draw (%(default)s)")
-    add("--limit", type=int, help="use only the first N images (default: all)")
+    add("--batch-size", type=at_least(1), default=batch_size,
+        help="images a batch, all processes (%(default)s)")
+    add("--workers", type=at_least(0), default=min(2, os.cpu_count() or 1),
+        help="decoding processes; 0: none beside the main one (%(default)s)")
+    add("--seed", type=at_least(0), default=0, help="of every random draw (%(default)s)")
+    add("--limit", type=at_least(1), help="use only the first N images (default: all)")
     add("--resume", action="store_true", help="go on with an interrupted run of the same arguments")
     add("--plot-only", action="store_true", help="redraw figures and table from the files of a run")
 
@@ -1297,8 +1343,10 @@ def atomic_write(path: Path | str, mode: str = "w"):
             f.flush()
             os.fsync(f.fileno())
         os.replace(tmp, path)
-    except (PermissionError, FileExistsError, NotADirectoryError) as e:
-        raise InputError(f"cannot write {path} ({e.strerror}); choose another folder with --out.") from e
+    except OSError as e:  # read-only, no space, no folder; an error about another file is the caller's
+        if e.filename and Path(e.filename) not in (tmp, path, *path.parents):
+            raise
+        raise InputError(f"cannot write {path} ({e.strerror}); make room, or choose another --out.") from e
     finally:
         with suppress(OSError):  # after the rename there is nothing to remove
             tmp.unlink()
@@ -1317,20 +1365,22 @@ def load_checkpoint(path: Path | str):
     except FileNotFoundError:
         raise InputError(f"no checkpoint at {path}; give the path of an existing one.") from None
     except Exception as e:  # torch raises many kinds for a damaged or unsafe file
-        raise InputError(f"{path} is not a readable checkpoint ({str(e).splitlines()[0]}).") from e
+        raise InputError(f"{path} is not a readable checkpoint ({type(e).__name__}: {str(e)[:100]!r}); "
+                         "delete it or give another.") from e
 
 
 def write_json(obj, path: Path | str) -> None:
-    """JSON, atomically; paths become strings, NaN becomes null (JSON has none)."""
+    """JSON, atomically. Arrays and tensors become lists, paths strings; JSON has neither NaN, which becomes
+    null, nor infinity, which becomes "inf" or "-inf"."""
     def clean(v):
         if isinstance(v, dict):
             return {str(k): clean(x) for k, x in v.items()}
+        if isinstance(v, (Tensor, np.ndarray, np.generic)):
+            return clean(v.tolist())
         if isinstance(v, (list, tuple)):
             return [clean(x) for x in v]
-        if isinstance(v, (np.floating, float)):
-            return float(v) if math.isfinite(v) else None
-        if isinstance(v, np.integer):
-            return int(v)
+        if isinstance(v, float) and not math.isfinite(v):
+            return None if math.isnan(v) else str(v)
         return str(v) if isinstance(v, Path) else v
     with atomic_write(path) as f:
         json.dump(clean(obj), f, indent=1, ensure_ascii=False)
@@ -1345,15 +1395,18 @@ def write_csv(rows: Sequence[dict], path: Path | str) -> None:
 
 
 def read_csv(path: Path | str) -> list[dict]:
-    """Rows of a CSV with a header; numbers become floats, other fields stay strings."""
-    def value(s):
-        try:
-            return float(s)
-        except ValueError:
-            return s
-    with open(path, newline="", encoding="utf-8") as f:
-        return [{k: v if k in ("image", "condition") else value(v) for k, v in row.items()}
-                for row in csv.DictReader(f)]
+    """Rows of a CSV with a header; numbers become floats, the columns image and condition stay text.
+    InputError: no such file, a row of another length than the header."""
+    def value(key, s):
+        with suppress(ValueError):
+            return s if key in ("image", "condition") else float(s)
+        return s
+    with input_errors(path, "a CSV file with a header"), open(path, newline="", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+        for line, row in enumerate(rows, 2):
+            if None in row or None in row.values():
+                raise ValueError(f"row {line} is not as long as the header")
+        return [{k: value(k, v) for k, v in row.items()} for row in rows]
 
 
 class RowLog:
@@ -1368,16 +1421,18 @@ class RowLog:
         self.folder = Path(folder)
         self.csv = self.folder / "per_image.csv"
         rank, _ = rank_world()
-        if rank == 0:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            for old in [] if resume else [self.csv, *self._parts()]:
-                old.unlink(missing_ok=True)
-        barrier()
         part = self.folder / f"per_image.part{rank}.jsonl"
-        self.file = open(part, "ab")
-        self.file.truncate(part.read_bytes().rfind(b"\n") + 1)  # a torn last line goes
+        with input_errors(self.folder, "a folder to write to; choose another --out"):
+            if rank == 0:
+                self.folder.mkdir(parents=True, exist_ok=True)
+                for old in [] if resume else [self.csv, *self._parts()]:
+                    old.unlink(missing_ok=True)
+            barrier()
+            self.file = open(part, "ab")
+            self.file.truncate(part.read_bytes().rfind(b"\n") + 1)  # a torn last line goes
         barrier()
-        self.done = set(self._read())
+        rows = self._read()
+        self.done, self.keys = set(rows), {tuple(row) for image in rows.values() for row in image}
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("per_image.part*.jsonl"))
@@ -1385,19 +1440,30 @@ class RowLog:
     def _read(self) -> dict[str, list[dict]]:
         """Rows by image, of the merged file and of all parts."""
         images: dict[str, list[dict]] = {}
-        if self.csv.exists():
-            with open(self.csv, newline="", encoding="utf-8") as f:
-                for row in csv.DictReader(f):
-                    images.setdefault(row["image"], []).append(row)
-        for part in self._parts():
-            for line in part.read_bytes().split(b"\n")[:-1]:
-                rows = json.loads(line)
-                images.setdefault(str(rows[0]["image"]), rows)
+        with input_errors(self.folder, "the rows of an interrupted run; delete them or choose another --out"):
+            if self.csv.exists():
+                with open(self.csv, newline="", encoding="utf-8") as f:
+                    for row in csv.DictReader(f):
+                        images.setdefault(row["image"], []).append(row)
+            for part in self._parts():
+                for line in part.read_bytes().split(b"\n")[:-1]:
+                    rows = json.loads(line)
+                    images.setdefault(rows[0]["image"], rows)
         return images
 
     def add(self, rows: Sequence[dict]) -> None:
-        """All rows of one image, each with the keys image, condition, ...; on disk when the call returns."""
-        self.file.write(json.dumps(list(rows)).encode() + b"\n")
+        """All rows of one image, each with the columns image, condition, ...; a kill right after the call
+        does not lose them. None becomes NaN. InputError: no row, rows of several images or with other columns
+        than before, an image that is there already."""
+        rows = [{k: math.nan if v is None else v.item() if hasattr(v, "item") else v for k, v in row.items()}
+                | {"image": str(row.get("image"))} for row in rows]
+        images, keys = {row["image"] for row in rows}, {tuple(row) for row in rows} | self.keys
+        if len(images) != 1 or len(keys) != 1 or images & self.done:
+            raise InputError(f"{len(rows)} rows of {len(images)} images with {len(keys)} sets of columns; "
+                             "expected all rows of one image that has none yet.")
+        self.keys = keys
+        self.done |= images
+        self.file.write(json.dumps(rows).encode() + b"\n")
         self.file.flush()
 
     def merge(self) -> list[dict]:
@@ -1429,22 +1495,31 @@ _FREE_ARGS = {"resume", "plot_only", "workers", "device", "out"}
 def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
     """The run's folder, `--out` or runs/<script>/<tag>, with its arguments in args.json.
 
-    InputError: --resume with other arguments than the run was started with, --plot-only without a run.
+    A new run first removes the rows of an old one, so that no later --resume mixes the two. InputError:
+    --resume with other arguments than the run was started with, --plot-only without a run.
     """
     folder = Path(args.out or Path("runs") / script / tag)
-    manifest = folder / "args.json"
+    manifest, rows = folder / "args.json", [folder / "per_image.csv", *folder.glob("per_image.part*.jsonl")]
     now = json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in _FREE_ARGS}, default=str))
-    if args.plot_only and not (folder / "results.json").exists():
-        raise InputError(f"--plot-only: no finished run in {folder}; run once without it first.")
+    if args.plot_only:
+        if not (folder / "results.json").exists():
+            raise InputError(f"--plot-only: no finished run in {folder}; run once without it first.")
+        return folder
     if args.resume and manifest.exists():
-        before = json.loads(manifest.read_text(encoding="utf-8"))
+        with input_errors(manifest, "the arguments of a run; choose another --out"):
+            before = dict(json.loads(manifest.read_text(encoding="utf-8")))
         changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         if changed:
             was = ", ".join(f"{k} {before.get(k)} -> {now.get(k)}" for k in changed)
             raise InputError(f"--resume: {folder} was started with other arguments ({was}); repeat its "
                              "arguments, or choose another --out.")
+    elif args.resume and any(old.exists() for old in rows):
+        raise InputError(f"--resume: {folder} has rows but no args.json that says how they were made; run "
+                         "without --resume, or choose another --out.")
     barrier()
-    if rank_world()[0] == 0 and not args.plot_only:
+    if rank_world()[0] == 0:
+        for old in [] if args.resume else rows:
+            old.unlink(missing_ok=True)
         write_json(now, manifest)
     barrier()
     return folder
@@ -1465,8 +1540,9 @@ def fingerprint(paths: Iterable[Path | str]) -> str:
 
 def write_results(folder: Path, study: str, data: str, headline: Sequence[dict], args: argparse.Namespace,
                   seconds: float, device: torch.device, tests: Sequence[dict] = (),
-                  not_run: Sequence[str] = (), **more) -> dict:
-    """results.json of a run, by rank 0. headline: dicts name, paper, ours, ci, n, unit. Returns the whole."""
+                  not_run: Sequence[str] = (), files: Iterable[Path | str] = (), **more) -> dict:
+    """results.json of a run, by rank 0, also returned. headline: dicts name, paper, ours, ci, n, unit;
+    files: the data's, for their fingerprint."""
     git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout.strip() \
         if (ROOT / ".git").exists() else "unknown"
@@ -1478,27 +1554,31 @@ def write_results(folder: Path, study: str, data: str, headline: Sequence[dict],
         "versions": {"python": platform.python_version(), "torch": torch.__version__,
                      "numpy": np.__version__},
         "git": commit, "device": cuda or f"{device.type}, {torch.get_num_threads()} threads",
-        "seconds": round(seconds, 1), **more}
+        "seconds": round(seconds, 1), "data_fingerprint": fingerprint(files), **more}
     if rank_world()[0] == 0:
         write_json(results, folder / "results.json")
     return results
 
 
 def print_paper_vs_ours(results: dict) -> None:
-    """The table that ends every script: paper | ours (95 % CI) | n, then what was not run."""
-    def show(v):
-        return "-" if v is None else f"{v:.4g}" if isinstance(v, float) else str(v)
-    rows = [("", "paper", "ours", "95 % CI", "n", "unit")]
-    for h in results["headline"]:
-        ci = f"{show(float(h['ci'][0]))} to {show(float(h['ci'][1]))}" if h.get("ci") else "-"
-        rows.append((h["name"], show(h["paper"]), show(h["ours"]), ci, show(h["n"]), h.get("unit") or ""))
+    """The table that ends every script, by rank 0: paper | ours | 95 % CI | n, then what was not run."""
+    def show(v) -> str:
+        if isinstance(v, (list, tuple)):
+            return " to ".join(map(show, v))
+        number = isinstance(v, (float, np.floating))
+        return "-" if v is None or number and math.isnan(v) else f"{v:.4g}" if number else str(v)
+    if rank_world()[0] > 0:
+        return
+    keys = ("name", "paper", "ours", "ci", "n", "unit")
+    rows = [["", "paper", "ours", "95 % CI", "n", "unit"]]
+    rows += [[show(h.get(k)) for k in keys] for h in results["headline"]]
     widths = [max(len(r[i]) for r in rows) for i in range(6)]
     for i, row in enumerate(rows):
-        cells = [f.rjust(w) if j else f.ljust(w) for j, (f, w) in enumerate(zip(row, widths))]
+        cells = [f.rjust(w) if 0 < j < 5 else f.ljust(w) for j, (f, w) in enumerate(zip(row, widths))]
         print("  ".join(cells).rstrip())
         if i == 0:
             print("-" * (sum(widths) + 10))
-    for part in results["not_run"]:
+    for part in results.get("not_run", ()):
         print(f"not run: {part}")
-    if results["data"] == "demo":
+    if results.get("data") == "demo":
         print("These are numbers of the built-in demo world, not the paper's data.")

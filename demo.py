@@ -14,14 +14,16 @@ Every script runs on it when no --data is given. What each part holds (pictures 
     objects/images/*.png, fixations.csv      10 bags, 10 jars, 30 participants
 
 Truth planted in the observers: the constants below. planted=False: all look uniformly, effects are absent.
-A part is complete or absent (written beside, then renamed), a pure function of its arguments. Time, one core:
-imagenet 9 ms a picture, objectnet 25 ms, salicon 60 ms, six clips 6 s, objects 3 s; all of it 55 s.
+A part is complete or absent (written beside, then renamed), a pure function of its arguments (the bytes: on
+one installation, as encoders differ). Change a constant below and the world gets another folder. Time, one
+core: imagenet 9 ms a picture, objectnet 25 ms, salicon 60 ms, six clips 6 s, objects 3 s; all of it 55 s.
 """
 import argparse
 import csv
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -105,14 +107,16 @@ def write_once(folder: Path, asked: dict, write: Callable[[Path], None]) -> Path
     if folder.exists():
         raise InputError(f"{folder} exists and was not finished by demo.py; move it away or name another.")
     part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    write(part)
-    (part / DONE).write_text(json.dumps(asked))
     try:
+        part.mkdir(parents=True)
+        write(part)
+        (part / DONE).write_text(json.dumps(asked))
         os.rename(part, folder)
-    except OSError:  # another process was first, with the same bytes
-        shutil.rmtree(part)
+    except OSError as e:
+        if not done.exists():  # else another process was first, with the same files
+            raise InputError(f"cannot write {folder} ({e.strerror}); make room or name another.") from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return folder
 
 
@@ -461,8 +465,9 @@ def demo_world(cache_dir: Path | None = None, n_train: int = 1200, n_val: int = 
     unknown = set(parts) - set(PARTS)
     if unknown:
         raise InputError(f"unknown part {sorted(unknown)[0]!r}; expected some of {', '.join(PARTS)}.")
-    tag = (f"v{VERSION}_seed{seed}_{'planted' if planted else 'null'}_i{n_train}-{n_val}_o{n_objectnet}"
-           f"_s{n_salicon[0]}-{n_salicon[1]}")
+    plain = {k: v for k, v in globals().items() if k.isupper() and k not in ("BUILDERS", "CLASSES", "EXTRA")}
+    tag = (f"v{VERSION}-{zlib.crc32(repr(plain).encode()):08x}_seed{seed}_{'planted' if planted else 'null'}"
+           f"_i{n_train}-{n_val}_o{n_objectnet}_s{n_salicon[0]}-{n_salicon[1]}")
     root = Path(cache_dir or Path(__file__).resolve().parent / "runs" / "demo_world") / tag
     first = 10_000 * seed
     if "imagenet" in parts:
@@ -528,10 +533,15 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of every picture and observer (default: 0)")
     parser.add_argument("--no-planted", action="store_true", help="observers without preferences")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw imagenet (default: 1)")
+    parser.add_argument("--limit", type=int, help="pictures a set, at least 12 (default: all)")
     parser.add_argument("--show", action="store_true", help="all parts, and a figure in runs/demo or --out")
     args = parser.parse_args()
+    if args.seed < 0 or args.workers < 1 or (args.limit or 12) < 12:
+        raise InputError("--seed starts at 0, --workers at 1, --limit at 12; raise the one that is lower.")
+    n = args.limit
+    sizes = dict(n_train=n, n_val=n, n_salicon=(n, n), n_objectnet=1) if n else {}
     root = demo_world(args.out, planted=not args.no_planted, seed=args.seed, workers=args.workers,
-                      parts=PARTS if args.show else tuple(args.parts))
+                      parts=PARTS if args.show else tuple(args.parts), **sizes)
     print(root)
     if args.show:
         out = args.out or Path(__file__).resolve().parent / "runs" / "demo"

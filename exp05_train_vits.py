@@ -58,7 +58,8 @@ from tqdm import tqdm
 from common import (InputError, PALETTE, ROOT, VisionTransformer, add_common_args, atomic_write, barrier,
                     bootstrap_ci, cli, cls_attention, gather_rows, generator, init_distributed,
                     load_checkpoint, load_head, pick_device, print_paper_vs_ours, rank_world, read_csv,
-                    save_checkpoint, save_figure, shard, start_run, upsample, write_csv, write_results)
+                    read_image, save_checkpoint, save_figure, shard, start_run, upsample, write_csv,
+                    write_results)
 
 matplotlib.use("Agg")
 
@@ -136,26 +137,26 @@ class Views:
 
     A pure function of (seed, epoch, index): torchvision draws from torch's global generator, which is seeded
     and put back. transforms: {first epoch: one transform a view}, so that sizes may change during training.
-    An unreadable file is named on stderr and the next one takes its place; with strict it raises InputError.
+    An unreadable file is named on stderr; the next one takes its place, without substitute a black image.
     """
 
-    def __init__(self, samples: list, transforms: dict[int, list], seed: int = 0, strict: bool = False):
-        self.samples, self.transforms, self.seed, self.strict = samples, transforms, seed, strict
+    def __init__(self, samples: list, transforms: dict[int, list], seed: int = 0, substitute: bool = True):
+        self.samples, self.transforms, self.seed, self.substitute = samples, transforms, seed, substitute
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[list[Tensor], int, int]:
         epoch, index = key
         path, label = self.samples[index]
         try:
-            image = Image.open(path).convert("RGB")
-        except OSError as e:
-            if self.strict:
-                raise InputError(f"unreadable image {path} ({e}); replace or remove it.") from e
-            tqdm.write(f"unreadable image {path} ({e}): the next one takes its place", file=sys.stderr)
-            return *self[epoch, (index + 1) % len(self.samples)][:2], 1
+            image, unreadable = read_image(path), 0
+        except InputError as e:
+            tqdm.write(f"skipped: {e}", file=sys.stderr)
+            if self.substitute:
+                return *self[epoch, (index + 1) % len(self.samples)][:2], 1
+            image, unreadable = Image.new("RGB", (224, 224)), 1
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(generator(self.seed, 1, epoch, index).initial_seed())
             now = max(first for first in self.transforms if first <= epoch)
-            return [t(image) for t in self.transforms[now]], label, 0
+            return [t(image) for t in self.transforms[now]], label, unreadable
 
 
 def batches(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
@@ -195,6 +196,11 @@ def image_folders(data: str, limit: int | None, workers: int) -> tuple[list, lis
     chosen = [sorted(torch.randperm(len(s), generator=generator(0)).tolist()[:limit]) for s in sets]
     train, val = ([s.samples[i] for i in keep] for s, keep in zip(sets, chosen))
     return train, val, sets[0].classes
+
+
+def image_id(sample: tuple) -> str:
+    """class folder/file name: file names alone repeat in many data sets."""
+    return "/".join(Path(sample[0]).parts[-2:])
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -464,20 +470,21 @@ def eval_view(resize: int, flip: bool = False) -> T.Compose:
 
 @torch.no_grad()
 def features(model: nn.Module, samples: list, resize: int, workers: int, device: torch.device, bf16: bool,
-             flip: bool = False) -> Tensor:
-    """describe() of all images in eval_view, (n, d) float32 on every process's CPU; they share the work."""
+             flip: bool = False) -> tuple[Tensor, Tensor]:
+    """describe() of all images in eval_view, (n, d) float32, and which were readable, (n,) bool, on every
+    process's CPU; they share the work."""
     transform = eval_view(resize, flip)
-    keys, rows = [(0, i) for i in shard(range(len(samples)))], []
+    views, keys, rows = Views(samples, {0: [transform]}, substitute=False), range(len(samples)), []
     model.eval()
-    for (x,), *_ in DataLoader(Views(samples, {0: [transform]}, strict=True), 128, sampler=keys,
-                               num_workers=workers):
+    for (x,), _, bad in DataLoader(views, 128, sampler=[(0, i) for i in shard(keys)], num_workers=workers):
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            rows.append(describe(model, normalise(x.to(device))).float().cpu())
+            y = describe(model, normalise(x.to(device))).float().cpu()  # (b, d)
+        rows.append(torch.cat([y, 1. - bad[:, None]], 1))
     parts = gather_rows([torch.cat(rows)])
     out = torch.empty(len(samples), parts[0].shape[1])
     for rank, part in enumerate(parts):
         out[rank::len(parts)] = part  # the inverse of shard
-    return out
+    return out[:, :-1], out[:, -1] > 0
 
 
 def knn(bank: Tensor, bank_labels: Tensor, x: Tensor, n_classes: int) -> Tensor:
@@ -520,7 +527,7 @@ def attention_lift(model: VisionTransformer, samples: list, device: torch.device
     For 224x224 pictures of the demo world: masks are drawn again, from the seed and the index in the name.
     """
     import demo
-    out, plain = [], Views(samples, {0: [T.PILToTensor()]}, strict=True)
+    out, plain = [], Views(samples, {0: [T.PILToTensor()]})
     seed = json.loads((Path(samples[0][0]).parents[1] / demo.DONE).read_text())["seed"]
     for i in range(0, len(samples), 64):
         part = range(i, min(i + 64, len(samples)))
@@ -535,14 +542,19 @@ def attention_lift(model: VisionTransformer, samples: list, device: torch.device
 
 @torch.no_grad()
 def scores(model: nn.Module, bank: list, val: list, n_classes: int, args: argparse.Namespace,
-           device: torch.device, head_file: Path | None = None) -> dict[str, Tensor]:
-    """Per-image results on val, keys of SCORES: 0 or 1 (n,), and lift (n, H) in the demo.
+           device: torch.device, head_file: Path | None = None) -> tuple[dict[str, Tensor], list]:
+    """Per-image results on val, keys of SCORES: 0 or 1 (n,), and lift (n, H) in the demo; and the samples of
+    val that they are of, in order: those that could be read.
 
     bank: samples for k-NN and, with head_file, for the linear head (plain and flipped) written there;
     --head scores a given one instead.
     """
     training, how = model.training, (args.eval_resize, args.workers, device, args.dtype == "bfloat16")
-    x, z = (features(model, s, *how).to(device) for s in (val, bank))  # (n, 4 D), (m, 4 D)
+    (x, x_ok), (z, z_ok) = (features(model, s, *how) for s in (val, bank))
+    val, bank = ([s for s, ok in zip(samples, good) if ok] for samples, good in ((val, x_ok), (bank, z_ok)))
+    if not val or not bank:
+        raise InputError("no readable image is left to score; look at the messages above.")
+    x, z = x[x_ok].to(device), z[z_ok].to(device)  # (n, 4 D), (m, 4 D)
     y, bank_y = (torch.tensor([label for _, label in s], device=device) for s in (val, bank))
     d = getattr(model, "embed_dim", x.shape[1])  # the last block's CLS token stands last
     out = {"knn": knn(z[:, -d:], bank_y, x[:, -d:], n_classes) == y}
@@ -556,7 +568,7 @@ def scores(model: nn.Module, bank: list, val: list, n_classes: int, args: argpar
                              f"{x.shape[1]}; name the head that was fitted to it.")
         out["linear"] = head(x).argmax(1) == y
     elif head_file:
-        z = torch.cat([z, features(model, bank, *how, flip=True).to(device)])
+        z = torch.cat([z, features(model, bank, *how, flip=True)[0].to(device)])
         with torch.enable_grad():
             weight, bias = fit_linear(z, bank_y.repeat(2), n_classes)
         out["linear"] = (x @ weight.T + bias).argmax(1) == y
@@ -565,7 +577,7 @@ def scores(model: nn.Module, bank: list, val: list, n_classes: int, args: argpar
     if args.data == "demo" and args.arch == "vit":
         out["lift"] = attention_lift(model, val, device)
     model.train(training)
-    return {k: v.double().cpu() for k, v in out.items()}
+    return {k: v.double().cpu() for k, v in out.items()}, val
 
 
 def end_of_epoch(trainer: Trainer, bank: list, val: list, folder: Path, rate: float) -> None:
@@ -580,7 +592,7 @@ def end_of_epoch(trainer: Trainer, bank: list, val: list, folder: Path, rate: fl
     if epoch % a.eval_every == 0 or epoch == a.epochs:
         def some(samples: list) -> list:
             return [samples[i] for i in torch.randperm(len(samples), generator=generator(0))[:a.eval_images]]
-        found = scores(trainer.model, some(bank), some(val), trainer.n_classes, a, trainer.device)
+        found, _ = scores(trainer.model, some(bank), some(val), trainer.n_classes, a, trainer.device)
         row.update({k: 100 * float(v.mean()) for k, v in found.items()})
         if rank_world()[0] == 0:
             save_checkpoint({k: v.cpu().half() if v.is_floating_point() else v.cpu()
@@ -597,7 +609,7 @@ def save_examples(model: VisionTransformer, samples: list, resize: int, device: 
                   path: Path) -> None:
     """EXAMPLES images evenly spaced over the samples, (n, 224, 224, 3) uint8, and the last block's CLS
     attention (n, H, h, w), as .npz: what fig_attention is drawn from."""
-    views = Views(samples, {0: [eval_view(resize)]}, strict=True)
+    views = Views(samples, {0: [eval_view(resize)]})
     images = torch.stack([views[0, i * len(samples) // EXAMPLES][0][0] for i in range(EXAMPLES)])
     maps = cls_attention(model, normalise(images.to(device)), [len(model.blocks) - 1])[:, 0]  # (n, H, h, w)
     with atomic_write(path, "wb") as f:
@@ -647,7 +659,8 @@ def draw_training(folder: Path, method: str) -> None:
 
 
 def draw_attention(folder: Path) -> None:
-    """fig_attention: images, and the last block's CLS attention, mean and every head; from attention.npz."""
+    """fig_attention: images, and the last block's CLS attention, mean and every head; from attention.npz.
+    Brightness is the root of attention, up to each panel's maximum: single peaks would hide the rest."""
     with np.load(folder / "attention.npz") as data:
         images, maps = data["images"], torch.from_numpy(data["maps"])
     maps = torch.cat([maps.mean(1, keepdim=True), maps], 1)  # (n, 1 + H, h, w)
@@ -656,7 +669,7 @@ def draw_attention(folder: Path) -> None:
     for row, image, attention in zip(axes, images, upsample(maps, images.shape[1:3]).numpy()):
         row[0].imshow(image)
         for ax, a in zip(row[1:], attention):
-            ax.imshow(a, cmap="inferno", vmin=0)
+            ax.imshow(np.sqrt(a), cmap="inferno", vmin=0)
     titles = ["held-out image", "mean of heads", *(f"head {i}" for i in range(columns - 2))]
     for ax, title in zip(axes[0], titles):
         ax.set_title(title, fontsize=8)
@@ -738,7 +751,8 @@ def tag_of(args: argparse.Namespace) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
-    device, (rank, world) = pick_device(args.device), init_distributed()
+    device = pick_device(args.device)
+    rank, world = init_distributed(device)
     folder = Path(args.out or Path("runs") / "exp05_train_vits" / tag_of(args))
     if (folder / "last.pt").exists() and not (args.resume or args.eval or args.plot_only):
         raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
@@ -764,18 +778,20 @@ def main(argv: list[str] | None = None) -> None:
         print(f"No training in {folder}: scoring checkpoints/{file.name}.")
     model = load_model(args, len(classes), file).to(device)  # as kept, rounded to fp16
     head_file = folder / "linear_head.pth" if args.train_head else None
-    found = scores(model, bank, val, len(classes), args, device, head_file)
+    found, scored = scores(model, bank, val, len(classes), args, device, head_file)
     more = {"lift_per_head": (100 * found["lift"].mean(0)).tolist()} if "lift" in found else {}
     results = write_results(folder, "exp05_train_vits", args.data, headline(found, args), args,
-                            time.time() - began, device, n_train=len(bank), classes=classes,
+                            time.time() - began, device, files=[path for path, _ in val],
+                            n_train=len(bank), classes=classes,
+                            unreadable=sorted(map(image_id, {*val} - {*scored})),
                             parameters=sum(p.numel() for p in model.parameters()), **more)
     if rank == 0:
         columns = {k: (v.mean(1) if v.ndim > 1 else v).tolist() for k, v in found.items()}
-        rows = [{"image": Path(path).name, "condition": tag_of(args)} for path, _ in val]
+        rows = [{"image": image_id(sample), "condition": tag_of(args)} for sample in scored]
         rows = [row | {k: v[i] for k, v in columns.items()} for i, row in enumerate(rows)]
         write_csv(rows, folder / "per_image.csv")
         if args.arch == "vit":
-            save_examples(model, val, args.eval_resize, device, folder / "attention.npz")
+            save_examples(model, scored, args.eval_resize, device, folder / "attention.npz")
         draw_all(folder, args.method)
         print_paper_vs_ours(results)
 

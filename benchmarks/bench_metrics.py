@@ -1,18 +1,21 @@
 """Five metrics (CC, NSS, AUC-Judd, KL, SIM), 224x224, one thread: ours on a batch, pysaliency per image.
 
-    python bench_metrics.py [--batch 16] [--rounds 21]
+    python benchmarks/bench_metrics.py [--batch 16] [--rounds 21]
 
 Ours and theirs take turns in one process; medians of its CPU time, so that a busy machine counts less.
 pysaliency is timed on the functions that its models call for one image, on maps already in memory;
 without it the column says "not installed".
 """
 import argparse
+import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
 
-from common import auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss, sim
+sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
+from common import auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss, sim  # noqa: E402
 
 try:
     import pysaliency.metrics as peer

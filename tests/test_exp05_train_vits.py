@@ -1,6 +1,8 @@
 """exp05_train_vits: the recipe is the official one, and a training is a pure function of its arguments."""
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -271,8 +273,20 @@ def test_unreadable_picture_is_replaced_named_and_counted(pictures, tmp_path, ca
     views, label, bad = E.Views(samples, transforms)[0, 3]
     assert bad == 1 and torch.equal(views[0], E.Views(samples, transforms)[0, 4][0][0])
     assert "broken.png" in capsys.readouterr().err
-    with pytest.raises(InputError, match="broken.png"):
-        E.Views(samples, transforms, strict=True)[0, 3]
+    assert not E.Views(samples, transforms, substitute=False)[0, 3][0][0].any()  # black, and flagged
+
+
+def test_unreadable_picture_is_left_out_of_the_evaluation_and_listed(pictures, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(pictures, data)
+    broken = sorted((data / "val").glob("*/*"))[2]
+    broken.write_bytes(broken.read_bytes()[:100])
+    trained(data, tmp_path / "run", *SUPERVISED)
+    rows = read_csv(tmp_path / "run" / "per_image.csv")
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    name = f"{broken.parent.name}/{broken.name}"
+    assert len(rows) == 7 and name not in {r["image"] for r in rows}
+    assert results["unreadable"] == [name] and results["headline"][0]["n"] == 7
 
 
 def test_wrong_input_is_named(pictures, tmp_path):

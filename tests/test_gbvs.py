@@ -7,7 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from common import InputError, attenuate_borders, feature_maps, gabor_filters, gbvs, halve, markov_equilibrium
+from common import (InputError, attenuate_borders, feature_maps, fixation_counts, gabor_filters, gbvs, halve,
+                    load_osie, markov_equilibrium, nss, upsample)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -179,8 +180,15 @@ def test_maps_of_osie_images_correlate_with_the_authors_matlab_code():
     folder = SHARED / "real/osie/stimuli"
     if not folder.exists():
         pytest.skip(f"{folder} is missing")
-    correlations = []
-    for key in reference.files[::6]:
+    gaze = {Path(name).stem: o for _, name, o in load_osie(SHARED / "real/osie/fixations.mat")}
+    correlations, scores = [], []
+    for key in reference.files:
         image = torch.from_numpy(np.array(Image.open(folder / f"{key}.jpg"))).permute(2, 0, 1)[None] / 255
-        correlations.append(np.corrcoef(gbvs(image).flatten(), reference[key].ravel())[0, 1])
-    assert np.mean(correlations) > .999 and min(correlations) > .99
+        maps = torch.cat([gbvs(image), torch.from_numpy(reference[key]).float()[None]])  # (2, 24, 32)
+        correlations.append(np.corrcoef(maps.flatten(1))[0, 1])
+        rows, cols = (np.concatenate([o[k] for o in gaze[key]]) for k in (0, 1))
+        fix = fixation_counts(rows, cols, (600, 800)).expand(2, -1, -1)
+        scores.append(nss(upsample(maps, (600, 800)), fix))
+    ours, theirs = torch.stack(scores).mean(0)
+    assert len(correlations) == 60 and np.mean(correlations) > .999 and min(correlations) > .99
+    assert abs(ours - theirs) < .03

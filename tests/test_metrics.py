@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from common import (InputError, _area_by_bins, _area_by_sort, auc_judd, cc, density_map, fixation_counts,
-                    gaussian_blur, kld, mean_pairwise_cc, nss, scale_fixations, sim)
+from scipy.integrate import trapezoid
 from scipy.ndimage import gaussian_filter
 from scipy.stats import mannwhitneyu
+
+from common import (InputError, _area_by_bins, _area_by_sort, auc_judd, cc, density_map, fixation_counts,
+                    gaussian_blur, kld, load_salicon, mean_pairwise_cc, nss, scale_fixations, sim)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 METRICS = {"cc": cc, "sim": sim, "kld": kld, "nss": nss, "auc_judd": auc_judd}
@@ -40,7 +42,7 @@ def mit_auc(p, hit):
     above = [(p >= t).sum() for t in values]
     tp = np.array([0, *[(i + 1) / len(values) for i in range(len(values))], 1])
     fp = np.array([0, *[(a - i - 1) / (p.size - len(values)) for i, a in enumerate(above)], 1])
-    return np.trapezoid(tp, fp)
+    return trapezoid(tp, fp)
 
 
 def random_case(seed, n_fix, levels=None, size=(15, 21)):
@@ -224,6 +226,32 @@ def test_auc_judd_is_nan_when_every_pixel_is_fixated():
     assert nss(p, torch.ones_like(fix)).item() == pytest.approx(0, abs=1e-12)
 
 
+def test_one_fixation_has_a_defined_score():
+    p, fix = torch.arange(12.).view(1, 3, 4), torch.zeros(1, 3, 4)
+    fix[0, 2, 3] = 1  # at the maximum
+    assert nss(p, fix).item() == pytest.approx(5.5 / np.sqrt(143 / 12)) and auc_judd(p, fix).item() == 1
+
+
+def test_a_large_offset_does_not_cost_the_metrics_their_digits():
+    p, q = torch.rand(2, 1, 30, 30, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert cc(p + 1e6, q).item() == pytest.approx(cc(p, q).item(), abs=1e-9)
+    assert -1 <= cc(q, q + 1e9).item() <= 1
+
+
+def test_counts_of_whole_numbers_can_be_blurred():
+    counts = torch.zeros(9, 9, dtype=torch.int64)
+    counts[4, 4] = 3
+    assert gaussian_blur(counts, 1.).sum().item() == pytest.approx(3)
+
+
+def test_metrics_keep_full_precision_under_autocast():
+    p, q = torch.rand(2, 1, 30, 30, generator=torch.Generator().manual_seed(0))
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = [cc(p, q), kld(p, q), nss(p, q), gaussian_blur(p, 2.)]
+    for a, b in zip(inside, [cc(p, q), kld(p, q), nss(p, q), gaussian_blur(p, 2.)]):
+        assert torch.equal(a, b)
+
+
 def test_negative_maps_are_shifted_to_a_minimum_of_zero_for_sim_and_kl():
     p, q, _ = formula_maps()
     torch.testing.assert_close(sim(p - 5, q), sim(p - p.min(), q))
@@ -300,7 +328,10 @@ def reference(name):
 @pytest.mark.parametrize("image", ["123067", "123177"])
 def test_salicon_density_maps_are_reproduced(image):
     stored = np.load(reference("salicon_maps.npz"))
-    rows, cols = scale_fixations(*(stored[f"{image}_fix"].T - 1), (480, 640), (224, 224))
+    workers = {str(i): workers for i, _, workers in load_salicon(
+        reference("../real/salicon/fixations_train2014examples.json"))}[image]
+    rows, cols = (np.concatenate([w[k] for w in workers]) for k in (0, 1))
+    rows, cols = scale_fixations(rows, cols, (480, 640), (224, 224))
     density = density_map(rows, cols, (224, 224), 15)
     np.testing.assert_allclose(density, stored[f"{image}_m224_count_floor_const"], atol=1e-5)
     assert np.abs(density.numpy() - stored[f"{image}_m224_count_round_const"]).max() > 1e-3

@@ -2,6 +2,7 @@
 import argparse
 import csv
 import json
+import math
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -130,6 +132,92 @@ def test_rows_of_a_finished_run_are_not_computed_again_nor_reformatted(tmp_path)
     assert RowLog(tmp_path).done == set()
 
 
+def test_rows_that_would_corrupt_the_table_are_refused(tmp_path):
+    log = RowLog(tmp_path)
+    log.add([{"image": 7, "condition": "x", "value": np.float32(.5)}])  # ids are text, numpy numbers numbers
+    for rows in ([], [{"image": "7", "condition": "y", "value": 1.}], [{"image": "8", "condition": "x"}],
+                 [{"image": i, "condition": "x", "value": 1.} for i in "ab"]):
+        with pytest.raises(InputError, match="all rows of one image"):
+            log.add(rows)
+    log.add([{"image": "8", "condition": "x", "value": None}])
+    rows = log.merge()
+    assert [r["image"] for r in rows] == ["7", "8"]
+    assert rows[0]["value"] == .5 and math.isnan(rows[1]["value"])
+
+
+def test_a_kill_between_writing_the_table_and_removing_the_parts_loses_and_doubles_nothing(tmp_path):
+    log = RowLog(tmp_path)
+    for i in range(3):
+        log.add([{"image": str(i), "condition": "x", "value": i / 3}])
+    part = (tmp_path / "per_image.part0.jsonl").read_bytes()
+    log.merge()
+    table = (tmp_path / "per_image.csv").read_bytes()
+    (tmp_path / "per_image.part0.jsonl").write_bytes(part)  # as a kill would leave it
+    again = RowLog(tmp_path, resume=True)
+    assert again.done == {"0", "1", "2"}
+    again.merge()
+    assert (tmp_path / "per_image.csv").read_bytes() == table
+
+
+def test_a_new_run_leaves_no_rows_that_a_later_resume_could_mix_in(tmp_path):
+    start_run(run_args(out=tmp_path), "s", "t")
+    RowLog(tmp_path).add([{"image": "a", "condition": "x", "value": 1}])
+    start_run(run_args(out=tmp_path, seed=3), "s", "t")  # killed before its RowLog
+    start_run(run_args(out=tmp_path, seed=3, resume=True), "s", "t")
+    assert RowLog(tmp_path, resume=True).done == set()
+
+
+def test_resume_on_rows_of_unknown_or_damaged_origin_is_refused(tmp_path):
+    RowLog(tmp_path).add([{"image": "a", "condition": "x", "value": 1}])
+    with pytest.raises(InputError, match="no args.json"):
+        start_run(run_args(out=tmp_path, resume=True), "s", "t")
+    (tmp_path / "args.json").write_text('{"seed": ')
+    with pytest.raises(InputError, match="args.json"):
+        start_run(run_args(out=tmp_path, resume=True), "s", "t")
+    (tmp_path / "per_image.part0.jsonl").write_bytes(b"no rows\n")
+    with pytest.raises(InputError, match="interrupted run"):
+        RowLog(tmp_path, resume=True)
+
+
+def test_errors_about_other_files_are_not_blamed_on_the_output(tmp_path):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.txt"):
+        open(tmp_path / "input.txt")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to stand for a full disk")
+def test_full_disk_is_an_input_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "with_name", lambda self, name: Path("/dev/full"))
+    with pytest.raises(InputError, match="No space"), atomic_write(tmp_path / "a.txt") as f:
+        f.write("x")
+
+
+def test_gathered_rows_without_processes_are_the_rows():
+    assert common.gather_rows([1, 2]) == [1, 2]
+
+
+@pytest.mark.parametrize("text", ["a,b\n1\n", "a,b\n1,2,3\n"])
+def test_ragged_csv_is_refused(tmp_path, text):
+    (tmp_path / "r.csv").write_text(text)
+    with pytest.raises(InputError, match="row 2 is not as long"):
+        common.read_csv(tmp_path / "r.csv")
+
+
+def test_json_takes_numpy_and_tensors_and_marks_infinity(tmp_path):
+    common.write_json({"a": np.bool_(True), "b": np.arange(2), "c": torch.ones(1), "d": -math.inf},
+                      tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text()) == {"a": True, "b": [0, 1], "c": [1.0], "d": "-inf"}
+
+
+@pytest.mark.parametrize("argv", [["--seed", "-1"], ["--limit", "0"], ["--batch-size", "0"],
+                                  ["--workers", "-1"]])
+def test_numbers_out_of_range_end_in_status_2(argv, capsys):
+    parser = argparse.ArgumentParser()
+    common.add_common_args(parser)
+    with pytest.raises(SystemExit) as e:
+        parser.parse_args(argv)
+    assert e.value.code == 2 and "expected a whole number" in capsys.readouterr().err
+
+
 def test_resume_with_other_arguments_is_refused_and_names_them(tmp_path):
     start_run(run_args(out=tmp_path), "s", "t")
     start_run(run_args(out=tmp_path, resume=True, workers=0), "s", "t")  # changes the speed, not the result
@@ -157,6 +245,7 @@ def test_table_shows_paper_ours_and_what_was_not_run(capsys):
     common.print_paper_vs_ours({"headline": [row], "not_run": ["UNISAL: no weights"], "data": "demo"})
     out = capsys.readouterr().out
     assert "12.35" in out or "12.34" in out
+    common.print_paper_vs_ours({"headline": [{"name": "x", "ours": None, "ci": (None, None)}]})
     assert "77" in out and "11 to 13" in out and "not run: UNISAL" in out and "not the paper" in out
 
 

@@ -108,13 +108,20 @@ def test_shape_facts_are_inferred():
     assert len(model.blocks) == 3
     assert (model.head.out_features, model.n_prefix, model.pos_rule) == (7, 5, "antialias")
     assert model.blocks[0].mlp.fc1.out_features == 384 and not model.training
-    assert vit_from_state(random_vit(layerscale=1.0).state_dict()).pos_rule == "offset"
-    assert vit_from_state(random_vit().state_dict()).pos_rule == "size"
+    assert vit_from_state(random_vit(layerscale=1.0).state_dict(), num_heads=2).pos_rule == "offset"
+    assert vit_from_state(random_vit().state_dict(), num_heads=2).pos_rule == "size"
+
+
+def test_number_of_heads_is_asked_for_where_no_rule_gives_it():
+    with pytest.raises(InputError, match="heads of a ViT 32 wide; give num_heads"):
+        vit_from_state(random_vit().state_dict())
+    with pytest.raises(InputError, match="not a multiple of 5 heads"):
+        vit_from_state(random_vit().state_dict(), num_heads=5)
 
 
 def test_half_precision_files_give_float32_models():
     state = {k: v.half() for k, v in random_vit().state_dict().items()}
-    assert {p.dtype for p in vit_from_state(state).parameters()} == {torch.float32}
+    assert {p.dtype for p in vit_from_state(state, num_heads=2).parameters()} == {torch.float32}
 
 
 def test_only_named_keys_are_dropped():
@@ -128,13 +135,13 @@ def test_only_named_keys_are_dropped():
 def test_missing_and_misfitting_weights_are_refused():
     state = random_vit().state_dict()
     with pytest.raises(InputError, match="blocks.1.norm2.bias"):
-        vit_from_state({k: v for k, v in state.items() if k != "blocks.1.norm2.bias"})
+        vit_from_state({k: v for k, v in state.items() if k != "blocks.1.norm2.bias"}, num_heads=2)
     with pytest.raises(InputError, match="cls_token"):
         vit_from_state({k: v for k, v in state.items() if k != "cls_token"})
     with pytest.raises(InputError, match="attn.v.weight"):
         vit_from_state({k: v for k, v in hf_file(state).items() if not k.endswith("value.weight")})
     with pytest.raises(InputError, match="do not fit"):
-        vit_from_state(state, embed_dim=64)
+        vit_from_state(state, embed_dim=64, num_heads=2)
 
 
 # ---- files
@@ -324,15 +331,15 @@ def test_demo_models_load_by_name(tmp_path, monkeypatch):
 
 
 def test_named_architecture_must_fit_the_file(tmp_path):
-    torch.save(random_vit().state_dict(), tmp_path / "tiny.pth")
+    torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(InputError, match="tiny.pth: the weights do not fit"):
         load_vit("dino_vits16", tmp_path / "tiny.pth")
-    assert load_vit("auto", tmp_path / "tiny.pth")[0].embed_dim == 32
+    assert load_vit("auto", tmp_path / "tiny.pth")[0].embed_dim == 64
 
 
 def test_preprocessing_comes_with_the_model(tmp_path):
-    torch.save(hf_file(random_vit().state_dict()), tmp_path / "hf.bin")
-    torch.save(random_vit().state_dict(), tmp_path / "timm.pth")
+    torch.save(hf_file(random_vit(embed_dim=64).state_dict()), tmp_path / "hf.bin")
+    torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "timm.pth")
     hf, timm = load_vit("auto", tmp_path / "hf.bin")[1], load_vit("auto", tmp_path / "timm.pth")[1]
     assert hf.squash and hf.mean == (0.5, 0.5, 0.5) and hf.interpolation == "bilinear"
     assert not timm.squash and math.isclose(timm.mean[0], 0.485) and timm.interpolation == "bicubic"
@@ -354,3 +361,11 @@ def test_trained_dinov2_file_loads_strictly():
     x = torch.randn(1, 3, 56, 84, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(named(x), inferred(x))
+
+
+@pytest.mark.parametrize("name", [f"demo_{kind}{depth}" for kind in ("dino", "sl") for depth in (4, 8, 12)])
+def test_shipped_checkpoints_load_strictly(name):
+    model, preprocess = load_vit(name)
+    assert len(model.blocks) == int(re.sub(r"\D", "", name)) and model.embed_dim == 96
+    assert model.head.out_features == 12 if "sl" in name else isinstance(model.head, torch.nn.Identity)
+    assert load_head("demo_dino12").in_features == 4 * 96

@@ -1,0 +1,100 @@
+"""The commands of the README and of the headers, as a user types them."""
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import exp05_train_vits
+from common import read_csv
+
+ROOT = Path(__file__).resolve().parents[1]
+ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+
+
+def python(*args, cwd, code: int = 0) -> str:
+    """Output of a command, which must end with this status."""
+    p = subprocess.run([sys.executable, *map(str, args)], cwd=cwd, env=ENV, capture_output=True, text=True,
+                       timeout=240)
+    assert p.returncode == code, p.stderr
+    return p.stdout + p.stderr
+
+
+def commands() -> list[str]:
+    """Every `X.py --option ...` of the README, the headers and checkpoints/README.md."""
+    texts = [p.read_text(encoding="utf-8") for p in [*ROOT.glob("*.md"), *ROOT.glob("checkpoints/*.md"),
+                                                     *ROOT.glob("exp*.py")]]
+    return sorted({m.strip() for t in texts for m in re.findall(r"((?:exp|demo)\w*\.py(?: +[-\w.=/]+)*)", t)
+                   if " --" in m})
+
+
+@pytest.mark.parametrize("command", commands())
+def test_written_command_names_a_script_and_passes_its_parser(command):
+    script, *argv = shlex.split(command)
+    assert (ROOT / script).exists()
+    if script == "exp05_train_vits.py":
+        exp05_train_vits.parse(argv)
+    else:  # demo.py parses inside main: an unknown argument would end in its usage
+        for name in (a for a in argv if a.startswith("--")):
+            assert f'"{name}"' in (ROOT / script).read_text(encoding="utf-8")
+
+
+def test_commands_were_found():
+    assert len(commands()) >= 6
+
+
+def test_main_job_scores_the_shipped_model_and_two_processes_write_the_same_rows(tmp_path):
+    job = ["exp05_train_vits.py", "--eval", "--limit", "24", "--workers", "0", "--device", "cpu"]
+    out = python(ROOT / job[0], *job[1:], "--out", tmp_path / "one", cwd=tmp_path)
+    assert "scoring checkpoints/demo_dino12.pth" in out and "not the paper's data" in out
+    assert {"per_image.csv", "results.json", "fig_attention.png", "attention.npz"} <= \
+        {p.name for p in (tmp_path / "one").iterdir()}
+    python(*TORCHRUN, ROOT / job[0], *job[1:], "--out", tmp_path / "two", cwd=tmp_path)
+    one, two = (read_csv(tmp_path / d / "per_image.csv") for d in ("one", "two"))
+    assert len(one) == 24 and [r["image"] for r in one] == [r["image"] for r in two]
+    for a, b in zip(one, two):
+        assert a.pop("lift") == pytest.approx(b.pop("lift"), abs=1e-6) and a == b
+
+
+def test_header_command_trains_on_the_demo_and_resumes(tmp_path):
+    job = [ROOT / "exp05_train_vits.py", "--method", "dino", "--depth", "4", "--limit", "64", "--epochs", "1",
+           "--warmup-epochs", "0", "--workers", "0", "--no-train-head", "--device", "cpu", "--out", tmp_path]
+    assert "stopped at step 1 of 2" in python(*job, "--stop-step", "1", cwd=tmp_path)
+    assert "attention lift" in python(*job, "--resume", cwd=tmp_path)
+    assert (tmp_path / "fig_training.png").exists()
+    python(*job, "--plot-only", cwd=tmp_path)
+    assert "--resume" in python(*job, cwd=tmp_path, code=2)
+
+
+@pytest.mark.parametrize("args, said", [
+    (["--data", "/nowhere"], "train/<class>"), (["--device", "cuda:77"], "--device"),
+    (["--eval", "--weights", "none.pth", "--limit", "24"], "no checkpoint")])
+def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
+    out = python(ROOT / "exp05_train_vits.py", *args, "--out", tmp_path / "out", cwd=tmp_path, code=2)
+    last = [line for line in out.splitlines() if line.startswith("error: ")]
+    assert len(last) == 1 and said in last[0] and "Traceback" not in out
+
+
+def test_help_is_short_enough_to_read():
+    out = python(ROOT / "exp05_train_vits.py", "--help", cwd=ROOT)
+    assert all(len(line) <= 160 for line in out.splitlines())
+
+
+@pytest.mark.parametrize("argv, made", [(["--show"], "contact_sheet.png"),
+                                        (["--parts", "salicon", "--no-planted"], "v*null*/salicon/images")])
+def test_commands_of_the_demo_header(argv, made, tmp_path):
+    python(ROOT / "demo.py", *argv, "--limit", "12", "--out", tmp_path, cwd=tmp_path)
+    assert list(tmp_path.glob(made))
+
+
+def test_demo_writes_a_part_and_refuses_a_foreign_folder(tmp_path):
+    out = python(ROOT / "demo.py", "--parts", "objects", "--no-planted", "--out", tmp_path, cwd=tmp_path)
+    world = Path(out.splitlines()[0])
+    assert len(list((world / "objects" / "images").iterdir())) == 20
+    (world / "objects" / ".complete.json").unlink()
+    assert "error: " in python(ROOT / "demo.py", "--parts", "objects", "--no-planted", "--out", tmp_path,
+                               cwd=tmp_path, code=2)
