@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import io
 import json
 import math
 import os
@@ -59,6 +60,8 @@ def pick_device(name: str | None = None) -> torch.device:
             raise InputError(f"process {index} (counted from 0) finds {found} GPUs; start as many processes "
                              "as there are GPUs, or add --device cpu.")
         return torch.device("cuda", index)
+    if name and ":" in name and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError(f"--device {name} under torchrun would put all processes on one; give cuda or cpu.")
     if name is None:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
@@ -82,7 +85,7 @@ def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
     """(rank, world). A process group is made only when torchrun has set the environment; else (0, 1).
 
     device: where this process computes (default: pick_device()); nccl on cuda, gloo elsewhere."""
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return 0, 1
     if not dist.is_initialized():
         device = device or pick_device()
@@ -112,10 +115,11 @@ def barrier() -> None:
 def full_precision(function):
     """Decorator: no autocast inside. A sum over 50,000 pixels has no digits to spare for bfloat16."""
     @wraps(function)
-    def run(x, *args, **kwargs):
-        device = x.device if isinstance(x, Tensor) else x[0].device if len(x) else torch.device("cpu")
-        with torch.autocast(device.type, enabled=False):
-            return function(x, *args, **kwargs)
+    def run(*args, **kwargs):
+        flat = [t for v in (*args, *kwargs.values()) for t in (v if isinstance(v, (list, tuple)) else [v])]
+        device = next((t.device.type for t in flat if isinstance(t, Tensor)), "cpu")
+        with torch.autocast(device, enabled=False):
+            return function(*args, **kwargs)
     return run
 
 
@@ -1306,7 +1310,7 @@ def cli(main) -> None:
 
 
 def add_common_args(parser: argparse.ArgumentParser, batch_size: int = 32) -> None:
-    """The arguments that mean the same in every script (design: same name, same meaning everywhere)."""
+    """The arguments that mean the same in every script."""
     def at_least(low: int) -> Callable[[str], int]:
         def whole(text: str) -> int:
             if int(text) < low:
@@ -1346,7 +1350,7 @@ def atomic_write(path: Path | str, mode: str = "w"):
     except OSError as e:  # read-only, no space, no folder; an error about another file is the caller's
         if e.filename and Path(e.filename) not in (tmp, path, *path.parents):
             raise
-        raise InputError(f"cannot write {path} ({e.strerror}); make room, or choose another --out.") from e
+        raise InputError(f"cannot write {path} ({e.strerror or e}); make room or change --out.") from e
     finally:
         with suppress(OSError):  # after the rename there is nothing to remove
             tmp.unlink()
@@ -1354,8 +1358,10 @@ def atomic_write(path: Path | str, mode: str = "w"):
 
 def save_checkpoint(obj, path: Path | str) -> None:
     """torch.save of tensors, numbers, strings, lists and dicts, atomically."""
+    buffer = io.BytesIO()  # torch.save would turn a full disk into an error of its own
+    torch.save(obj, buffer)
     with atomic_write(path, "wb") as f:
-        torch.save(obj, f)
+        f.write(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path | str):
@@ -1395,11 +1401,11 @@ def write_csv(rows: Sequence[dict], path: Path | str) -> None:
 
 
 def read_csv(path: Path | str) -> list[dict]:
-    """Rows of a CSV with a header; numbers become floats, the columns image and condition stay text.
+    """Rows of a CSV with a header; numbers become floats (not 1_000), image and condition stay text.
     InputError: no such file, a row of another length than the header."""
     def value(key, s):
         with suppress(ValueError):
-            return s if key in ("image", "condition") else float(s)
+            return s if key in ("image", "condition") or "_" in s else float(s)
         return s
     with input_errors(path, "a CSV file with a header"), open(path, newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
@@ -1454,17 +1460,19 @@ class RowLog:
     def add(self, rows: Sequence[dict]) -> None:
         """All rows of one image, each with the columns image, condition, ...; a kill right after the call
         does not lose them. None becomes NaN. InputError: no row, rows of several images or with other columns
-        than before, an image that is there already."""
+        than before or without those two, an image that is there already, a full disk."""
         rows = [{k: math.nan if v is None else v.item() if hasattr(v, "item") else v for k, v in row.items()}
-                | {"image": str(row.get("image"))} for row in rows]
-        images, keys = {row["image"] for row in rows}, {tuple(row) for row in rows} | self.keys
-        if len(images) != 1 or len(keys) != 1 or images & self.done:
+                | ({"image": str(row["image"])} if "image" in row else {}) for row in rows]
+        images, keys = {row.get("image") for row in rows}, {tuple(row) for row in rows} | self.keys
+        if len(images) != 1 or len(keys) != 1 or images & self.done or \
+                {*keys}.pop()[:2] != ("image", "condition"):
             raise InputError(f"{len(rows)} rows of {len(images)} images with {len(keys)} sets of columns; "
                              "expected all rows of one image that has none yet.")
         self.keys = keys
         self.done |= images
-        self.file.write(json.dumps(rows).encode() + b"\n")
-        self.file.flush()
+        with input_errors(self.folder, "a disk with room; free some and --resume"):
+            self.file.write(json.dumps(rows).encode() + b"\n")
+            self.file.flush()
 
     def merge(self) -> list[dict]:
         """Write `per_image.csv`, sorted by image and condition, and return its rows (all processes)."""
@@ -1495,7 +1503,7 @@ _FREE_ARGS = {"resume", "plot_only", "workers", "device", "out"}
 def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
     """The run's folder, `--out` or runs/<script>/<tag>, with its arguments in args.json.
 
-    A new run first removes the rows of an old one, so that no later --resume mixes the two. InputError:
+    A new run first removes rows and results of an old one, so that nothing later mixes the two. InputError:
     --resume with other arguments than the run was started with, --plot-only without a run.
     """
     folder = Path(args.out or Path("runs") / script / tag)
@@ -1513,12 +1521,12 @@ def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
             was = ", ".join(f"{k} {before.get(k)} -> {now.get(k)}" for k in changed)
             raise InputError(f"--resume: {folder} was started with other arguments ({was}); repeat its "
                              "arguments, or choose another --out.")
-    elif args.resume and any(old.exists() for old in rows):
-        raise InputError(f"--resume: {folder} has rows but no args.json that says how they were made; run "
-                         "without --resume, or choose another --out.")
+    elif args.resume and any(old.exists() for old in (*rows, *folder.glob("*.pt"))):
+        raise InputError(f"--resume: {folder} has rows or a checkpoint but no args.json that says how they "
+                         "were made; run without --resume, or choose another --out.")
     barrier()
     if rank_world()[0] == 0:
-        for old in [] if args.resume else rows:
+        for old in [] if args.resume else (*rows, folder / "results.json"):
             old.unlink(missing_ok=True)
         write_json(now, manifest)
     barrier()

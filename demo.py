@@ -23,6 +23,7 @@ import csv
 import json
 import os
 import shutil
+import tempfile
 import zlib
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -106,9 +107,10 @@ def write_once(folder: Path, asked: dict, write: Callable[[Path], None]) -> Path
         return folder
     if folder.exists():
         raise InputError(f"{folder} exists and was not finished by demo.py; move it away or name another.")
-    part = folder.with_name(f"{folder.name}.part-{os.getpid()}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        part.mkdir(parents=True)
+        part.chmod(0o755)
         write(part)
         (part / DONE).write_text(json.dumps(asked))
         os.rename(part, folder)
@@ -533,13 +535,14 @@ def main():
     parser.add_argument("--seed", type=int, default=0, help="of every picture and observer (default: 0)")
     parser.add_argument("--no-planted", action="store_true", help="observers without preferences")
     parser.add_argument("--workers", type=int, default=1, help="processes that draw imagenet (default: 1)")
-    parser.add_argument("--limit", type=int, help="pictures a set, at least 12 (default: all)")
+    parser.add_argument("--limit", type=int, help="pictures a set at most, from 12 (default: all)")
     parser.add_argument("--show", action="store_true", help="all parts, and a figure in runs/demo or --out")
     args = parser.parse_args()
-    if args.seed < 0 or args.workers < 1 or (args.limit or 12) < 12:
+    if args.seed < 0 or args.workers < 1 or (12 if args.limit is None else args.limit) < 12:
         raise InputError("--seed starts at 0, --workers at 1, --limit at 12; raise the one that is lower.")
-    n = args.limit
-    sizes = dict(n_train=n, n_val=n, n_salicon=(n, n), n_objectnet=1) if n else {}
+    n = args.limit or 1200
+    sizes = dict(n_train=n, n_val=min(n, 600), n_salicon=(min(n, 240), min(n, 120)),
+                 n_objectnet=min(8, -(-n // 16)))
     root = demo_world(args.out, planted=not args.no_planted, seed=args.seed, workers=args.workers,
                       parts=PARTS if args.show else tuple(args.parts), **sizes)
     print(root)

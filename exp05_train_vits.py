@@ -12,7 +12,7 @@ Commands
     supervised            the same with --method supervised
     go on after a kill    the same command with --resume
     evaluate              the same command with --eval (--weights FILE: another checkpoint of that shape; demo
-                          without a training: the shipped model)
+                          without a training: the shipped model); results in <tag>/eval/
 Data: IMAGENET/train/<wnid>/*.JPEG and IMAGENET/val/<wnid>/*.JPEG, or any two folders of that layout.
 Result, in runs/exp05_train_vits/<tag>/ or --out: model.pth (timm keys, fp16; DINO: the teacher's backbone),
 linear_head.pth, last.pt (to resume), log.csv, per_image.csv, attention.npz, results.json; from these files
@@ -542,9 +542,9 @@ def attention_lift(model: VisionTransformer, samples: list, device: torch.device
 
 @torch.no_grad()
 def scores(model: nn.Module, bank: list, val: list, n_classes: int, args: argparse.Namespace,
-           device: torch.device, head_file: Path | None = None) -> tuple[dict[str, Tensor], list]:
-    """Per-image results on val, keys of SCORES: 0 or 1 (n,), and lift (n, H) in the demo; and the samples of
-    val that they are of, in order: those that could be read.
+           device: torch.device, head_file: Path | None = None) -> tuple[dict[str, Tensor], list, list]:
+    """Per-image results on val, keys of SCORES: 0 or 1 (n,), and lift (n, H) in the demo; then the samples of
+    val and of bank that could be read, in order.
 
     bank: samples for k-NN and, with head_file, for the linear head (plain and flipped) written there;
     --head scores a given one instead.
@@ -577,7 +577,7 @@ def scores(model: nn.Module, bank: list, val: list, n_classes: int, args: argpar
     if args.data == "demo" and args.arch == "vit":
         out["lift"] = attention_lift(model, val, device)
     model.train(training)
-    return {k: v.double().cpu() for k, v in out.items()}, val
+    return {k: v.double().cpu() for k, v in out.items()}, val, bank
 
 
 def end_of_epoch(trainer: Trainer, bank: list, val: list, folder: Path, rate: float) -> None:
@@ -592,7 +592,7 @@ def end_of_epoch(trainer: Trainer, bank: list, val: list, folder: Path, rate: fl
     if epoch % a.eval_every == 0 or epoch == a.epochs:
         def some(samples: list) -> list:
             return [samples[i] for i in torch.randperm(len(samples), generator=generator(0))[:a.eval_images]]
-        found, _ = scores(trainer.model, some(bank), some(val), trainer.n_classes, a, trainer.device)
+        found, *_ = scores(trainer.model, some(bank), some(val), trainer.n_classes, a, trainer.device)
         row.update({k: 100 * float(v.mean()) for k, v in found.items()})
         if rank_world()[0] == 0:
             save_checkpoint({k: v.cpu().half() if v.is_floating_point() else v.cpu()
@@ -749,49 +749,69 @@ def tag_of(args: argparse.Namespace) -> str:
     return f"{'demo_' * (args.data == 'demo')}{vit if args.arch == 'vit' else 'resnet'}_seed{args.seed}"
 
 
+def model_to_score(args: argparse.Namespace, run: Path) -> tuple[Path, Path | None]:
+    """Model and linear head of --eval: those named, else the training's, else (demo) the shipped ones."""
+    file, head = args.weights or run / "model.pth", run / "linear_head.pth"
+    if args.data == "demo" and not file.exists() and not args.weights:
+        file = ROOT / "checkpoints" / f"{tag_of(args).rpartition('_')[0]}.pth"
+        head = file.with_name(f"{file.stem}_linear.pth")
+        if rank_world()[0] == 0:
+            print(f"No training in {run}: scoring checkpoints/{file.name}.")
+    return file, args.head or (head if head.exists() and not args.weights else None)
+
+
+def evaluate(args: argparse.Namespace, file: Path, bank: list, val: list, classes: list[str], folder: Path,
+             device: torch.device, began: float) -> dict:
+    """Scores of a model file, as kept (rounded to fp16): per_image.csv, attention.npz, results.json."""
+    model = load_model(args, len(classes), file).to(device)
+    head_file = folder / "linear_head.pth" if args.train_head else None
+    found, seen, seen_bank = scores(model, bank, val, len(classes), args, device, head_file)
+    more = {"lift_per_head": (100 * found["lift"].mean(0)).tolist()} if "lift" in found else {}
+    if rank_world()[0] == 0:
+        columns = {k: (v.mean(1) if v.ndim > 1 else v).tolist() for k, v in found.items()}
+        rows = [{"image": image_id(sample), "condition": tag_of(args)} for sample in seen]
+        rows = [row | {k: v[i] for k, v in columns.items()} for i, row in enumerate(rows)]
+        write_csv(rows, folder / "per_image.csv")
+        if args.arch == "vit":
+            save_examples(model, seen, args.eval_resize, device, folder / "attention.npz")
+    return write_results(folder, "exp05_train_vits", args.data, headline(found, args), args,
+                         time.time() - began, device, files=[path for path, _ in seen], classes=classes,
+                         n_train=len(seen_bank), unreadable=sorted(
+                             map(image_id, {*val, *bank} - {*seen, *seen_bank})),
+                         parameters=sum(p.numel() for p in model.parameters()), **more)
+
+
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
     rank, world = init_distributed(device)
-    folder = Path(args.out or Path("runs") / "exp05_train_vits" / tag_of(args))
-    if (folder / "last.pt").exists() and not (args.resume or args.eval or args.plot_only):
+    run = Path(args.out or Path("runs") / "exp05_train_vits" / tag_of(args))
+    folder = run / "eval" if args.eval else run  # an evaluation leaves the training's files alone
+    if (folder / "last.pt").exists() and not (args.resume or args.plot_only):
         raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
-    if not args.eval:
-        start_run(argparse.Namespace(**{k: v for k, v in vars(args).items() if k not in FREE}),
-                  "exp05_train_vits", tag_of(args))
+    fixed = {k: v for k, v in vars(args).items() if k not in FREE}
+    start_run(argparse.Namespace(**fixed | {"out": folder}), "exp05_train_vits", tag_of(args))
     if args.plot_only:
-        return draw_all(folder, args.method)
+        draw_all(folder, args.method)
+        return print_paper_vs_ours(json.loads((folder / "results.json").read_text(encoding="utf-8")))
     bank, val, classes = image_folders(args.data, args.limit, args.workers)
-    if not args.eval:
+    if min(len(bank), len(val)) < world:
+        raise InputError(f"{len(val)} validation images for {world} processes; start fewer processes.")
+    file = folder / "model.pth"
+    if args.eval:
+        file, args.head = model_to_score(args, run)
+    else:
         check(args, len(bank), world, device)
         trainer = Trainer(args, len(classes), len(bank) // args.batch_size, device)
         if (folder / "last.pt").exists():
             trainer.load_state_dict(load_checkpoint(folder / "last.pt"))
         train(trainer, Views(bank, transforms(args), args.seed), val, folder)
         if trainer.step < trainer.total:
-            return print(f"stopped at step {trainer.step} of {trainer.total}; --resume goes on.")
-    file = args.weights if args.eval and args.weights else folder / "model.pth"
-    if args.eval and args.data == "demo" and not file.exists() and not args.weights:
-        file = ROOT / "checkpoints" / f"{tag_of(args).rpartition('_')[0]}.pth"
-        head = file.with_name(f"{file.stem}_linear.pth")
-        args.head = args.head or (head if head.exists() else None)
-        print(f"No training in {folder}: scoring checkpoints/{file.name}.")
-    model = load_model(args, len(classes), file).to(device)  # as kept, rounded to fp16
-    head_file = folder / "linear_head.pth" if args.train_head else None
-    found, scored = scores(model, bank, val, len(classes), args, device, head_file)
-    more = {"lift_per_head": (100 * found["lift"].mean(0)).tolist()} if "lift" in found else {}
-    results = write_results(folder, "exp05_train_vits", args.data, headline(found, args), args,
-                            time.time() - began, device, files=[path for path, _ in val],
-                            n_train=len(bank), classes=classes,
-                            unreadable=sorted(map(image_id, {*val} - {*scored})),
-                            parameters=sum(p.numel() for p in model.parameters()), **more)
+            if rank == 0:
+                print(f"stopped at step {trainer.step} of {trainer.total}; --resume goes on.")
+            return
+    results = evaluate(args, file, bank, val, classes, folder, device, began)
     if rank == 0:
-        columns = {k: (v.mean(1) if v.ndim > 1 else v).tolist() for k, v in found.items()}
-        rows = [{"image": image_id(sample), "condition": tag_of(args)} for sample in scored]
-        rows = [row | {k: v[i] for k, v in columns.items()} for i, row in enumerate(rows)]
-        write_csv(rows, folder / "per_image.csv")
-        if args.arch == "vit":
-            save_examples(model, scored, args.eval_resize, device, folder / "attention.npz")
         draw_all(folder, args.method)
         print_paper_vs_ours(results)
 

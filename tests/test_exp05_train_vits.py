@@ -279,14 +279,17 @@ def test_unreadable_picture_is_replaced_named_and_counted(pictures, tmp_path, ca
 def test_unreadable_picture_is_left_out_of_the_evaluation_and_listed(pictures, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(pictures, data)
-    broken = sorted((data / "val").glob("*/*"))[2]
+    broken, gone = sorted((data / "val").glob("*/*"))[2], sorted((data / "train").glob("*/*"))[5]
     broken.write_bytes(broken.read_bytes()[:100])
+    gone.unlink()
+    gone.symlink_to("nowhere.png")
     trained(data, tmp_path / "run", *SUPERVISED)
     rows = read_csv(tmp_path / "run" / "per_image.csv")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     name = f"{broken.parent.name}/{broken.name}"
     assert len(rows) == 7 and name not in {r["image"] for r in rows}
-    assert results["unreadable"] == [name] and results["headline"][0]["n"] == 7
+    assert results["unreadable"] == sorted([name, f"{gone.parent.name}/{gone.name}"])
+    assert results["n_train"] == 23 and results["headline"][0]["n"] == 7
 
 
 def test_wrong_input_is_named(pictures, tmp_path):
@@ -337,7 +340,17 @@ def test_evaluation_of_a_saved_model_repeats_the_end_of_training(pictures, tmp_p
     assert list(rows[0]) == ["image", "condition", "knn", "top1", "linear"] and len(rows) == 8
     head = load_checkpoint(tmp_path / "linear_head.pth")
     assert head["weight"].shape == (2, 48)  # two blocks of 24
-    (tmp_path / "per_image.csv").unlink()
+    before = {p: p.read_bytes() for p in tmp_path.glob("*.*")}
     E.main([*SUPERVISED, "--data", str(pictures), "--out", str(tmp_path), "--train-head", "--eval"])
-    assert read_csv(tmp_path / "per_image.csv") == rows
-    assert (tmp_path / "fig_training.pdf").exists()
+    assert read_csv(tmp_path / "eval" / "per_image.csv") == rows
+    assert {p: p.read_bytes() for p in tmp_path.glob("*.*")} == before
+    assert tmp_path / "fig_training.pdf" in before
+
+
+@pytest.mark.parametrize("argv, key, least", [
+    ("--method supervised --depth 4", "top1", .8), ("--method supervised --arch resnet", "top1", .8)])
+def test_shipped_models_know_the_demo_scenes(tmp_path, argv, key, least):
+    E.main([*argv.split(), "--eval", "--no-train-head", "--limit", "120", "--workers", "0", "--device", "cpu",
+            "--out", str(tmp_path)])
+    rows = read_csv(tmp_path / "eval" / "per_image.csv")
+    assert len(rows) == 120 and np.mean([r[key] for r in rows]) > least  # chance: 1 of 12

@@ -11,7 +11,8 @@ from scipy.ndimage import gaussian_filter
 from scipy.stats import mannwhitneyu
 
 from common import (InputError, _area_by_bins, _area_by_sort, auc_judd, cc, density_map, fixation_counts,
-                    gaussian_blur, kld, load_salicon, mean_pairwise_cc, nss, scale_fixations, sim)
+                    full_precision, gaussian_blur, kld, load_salicon, mean_pairwise_cc, nss, scale_fixations,
+                    sim)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 METRICS = {"cc": cc, "sim": sim, "kld": kld, "nss": nss, "auc_judd": auc_judd}
@@ -244,12 +245,15 @@ def test_counts_of_whole_numbers_can_be_blurred():
     assert gaussian_blur(counts, 1.).sum().item() == pytest.approx(3)
 
 
-def test_metrics_keep_full_precision_under_autocast():
-    p, q = torch.rand(2, 1, 30, 30, generator=torch.Generator().manual_seed(0))
+def test_nothing_is_rounded_under_autocast_whatever_the_arguments_form():
+    p = torch.rand(30, 30, generator=torch.Generator().manual_seed(0))
+    square = full_precision(lambda a, b: (a if torch.is_tensor(a) else a[0]) @ b)
     with torch.autocast("cpu", torch.bfloat16):
-        inside = [cc(p, q), kld(p, q), nss(p, q), gaussian_blur(p, 2.)]
-    for a, b in zip(inside, [cc(p, q), kld(p, q), nss(p, q), gaussian_blur(p, 2.)]):
-        assert torch.equal(a, b)
+        assert (p @ p).dtype == torch.bfloat16  # what it protects from
+        for y in (square(p, p), square([p], b=p), square(a=p, b=p), gaussian_blur(maps=p, sigma=0.)):
+            assert y.dtype == torch.float32
+        assert (gaussian_blur(p, 2.) - gaussian_blur(p.double(), 2.)).abs().max() < 1e-6
+    assert cc(p=p[None], q=p[None]).item() == pytest.approx(1)
 
 
 def test_negative_maps_are_shifted_to_a_minimum_of_zero_for_sim_and_kl():

@@ -136,6 +136,7 @@ def test_rows_that_would_corrupt_the_table_are_refused(tmp_path):
     log = RowLog(tmp_path)
     log.add([{"image": 7, "condition": "x", "value": np.float32(.5)}])  # ids are text, numpy numbers numbers
     for rows in ([], [{"image": "7", "condition": "y", "value": 1.}], [{"image": "8", "condition": "x"}],
+                 [{"condition": "x", "value": 1.}], [{"image": "8", "value": 1., "condition": "x"}],
                  [{"image": i, "condition": "x", "value": 1.} for i in "ab"]):
         with pytest.raises(InputError, match="all rows of one image"):
             log.add(rows)
@@ -159,6 +160,11 @@ def test_a_kill_between_writing_the_table_and_removing_the_parts_loses_and_doubl
     assert (tmp_path / "per_image.csv").read_bytes() == table
 
 
+def test_a_log_refuses_rows_without_its_two_first_columns(tmp_path):
+    with pytest.raises(InputError, match="all rows of one image"):
+        RowLog(tmp_path).add([{"image": "8", "value": 1.}])
+
+
 def test_a_new_run_leaves_no_rows_that_a_later_resume_could_mix_in(tmp_path):
     start_run(run_args(out=tmp_path), "s", "t")
     RowLog(tmp_path).add([{"image": "a", "condition": "x", "value": 1}])
@@ -168,9 +174,11 @@ def test_a_new_run_leaves_no_rows_that_a_later_resume_could_mix_in(tmp_path):
 
 
 def test_resume_on_rows_of_unknown_or_damaged_origin_is_refused(tmp_path):
-    RowLog(tmp_path).add([{"image": "a", "condition": "x", "value": 1}])
-    with pytest.raises(InputError, match="no args.json"):
-        start_run(run_args(out=tmp_path, resume=True), "s", "t")
+    for file in ("per_image.csv", "last.pt"):
+        (tmp_path / file).write_text("")
+        with pytest.raises(InputError, match="no args.json"):
+            start_run(run_args(out=tmp_path, resume=True), "s", "t")
+        (tmp_path / file).unlink()
     (tmp_path / "args.json").write_text('{"seed": ')
     with pytest.raises(InputError, match="args.json"):
         start_run(run_args(out=tmp_path, resume=True), "s", "t")
@@ -184,11 +192,26 @@ def test_errors_about_other_files_are_not_blamed_on_the_output(tmp_path):
         open(tmp_path / "input.txt")
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full to stand for a full disk")
-def test_full_disk_is_an_input_error(tmp_path, monkeypatch):
-    monkeypatch.setattr(Path, "with_name", lambda self, name: Path("/dev/full"))
-    with pytest.raises(InputError, match="No space"), atomic_write(tmp_path / "a.txt") as f:
-        f.write("x")
+FULL = """
+import resource, sys, torch
+from common import RowLog, cli, save_checkpoint, write_json
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+def main():
+    if sys.argv[2] == "checkpoint": save_checkpoint(torch.zeros(10**5), sys.argv[1] + "/a")
+    if sys.argv[2] == "json": write_json("x" * 10**5, sys.argv[1] + "/a")
+    if sys.argv[2] == "rows": RowLog(sys.argv[1]).add([{"image": "x" * 10**5, "condition": "c"}])
+cli(main)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no limits on file size")
+@pytest.mark.parametrize("what", ["checkpoint", "json", "rows"])
+def test_a_disk_that_takes_no_more_ends_in_one_line_and_status_2(tmp_path, what):
+    p = subprocess.run([sys.executable, "-c", FULL, str(tmp_path), what], env=ENV, capture_output=True,
+                       text=True)
+    assert p.returncode == 2 and p.stderr.startswith("error: ") and p.stderr.count("\n") == 1, p.stderr
+    assert not (tmp_path / "a").exists()
 
 
 def test_gathered_rows_without_processes_are_the_rows():
@@ -267,7 +290,7 @@ def test_generators_are_functions_of_their_key():
 
 
 def test_csv_keeps_all_digits_and_text(tmp_path):
-    rows = [{"image": "007", "condition": "a", "x": 1 / 3, "note": "é"}]
+    rows = [{"image": "007", "condition": "a", "x": 1 / 3, "note": "é", "viewer": "00_1"}]
     common.write_csv(rows, tmp_path / "r.csv")
     assert common.read_csv(tmp_path / "r.csv") == rows
     assert next(csv.reader(open(tmp_path / "r.csv", encoding="utf-8")))[:2] == ["image", "condition"]

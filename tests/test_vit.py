@@ -258,6 +258,35 @@ def test_drop_path_leaves_evaluation_alone_and_keeps_the_mean():
     assert set(kept.flatten().tolist()) == {0.0, 2.0} and abs(kept.mean() - 1) < 0.1
 
 
+# timm 1.0.31 with `numpy_state` weights and image: 5 logits; last block, CLS to token 100, per head.
+TIMM_WHOLE = [
+    ({}, [0.289043, -0.056091, -0.23002, 0.099942, -0.47767],
+     [0.0042656, 0.0043615, 0.0021701, 0.0093571, 0.0031353, 0.0042484]),
+    ({"embed_dim": 768, "num_heads": 12}, [-0.77747, -0.327832, -1.853693, 1.358582, 0.592602],
+     [0.00087835, 0.0023434, 0.0012837, 0.0039342, 0.0040056, 0.003233, 0.0055091, 0.00044271, 0.014779,
+      0.0016534, 0.0033831, 0.0037204]),
+    ({"patch_size": 14, "layerscale": 1.}, [-0.888841, -1.066006, 0.483209, -0.475599, -1.74254],
+     [0.0031437, 0.0026419, 0.0067318, 0.001289, 0.0017929, 0.0057376])]
+
+
+def numpy_state(state):
+    """Weights .04 N(0, 1), seed = position of the key in sorted order; 1 + that for gains."""
+    is_gain = lambda name: name.endswith("gamma") or "norm" in name and name.endswith("weight")
+    return {name: 0.04 * torch.from_numpy(np.random.default_rng(i).standard_normal(p.shape)).float()
+            + is_gain(name) for i, (name, p) in enumerate(sorted(state.items()))}
+
+
+@pytest.mark.parametrize("how, logits, to_token_100", TIMM_WHOLE, ids=["ViT-S/16", "ViT-B/16", "DINOv2-like"])
+@torch.no_grad()
+def test_whole_size_models_equal_stored_outputs_of_timm(how, logits, to_token_100):
+    model = VisionTransformer(**{"num_classes": 5, **how}).eval()
+    model.load_state_dict(numpy_state(model.state_dict()))
+    x = torch.from_numpy(np.random.default_rng(99).standard_normal((1, 3, 224, 224)).astype(np.float32))
+    ours, rows = model(x, return_cls_attn=True)
+    assert (ours[0] - torch.tensor(logits)).abs().max() < 1e-5
+    assert (rows[0, -1, :, 99] - torch.tensor(to_token_100)).abs().max() < 1e-6  # CLS is token 0
+
+
 @pytest.mark.parametrize("how", [{}, {"embed_dim": 768, "num_heads": 12},
                                  {"patch_size": 14, "init_values": 1.}])
 @torch.no_grad()
