@@ -1,0 +1,442 @@
+"""exp06: the sweep equals a plain loop, a planted head and blur come back, what is absent is not found."""
+import json
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+from scipy import ndimage
+
+import demo
+import exp06_gaze_objects as E
+from common import ROOT, InputError, cls_attention, read_csv, read_image
+
+torch.set_num_threads(1)
+FORK = multiprocessing.get_context("fork")
+SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+FAST = "--workers 0 --device cpu --sigmas .5 2.5 .5".split()
+
+
+def noise(*shape, seed=0):
+    return torch.rand(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def objects(tmp_path_factory) -> Path:
+    return demo.demo_world(tmp_path_factory.mktemp("world"), parts=("objects",)) / "objects"
+
+
+@pytest.fixture(scope="module")
+def attention(objects):
+    """Last block's maps of the demo's DINO model, (20 objects, 6 heads, 14, 14)."""
+    model, preprocess = E.model_for("demo_dino12", None, E.DEMO_SIZE)
+    x = torch.stack([preprocess(read_image(path)) for path, _ in E.load_data(objects)])
+    with torch.no_grad():
+        return cls_attention(model, x, [11])[:, 0]
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    monkeypatch.setattr(E, "draw_all", lambda *a: None)
+
+
+def small_copy(objects: Path, folder: Path, n=3, people=2) -> Path:
+    """The first n objects and participants."""
+    (folder / "images").mkdir(parents=True)
+    names = sorted(p.name for p in (objects / "images").iterdir())[:n]
+    for name in names:
+        (folder / "images" / name).write_bytes((objects / "images" / name).read_bytes())
+    header, *lines = (objects / "fixations.csv").read_text().splitlines()
+    keep = [line for line in lines if line.split(",")[1] in names and int(line[1:3]) <= people]
+    (folder / "fixations.csv").write_text("\n".join([header, *keep]) + "\n")
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------ the sweep
+
+@pytest.mark.parametrize("blur", ["fixations", "attention"])
+def test_sweep_equals_a_plain_loop(blur):
+    attn, fix, sigmas = noise(3, 2, 5, 7), (noise(4, 3, 5, 7, seed=1) > .8) * noise(4, 3, 5, 7, seed=2), (.3, 1.7)
+    found = {k: E.metric_sweep(attn, fix, sigmas, m, blur).numpy() for k, m in E.METRICS.items()}
+    assert torch.equal(E.kl_sweep(attn, fix, sigmas, blur=blur), torch.from_numpy(found["kl"]))
+    for p in range(4):
+        for o in range(3):
+            for h in range(2):
+                for s, sigma in enumerate(sigmas):
+                    a, q = attn[o, h].numpy(), fix[p, o].numpy()
+                    smooth = [ndimage.gaussian_filter(m, sigma, mode="constant") for m in (a, q)]
+                    a, q = (smooth[0], q) if blur == "attention" else (a, smooth[1])
+                    a, q = a / a.sum(), q / q.sum()
+                    kl = sum(y * np.log(1e-10 + y / (x + 1e-10)) for x, y in zip(a.flat, q.flat))
+                    assert found["kl"][p, o, h, s] == pytest.approx(kl, rel=1e-9)
+                    assert found["cc"][p, o, h, s] == pytest.approx(np.corrcoef(a.flat, q.flat)[0, 1])
+                    assert found["sim"][p, o, h, s] == pytest.approx(np.minimum(a, q).sum())
+
+
+def test_ssim_equals_scikit_image_where_windows_are_whole():
+    i = np.arange(18 * 23).reshape(18, 23)
+    # scikit-image 0.26: structural_similarity(p, q, data_range=1, gaussian_weights=True, sigma=1.5,
+    # use_sample_covariance=False) of the min-max scaled maps
+    for (a, b), (c, d), stored in (((.7, .31), (.53, .11), .04512956798006783),
+                                   ((.05, .02), (.06, .03), -.17798289262574946)):
+        p, q = np.sin(a * i) ** 2 * np.cos(b * i) ** 2, np.abs(np.sin(c * i + 1) * np.cos(d * i))
+        found = E.ssim(torch.from_numpy(p), torch.from_numpy(3 * q + 1), crop=5)
+        assert float(found) == pytest.approx(stored, rel=1e-9)
+
+
+def test_ssim_is_one_for_equal_maps_of_any_size_and_nan_without_fixations():
+    for size in ((14, 14), (3, 5)):
+        p = noise(2, *size)
+        torch.testing.assert_close(E.ssim(p, 7 * p), torch.ones(2, dtype=torch.float64))
+        assert E.ssim(p, torch.zeros_like(p)).isnan().all()
+
+
+def test_who_did_not_look_is_nan_for_every_head_and_leaves_the_others_alone():
+    attn, fix = noise(3, 2, 4, 4), noise(2, 3, 4, 4, seed=1)
+    whole = E.kl_sweep(attn, fix, [1.])
+    fix[1, 2] = 0
+    part = E.kl_sweep(attn, fix, [1.])
+    assert part[1, 2].isnan().all() and int(part.isnan().sum()) == 2
+    assert torch.equal(part[0], whole[0]) and torch.equal(part[1, :2], whole[1, :2])
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+def test_fixations_fall_into_their_patch_with_their_duration():
+    gaze = {"a": (np.array([0, 299, 150.]), np.array([0, 399, 200.]), np.array([.1, .2, .4])),
+            "c": (np.array([300, -1, np.nan]), np.array([5, 5, 5.]), np.ones(3))}
+    maps, dropped = E.fixation_maps(gaze, ["a", "b", "c"], (300, 400), (6, 8), "duration")
+    assert maps[0, 0, 0] == .1 and maps[0, 5, 7] == .2 and maps[0, 3, 4] == .4
+    assert not maps[1:].any() and dropped == 3  # never there; outside or NaN
+    counts, _ = E.fixation_maps(gaze, ["a"], (300, 400), (6, 8), "count")
+    assert counts.unique().tolist() == [0, 1] and counts.sum() == 3
+
+
+def test_csv_keeps_participants_as_text_and_fills_empty_fields(tmp_path):
+    file = tmp_path / "fixations.csv"
+    file.write_text("\ufeffparticipant,image,x_px,y_px,duration_s\n01,a.png,3,4,\n01,a.png,,4,.2\n1,a.png,5,6,.3\n")
+    gaze = E.load_fixations(file)["a.png"]
+    assert list(gaze) == ["01", "1"]
+    rows, cols, seconds = gaze["01"]
+    assert rows.tolist() == [4, 4] and cols[0] == 3 and np.isnan(cols[1]) and seconds.tolist() == [1, .2]
+
+
+def test_osie_layout_is_read(tmp_path):
+    subjects = np.array([{"fix_x": [400.6, 8.], "fix_y": [300.4, 9.], "fix_duration": [250., 100.]}] * 2)
+    image = {"img": "1001.jpg", "subjects": subjects}
+    scipy.io.savemat(tmp_path / "fixations.mat", {"fixations": np.array([image, image])})
+    (path, gaze), _ = E.load_data(tmp_path)
+    assert path == tmp_path / "stimuli" / "1001.jpg" and list(gaze) == ["s01", "s02"]
+    maps, _ = E.fixation_maps(gaze, ["s01"], (600, 800), (600, 800), "duration")
+    assert maps[0, 299, 400] == .25 and maps[0, 8, 7] == pytest.approx(.1)  # the authors' round(v), from 0
+
+
+def test_object_before_a_plain_background_is_found(objects):
+    for index, (path, _) in enumerate(E.load_data(objects)):
+        truth = demo.still_object(demo.SEED_OF["objects"], index).objects[0]["mask"] > 0
+        found = E.object_mask(np.asarray(read_image(path)))
+        truth = ndimage.binary_fill_holes(truth)
+        assert (found & truth).sum() / (found | truth).sum() > .9, path.name
+
+
+def test_object_is_unknown_without_plain_background_unless_a_mask_tells(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
+    assert E.object_mask(image) is None
+    assert E.object_mask(np.full((40, 60, 3), 200, np.uint8)) is None  # nothing on it
+    mask = np.zeros((40, 60), np.uint8)
+    mask[10:20, 30:50] = 255
+    Image.fromarray(mask).save(tmp_path / "m.png")
+    assert np.array_equal(E.object_mask(image, tmp_path / "m.png"), mask > 0)
+    with pytest.raises(InputError, match="same height and width"):
+        E.object_mask(image[:30], tmp_path / "m.png")
+
+
+# ------------------------------------------------------------------------------------------------ statistics
+
+def test_best_sigma_is_the_vertex_of_a_parabola_and_stops_at_the_ends():
+    sigmas = np.arange(1, 31) / 10
+    curves = np.stack([(sigmas - v) ** 2 + 1 for v in (1.234, 2.4, -3., 9.)])
+    np.testing.assert_allclose(E.best_sigma(curves, sigmas), [1.234, 2.4, .1, 3.], atol=1e-9)
+    assert E.best_sigma(np.ones((2, 30)), sigmas).tolist() == [.1, .1]
+
+
+def test_bootstrap_has_the_variance_of_crossed_participants_and_objects():
+    rng = np.random.default_rng(0)
+    people, objects = rng.normal(0, 1, (20, 1, 1)), rng.normal(0, 2, (1, 30, 1))
+    draws = E.crossed_bootstrap(people + objects, 4000)
+    expected = people.var() / 20 + objects.var() / 30
+    assert draws.var() == pytest.approx(expected, rel=.1)
+    assert draws.mean() == pytest.approx((people + objects).mean(), abs=4 * np.sqrt(expected / 4000))
+    assert np.array_equal(draws, E.crossed_bootstrap(people + objects, 4000))
+
+
+def test_bootstrap_leaves_out_pairs_that_were_not_seen():
+    values = np.full((3, 4, 2), 5.)
+    values[1, 2] = np.nan
+    np.testing.assert_allclose(E.crossed_bootstrap(values, 200), 5)
+
+
+def test_anova_tukey_and_friedman_equal_pingouin_and_statsmodels():
+    values = np.sin(1.7 * np.arange(120).reshape(5, 6, 4)) + [0, .2, .5, 1.1]
+    found = E.anova(values)  # pingouin 0.7.0: anova(detailed), friedman of the objects' means
+    assert (found["df1"], found["df2"], found["n"], found["objects"]) == (3, 116, 30, 6)
+    assert found["F"] == pytest.approx(11.594881, rel=1e-6) and found["eta2"] == pytest.approx(.230691, abs=1e-6)
+    assert found["friedman_chi2"] == pytest.approx(16.2) and found["friedman_p"] == pytest.approx(.001032, abs=1e-6)
+    rows = E.tukey(values, list("abcd"))  # statsmodels 0.15.0 pairwise_tukeyhsd, whose difference is b - a
+    np.testing.assert_allclose([r["p"] for r in rows], [9.35541983e-01, 5.30219680e-01, 2.86305657e-06,
+                                                        8.69228028e-01, 3.51528660e-05, 6.91326869e-04], rtol=1e-5)
+    np.testing.assert_allclose([-r["difference"] for r in rows],
+                               [.1082648, .24946281, .98211954, .14119801, .87385474, .73265673], rtol=1e-6)
+    np.testing.assert_allclose([[-r["high"], -r["low"]] for r in rows][:2],
+                               [[-.37171969, .58824929], [-.23052168, .7294473]], rtol=1e-6)
+
+
+def test_lift_is_the_share_on_the_object_minus_its_area():
+    coverage = np.zeros((2, 4, 5))
+    coverage[:, 1:3, 1:4] = 1  # 6 of 20 patches
+    attn = np.stack([np.ones((2, 4, 5)), coverage, coverage + 1], 1)  # uniform; all on it; 12 of 26
+    data = dict(coverage=coverage, attn=attn, fix=np.stack([coverage] * 3))
+    found = E.lift_tests(data, ["flat", "on", "more"], 0)
+    lifts = [found["heads"][h]["lift"] for h in ("flat", "on", "more")]
+    np.testing.assert_allclose(lifts, [0, 70, 100 * (12 / 26 - .3)], atol=1e-12)
+    assert found["people"]["lift"] == pytest.approx(70) and found["objects"] == 2
+    assert E.lift_tests(data | dict(coverage=np.full((2, 4, 5), np.nan)), ["flat", "on", "more"], 0) is None
+
+
+# ------------------------------------------------------------------------------------------------ recovery
+
+def planted(attention, head, sigma, n, blur, people=10, sigmas=np.arange(1, 31) / 10):
+    """{metric: (best head, best sigma)} for simulated people."""
+    attn, fix = E.simulate(attention, head, sigma, n, blur, people, [(0, i) for i in range(len(attention))])
+    values = {k: E.SIGN[k] * E.metric_sweep(attn, fix.to(attn), sigmas, m, blur).numpy()
+              for k, m in E.METRICS.items() if k in ("kl", "cc")}
+    curves = {k: v.mean((0, 1)) for k, v in values.items()}
+    return {k: (E.optimum(v)[0], float(E.best_sigma(curves[k], sigmas)[E.optimum(v)[0]]))
+            for k, v in values.items()}
+
+
+@pytest.mark.parametrize("head, sigma", [(0, 1.5), (3, 1.), (5, 2.3)])
+def test_planted_head_is_ranked_first_and_planted_blur_comes_back_within_a_step(attention, head, sigma):
+    for name, (found, width) in planted(attention, head, sigma, 1000, "fixations").items():
+        assert found == head and abs(width - sigma) <= .1, name
+
+
+@pytest.mark.parametrize("head, sigma", [(0, 1.5), (3, 1.), (5, 2.3)])
+def test_blurring_attention_recovers_head_and_blur_from_a_dozen_fixations(attention, head, sigma):
+    found, width = planted(attention, head, sigma, 12, "attention", people=30)["kl"]
+    assert found == head and abs(width - sigma) <= .1
+
+
+def test_few_fixations_push_the_best_blur_of_heat_maps_up(attention):
+    widths = [planted(attention, 3, 1., n, "fixations")["kl"][1] for n in (12, 50, 1000)]
+    assert widths[0] > 1.5 > widths[1] > widths[2] and widths[2] < 1.1
+
+
+def test_heads_that_do_not_differ_are_not_told_apart():
+    rng, significant = np.random.default_rng(0), 0
+    for _ in range(20):
+        rows = E.tukey(rng.normal(size=(6, 5, 4)), list("abcd"))
+        significant += any(r["p"] < .05 for r in rows)
+    assert significant <= 4  # 1 of 20 expected
+
+
+def test_participants_without_preference_agree_with_no_head_and_not_with_the_object(objects, attention, tmp_path):
+    data = {}
+    for name in ("planted", "null"):
+        if name == "null":
+            objects = demo.demo_world(tmp_path, parts=("objects",), planted=False) / "objects"
+        items = E.load_data(objects)
+        people = sorted(items[0][1])
+        fix = torch.stack([E.fixation_maps(g, people, demo.OBJECT_SIZE, (14, 14), "duration")[0]
+                           for _, g in items], 1)  # (P, O, 14, 14)
+        coverage = torch.stack([torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(
+            E.object_mask(np.asarray(read_image(path))))[None].double(), (14, 14))[0] for path, _ in items])
+        arrays = dict(coverage=coverage.numpy(), attn=attention.double().numpy(), fix=fix.numpy())
+        cc = E.metric_sweep(attention, fix.to(attention), [1.], E.METRICS["cc"]).mean((0, 1))[:, 0]
+        data[name] = float(cc.max()), E.lift_tests(arrays, [f"h{i}" for i in range(6)], 0)["people"]
+    assert data["planted"][0] > .25 and data["null"][0] < .03
+    assert data["planted"][1]["lift"] > 50 and data["planted"][1]["p"] < 1e-10
+    assert data["null"][1]["ci"][0] < 0 < data["null"][1]["ci"][1] and abs(data["null"][1]["lift"]) < 2
+
+
+# ------------------------------------------------------------------------------------------------ whole runs
+
+def run(data: Path, out: Path, *more: str) -> dict:
+    E.main(["--data", str(data), "--model", "demo_dino12", "--size", "224", "224", *FAST, "--out", str(out), *more])
+    return json.loads((out / "results.json").read_text())
+
+
+def card_commands() -> list[list[str]]:
+    lines = re.findall(r"exp06_gaze_objects\.py(.*)$", E.__doc__.split("Data:")[0], re.MULTILINE)
+    return [line.split() for line in lines] + ["--data OSIE --model auto --weights FILE --layer 8 11".split()]
+
+
+def test_commands_of_the_card_parse():
+    parsed = [E.parse(argv) for argv in card_commands()]
+    assert len(parsed) == 6
+    assert [a.model for a in parsed] == ["demo_dino12"] * 2 + ["dino_vitb16"] * 2 + ["auto"] * 2
+    assert parsed[0].size == [224, 224] and parsed[2].size == [480, 480] and parsed[4].size == [392, 518]
+    assert parsed[1].simulate == [0, 1.5, 300] and parsed[5].layer == [8, 11]
+
+
+@pytest.mark.parametrize("argv", [a for a in card_commands() if "--data" not in a], ids=" ".join)
+def test_demo_commands_of_the_card_run(argv, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "demo_world", lambda parts, make=demo.demo_world: make(tmp_path, parts=parts))
+    if argv:
+        monkeypatch.setattr(E, "draw_all", lambda *a: None)
+    E.main([*argv, "--limit", "2", "--workers", "0", "--out", str(tmp_path / "run")])
+    said = capsys.readouterr().out
+    assert "2 of 20 images" in said or "2 of 2 images" in said
+    assert "demo world, not the paper's data" in said
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    if argv:
+        kl = results["summary"]["metrics"]["kl"]
+        assert kl["best_head"] == "b11h00" and abs(kl["sigma"] - 1.5) <= .1
+    else:
+        figures = {p.name for p in (tmp_path / "run").glob("fig_*")}
+        assert figures == {f"fig_{n}.{e}" for n in ("sweep", "heads", "tukey", "lift", "examples")
+                           for e in ("png", "pdf")}
+
+
+def test_rows_are_images_times_heads_of_all_blocks_asked_for(objects, tmp_path, no_figures):
+    results = run(small_copy(objects, tmp_path / "data"), tmp_path / "out", "--layer", "0", "11", "--every-sigma",
+                  "--sigmas", "1", "2", ".5")
+    rows = read_csv(tmp_path / "out" / "per_image.csv")
+    assert list(rows[0])[:2] == ["image", "condition"] and len(rows) == 3 * 12
+    assert {r["condition"] for r in rows} == {f"b{b}h0{h}" for b in ("00", "11") for h in range(6)}
+    kl = results["summary"]["metrics"]["kl"]
+    assert np.mean([r["kl"] for r in rows if r["condition"] == "b11h02"]) == pytest.approx(kl["means"]["b11h02"])
+    assert len(read_csv(tmp_path / "out" / "anova.csv")) == 4 * 3
+    assert len(read_csv(tmp_path / "out" / "tukey.csv")) == 4 * 3 * 66
+    assert results["headline"][0]["unit"] == "patches" and len(results["tests"]) == 4
+
+
+def test_unreadable_images_and_stray_fixations_are_named_and_the_rest_is_used(objects, tmp_path, no_figures, capsys):
+    data = small_copy(objects, tmp_path / "data")
+    (data / "images" / "bag02.png").write_bytes(b"no image")
+    with open(data / "fixations.csv", "a") as f:
+        f.write("p01,gone.png,3,3,.2\np01,bag01.png,9999,3,.2\np01,bag01.png,,,.2\n")
+    results = run(data, tmp_path / "out")
+    assert {r["image"] for r in read_csv(tmp_path / "out" / "per_image.csv")} == {"bag01.png", "bag03.png"}
+    named = {p["image"]: p["problem"] for p in results["summary"]["problems"]}
+    assert set(named) == {"bag02.png", "gone.png", "bag01.png"} and named["bag01.png"].startswith("2 fix")
+    assert "bag02.png: unreadable" in capsys.readouterr().out
+
+
+def killed_after_one_file(data: Path, out: Path, no_figures) -> None:
+    child = FORK.Process(target=run, args=(data, out, "--batch-size", "1"))
+    child.start()
+    while not list((out / "sweep").glob("[!.]*.npz")):
+        assert child.is_alive()
+        time.sleep(.002)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+
+
+def test_killed_and_resumed_run_equals_an_undisturbed_one(objects, tmp_path, no_figures):
+    data = small_copy(objects, tmp_path / "data")
+    straight = run(data, tmp_path / "a", "--batch-size", "1")
+    killed_after_one_file(data, tmp_path / "b", no_figures)
+    resumed = run(data, tmp_path / "b", "--batch-size", "1", "--resume")
+    for file in ("per_image.csv", "anova.csv", "tukey.csv"):
+        assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
+    assert straight["summary"] == resumed["summary"] and straight["headline"] == resumed["headline"]
+    with pytest.raises(InputError, match="other arguments"):
+        run(data, tmp_path / "b", "--batch-size", "1", "--resume", "--weight", "count")
+
+
+def test_plot_only_redraws_without_model_or_data(objects, tmp_path, monkeypatch, capsys):
+    data = small_copy(objects, tmp_path / "data", n=2)
+    drawn = []
+    monkeypatch.setattr(E, "save_figure", lambda fig, path: drawn.append(Path(path).name))
+    run(data, tmp_path / "out")
+    table, first = capsys.readouterr().out.split("unit\n")[1], sorted(drawn)
+    monkeypatch.setattr(E, "load_vit", None)
+    (data / "fixations.csv").unlink()
+    drawn.clear()
+    E.main(["--data", str(data), "--out", str(tmp_path / "out"), "--plot-only"])
+    assert sorted(drawn) == first and len(first) == 5
+    assert capsys.readouterr().out.split("unit\n")[1] == table
+
+
+def one_of_two(rank: int, port: int, data: Path, out: Path) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
+                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
+    E.main(["--data", str(data), "--model", "demo_dino12", "--size", "224", "224", *FAST, "--out", str(out)])
+
+
+def test_two_processes_give_the_rows_of_one(objects, tmp_path, no_figures):
+    data = small_copy(objects, tmp_path / "data")
+    run(data, tmp_path / "one")
+    port = 20000 + os.getpid() % 20000
+    two = [FORK.Process(target=one_of_two, args=(r, port, data, tmp_path / "two")) for r in range(2)]
+    [p.start() for p in two], [p.join() for p in two]
+    assert [p.exitcode for p in two] == [0, 0]
+    a, b = (read_csv(tmp_path / name / "per_image.csv") for name in ("one", "two"))
+    assert len(a) == len(b) == 18
+    for x, y in zip(a, b):
+        assert all(x[k] == y[k] if isinstance(x[k], str) else x[k] == pytest.approx(y[k], rel=1e-4) for k in x)
+
+
+# ------------------------------------------------------------------------------------------------ wrong input
+
+HEADER = "participant,image,x_px,y_px,duration_s\n"
+
+
+@pytest.mark.parametrize("content, says", [
+    ("participant,image,x,y\np,bag01.png,1,2\n", "no column x_px, y_px"),
+    (HEADER + "p,bag01.png,1,two,.2\n", "line 2: could not convert"),
+    (HEADER + "p,bag01.png,1,2,-3\n", "below 0"),
+    (HEADER + "p,other.png,1,2,.3\n", "other.png"),
+    (HEADER + "p,bag01.png,9000,2,.3\n", "none of the 1 images"),
+    (HEADER, "names"),
+    ("", "no column"),
+    (None, "fixations.csv and images")])
+def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_figures):
+    data = small_copy(objects, tmp_path / "data", n=1)
+    if content is None:
+        (data / "fixations.csv").unlink()
+    else:
+        (data / "fixations.csv").write_text(content)
+    with pytest.raises(InputError, match=says):
+        run(data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("argv, says", [
+    ("--layer 12", "blocks 0 to 11"), ("--simulate 6 1 20", "head 6 of 6"), ("--simulate 0 -1 20", "positive"),
+    ("--sigmas 0 2 .1", "positive"), ("--sigmas 1 1.1 .1", "three widths"), ("--model vgg", "no model vgg")])
+def test_wrong_arguments_are_named(argv, says, objects, tmp_path, no_figures):
+    with pytest.raises(InputError, match=says):
+        run(small_copy(objects, tmp_path / "data", n=1), tmp_path / "out", *argv.split())
+
+
+def test_wrong_input_ends_in_one_sentence_and_status_2(tmp_path):
+    done = subprocess.run([sys.executable, str(ROOT / "exp06_gaze_objects.py"), "--data", str(tmp_path / "none"),
+                           "--model", "demo_dino4", "--out", str(tmp_path / "out")],
+                          capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
+# ------------------------------------------------------------------------------------------------ real data
+
+@pytest.mark.real
+def test_trained_vit_agrees_with_observers_on_osie(tmp_path, no_figures):
+    weights = SHARED / "real" / "weights" / "dinov2_vits14_derived_fp16.pth"
+    if not weights.exists():
+        pytest.skip(f"no OSIE images and weights in {SHARED}; name their folder with GAZE_SHARED")
+    E.main(["--data", str(SHARED / "real" / "osie"), "--model", "auto", "--weights", str(weights), "--size", "224",
+            "294", "--layer", "8", *FAST, "--limit", "6", "--out", str(tmp_path)])
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["summary"]["participants"] == 15 and results["summary"]["size"] == [224, 294]
+    assert results["summary"]["metrics"]["cc"]["best_head"] == "b08h04"
+    assert results["summary"]["metrics"]["cc"]["means"]["b08h04"] > .3
+    assert results["not_run"] and "lift" in results["not_run"][0]
