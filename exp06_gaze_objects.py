@@ -38,6 +38,7 @@ import csv
 import json
 import shutil
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -85,20 +86,20 @@ Gaze = dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]  # participant -> ro
 def load_fixations(path: Path) -> dict[str, Gaze]:
     """Image name -> Gaze, of a fixations.csv. Empty coordinates become NaN, an empty duration 1."""
     names, found = ("participant", "image", "y_px", "x_px", "duration_s"), {}
-    with input_errors(path, f"a CSV with the columns {', '.join(names)} and numbers in the last three"), \
+    with input_errors(path, f"a CSV with the columns {', '.join(names)}, numbers in the last three"), \
             open(path, newline="", encoding="utf-8-sig") as f:
         rows = csv.DictReader(f)
         if missing := set(names[:4]) - set(rows.fieldnames or ()):
             raise ValueError(f"no column {', '.join(sorted(missing))} among {rows.fieldnames}")
         for row in rows:
-            person, image, *numbers = (row.get(n) or "" for n in names)
-            empty = (np.nan, np.nan, 1.)
+            person, image, *numbers = ((row.get(n) or "").strip() for n in names)
             try:
-                values = [float(v) if v.strip() else e for v, e in zip(numbers, empty)]
+                values = [float(v) if v else empty for v, empty in zip(numbers, (np.nan, np.nan, 1.))]
             except ValueError as e:
                 raise ValueError(f"line {rows.line_num}: {e}") from None
-            if values[2] < 0:
-                raise ValueError(f"line {rows.line_num}: duration {values[2]}, below 0")
+            if not person or Path(image).name != image or not 0 <= values[2] < np.inf:
+                raise ValueError(f"line {rows.line_num}: participant {person!r}, duration {values[2]}, image "
+                                 f"{image!r} (expected: not empty, 0 or more, a file name without folders)")
             found.setdefault(image, {}).setdefault(person, []).append(values)
     return {image: {p: tuple(np.array(v).T) for p, v in gaze.items()} for image, gaze in found.items()}
 
@@ -213,16 +214,19 @@ def metric_sweep(attn: Tensor, fix_maps: Tensor, sigmas, metric, blur: str = "fi
     attn (O, H, h, w), fix_maps (P, O, h, w), sigmas in grid units (patches). metric(model, human), as in
     METRICS. blur: which side the Gaussian smooths, "fixations" or "attention" (zeros beyond the border).
     """
-    values = []
-    for sigma in sigmas:
-        p, q = attn[None], fix_maps[:, :, None]  # (1, O, H, h, w), (P, O, 1, h, w)
-        p, q = (p, gaussian_blur(q, sigma)) if blur == "fixations" else (gaussian_blur(p, sigma), q)
-        if metric is ssim:
-            values.append(ssim(p, q))  # (P, O, H)
-        else:
-            pairs = torch.broadcast_tensors(p, q)
-            values.append(metric(*(m.flatten(0, 2) for m in pairs)).view(pairs[0].shape[:3]))
-    return torch.stack(values, -1)
+    pairs = len(fix_maps) * attn.shape[1] * attn[0, 0].numel()
+    some = max(1, 2**18 // pairs) if attn.device.type == "cpu" else len(attn)  # objects; fits a CPU's cache
+    values = [[] for _ in sigmas]
+    for a, f in zip(attn.split(some), fix_maps.split(some, 1)):
+        for column, sigma in zip(values, sigmas):
+            p, q = a[None], f[:, :, None]  # (1, o, H, h, w), (P, o, 1, h, w)
+            p, q = (p, gaussian_blur(q, sigma)) if blur == "fixations" else (gaussian_blur(p, sigma), q)
+            if metric is ssim:
+                column.append(ssim(p, q))  # (P, o, H)
+            else:
+                p, q = torch.broadcast_tensors(p, q)
+                column.append(metric(p.flatten(0, 2), q.flatten(0, 2)).view(p.shape[:3]))
+    return torch.stack([torch.cat(column, 1) for column in values], -1)
 
 
 def kl_sweep(attn: Tensor, fix_maps: Tensor, sigmas, eps: float = EPS, blur: str = "fixations") -> Tensor:
@@ -237,14 +241,14 @@ def simulate(attn: Tensor, head: int, sigma: float, n: int, blur: str, participa
     attn (O, H, h, w); n fixations a person, drawn at patches, fix_maps (P, O, h, w). The side that the sweep
     is going to blur stays sharp, the other one is blurred here, so that `sigma` makes both agree.
     """
-    blurred = gaussian_blur(attn.double(), sigma)
-    source, attn = (attn.double(), blurred) if blur == "fixations" else (blurred, attn)
     if head not in range(attn.shape[1]):
         raise InputError(f"--simulate: head {head} of {attn.shape[1]}; give one from 0.")
-    density = source[:, head].flatten(1).cpu().numpy()  # (O, h w)
+    sharp, blurred = attn.cpu().double(), gaussian_blur(attn.cpu().double(), sigma)
+    seen_by_people, seen_by_model = (sharp, blurred) if blur == "fixations" else (blurred, sharp)
+    density = seen_by_people[:, head].flatten(1).numpy()  # (O, h w)
     fix = np.stack([np.random.default_rng(seed).multinomial(n, d / d.sum(), participants)
                     for seed, d in zip(seeds, density)], 1)  # (P, O, h w)
-    return attn, torch.from_numpy(fix).double().view(participants, *attn[:, 0].shape)
+    return seen_by_model.to(attn), torch.from_numpy(fix).view(participants, *attn[:, 0].shape).to(attn)
 
 
 def part_file(folder: Path, image: str) -> Path:
@@ -278,10 +282,9 @@ def measure(model: VisionTransformer, preprocess: Preprocess, items: list[tuple[
         images = [np.asarray(read_image(path)) for path in paths]
         maps, dropped = zip(*(fixation_maps(gaze, people, image.shape[:2], grid, weight)
                               for gaze, image in zip(gazes, images)))
-        fix = torch.stack(maps, 1)  # (P, B, h, w)
+        fix = torch.stack(maps, 1).to(attn)  # (P, B, h, w)
         if planted:
             attn, fix = simulate(attn, *planted, blur, len(people), [(seed, i) for i in numbers])
-        fix = fix.to(attn)
         values = {name: metric_sweep(attn, fix, sigmas, m, blur) for name, m in METRICS.items()}
         for b, path in enumerate(paths):
             mask = object_mask(images[b], path.parents[1] / "masks" / f"{path.stem}.png")
@@ -354,8 +357,7 @@ def anova(values: np.ndarray) -> dict:
     the variance between heads. And Friedman's test of the objects' means, which allows for their pairing."""
     groups = values[~np.isnan(values[..., 0])].T  # (H, n)
     n_heads, n = groups.shape
-    means = np.nanmean(values, 0)
-    means = means[~np.isnan(means[:, 0])]  # (objects, H)
+    means = np.nanmean(values, 0)  # (O, H)
     f, p = stats.f_oneway(*groups)
     ranks = stats.friedmanchisquare(*means.T) if n_heads > 2 and len(means) > 1 else (np.nan, np.nan)
     spread = n * ((groups.mean(1) - groups.mean()) ** 2).sum()
@@ -390,6 +392,9 @@ def analyse(data: dict[str, np.ndarray], sigmas: np.ndarray, heads: list[str], e
             seed: int) -> tuple[dict, list[dict], list[dict], list[dict]]:
     """(summary, tests, rows of anova.csv, rows of tukey.csv). Heads are compared for each metric at its own
     optimum, with every_sigma at each sigma too."""
+    n = int((~np.isnan(data["kl"][:, :, 0, 0])).sum())
+    if n < 2 or len(heads) < 2:
+        raise InputError(f"{len(heads)} heads, {n} participant-image pairs: comparing needs two of each.")
     summary, tests, anovas, pairs = {"metrics": {}}, [], [], []
     for name in METRICS:
         cost = SIGN[name] * data[name]  # (P, O, H, S), least where most alike
@@ -450,8 +455,7 @@ def headline(summary: dict, n: int) -> list[dict]:
             ("worst head, KL", PAPER["worst_heads"], number(last), None, n, "from 1")]
     rows += [(f"best head, {k.upper()}", PAPER["best_head"], number(v["best_head"]), None, n, "from 1")
              for k, v in summary["metrics"].items()]
-    rows += [(f"KL of the {word} head", None, kl["means"][head], kl["ci"][head], n, "nats")
-             for word, head in (("best", first), ("worst", last))]
+    rows += [("KL of the best head", None, kl["means"][first], kl["ci"][first], n, "nats")]
     if lift:
         top, sure = lift["heads"][first], [v["lift"] > 0 and v["p"] <= 1e-4 for v in lift["heads"].values()]
         rows += [("lift of the best head", PAPER["lift"], top["lift"], top["ci"], lift["objects"], "points"),
@@ -473,6 +477,15 @@ def image_rows(names: list[str], data: dict[str, np.ndarray], heads: list[str], 
 
 # -------------------------------------------------------------------------------- figures
 
+@contextmanager
+def figure(path: Path, rows: int, columns: int, size: tuple[float, float], **how):
+    """Figure and axes (rows, columns) to draw on, saved and closed afterwards."""
+    fig, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **how)
+    yield fig, axes
+    save_figure(fig, path)
+    plt.close(fig)
+
+
 def head_colours(ranking: list[str]) -> dict[str, str]:
     """Best head blue, second and third lighter, worst orange, the rest grey."""
     colours = dict.fromkeys(ranking, "#c8c8c8")
@@ -480,73 +493,64 @@ def head_colours(ranking: list[str]) -> dict[str, str]:
     return colours | {ranking[-1]: PALETTE["sl"]}
 
 
-def draw_sweep(data: dict, sigmas: np.ndarray, heads: list[str], summary: dict, folder: Path) -> None:
+def draw_sweep(data: dict, summary: dict, folder: Path) -> None:
     """fig_sweep: every metric against sigma, a line a head, their mean, the optimum and its interval."""
-    fig, axes = plt.subplots(1, len(METRICS), figsize=(13, 3.8), layout="constrained")
-    patch, blur = summary["patch"], summary["blur"]
-    for ax, name in zip(axes, METRICS):
-        found, curves = summary["metrics"][name], np.nanmean(data[name], (0, 1))  # (H, S)
-        colours = head_colours(found["ranking"])
-        for head in reversed(found["ranking"]):
-            named = head in (*found["ranking"][:3], found["ranking"][-1])
-            ax.plot(sigmas, curves[heads.index(head)], color=colours[head], label=head if named else None)
-        ax.plot(sigmas, curves.mean(0), "k--", lw=1, label="mean of heads")
-        ax.axvspan(*found["sigma_ci"], color=PALETTE["attention"], alpha=.2, lw=0)
-        ax.axvline(found["sigma"], color=PALETTE["attention"], lw=1)
-        ax.set(xlabel=f"SD of the blur of the {blur} (patches)", ylabel=LABELS[name])
-        ax.secondary_xaxis("top", functions=(lambda s: s * patch, lambda px: px / patch)).set_xlabel(
-            "SD (px of the input)")
-        handles, labels = ax.get_legend_handles_labels()
-        fig_legend = dict(loc="upper center", bbox_to_anchor=(.5, -.2), ncol=3, frameon=False, fontsize=7)
-        ax.legend(handles[::-1], labels[::-1], **fig_legend)
-    save_figure(fig, folder / "fig_sweep")
-    plt.close(fig)
+    patch, sigmas = summary["patch"], np.array(summary["sigmas"])
+    with figure(folder / "fig_sweep", 1, len(METRICS), (13, 3.9)) as (_, axes):
+        for ax, name in zip(axes[0], METRICS):
+            found, curves = summary["metrics"][name], np.nanmean(data[name], (0, 1))  # (H, S)
+            order, colours = found["ranking"], head_colours(found["ranking"])
+            for head in reversed(order):
+                label = head if head in (*order[:3], order[-1]) else None
+                ax.plot(sigmas, curves[summary["heads"].index(head)], color=colours[head], label=label)
+            ax.plot(sigmas, curves.mean(0), "k--", lw=1, label="mean of heads")
+            ax.axvspan(*found["sigma_ci"], color=colours[order[0]], alpha=.2, lw=0, label="optimum, 95 % CI")
+            ax.axvline(found["sigma"], color=colours[order[0]], lw=1)
+            ax.set(xlabel=f"SD of the blur of the {summary['blur']} (patches)", ylabel=LABELS[name])
+            top = ax.secondary_xaxis("top", functions=(lambda s: s * patch, lambda px: px / patch))
+            top.set_xlabel("SD (px of the input)")
+            ax.legend(loc="upper center", bbox_to_anchor=(.5, -.2), ncol=2, frameon=False, fontsize=7)
 
 
-def draw_heads(summary: dict, heads: list[str], folder: Path) -> None:
+def draw_heads(summary: dict, folder: Path) -> None:
     """fig_heads: mean of every metric by head at the metric's best sigma, best of KL first, 95 % intervals of
     the bootstrap over participants and objects."""
-    order, colours = summary["metrics"]["kl"]["ranking"], head_colours(summary["metrics"]["kl"]["ranking"])
-    fig, axes = plt.subplots(1, len(METRICS), figsize=(13, .8 + max(2.2, .22 * len(heads))), sharey=True,
-                             layout="constrained")
-    for ax, name in zip(axes, METRICS):
-        found = summary["metrics"][name]
-        for i, head in enumerate(order):
-            ax.plot(found["ci"][head], [i, i], color="#555555", lw=1)
-            ax.plot(found["means"][head], i, "o", color=colours[head], markeredgecolor="#555555")
-        ax.set(xlabel=f"{LABELS[name]} at sigma {found['sigma']:.2f}, bars: 95 % CI")
-    axes[0].set(yticks=range(len(order)), yticklabels=order, ylabel="block and head (from 0), by KL")
-    axes[0].invert_yaxis()
-    save_figure(fig, folder / "fig_heads")
-    plt.close(fig)
+    order = summary["metrics"]["kl"]["ranking"]
+    colours, size = head_colours(order), (13, .8 + max(2.2, .22 * len(order)))
+    with figure(folder / "fig_heads", 1, len(METRICS), size, sharey=True) as (_, axes):
+        for ax, name in zip(axes[0], METRICS):
+            found = summary["metrics"][name]
+            for i, head in enumerate(order):
+                ax.plot(found["ci"][head], [i, i], color="#555555", lw=1)
+                ax.plot(found["means"][head], i, "o", color=colours[head], markeredgecolor="#555555")
+            sigma = summary["sigmas"][found["sigma_index"]]
+            ax.set(xlabel=f"{LABELS[name]} at sigma {sigma:.1f}, bars: 95 % CI")
+        axes[0, 0].set(yticks=range(len(order)), yticklabels=order, ylabel="block and head (from 0), by KL")
+        axes[0, 0].invert_yaxis()
 
 
 def draw_tukey(summary: dict, folder: Path) -> None:
     """fig_tukey: p of Tukey's HSD for every pair of heads at each metric's best sigma, best of KL first."""
     order, rows = summary["metrics"]["kl"]["ranking"], read_csv(folder / "tukey.csv")
-    n, cell = len(order), max(.2, min(.42, 6 / len(order)))
-    fig, axes = plt.subplots(1, len(METRICS), figsize=(4 * max(2.4, cell * n) + 1, max(2.4, cell * n) + .8),
-                             layout="constrained", sharey=True)
-    for ax, name in zip(axes, METRICS):
-        sigma = summary["sigmas"][summary["metrics"][name]["sigma_index"]]
-        p = np.full((n, n), np.nan)
-        for r in rows:
-            if r["metric"] == name and abs(r["sigma"] - sigma) < 1e-5:
-                i, j = order.index(r["head_a"]), order.index(r["head_b"])
-                p[i, j] = p[j, i] = r["p"]
-        shown = ax.imshow(np.log10(np.maximum(p, 1e-4)), cmap="viridis", vmin=-4, vmax=0)
-        for i, j in np.argwhere(p >= .05) if n <= 16 else ():
-            ax.text(j, i, f"{p[i, j]:.2f}"[1:] if p[i, j] < .995 else "1", ha="center", va="center",
-                    fontsize=6)
-        ax.set(title=f"{LABELS[name]}, sigma {sigma:.1f}", xticks=range(n), yticks=range(n))
-        ax.set_xticklabels(order, rotation=90, fontsize=7)
-        ax.set_yticklabels(order, fontsize=7)
-    axes[0].set_ylabel("block and head (from 0), by KL")
-    bar = fig.colorbar(shown, ax=axes, ticks=[-4, -3, -2, np.log10(.05), 0], fraction=.02)
-    bar.ax.set_yticklabels(["≤ .0001", ".001", ".01", ".05", "1"])
-    bar.set_label("p, Tukey's HSD (numbers: p ≥ .05)")
-    save_figure(fig, folder / "fig_tukey")
-    plt.close(fig)
+    n, side = len(order), max(2.4, min(6, .42 * len(order)))
+    with figure(folder / "fig_tukey", 1, len(METRICS), (4 * side + 1, side + .8), sharey=True) as (fig, axes):
+        for ax, name in zip(axes[0], METRICS):
+            sigma, p = summary["sigmas"][summary["metrics"][name]["sigma_index"]], np.full((n, n), np.nan)
+            for r in rows:
+                if r["metric"] == name and abs(r["sigma"] - sigma) < 1e-5:
+                    i, j = order.index(r["head_a"]), order.index(r["head_b"])
+                    p[i, j] = p[j, i] = r["p"]
+            shown = ax.imshow(np.log10(np.maximum(p, 1e-4)), cmap="viridis", vmin=-4, vmax=0)
+            for i, j in np.argwhere(p >= .05) if n <= 16 else ():
+                text = f"{p[i, j]:.2f}"[1:] if p[i, j] < .995 else "1"
+                ax.text(j, i, text, ha="center", va="center", fontsize=6)
+            ax.set(title=f"{LABELS[name]}, sigma {sigma:.1f}", xticks=range(n), yticks=range(n))
+            ax.set_xticklabels(order, rotation=90, fontsize=7)
+            ax.set_yticklabels(order, fontsize=7)
+        axes[0, 0].set_ylabel("block and head (from 0), by KL")
+        bar = fig.colorbar(shown, ax=axes, ticks=[-4, -3, -2, np.log10(.05), 0], fraction=.02)
+        bar.ax.set_yticklabels(["≤ .0001", ".001", ".01", ".05", "1"])
+        bar.set_label("p, Tukey's HSD (numbers: p ≥ .05)")
 
 
 def draw_lift(summary: dict, folder: Path) -> None:
@@ -555,20 +559,18 @@ def draw_lift(summary: dict, folder: Path) -> None:
     lift, order = summary["lift"], summary["metrics"]["kl"]["ranking"]
     if lift is None:
         return
-    fig, ax = plt.subplots(figsize=(max(4.5, .45 * len(order) + 1.5), 3.2), layout="constrained")
     means = np.array([lift["heads"][h]["lift"] for h in order])
     low, high = np.array([lift["heads"][h]["ci"] for h in order]).T
-    ax.bar(range(len(order)), means, color=[head_colours(order)[h] for h in order],
-           yerr=np.maximum([means - low, high - means], 0), error_kw=dict(lw=1))
-    ax.axhline(lift["people"]["lift"], color=PALETTE["human"], lw=1.2, label="people's gaze")
-    ax.axhspan(*lift["people"]["ci"], color=PALETTE["human"], alpha=.12, lw=0)
-    ax.axhline(0, color="#555555", lw=.8)
-    ax.set(xticks=range(len(order)), ylabel="share on the object minus\nits area share (points)",
-           xlabel=f"block and head (from 0), by KL\nbars: 95 % CI over {lift['objects']} objects")
-    ax.set_xticklabels(order, rotation=90)
-    ax.legend(frameon=False)
-    save_figure(fig, folder / "fig_lift")
-    plt.close(fig)
+    with figure(folder / "fig_lift", 1, 1, (max(4.5, .45 * len(order) + 1.5), 3.4)) as (_, ((ax,),)):
+        ax.bar(range(len(order)), means, color=[head_colours(order)[h] for h in order],
+               yerr=np.maximum([means - low, high - means], 0), error_kw=dict(lw=1))
+        ax.axhline(lift["people"]["lift"], color=PALETTE["human"], lw=1.2, label="people's gaze")
+        ax.axhspan(*lift["people"]["ci"], color=PALETTE["human"], alpha=.12, lw=0)
+        ax.axhline(0, color="#555555", lw=.8)
+        ax.set(xticks=range(len(order)), ylabel="share on the object minus\nits area share (points)",
+               xlabel=f"block and head (from 0), by KL\nbars: 95 % CI over {lift['objects']} objects")
+        ax.set_xticklabels(order, rotation=90)
+        ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(.5, 1))
 
 
 def save_examples(paths: list[Path], size: tuple[int, int], folder: Path) -> None:
@@ -579,46 +581,46 @@ def save_examples(paths: list[Path], size: tuple[int, int], folder: Path) -> Non
         np.savez_compressed(f, images=np.stack([np.asarray(image) for image in images]), chosen=chosen)
 
 
-def draw_examples(data: dict, heads: list[str], summary: dict, folder: Path) -> None:
-    """fig_examples: objects, the people's mean map sharp and at the best sigma, three heads with the people's
-    mean KL; pictures from examples.npz."""
+def draw_examples(data: dict, summary: dict, folder: Path) -> None:
+    """fig_examples: objects, the people's summed map, the side that is blurred (gaze or best head) at the best
+    sigma, three heads with the people's mean KL; pictures from examples.npz."""
     with np.load(folder / "examples.npz") as f:
         images, chosen = f["images"], f["chosen"]
-    found, three = summary["metrics"]["kl"], {}
-    for word, i in (("best", 0), ("middle", len(heads) // 2), ("worst", -1)):
-        three[f"{found['ranking'][i]} ({word})"] = heads.index(found["ranking"][i])
-    sigma = summary["sigmas"][found["sigma_index"]]
+    found = summary["metrics"]["kl"]
+    three = [found["ranking"][i] for i in (0, len(found["ranking"]) // 2, -1)]
+    index, sigma = [summary["heads"].index(h) for h in three], summary["sigmas"][found["sigma_index"]]
     fix = torch.from_numpy(data["fix"][:, chosen].sum(0))  # (n, h, w)
-    maps = torch.stack([fix, gaussian_blur(fix, sigma),
-                        *(torch.from_numpy(data["attn"][chosen, i]) for i in three.values())], 1)
-    kl = np.nanmean(data["kl"][:, chosen, :, found["sigma_index"]], 0)  # (n, H)
+    attn = torch.from_numpy(data["attn"][chosen][:, index])  # (n, 3, h, w)
+    smooth = gaussian_blur(fix if summary["blur"] == "fixations" else attn[:, 0], sigma)
+    maps = torch.cat([fix[:, None], smooth[:, None], attn], 1)  # (n, 5, h, w)
+    kl = np.nanmean(data["kl"][:, chosen, :, found["sigma_index"]], 0)[:, index]  # (n, 3)
+    titles = ["gaze", f"{'gaze' if summary['blur'] == 'fixations' else three[0]}, sigma {sigma:.1f}",
+              *map("{} ({})".format, three, ("best", "middle", "worst"))]
     img_h, img_w = images.shape[1:3]
-    fig, axes = plt.subplots(len(images), 6, figsize=(12, 2 * len(images) * img_h / img_w + .3),
-                             squeeze=False, layout="constrained")
-    for row, image, some, values in zip(axes, images, minmax(upsample(maps, (img_h, img_w))).numpy(), kl):
-        row[0].imshow(image)
-        for ax, m in zip(row[1:], some):
-            ax.imshow(image.mean(-1), cmap="gray", vmin=0, vmax=255)
-            ax.imshow(m, cmap="inferno", alpha=.25 + .65 * m)
-        for ax, i in zip(row[3:], three.values()):
-            ax.text(.03, .04, f"KL {values[i]:.2f}", transform=ax.transAxes, fontsize=8,
-                    bbox=dict(facecolor="white", alpha=.8, lw=0, pad=1.5))
-    for ax, title in zip(axes[0], ["object", "gaze, all participants", f"gaze, sigma {sigma:.1f}", *three]):
-        ax.set_title(title, fontsize=9)
-    for ax in axes.flat:
-        ax.axis("off")
-    save_figure(fig, folder / "fig_examples")
-    plt.close(fig)
+    size = 12, 2 * len(images) * img_h / img_w + .3
+    with figure(folder / "fig_examples", len(images), 6, size) as (_, axes):
+        for row, image, some, values in zip(axes, images, minmax(upsample(maps, (img_h, img_w))), kl):
+            row[0].imshow(image)
+            for ax, m in zip(row[1:], some.numpy()):
+                ax.imshow(image.mean(-1), cmap="gray", vmin=0, vmax=255)
+                ax.imshow(m, cmap="inferno", alpha=.25 + .65 * m)
+            for ax, value in zip(row[3:], values):
+                ax.text(.03, .04, f"KL {value:.2f}", transform=ax.transAxes, fontsize=8,
+                        bbox=dict(facecolor="white", alpha=.8, lw=0, pad=1.5))
+        for ax, title in zip(axes[0], ["object", *titles]):
+            ax.set_title(title, fontsize=9)
+        for ax in axes.flat:
+            ax.axis("off")
 
 
 def draw_all(folder: Path, summary: dict) -> None:
     """All figures, from the files of a run and the summary in its results.json."""
-    names, data = load_sweep(folder, summary["images"])
-    draw_sweep(data, np.array(summary["sigmas"]), summary["heads"], summary, folder)
-    draw_heads(summary, summary["heads"], folder)
+    _, data = load_sweep(folder, summary["images"])
+    draw_sweep(data, summary, folder)
+    draw_heads(summary, folder)
     draw_tukey(summary, folder)
     draw_lift(summary, folder)
-    draw_examples(data, summary["heads"], summary, folder)
+    draw_examples(data, summary, folder)
 
 
 # -------------------------------------------------------------------------------- main
@@ -697,11 +699,12 @@ def main(argv: list[str] | None = None) -> None:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         draw_all(folder, results["summary"])
         return print_paper_vs_ours(results)
+    items = load_data(data_root(args.data))[:args.limit]
     model, preprocess = model_for(args.model, args.weights, args.size)
     blocks = args.layer or [len(model.blocks) - 1]
     heads = [f"b{b:02d}h{h:02d}" for b in blocks for h in range(model.num_heads)]
-    sigmas = np.arange(round((args.sigmas[1] - args.sigmas[0]) / args.sigmas[2]) + 1) * args.sigmas[2]
-    items, sigmas = load_data(data_root(args.data))[:args.limit], (sigmas + args.sigmas[0]).round(9)
+    first, last, step = args.sigmas
+    sigmas = (first + step * np.arange(round((last - first) / step) + 1)).round(9)  # .1, .2, ..., both ends
     if rank == 0 and not args.resume:
         shutil.rmtree(folder / "sweep", ignore_errors=True)
     barrier()
