@@ -405,8 +405,8 @@ HEADER = "participant,image,x_px,y_px,duration_s\n"
     (HEADER + ",bag01.png,1,2,.3\n", "participant ''"),
     (HEADER + "p,bag01.png,1,2,.3\n", "1 participant-image pairs"),
     (HEADER + "p,other.png,1,2,.3\n", "other.png"),
-    (HEADER + "p,bag01.png,9000,2,.3\n", "none of the 1 images"),
-    (HEADER, "names"),
+    (HEADER + "p,bag01.png,9000,2,.3\n", "none of 1 images"),
+    (HEADER, "none of 0 images"),
     ("", "no column"),
     (None, "fixations.csv and images")])
 def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_figures):
