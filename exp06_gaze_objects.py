@@ -411,9 +411,10 @@ def analyse(data: dict[str, np.ndarray], sigmas: np.ndarray, heads: list[str], e
 
 
 def lift_tests(data: dict[str, np.ndarray], heads: list[str], seed: int) -> dict | None:
-    """Attention (and gaze) on the object minus its area share, points, over the objects with a region."""
+    """Attention (and gaze) on the object minus its area share, points, over the objects with a region; None
+    for fewer than two."""
     known = ~np.isnan(data["coverage"][:, 0, 0])
-    if not known.any():
+    if known.sum() < 2:
         return None
     attention, gaze, area = (100 * v[known] for v in shares(data))
     out = {"objects": int(known.sum()), "area": float(area.mean()), "heads": {}}
@@ -430,15 +431,18 @@ def headline(summary: dict, n: int) -> list[dict]:
     kl, lift, patch = summary["metrics"]["kl"], summary["lift"], summary["patch"]
     first, last = kl["ranking"][0], kl["ranking"][-1]
 
-    def number(head: str):  # with several blocks a number alone would not tell which head
-        return head if len(summary["blocks"]) > 1 else int(head.split("h")[1]) + 1
+    many = len(summary["blocks"]) > 1  # then a number alone would not tell which head
+    unit = "block, head from 0" if many else "head from 1"
+
+    def number(head: str):
+        return head if many else int(head.split("h")[1]) + 1
     sigma, ci, mean, mean_ci = (kl[k] for k in ("sigma", "sigma_ci", "sigma_of_mean", "sigma_of_mean_ci"))
     rows = [("best sigma, best head, KL", PAPER["sigma"], sigma, ci, n, "patches"),
             ("  in pixels of the input", None, patch * sigma, [patch * v for v in ci], n, "px"),
             ("  SD of the bootstrap", PAPER["sigma_sd"], kl["sigma_sd"], None, n, "patches"),
             ("best sigma, mean of heads, KL", None, mean, mean_ci, n, "patches"),
-            ("worst head, KL", PAPER["worst_heads"], number(last), None, n, "from 1")]
-    rows += [(f"best head, {k.upper()}", PAPER["best_head"], number(v["best_head"]), None, n, "from 1")
+            ("worst head, KL", PAPER["worst_heads"], number(last), None, n, unit)]
+    rows += [(f"best head, {k.upper()}", PAPER["best_head"], number(v["best_head"]), None, n, unit)
              for k, v in summary["metrics"].items()]
     rows += [("KL of the best head", None, kl["means"][first], kl["ci"][first], n, "nats")]
     if lift:
@@ -655,7 +659,7 @@ def summarise(folder: Path, items: list[tuple[Path, Gaze]], heads: list[str], si
     write_csv(image_rows(names, data, heads, summary), folder / "per_image.csv")
     write_csv(anovas, folder / "anova.csv")
     write_csv(pairs, folder / "tukey.csv")
-    not_run = [] if summary["lift"] else ["lift (no masks/ and no plain background: object region unknown)"]
+    not_run = [] if summary["lift"] else ["lift (fewer than two images with a mask or a plain background)"]
     return write_results(
         folder, "exp06_gaze_objects", args.data, headline(summary, tests[0]["n"]), args, time.time() - began,
         device, tests, not_run, [path for path, _ in items if path.is_file()], summary=summary)

@@ -5,7 +5,8 @@
 Ours: exp06_gaze_objects.metric_sweep, all values, wall-clock time. Beside it a plain loop over the pairs, as
 one would write it from SciPy (gaussian_filter), NumPy (KL), pysaliency (CC, SIM) and scikit-image (SSIM) or,
 where these are not installed, the same formulas; timed on a share of the values and scaled up. The largest
-difference between both is over that share (SSIM: other treatment of the border, not compared). One core of a shared two-core machine, torch 2.15: ours 3.6 s, loop 144 s on 14x14 patches; 18 s, 160 s on 30x30.
+difference between both is over that share (SSIM: other treatment of the border, not compared). One
+core of a shared two-core machine, torch 2.15: ours 3.6 s, loop 144 s on 14x14 patches; 18 s, 160 s on 30x30.
 """
 import argparse
 import sys
@@ -77,7 +78,8 @@ def main() -> None:
     index = np.unravel_index(pairs, (PEOPLE, OBJECTS, HEADS, len(SIGMAS)))
     print(f"{n:,} values a metric on {args.grid[0]}x{args.grid[1]} patches, {args.threads} threads, "
           f"{args.device}; loop: {len(pairs):,} of them, CC and SIM by "
-          f"{'pysaliency' if peer_cc else 'NumPy'}, SSIM by {'scikit-image' if structural_similarity else 'SciPy'}")
+          f"{'pysaliency' if peer_cc else 'NumPy'}, SSIM by "
+          f"{'scikit-image' if structural_similarity else 'SciPy'}")
     print(f"{'metric':10s}{'ours s':>10s}{'loop s':>10s}{'ratio':>8s}{'largest difference':>22s}")
     total = np.zeros(2)
     for name, metric in METRICS.items():

@@ -322,7 +322,8 @@ def test_rows_are_images_times_heads_of_all_blocks_asked_for(objects, tmp_path, 
     kl = results["summary"]["metrics"]["kl"]
     mean = np.mean([r["kl"] for r in rows if r["condition"] == "b11h02"])
     assert mean == pytest.approx(kl["means"]["b11h02"])
-    assert results["headline"][0]["unit"] == "patches" and len(results["tests"]) == 4
+    assert results["headline"][0]["unit"] == "patches"
+    assert results["headline"][4]["ours"] == kl["ranking"][-1] and len(results["tests"]) == 4
 
 
 def test_every_sigma_has_an_anova_and_all_pairs_of_heads(objects, tmp_path, no_figures):
