@@ -1081,6 +1081,26 @@ def bootstrap_ci(x, stat=np.mean, n_boot: int = 10_000, seed: int = 0, level: fl
     return float(low), float(high)
 
 
+def fit_linear(x: Tensor, y: Tensor, n_classes: int, l2: float = 1e-4) -> tuple[Tensor, Tensor]:
+    """Multinomial logistic regression by L-BFGS on standardised features, (weight, bias) for the raw ones.
+
+    x (n, d), y (n,); weight (classes, d). l2: penalty on the squared standardised weights.
+    """
+    mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
+    z, w = (x - mean) / std, torch.zeros(n_classes, x.shape[1], device=x.device, requires_grad=True)
+    b = torch.zeros(n_classes, device=x.device, requires_grad=True)
+    lbfgs = torch.optim.LBFGS([w, b], max_iter=200, history_size=20, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        lbfgs.zero_grad()
+        loss = F.cross_entropy(z @ w.T + b, y) + l2 * w.square().sum()
+        loss.backward()
+        return loss
+    lbfgs.step(closure)
+    weight = w.detach() / std
+    return weight, b.detach() - weight @ mean
+
+
 # -------------------------------------------------------------------------------- data
 
 @contextmanager

@@ -56,7 +56,7 @@ from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
 from common import (InputError, PALETTE, ROOT, VisionTransformer, add_common_args, atomic_write, barrier,
-                    bootstrap_ci, cli, cls_attention, gather_rows, generator, init_distributed,
+                    bootstrap_ci, cli, cls_attention, fit_linear, gather_rows, generator, init_distributed,
                     load_checkpoint, load_head, pick_device, print_paper_vs_ours, rank_world, read_csv,
                     read_image, save_checkpoint, save_figure, shard, start_run, upsample, write_csv,
                     write_results)
@@ -498,26 +498,6 @@ def knn(bank: Tensor, bank_labels: Tensor, x: Tensor, n_classes: int) -> Tensor:
         votes = torch.zeros(len(part), n_classes, device=x.device)
         out.append(votes.scatter_add_(1, bank_labels[i], (s / KNN_TEMP).exp()).argmax(1))
     return torch.cat(out)
-
-
-def fit_linear(x: Tensor, y: Tensor, n_classes: int, l2: float = 1e-4) -> tuple[Tensor, Tensor]:
-    """Multinomial logistic regression by L-BFGS on standardised features, (weight, bias) for the raw ones.
-
-    x (n, d), y (n,); weight (classes, d). l2: penalty on the squared standardised weights.
-    """
-    mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
-    z, w = (x - mean) / std, torch.zeros(n_classes, x.shape[1], device=x.device, requires_grad=True)
-    b = torch.zeros(n_classes, device=x.device, requires_grad=True)
-    lbfgs = torch.optim.LBFGS([w, b], max_iter=200, history_size=20, line_search_fn="strong_wolfe")
-
-    def closure() -> Tensor:
-        lbfgs.zero_grad()
-        loss = F.cross_entropy(z @ w.T + b, y) + l2 * w.square().sum()
-        loss.backward()
-        return loss
-    lbfgs.step(closure)
-    weight = w.detach() / std
-    return weight, b.detach() - weight @ mean
 
 
 @torch.no_grad()
