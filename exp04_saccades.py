@@ -261,7 +261,7 @@ def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last
     patches = model.embed(x)  # (B, h w, D)
     seen = visible.flatten(0, -3).flatten(1)  # (S, h w), S masks
     image = torch.arange(len(x), device=x.device).repeat_interleave(len(seen) // len(x))  # (S,)
-    order = seen.byte().argsort(dim=1, descending=True, stable=True)  # visible places first, row-major
+    order = seen.int().argsort(dim=1, descending=True, stable=True)  # visible places first, row-major
     out = patches.new_empty(len(seen), n_last * patches.shape[-1])
     counts = seen.sum(1).cpu()
     budget = 4096 if x.device.type == "cpu" else 2**18  # tokens a pass: what fits in a CPU's cache
@@ -289,9 +289,8 @@ def classify(head: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
 
 def map_entropy(maps: Tensor) -> Tensor:
     """Shannon entropy in bits of maps (..., h, w), each divided by its sum; at most log2(h w)."""
-    p = maps.flatten(-2).double()
-    p = p / p.sum(-1, keepdim=True)
-    return -torch.special.xlogy(p, p).sum(-1) / math.log(2)
+    p = maps.flatten(-2).cpu().double()
+    return torch.special.entr(p / p.sum(-1, keepdim=True)).sum(-1) / math.log(2)
 
 
 def crop_at(images: Tensor, centres: Tensor, side: int) -> Tensor:
@@ -669,6 +668,8 @@ def train_head(study: Study, view: Preprocess, fit: list[tuple], n_classes: int,
                     x = look(study.model, study.normalise(pixels.to(study.device) / 255), [0], LAST_BLOCKS)[0]
                 found += [(i, row) for i, row in zip(index.tolist(), x.float().cpu())]
         found = sorted(gather_rows(found), key=lambda f: f[0])
+        if not found:
+            raise InputError(f"--train-head: no readable image among the {len(fit)} to fit on; check the files.")
         x, y = torch.stack([row for _, row in found]), torch.tensor([fit[i][1] for i, _ in found])
         weight, bias = fit_linear(x, y, n_classes, HEAD_L2)
         if rank_world()[0] == 0:
@@ -798,7 +799,9 @@ def ordering(name: str, a: np.ndarray, b: np.ndarray, expected: str, unit: str, 
     found = mcnemar(a, b) if binary else paired_t(a, b)
     mean, ci = scale * found["diff" if binary else "mean"], tuple(scale * v for v in found["ci"])
     if expected.startswith("about"):
-        verdict = "agrees" if abs(mean - float(expected.split()[1])) <= CLOSE else "differs"
+        off = [v - float(expected.split()[1]) for v in (mean, *ci)]
+        verdict = ("agrees" if abs(off[0]) <= CLOSE else "differs" if min(off[1:]) > CLOSE or max(off[1:]) < -CLOSE
+                   else "undecided")
     else:
         side = 1 if expected[0] == ">" else -1
         verdict = ("agrees" if min(side * c for c in ci) > 0 else "differs" if max(side * c for c in ci) < 0
@@ -1236,6 +1239,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args.model = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
     if args.train_head and args.head:
         raise InputError("--train-head and --head exclude each other; leave one out.")
+    for name in ("limit", "per_class"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected at least 1 image.")
     if args.saliency_dir and not args.saliency_dir.is_dir():
         raise InputError(f"--saliency-dir {args.saliency_dir}: no such folder; give the one that holds the maps.")
     return args
