@@ -1,11 +1,11 @@
 """exp04: does the attention of a self-supervised Vision Transformer tell where to look to recognise an image?
 
 Dallain, Rodriguez, Perrinet & Miramond (2026), "A saccade-inspired approach to image classification using
-vision transformer attention maps" (arXiv 2603.09613). The maximum of DINO's last CLS attention map is fixated,
-a fovea of 3x3 or 5x5 tokens is revealed and suppressed in the map, and so on, ten times. After every saccade
-the same network classifies the image from the revealed tokens alone. Measured: accuracy, certainty, visible
-tokens and changes of mind over saccades, against random fixations, the full image, other blocks and smaller
-inputs (--sweep), and other saliency models on larger images, for DINO and for a ResNet-50 (--saliency).
+vision transformer attention maps" (arXiv 2603.09613). The maximum of DINO's last CLS attention map is
+fixated, a fovea of 3x3 or 5x5 tokens is revealed and suppressed in the map, and so on, ten times. After every
+saccade the same network classifies the image from the revealed tokens alone. Measured: accuracy, certainty,
+visible tokens and changes of mind over saccades, against random fixations, the full image, other blocks and
+smaller inputs (--sweep), and other saliency models on larger images, for DINO and a ResNet-50 (--saliency).
 
 Commands
     laptop, demo world    python exp04_saccades.py
@@ -14,28 +14,27 @@ Commands
     saliency models       python exp04_saccades.py --saliency --limit 120
     one GPU, the paper    python exp04_saccades.py --data IMAGENET --sweep --saliency --dtype bfloat16
     eight GPUs            torchrun --nproc_per_node 8 exp04_saccades.py --data IMAGENET --sweep --saliency
-    no ImageNet at hand   python exp04_saccades.py --data imagenette     (downloads 330 MB; 10 of the 1000 classes)
+    no ImageNet at hand   python exp04_saccades.py --data imagenette    (330 MB; 10 of the 1000 classes)
     own images and head   python exp04_saccades.py --data FOLDER --model dino_vits16 --train-head
     own saliency maps     python exp04_saccades.py --data FOLDER --saliency --saliency-dir MAPS
 Data: IMAGENET/val/<wnid>/*.JPEG, the flat validation folder with its devkit, or FOLDER[/val]/<class>/*.
 --train-head fits on FOLDER/train/<class>/* or, without one, on a random half that is then left out.
-MAPS/[<class>/]<image name>.npy or .png: one map of the whole image each. Weights download once (torch's cache).
+MAPS/[<class>/]<image name>.npy or .png: one map of the whole image each. Weights download once.
 Result, in runs/exp04_saccades/<tag>/ or --out: per_image.csv (a row an image and condition: correct, tokens,
 certainty, pred, row, col of saccades 1 to 10), saccades.npz (fixations and classes, compact), sweep/ and
 saliency/ (the same), examples.npz, results.json; from these files the figures fig03_* to fig17_*.
 
-To compare with: official DINO ViT-S/16 with its linear head, full images: 77.0 %. All else in the paper's text
-is an ordering; the table that ends the run says whether ours agrees. Settings that the paper does not state,
-ours: fovea cut at the border (--border shift: moved inside), tokens dropped and not blanked, certainty
-1 - H / log(classes) (its sentence has the ends swapped), entropy in bits, 288x384 px in --saliency (its crop of
-2.1 % implies that), ResNet crops moved inside the image, first fixation, resized to 224 px.
+To compare with: official DINO ViT-S/16 with its linear head, full images: 77.0 %. All else in the paper's
+text is an ordering; the table that ends the run says whether ours agrees. Not stated by the paper, ours:
+fovea cut at the border (--border shift: moved inside), tokens dropped and not blanked, certainty
+1 - H / log(classes) (its sentence has the ends swapped), entropy in bits, 288x384 px in --saliency (a crop of
+2.1 % implies that), ResNet crops moved inside the image and resized to 224 px.
 Departures: GBVS is written anew after Harel et al. (common.py); the paper's Python port has faulty Gabor
 filters. UNISAL: the authors' own inference for DHF1K, with its GRU (--unisal-static: without).
 """
 from __future__ import annotations
 
 import argparse
-import copy
 import json
 import math
 import time
@@ -50,19 +49,21 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from PIL import Image
+from matplotlib.patheffects import withStroke
 from scipy import stats
 from torch import Tensor
 from torch.utils.data import DataLoader
+from torchvision.datasets import Imagenette
 from torchvision.models.resnet import Bottleneck, ResNet, ResNet50_Weights
 from tqdm import tqdm
 
 from common import (IMAGENET, IMAGE_SUFFIXES, InputError, PALETTE, ROOT, WEIGHTS, Preprocess, RowLog,
-                    VisionTransformer, add_common_args, atomic_write, barrier, bootstrap_ci, cli, collate_readable,
-                    fingerprint, fit_linear, gather_rows, gbvs, generator, imagenet_wnids, init_distributed,
-                    load_head, load_imagefolder, load_vit, locate_weights, mcnemar, minmax, paired_t, pick_device,
-                    print_paper_vs_ours, rank_world, read_csv, read_image, read_state_dict, resize_matrix,
-                    save_checkpoint, save_figure, shard, start_run, upsample, write_results)
+                    VisionTransformer, add_common_args, atomic_write, barrier, bootstrap_ci, cli,
+                    collate_readable, fingerprint, fit_linear, gather_rows, gbvs, generator, imagenet_wnids,
+                    init_distributed, input_errors, load_head, load_imagefolder, load_vit, locate_weights,
+                    mcnemar, minmax, paired_t, pick_device, print_paper_vs_ours, rank_world, read_csv,
+                    read_image, read_state_dict, resize_matrix, save_checkpoint, save_figure, shard,
+                    start_run, upsample, write_results)
 
 matplotlib.use("Agg")
 
@@ -79,14 +80,15 @@ N_ANIMALS = 398  # classes 0 to 397 of ImageNet-1k are animals
 POLICIES = ("dino", "gbvs", "unisal", "random", "centre")  # centre: crops only
 CLOSE = 2.0  # points: "close", "comparable" in the paper's text count as confirmed within this difference
 PER_SACCADE = ("correct", "tokens", "certainty", "pred", "row", "col")  # columns <name>_1 to <name>_10
-LABELS = dict(dino="DINO", gbvs="GBVS", unisal="UNISAL", random="random", centre="centre")
 COLOURS = dict(PALETTE, other="#e377c2")
 EXAMPLES = 6  # images in the strips
 HEAD_L2 = 1e-3  # penalty on the standardised weights of --train-head
-CHOICES = dict(border="clip", suppressed=SUPPRESSED, certainty="1 - H(softmax) / log(classes)", entropy="bits",
-               hidden_tokens="dropped, position embeddings kept", random="uniform map per image",
-               low_resolution="antialiased bilinear resize of the crop", saliency_input="whole image squashed, bilinear",
-               crop="fovea x patch px at the first fixation, moved inside, bilinear to 224")  # the paper states none
+CHOICES = dict(  # the paper states none of these
+    suppressed=SUPPRESSED, hidden_tokens="dropped, position embeddings kept", random="uniform map per image",
+    certainty="1 - H(softmax) / log(classes)", entropy="bits",
+    saliency_input="whole image squashed, bilinear",
+    low_resolution="antialiased bilinear resize of the crop",
+    crop="fovea x patch px at the first fixation, moved inside, bilinear to 224")
 
 
 # -------------------------------------------------------------------------------- data
@@ -132,8 +134,9 @@ def find_data(data: str, n_out: int | None, animals: bool, limit: int | None, se
               ) -> tuple[list, list, list[str]]:
     """(items to test, items to fit a head on, class names); an item is (path, label).
 
-    n_out: outputs of the head; with 1000 the labels are those of ImageNet-1k. To fit on: train/ if there is
-    one, else a random half, which is left out of the test. limit: a random N to test, in the files' order.
+    n_out: outputs of the head, None if it is still to be fitted: on train/ if there is one, else on a random
+    half, which is left out of the test. With 1000 outputs the labels are those of ImageNet-1k. limit: a
+    random N to test, in the files' order.
     """
     if data == "demo":
         import demo  # only here: real data need no demo world
@@ -142,35 +145,30 @@ def find_data(data: str, n_out: int | None, animals: bool, limit: int | None, se
         root = demo.demo_world(parts=("imagenet",), workers=max(workers, 1)) / "imagenet"
         if rank_world()[0] == 0:
             barrier()
-    elif data == "imagenette":
-        root = download_imagenette(ROOT / "runs")
     else:
-        root = Path(data)
-    wnids = imagenet_wnids()
-    items, classes, _ = load_imagefolder(root, wnids if n_out == len(wnids) or animals else None)
-    fit = []
-    if (root / "train").is_dir() and (root / "val").is_dir():
-        fit = load_imagefolder(root / "train", classes)[0]
+        root = download_imagenette(ROOT / "runs") if data == "imagenette" else Path(data)
+    items, classes, _ = load_imagefolder(root, imagenet_wnids() if n_out == 1000 or animals else None)
+    has_train = n_out is None and (root / "train").is_dir() and (root / "val").is_dir()
+    fit = load_imagefolder(root / "train", classes)[0] if has_train else []
     if animals:
         items, fit = ([(p, int(k >= N_ANIMALS)) for p, k in part] for part in (items, fit))
         classes = ["animal", "other"]
     order = torch.randperm(len(items), generator=generator(seed, 1)).tolist()
-    if not fit:
-        fit = [items[i] for i in sorted(order[:len(items) // 2])]
-        order = order[len(items) // 2:] if n_out is None else order
+    if n_out is None and not fit:
+        half = len(items) // 2
+        fit, order = [items[i] for i in sorted(order[:half])], order[half:]
     return [items[i] for i in sorted(order[:limit])], fit, classes
 
 
 def download_imagenette(root: Path) -> Path:
-    """Imagenette2-320's folder below root; fetched by torchvision on first use."""
-    from torchvision.datasets import Imagenette
+    """Imagenette's folder (short side 320 px) below root; fetched by torchvision on first use."""
     folder = root / "imagenette2-320"
     if not folder.exists() and rank_world()[0] == 0:
         try:
             Imagenette(str(root), split="val", size="320px", download=True)
         except Exception as e:  # network, proxy and disk faults have no common type
-            raise InputError(f"Imagenette cannot be downloaded ({e}); unpack imagenette2-320.tgz elsewhere and "
-                             "give its folder with --data.") from e
+            raise InputError(f"Imagenette cannot be downloaded ({e}); unpack imagenette2-320.tgz elsewhere "
+                             "and give its folder with --data.") from e
     barrier()
     return folder
 
@@ -180,45 +178,35 @@ def image_name(path: Path) -> str:
     return f"{Path(path).parent.name}/{Path(path).name}"
 
 
-def class_titles(classes: list[str]) -> list[str]:
-    """Names to print: the demo's and ImageNet-1k's wnids become words."""
-    from demo_shapes import CLASSES
-    words = {v[0]: name for name, v in CLASSES.items()}
-    words.update(zip(imagenet_wnids(), ResNet50_Weights.IMAGENET1K_V2.meta["categories"]))
-    return [words.get(c, c) for c in classes]
+def class_titles(classes: list[str]) -> np.ndarray:
+    """Names to print: wnids of ImageNet-1k become words."""
+    words = dict(zip(imagenet_wnids(), ResNet50_Weights.IMAGENET1K_V2.meta["categories"]))
+    return np.array([words.get(c, c) for c in classes])
 
 
 def some_per_class(items: list[tuple], n: int, seed: int) -> list[tuple]:
     """A random n items of every label, in order."""
-    order, taken, keep = torch.randperm(len(items), generator=generator(seed, 2)).tolist(), {}, []
+    keep, order = {}, torch.randperm(len(items), generator=generator(seed, 2)).tolist()
     for i in order:
-        label = items[i][1]
-        taken[label] = taken.get(label, 0) + 1
-        if taken[label] <= n:
-            keep.append(i)
-    return [items[i] for i in sorted(keep)]
+        keep.setdefault(items[i][1], []).append(i)
+    return [items[i] for i in sorted(i for part in keep.values() for i in part[:n])]
 
 
-def external_maps(folder: Path, items: list[tuple], index: Tensor, size: tuple[int, int]) -> Tensor:
-    """Saliency maps of the images in folder, in [0, 1] on the token grid `size`, (B, h, w)."""
-    maps = []
-    for path in (items[i][0] for i in index.tolist()):
-        stems = (folder / path.parent.name / path.stem, folder / path.stem)
-        found = [f for s in stems for f in (s.with_name(s.name + e) for e in (".npy", *IMAGE_SUFFIXES)) if f.exists()]
-        if not found:
-            raise InputError(f"--saliency-dir {folder}: no map for {image_name(path)}; expected "
-                             f"{path.parent.name}/{path.stem}.npy or .png (or the file name alone).")
+def external_map(folder: Path, path: Path) -> Tensor:
+    """Another model's map of an image, [<class>/]<image name>.npy or .png, (rows, columns), in [0, 1]."""
+    stems = (f"{path.parent.name}/{path.stem}", path.stem)
+    found = [f for s in stems for f in (folder / f"{s}{e}" for e in (".npy", *IMAGE_SUFFIXES)) if f.exists()]
+    if not found:
+        raise InputError(f"--saliency-dir {folder}: no map for {image_name(path)}; expected {stems[0]}.npy "
+                         "or .png, or the same without its folder.")
+    with input_errors(found[0], "one finite map (rows, columns)"):
         if found[0].suffix == ".npy":
-            try:
-                one = np.load(found[0], allow_pickle=False)
-            except (ValueError, OSError, EOFError) as e:
-                raise InputError(f"{found[0]}: not a readable array ({e}); save one (rows, columns) map.") from e
+            one = np.load(found[0], allow_pickle=False).astype(np.float32)
         else:
-            one = np.asarray(read_image(found[0]).convert("L"))
+            one = np.asarray(read_image(found[0]).convert("L"), np.float32)
         if one.ndim != 2 or not np.isfinite(one).all():
-            raise InputError(f"{found[0]}: shape {one.shape} or NaN; expected one finite map (rows, columns).")
-        maps.append(minmax(upsample(torch.from_numpy(one.astype(np.float32)), size)))
-    return torch.stack(maps)
+            raise ValueError(f"shape {one.shape}, or NaN")
+    return minmax(torch.from_numpy(one))
 
 
 # -------------------------------------------------------------------------------- model
@@ -232,7 +220,8 @@ def fixation_sequence(att: Tensor, fovea: int, n: int, border: str = "clip") -> 
     """
     B, h, w = att.shape
     if fovea < 1 or fovea % 2 == 0 or fovea > min(h, w):
-        raise InputError(f"fovea {fovea}: expected an odd number of tokens, at most {min(h, w)} on a grid of {h}x{w}.")
+        raise InputError(f"fovea {fovea}: expected an odd number of tokens, at most {min(h, w)} on a grid of "
+                         f"{h}x{w}.")
     if not (att >= 0).all():
         raise InputError("attention map: found NaN or negative values, expected all at least 0; rescale it.")
     rows, cols = torch.arange(h, device=att.device)[:, None], torch.arange(w, device=att.device)
@@ -254,9 +243,9 @@ def fixation_sequence(att: Tensor, fovea: int, n: int, border: str = "clip") -> 
 def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last: int = 4) -> Tensor:
     """CLS of the last n_last blocks, each after norm, oldest first, from the visible tokens alone.
 
-    x (B, 3, img_h, img_w), visible (B, ..., h, w) bool -> (B, ..., n_last D). Only visible tokens are computed,
-    with the position embeddings of their places: equal to a full pass with the other keys masked. All masks
-    with the same number of tokens run together, whatever their image or saccade, so nothing is padded.
+    x (B, 3, img_h, img_w), visible (B, ..., h, w) bool -> (B, ..., n_last D). Only visible tokens are
+    computed, with the position embeddings of their places: equal to a full pass with the other keys masked. All
+    masks with the same number of tokens run together, whatever their image or saccade, so nothing is padded.
     """
     patches = model.embed(x)  # (B, h w, D)
     seen = visible.flatten(0, -3).flatten(1)  # (S, h w), S masks
@@ -280,6 +269,12 @@ def look(model: VisionTransformer, x: Tensor, blocks: list[int], n_last: int = 4
     return model.norm(e.cls[:, -n_last:]).flatten(1), maps.unflatten(-1, grid)
 
 
+def standardise(images: Tensor) -> Tensor:
+    """Images in [0, 1] with ImageNet's mean and SD."""
+    mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in IMAGENET)
+    return (images - mean) / std
+
+
 def classify(head: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
     """(class, certainty) of features (..., d). Certainty = 1 - H / log(classes): 0 uniform, 1 one-hot."""
     log_p = head(features.float()).log_softmax(-1)
@@ -295,42 +290,44 @@ def map_entropy(maps: Tensor) -> Tensor:
 
 def crop_at(images: Tensor, centres: Tensor, side: int) -> Tensor:
     """Squares of `side` px around centres (B, 2) row, col in px, moved inside: (B, 3, side, side)."""
-    top, left = ((centres[:, d] - side / 2).round().long().clamp(0, images.shape[2 + d] - side) for d in (0, 1))
+    top, left = ((centres[:, d] - side / 2).round().long().clamp(0, images.shape[2 + d] - side)
+                 for d in (0, 1))
     steps = torch.arange(side, device=images.device)
     rows, cols = (top[:, None] + steps)[:, :, None], (left[:, None] + steps)[:, None]
     return images[torch.arange(len(images))[:, None, None], :, rows, cols].permute(0, 3, 1, 2)
 
 
-def find_head(head: Path | None, name: str, model: VisionTransformer) -> nn.Module:
+def find_head(file: Path | None, name: str, model: VisionTransformer) -> nn.Linear:
     """The classifier: a file, the one published with the model, or the model's own."""
-    if head is None and f"{name}_linear" not in WEIGHTS:
-        if isinstance(model.head, nn.Identity):
-            raise InputError(f"model {name} has no classifier; give one with --head FILE or fit one with --train-head.")
-        return model.head
-    return load_head(head or name)
+    if file or f"{name}_linear" in WEIGHTS:
+        return load_head(file or name)
+    if isinstance(model.head, nn.Identity):
+        raise InputError(f"model {name} has no classifier; give one with --head FILE, or fit it with "
+                         "--train-head.")
+    return model.head
 
 
-def blocks_read(head: nn.Linear, model: VisionTransformer) -> int:
-    """How many last blocks' CLS tokens the head reads: 4, as DINO's for ViT-S, or 1."""
-    width, d = head.in_features, model.embed_dim
-    if width not in (d, LAST_BLOCKS * d):
-        raise InputError(f"the head reads {width} numbers, expected {d} (CLS of the last block) or {LAST_BLOCKS * d} "
-                         f"(of the last {LAST_BLOCKS}) from this model; give another --head or use --train-head.")
-    return width // d
-
-
-def load_resnet(file: Path | None, demo: bool) -> nn.Module:
-    """The classifier of crops: ResNet-50 (IMAGENET1K_V2), or the demo's narrow one; classes as in the file."""
-    state = read_state_dict(file or locate_weights(WEIGHTS["demo_resnet" if demo else "resnet50"]))
-    n_classes = len(state.get("fc.weight", ()))
-    layers, width = ([1, 1, 1, 1], 16) if demo else ([3, 4, 6, 3], 64)
-    net = ResNet(Bottleneck, layers, n_classes or 1000, width_per_group=width)
+def load_strictly(net: nn.Module, state: dict[str, Tensor], what: str) -> nn.Module:
+    """The network with these weights, in eval mode; InputError where a key or shape differs."""
     try:
         net.load_state_dict(state)
     except RuntimeError as e:
-        raise InputError(f"{file or 'resnet50'}: not the state dict of torchvision's ResNet-50 "
-                         f"({str(e).splitlines()[-1].strip()[:120]}).") from e
+        raise InputError(f"these weights are not {what} ({' '.join(str(e).split())[:200]}).") from e
     return net.eval()
+
+
+def load_resnet(file: Path | None, demo: bool) -> nn.Module:
+    """The classifier of crops: ResNet-50 (IMAGENET1K_V2) or the demo's narrow one, classes as in the file."""
+    state = read_state_dict(file or locate_weights(WEIGHTS["demo_resnet" if demo else "resnet50"]))
+    layers, width = ([1, 1, 1, 1], 16) if demo else ([3, 4, 6, 3], 64)
+    net = ResNet(Bottleneck, layers, len(state.get("fc.bias", range(1000))), width_per_group=width)
+    return load_strictly(net, state, "torchvision's ResNet-50")
+
+
+def load_unisal(file: Path | None, domain: str) -> UNISAL:
+    """UNISAL with the official weights_best.pth; file None: downloaded when absent."""
+    state = read_state_dict(file or locate_weights(WEIGHTS["unisal"]))
+    return load_strictly(UNISAL(domain), state, "UNISAL's weights_best.pth")
 
 
 # UNISAL (Droste, Jiao & Noble 2020): MobileNetV2, a convolutional GRU and two up-sampling stages with skip
@@ -357,8 +354,8 @@ class InvertedResidual(nn.Module):
         super().__init__()
         mid = n_in * expand
         widen = [nn.Conv2d(n_in, mid, 1, bias=False), norm(mid), nn.ReLU6()] if expand > 1 else []
-        self.conv = nn.Sequential(*widen, nn.Conv2d(mid, mid, 3, stride, 1, groups=mid, bias=False), norm(mid),
-                                  nn.ReLU6(), nn.Conv2d(mid, n_out, 1, bias=False), norm(n_out))
+        self.conv = nn.Sequential(*widen, nn.Conv2d(mid, mid, 3, stride, 1, groups=mid, bias=False),
+                                  norm(mid), nn.ReLU6(), nn.Conv2d(mid, n_out, 1, bias=False), norm(n_out))
         self.residual = n_in == n_out
 
     def forward(self, x: Tensor) -> Tensor:
@@ -372,7 +369,8 @@ class ConvGRUCell(nn.Module):
         super().__init__()
         for name in ("w_r", "u_r", "w_z", "u_z", "w", "u"):  # w: from the input, u: from the state
             self.add_module(name, nn.Sequential())
-            for part, layer in (("conv_dw", nn.Conv2d(channels, channels, 3, 1, 1, groups=channels, bias=False)),
+            depthwise = nn.Conv2d(channels, channels, 3, 1, 1, groups=channels, bias=False)
+            for part, layer in (("conv_dw", depthwise),
                                 ("sep_bn", norm(channels)), ("sep_relu", nn.ReLU6()),
                                 ("conv_sep", nn.Conv2d(channels, channels, 1, bias=False))):
                 self.get_submodule(name).add_module(part, layer)
@@ -384,12 +382,12 @@ class ConvGRUCell(nn.Module):
         self.register_buffer("drop_mask_1", torch.ones(3, channels))  # of training; in the official file
 
     def forward(self, x: Tensor, state: Tensor) -> Tensor:
-        r = torch.sigmoid(self.a_r_x * self.norm_r_x(self.w_r(x)) + self.a_r_h * self.norm_r_h(self.u_r(state))
-                          + self.b_r)
-        z = torch.sigmoid(self.a_z_x * self.norm_z_x(self.w_z(x)) + self.a_z_h * self.norm_z_h(self.u_z(state))
-                          + self.b_z)
-        new = torch.tanh(self.a_h_x * self.norm_out_x(self.w(x)) + r * self.a_h_h * self.norm_out_h(self.u(state))
-                         + self.b_h)
+        r = (self.a_r_x * self.norm_r_x(self.w_r(x)) + self.a_r_h * self.norm_r_h(self.u_r(state))
+             + self.b_r).sigmoid()
+        z = (self.a_z_x * self.norm_z_x(self.w_z(x)) + self.a_z_h * self.norm_z_h(self.u_z(state))
+             + self.b_z).sigmoid()
+        new = (self.a_h_x * self.norm_out_x(self.w(x)) + r * self.a_h_h * self.norm_out_h(self.u(state))
+               + self.b_h).tanh()
         return (1 - z) * state + z * new
 
 
@@ -398,9 +396,10 @@ class MobileNetV2(nn.Module):
 
     def __init__(self):
         super().__init__()
-        layers, n_in = [nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6())], 32
-        for expand, n_out, repeats in ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3),
-                                       (6, 320, 1)):
+        first = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32), nn.ReLU6())
+        layers, n_in = [first], 32
+        for expand, n_out, repeats in ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3),
+                                       (6, 160, 3), (6, 320, 1)):
             for _ in range(repeats):
                 stride = 2 if len(layers) in (2, 4) else 1  # layers 7 and 14 halve after their skip is taken
                 layers.append(InvertedResidual(n_in, n_out, expand, stride=stride))
@@ -422,8 +421,8 @@ class UNISAL(nn.Module):
     """Unified image and video saliency, with the state-dict keys of the official weights (835).
 
     forward(x (B, T, 3, img_h, img_w), static=False) -> (B, T, 1, img_h, img_w), log probability over pixels.
-    x: RGB with ImageNet's mean and SD, sides multiples of 32. static: without the GRU (the authors' setting for
-    the domain SALICON). Also usable alone: UNISAL("SALICON").load_state_dict(torch.load(FILE)).
+    x: RGB with ImageNet's mean and SD, sides multiples of 32. static: without the GRU (the authors' setting
+    for the domain SALICON). Also usable alone: UNISAL("SALICON").load_state_dict(torch.load(FILE)).
     """
 
     def __init__(self, domain: str = "DHF1K"):
@@ -449,7 +448,7 @@ class UNISAL(nn.Module):
             setattr(self, f"smoothing_{d}", nn.Conv2d(1, 1, 41, bias=False))
 
     def priors(self, x: Tensor) -> Tensor:
-        """16 Gaussians on the grid of x, (B, 16, h, w), height 6; learned mean and log SD, image sides = 1."""
+        """16 Gaussians on the grid of x, (B, 16, h, w), height 6: learned mean, log SD; image sides = 1."""
         mean, log_sd = getattr(self, f"coarse_gaussians_{self.domain}").unbind(-1)  # (16, 2) row, col each
         rows, cols = (torch.exp(-((torch.linspace(0, 1, n, device=x.device) - mean[:, d, None])
                                   / log_sd[:, d, None].exp()).square() / 2)
@@ -479,87 +478,82 @@ class UNISAL(nn.Module):
         return torch.stack(out, 1)
 
 
-def load_unisal(file: Path | None, domain: str) -> UNISAL:
-    """UNISAL with the official weights, strictly; file None: the published one, downloaded when absent."""
-    net, state = UNISAL(domain), read_state_dict(file or locate_weights(WEIGHTS["unisal"]))
-    try:
-        net.load_state_dict(state)
-    except RuntimeError as e:
-        raise InputError(f"{file or 'unisal'}: not UNISAL's weights_best.pth ({' '.join(str(e).split())[:200]}).") from e
-    return net.eval()
-
-
 # -------------------------------------------------------------------------------- measure
 
 class Study:
-    """The fixed parts of a run: network, classifier, settings. Its methods map images in [0, 1] to rows."""
+    """Network, classifier, images and settings of a run. Its methods map images in [0, 1] to rows."""
 
     def __init__(self, model: VisionTransformer, view: Preprocess, head: nn.Linear, items: list[tuple],
-                 foveas: list[int], block: int, border: str, seed: int, device: torch.device, dtype: torch.dtype):
-        depth = len(model.blocks)
+                 foveas: list[int], block: int, border: str, seed: int, device: torch.device,
+                 dtype: torch.dtype = torch.float32):
+        depth, width = len(model.blocks), model.embed_dim
         if not 0 <= block < depth:
             raise InputError(f"--layer {block}: this model has blocks 0 to {depth - 1} (0-based).")
+        if head.in_features not in (width, LAST_BLOCKS * width):
+            raise InputError(f"the head reads {head.in_features} numbers, this model gives {width} (CLS of "
+                             f"the last block) or {LAST_BLOCKS * width} (of the last {LAST_BLOCKS}); give "
+                             "another --head, or fit one with --train-head.")
         self.model, self.head = model.to(device, dtype).eval(), head.to(device).eval()
-        self.n_last, self.items, self.foveas, self.block = blocks_read(head, model), items, foveas, block
-        self.border, self.seed, self.device, self.dtype = border, seed, device, dtype
+        self.n_last, self.view, self.foveas = head.in_features // width, view, foveas
+        self.block, self.border, self.seed, self.device, self.dtype = block, border, seed, device, dtype
         self.mean, self.std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (view.mean, view.std))
-        self.labels = torch.tensor([label for _, label in items], device=device)
+        self.use(items)
 
-    def on(self, items: list[tuple]) -> Study:
-        """The same study of other images."""
-        other = copy.copy(self)
-        other.items, other.labels = items, torch.tensor([label for _, label in items], device=self.device)
-        return other
+    def use(self, items: list[tuple], view: Preprocess | None = None) -> Study:
+        """Go on with these images, and this view of them."""
+        self.items, self.view = items, view or self.view
+        self.labels = torch.tensor([label for _, label in items], device=self.device)
+        return self
 
-    def places(self, names) -> list[int]:
-        """Indices of the items with these names."""
-        index = {image_name(path): i for i, (path, _) in enumerate(self.items)}
-        return list(dict.fromkeys(index[name] for name in names))
+    def pixels(self, names) -> tuple[Tensor, Tensor]:
+        """Images (n, 3, img_h, img_w) in [0, 1] of these names, each once, and their indices."""
+        place = {image_name(path): i for i, (path, _) in enumerate(self.items)}
+        index, images = list(dict.fromkeys(place[n] for n in names)), Images(self.items, self.view)
+        return torch.stack([images[i][1] for i in index]).to(self.device) / 255, torch.tensor(index)
 
     def normalise(self, images: Tensor) -> Tensor:
         return ((images - self.mean) / self.std).to(self.dtype)
 
     def random_maps(self, index: Tensor, grid: tuple[int, int]) -> Tensor:
         """Uniform random values (B, h, w), a function of the seed and the image's index alone."""
-        return torch.stack([torch.rand(grid, generator=generator(self.seed, 3, i)) for i in index.tolist()])
-
-    def saccades(self, x: Tensor, index: Tensor, conditions: dict[str, tuple[Tensor, int]], detail: bool = True
-                 ) -> dict[str, dict[str, Tensor]]:
-        """{condition: {column: (B, 10)}} for conditions {name: (map (B, h, w), fovea)}, all in one pass."""
-        sequences = [fixation_sequence(m.to(x.device).float(), fovea, SACCADES, self.border)
-                     for m, fovea in conditions.values()]
-        visible = torch.stack([v for _, v in sequences], 1)  # (B, C, 10, h, w)
-        pred, certainty = classify(self.head, forward_visible(self.model, x, visible, self.n_last))  # (B, C, 10)
-        out = {}
-        for c, (name, (fixations, seen)) in enumerate(zip(conditions, sequences)):
-            out[name] = {"correct": (pred[:, c] == self.labels[index][:, None]).int(), "tokens": seen.sum((-2, -1))}
-            if detail:
-                out[name] |= {"certainty": certainty[:, c], "pred": pred[:, c], "row": fixations[..., 0],
-                              "col": fixations[..., 1]}
-        return out
-
-    def rows(self, index: Tensor, found: dict[str, dict[str, Tensor]], **columns: Tensor) -> list[list[dict]]:
-        """Per image the rows of its conditions; columns (B,): of every condition."""
-        def cells(name: str, values: Tensor) -> list[dict]:
-            values = values.cpu()
-            if values.ndim == 1:
-                return [{name: v} for v in rounded(values)]
-            return [{f"{name}_{k}": v for k, v in enumerate(rounded(row), 1)} for row in values]
-        out = [[] for _ in index]
-        for condition, measures in found.items():
-            parts = [cells(k, v) for k, v in ({"label": self.labels[index]} | columns | measures).items()]
-            for b, i in enumerate(index.tolist()):
-                row = {"image": image_name(self.items[i][0]), "condition": condition}
-                out[b].append(row | {k: v for part in parts for k, v in part[b].items()})
-        return out
+        maps = [torch.rand(grid, generator=generator(self.seed, 3, i)) for i in index.tolist()]
+        return torch.stack(maps).to(self.device)
 
     def full(self, x: Tensor, index: Tensor, blocks: list[int]) -> tuple[dict[str, Tensor], Tensor]:
-        """Columns of the full image, and its maps (B, blocks, h, w)."""
+        """Columns of the full image, and its maps (B, blocks, h, w), from one pass."""
         features, maps = look(self.model, x, blocks, self.n_last)
         pred, certainty = classify(self.head, features)
-        n_tokens = torch.full_like(pred, maps[0, 0].numel())
-        return dict(pred_full=pred, correct_full=(pred == self.labels[index]).int(), certainty_full=certainty,
-                    n_tokens=n_tokens), maps
+        correct = (pred == self.labels[index]).int()
+        return dict(label=self.labels[index], pred_full=pred, correct_full=correct, certainty_full=certainty,
+                    n_tokens=torch.full_like(pred, maps[0, 0].numel())), maps.float()
+
+    def saccades(self, x: Tensor, index: Tensor, conditions: dict[str, tuple[Tensor, int]]
+                 ) -> dict[str, dict[str, Tensor]]:
+        """{condition: {column: (B, 10)}} of conditions {name: (map (B, h, w), fovea)}, all in one go."""
+        sequences = [fixation_sequence(m, f, SACCADES, self.border) for m, f in conditions.values()]
+        visible = torch.stack([v for _, v in sequences], 1)  # (B, C, 10, h, w)
+        features = forward_visible(self.model, x, visible, self.n_last)
+        pred, certainty = classify(self.head, features)  # (B, C, 10)
+        correct, tokens = (pred == self.labels[index][:, None, None]).int(), visible.sum((-2, -1))
+        return {name: {"correct": correct[:, c], "tokens": tokens[:, c], "certainty": certainty[:, c],
+                       "pred": pred[:, c], "row": fixations[..., 0], "col": fixations[..., 1]}
+                for c, (name, (fixations, _)) in enumerate(zip(conditions, sequences))}
+
+    def rows(self, index: Tensor, found: dict[str, dict[str, Tensor]], columns: dict[str, Tensor]
+             ) -> list[list[dict]]:
+        """For each image the rows of its conditions; columns (B,) are common to them."""
+        out: list[list[dict]] = [[] for _ in index]
+        for condition, measures in found.items():
+            table = {}
+            for name, v in (columns | measures).items():
+                v = v.cpu().double() if v.is_floating_point() else v.cpu()
+                table |= ({name: v} if v.ndim == 1 else
+                          {f"{name}_{s}": u for s, u in enumerate(v.unbind(1), 1)})
+            table = {k: [round(u, 6) for u in v.tolist()] for k, v in table.items()}
+            for b, i in enumerate(index.tolist()):
+                row = {"image": image_name(self.items[i][0]), "condition": condition}
+                out[b].append(row | {k: v[b] for k, v in table.items()})
+        return out
 
     def main(self, images: Tensor, index: Tensor) -> list[list[dict]]:
         """Attention and random, each fovea (Fig 3, 4, 5, 7)."""
@@ -567,68 +561,65 @@ class Study:
         columns, maps = self.full(x, index, [self.block])
         maps = {"attention": maps[:, 0], "random": self.random_maps(index, maps.shape[-2:])}
         conditions = {f"{name} fovea{f}": (m, f) for name, m in maps.items() for f in self.foveas}
-        return self.rows(index, self.saccades(x, index, conditions), **columns,
-                         entropy=map_entropy(maps["attention"]))
+        columns["entropy"] = map_entropy(maps["attention"])
+        return self.rows(index, self.saccades(x, index, conditions), columns)
 
     def sweep(self, images: Tensor, index: Tensor) -> list[list[dict]]:
-        """Maps of every block, from the image and from smaller copies; one pass each (Fig 6, 17)."""
+        """Maps of every block, of the image and of smaller copies, one pass each (Fig 6, 17)."""
         x, blocks, fovea = self.normalise(images), list(range(len(self.model.blocks))), self.foveas[0]
-        _, maps = self.full(x, index, blocks)
-        grid = maps.shape[-2:]
+        columns, maps = self.full(x, index, blocks)
+        grid = tuple(maps.shape[-2:])
         conditions = {"random": (self.random_maps(index, grid), fovea)}
         for side in (grid[0], *LOW_GRIDS):
             if side != grid[0]:
                 a = resize_matrix(x.shape[-1], side * self.model.patch_size, "bilinear", antialias=True).to(x)
-                maps = upsample(look(self.model, a @ x @ a.T, blocks, self.n_last)[1].float(), grid)
+                maps = upsample(look(self.model, a @ x @ a.T, blocks)[1].float(), grid)
             conditions |= {f"block{b:02d} grid{side:02d}": (maps[:, b], fovea) for b in blocks}
-        return self.rows(index, self.saccades(x, index, conditions, detail=False))
+        found = self.saccades(x, index, conditions)
+        found = {k: {m: v[m] for m in ("correct", "tokens")} for k, v in found.items()}
+        return self.rows(index, found, {"label": columns["label"]})
 
-    def saliency(self, images: Tensor, index: Tensor, policies: list[str], resnet: nn.Module | None,
-                 unisal: UNISAL | None, static: bool, maps_dir: Path | None) -> list[list[dict]]:
-        """Maps of other models guide the same saccades, and a crop for a ResNet (Fig 10, 11)."""
-        x, fovea, patch = self.normalise(images), self.foveas[0], self.model.patch_size
+    def saliency(self, images: Tensor, index: Tensor, maps_of: Callable, resnet: nn.Module | None
+                 ) -> list[list[dict]]:
+        """Maps of other models guide the same saccades, and one crop for a ResNet (Fig 10, 11)."""
+        x, side = self.normalise(images), self.foveas[0] * self.model.patch_size
         columns, maps = self.full(x, index, [self.block])
-        maps = self.policy_maps(images, index, maps[:, 0], policies, unisal, static, maps_dir)
-        found = self.saccades(x, index, {name: (m, fovea) for name, m in maps.items()})
-        if "centre" in policies:
+        maps = {k: (m, self.foveas[0]) for k, m in maps_of(images, index, maps).items()}
+        found = self.saccades(x, index, maps)
+        if resnet:
             found["centre"] = {k: torch.full((len(x), SACCADES), math.nan) for k in PER_SACCADE}
-        for name, measures in found.items() if resnet else ():
-            centre = torch.tensor(images.shape[-2:], device=x.device).expand(len(x), 2) / 2
-            if name != "centre":
-                centre = (torch.stack([measures["row"][:, 0], measures["col"][:, 0]], 1) + .5) * patch
-            crops = upsample(crop_at(images, centre, fovea * patch), (224, 224))
-            mean, std = (torch.tensor(v, device=x.device).view(3, 1, 1) for v in IMAGENET)
-            pred = resnet((crops - mean) / std).argmax(1)
-            if resnet.fc.out_features != self.head.out_features and self.head.out_features == 2:
-                pred = (pred >= N_ANIMALS).long()
-            measures["crop_correct"] = (pred == self.labels[index]).int()
-        return self.rows(index, found, **columns)
+            for name, t in found.items():
+                at = torch.stack([t["row"][:, 0], t["col"][:, 0]], 1) * self.model.patch_size  # (B, 2)
+                at = torch.tensor(images.shape[-2:]).expand(len(x), 2) / 2 if name == "centre" else \
+                    at + self.model.patch_size / 2
+                crops = upsample(crop_at(images, at.to(x.device), side), (224, 224))
+                pred = resnet(standardise(crops)).argmax(1)
+                if self.head.out_features == 2 and resnet.fc.out_features == 1000:  # --animals
+                    pred = (pred >= N_ANIMALS).long()
+                t["crop_correct"] = (pred == self.labels[index]).int()
+        return self.rows(index, found, columns)
 
-    def policy_maps(self, images: Tensor, index: Tensor, dino: Tensor, policies: list[str], unisal: UNISAL | None,
-                    static: bool, maps_dir: Path | None) -> dict[str, Tensor]:
-        """{policy: map (B, h, w)}, resized bilinearly to the token grid of `dino`."""
+    def policy_maps(self, images: Tensor, index: Tensor, dino: Tensor, policies: list[str],
+                    unisal: UNISAL | None, static: bool, folder: Path | None) -> dict[str, Tensor]:
+        """{policy: map (B, h, w)}, resized bilinearly to the token grid of dino (B, 1, h, w)."""
         grid, maps = tuple(dino.shape[-2:]), {}
         if "dino" in policies:
-            maps["dino"] = dino
+            maps["dino"] = dino[:, 0]
         if "gbvs" in policies:
             maps["gbvs"] = upsample(gbvs(images), grid)
         if unisal:
-            mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in IMAGENET)
             size = [32 * max(1, round(s / 32)) for s in images.shape[-2:]]
-            maps["unisal"] = upsample(unisal((upsample(images, size) - mean)[:, None] / std, static)[:, 0, 0].exp(), grid)
+            log_p = unisal(standardise(upsample(images, size))[:, None], static)[:, 0, 0]  # (B, *size)
+            maps["unisal"] = upsample(log_p.exp(), grid)
+        if folder:
+            given = [upsample(external_map(folder, self.items[i][0]), grid) for i in index.tolist()]
+            maps["other"] = torch.stack(given).to(images.device)
         if "random" in policies:
             maps["random"] = self.random_maps(index, grid)
-        if maps_dir:
-            maps["other"] = external_maps(maps_dir, self.items, index, grid)
         return maps
 
 
-def rounded(values: Tensor) -> list:
-    """Numbers for a table: floats to 6 digits, integers as they are."""
-    return [round(v, 6) for v in values.tolist()] if values.is_floating_point() else values.tolist()
-
-
-def run_part(folder: Path, study: Study, view: Preprocess, measure: Callable, args: argparse.Namespace
+def run_part(folder: Path, study: Study, measure: Callable, args: argparse.Namespace
              ) -> tuple[list[dict], list[str]]:
     """(rows of folder/per_image.csv, unreadable images): measure(images, index) over all items.
 
@@ -637,99 +628,106 @@ def run_part(folder: Path, study: Study, view: Preprocess, measure: Callable, ar
     """
     log, n = RowLog(folder, args.resume), len(study.items)
     names, bad = [image_name(p) for p, _ in study.items], []
-    batches = shard([list(range(i, min(i + args.batch_size, n))) for i in range(0, n, args.batch_size)])
-    todo = [b for b in batches if any(names[i] not in log.done for i in b)]
-    loader = DataLoader(Images(study.items, view, args.cache), batch_sampler=todo, num_workers=args.workers,
-                        collate_fn=collate_readable, pin_memory=study.device.type == "cuda")
-    for pixels, index, unreadable in tqdm(loader, desc=folder.name, disable=rank_world()[0] > 0, mininterval=2):
+    todo = [b for b in shard(slices(n, args.batch_size)) if any(names[i] not in log.done for i in b)]
+    for images, index, unreadable in load_batches(study, study.items, todo, args, folder.name):
         bad += [names[i] for i in unreadable]
-        if len(index):
-            with torch.no_grad():
-                found = measure(pixels.to(study.device, non_blocking=True).float() / 255, index)
-            for rows in found:
-                if rows[0]["image"] not in log.done:
-                    log.add(rows)
+        for rows in measure(images, index) if len(index) else ():
+            if rows[0]["image"] not in log.done:
+                log.add(rows)
     bad = sorted(gather_rows(bad))
     if len(bad) == n:
         raise InputError(f"none of the {n} images can be read (first: {bad[0]}); check the files.")
     return log.merge(), bad
 
 
-def train_head(study: Study, view: Preprocess, fit: list[tuple], n_classes: int, file: Path,
-               args: argparse.Namespace) -> nn.Linear:
-    """A linear head on the frozen full-image features of `fit`, written to `file`; read from there on --resume."""
+def slices(n: int, size: int) -> list[list[int]]:
+    return [list(range(i, min(i + size, n))) for i in range(0, n, size)]
+
+
+def load_batches(study: Study, items: list[tuple], batches: list, args: argparse.Namespace, name: str):
+    """(images in [0, 1] on the device, indices, unreadable indices) of each batch, decoded in workers."""
+    loader = DataLoader(Images(items, study.view, args.cache), batch_sampler=batches,
+                        num_workers=args.workers, collate_fn=collate_readable,
+                        pin_memory=study.device.type == "cuda")
+    with torch.no_grad():
+        for pixels, index, unreadable in tqdm(loader, desc=name, disable=rank_world()[0] > 0, mininterval=2):
+            yield pixels.to(study.device, non_blocking=True) / 255, index, unreadable
+
+
+def train_head(study: Study, fit: list[tuple], n_classes: int, file: Path, args: argparse.Namespace
+               ) -> tuple[nn.Linear, list[str]]:
+    """A linear head on the frozen features of full images, kept in `file`; and the unreadable images."""
+    found, bad = [], []
     if not (args.resume and file.exists()):
-        batches, found = [list(range(i, min(i + args.batch_size, len(fit)))) for i in range(0, len(fit), args.batch_size)], []
-        loader = DataLoader(Images(fit, view, args.cache), batch_sampler=shard(batches), num_workers=args.workers,
-                            collate_fn=collate_readable)
-        for pixels, index, _ in loader:
+        batches = shard(slices(len(fit), args.batch_size))
+        for images, index, unreadable in load_batches(study, fit, batches, args, "features for the head"):
+            bad += [image_name(fit[i][0]) for i in unreadable]
             if len(index):
-                with torch.no_grad():
-                    x = look(study.model, study.normalise(pixels.to(study.device) / 255), [0], LAST_BLOCKS)[0]
-                found += [(i, row) for i, row in zip(index.tolist(), x.float().cpu())]
+                x = look(study.model, study.normalise(images), [0])[0].float().cpu()
+                found += zip(index.tolist(), x)
         found = sorted(gather_rows(found), key=lambda f: f[0])
         if not found:
-            raise InputError(f"--train-head: no readable image among the {len(fit)} to fit on; check the files.")
+            raise InputError(f"--train-head: no readable image among the {len(fit)} to fit on; check them.")
         x, y = torch.stack([row for _, row in found]), torch.tensor([fit[i][1] for i, _ in found])
         weight, bias = fit_linear(x, y, n_classes, HEAD_L2)
         if rank_world()[0] == 0:
             save_checkpoint({"weight": weight, "bias": bias}, file)
         barrier()
-    return load_head(file)
+    return load_head(file), sorted(gather_rows(bad))
 
 
 def save_arrays(folder: Path, found: dict[str, dict]) -> None:
-    """saccades.npz: images (n,), conditions (C,), fixations (n, C, 10, 2) row, col, pred (n, C, 10), -1 = none."""
-    def stack(column: str, dtype: type) -> np.ndarray:
-        return np.nan_to_num(np.stack([t[column] for t in found.values()], 1), nan=-1).astype(dtype)
+    """saccades.npz: images (n,), conditions (C,), fixations (n, C, 10, 2), pred (n, C, 10); -1: none."""
+    row, col, pred = (np.nan_to_num(np.stack([t[k] for t in found.values()], 1), nan=-1).astype(np.int16)
+                      for k in ("row", "col", "pred"))
     first = next(iter(found.values()))
     with atomic_write(folder / "saccades.npz", "wb") as f:
-        np.savez_compressed(f, images=first["image"], conditions=list(found), label=first["label"].astype(np.int16),
-                            pred=stack("pred", np.int16), pred_full=first["pred_full"].astype(np.int16),
-                            fixations=np.stack([stack("row", np.int16), stack("col", np.int16)], -1))
+        np.savez_compressed(f, images=first["image"], conditions=list(found), pred=pred,
+                            fixations=np.stack([row, col], -1),
+                            **{k: first[k].astype(np.int16) for k in ("label", "pred_full")})
 
 
 @torch.no_grad()
-def save_examples(folder: Path, study: Study, view: Preprocess, chosen: list[int], titles: list[str]) -> None:
-    """examples.npz of the chosen images: what the strips and the maps of every block are drawn from."""
-    images = torch.stack([Images(study.items, view)[i][1] for i in chosen])
-    x, index = study.normalise(images.to(study.device) / 255), torch.tensor(chosen)
+def save_examples(folder: Path, study: Study, names, titles: np.ndarray) -> None:
+    """examples.npz: of these images, all that the strips and the maps of every block are drawn from."""
+    images, index = study.pixels(names)
+    x = study.normalise(images)
     columns, maps = study.full(x, index, list(range(len(study.model.blocks))))
-    name = f"attention fovea{study.foveas[0]}"
-    found = study.saccades(x, index, {name: (maps[:, study.block], study.foveas[0])})[name]
-    _, visible = fixation_sequence(maps[:, study.block].float(), study.foveas[0], SACCADES, study.border)
+    one = study.saccades(x, index, {"a": (maps[:, study.block], study.foveas[0])})["a"]
+    visible = fixation_sequence(maps[:, study.block], study.foveas[0], SACCADES, study.border)[1]
+    images = (images * 255).round().byte().permute(0, 2, 3, 1)
+    arrays = dict(images=images, maps=maps, visible=visible, entropy=map_entropy(maps[:, study.block]),
+                  correct=one["correct"], certainty=one["certainty"])
+    words = dict(pred=one["pred"], label=columns["label"], pred_full=columns["pred_full"])
     with atomic_write(folder / "examples.npz", "wb") as f:
-        np.savez_compressed(f, images=images.permute(0, 2, 3, 1), maps=maps.float().cpu(), visible=visible.cpu(),
-                            block=study.block, pred=np.array(titles)[found["pred"].cpu()],
-                            label=np.array(titles)[study.labels[index].cpu()], correct=found["correct"].cpu(),
-                            certainty=found["certainty"].cpu(), pred_full=np.array(titles)[columns["pred_full"].cpu()],
-                            entropy=map_entropy(maps[:, study.block]).cpu())
+        np.savez_compressed(f, block=study.block, **{k: v.cpu().numpy() for k, v in arrays.items()},
+                            **{k: titles[v.cpu()] for k, v in words.items()})
 
 
 @torch.no_grad()
-def save_map_examples(folder: Path, study: Study, view: Preprocess, chosen: list[int], **how) -> None:
+def save_map_examples(folder: Path, study: Study, names, maps_of: Callable) -> None:
     """examples.npz of --saliency: images, and every policy's map and fixations."""
-    images = torch.stack([Images(study.items, view)[i][1] for i in chosen])
-    pixels, index = images.to(study.device).float() / 255, torch.tensor(chosen)
-    dino = study.full(study.normalise(pixels), index, [study.block])[1][:, 0]
-    maps = {k: m.to(study.device).float() for k, m in study.policy_maps(pixels, index, dino, **how).items()}
+    images, index = study.pixels(names)
+    maps = maps_of(images, index, study.full(study.normalise(images), index, [study.block])[1])
+    maps.pop("random", None)
     fixations = [fixation_sequence(m, study.foveas[0], SACCADES, study.border)[0] for m in maps.values()]
-    with atomic_write(folder / "examples.npz", "wb") as f:
-        np.savez_compressed(f, images=images.permute(0, 2, 3, 1), policies=list(maps), patch=study.model.patch_size,
-                            maps=torch.stack(list(maps.values()), 1).cpu(), fixations=torch.stack(fixations, 1).cpu())
+    if maps:
+        with atomic_write(folder / "examples.npz", "wb") as f:
+            np.savez_compressed(f, images=images.permute(0, 2, 3, 1).cpu(), policies=list(maps),
+                                maps=torch.stack(list(maps.values()), 1).cpu(), patch=study.model.patch_size,
+                                fixations=torch.stack(fixations, 1).cpu())
 
 
 # -------------------------------------------------------------------------------- statistics
 
 def collect(rows: list[dict]) -> dict[str, dict[str, np.ndarray]]:
-    """{condition: {column: (n,), or (n, 10) for the columns of saccades}}, images in the same order in all."""
+    """{condition: {column: (n,), or (n, 10) for saccades}}, images in the same order in all conditions."""
     grouped: dict[str, list] = {}
     for row in rows:
         grouped.setdefault(row["condition"], []).append(row)
     out = {}
     for condition, part in grouped.items():
-        plain = [k for k in part[0] if not k[-1].isdigit() and k != "condition"]
-        out[condition] = {k: np.array([r[k] for r in part]) for k in plain}
+        out[condition] = {k: np.array([r[k] for r in part]) for k in part[0] if not k[-1].isdigit()}
         out[condition] |= {k: np.array([[r[f"{k}_{s}"] for s in range(1, SACCADES + 1)] for r in part], float)
                            for k in PER_SACCADE if f"{k}_1" in part[0]}
     return out
@@ -742,19 +740,19 @@ def first_success(correct: np.ndarray) -> np.ndarray:
 
 def transitions(correct: np.ndarray) -> dict[str, np.ndarray]:
     """Share of images (n,) that at each saccade change from correct to wrong, go back to correct after such a
-    change, or have had one and stay wrong or stay right. A first success is no transition. correct (images, n).
+    change, or have had one and stay wrong or stay right. A first success is no transition.
     """
     now = correct.astype(bool)
     before = np.pad(now, ((0, 0), (1, 0)))[:, :-1]
     lost = before & ~now
     had = np.pad(np.cumsum(lost, 1) > 0, ((0, 0), (1, 0)))[:, :-1]  # a change to wrong at an earlier saccade
-    sets = {"correct to wrong": lost, "back to correct": had & ~before & now, "stayed wrong": had & ~before & ~now,
-            "stayed right": had & before & now}
+    sets = {"correct to wrong": lost, "back to correct": had & ~before & now,
+            "stayed wrong": had & ~before & ~now, "stayed right": had & before & now}
     return {k: v.mean(0) for k, v in sets.items()}
 
 
 def early_stop(certainty: np.ndarray, threshold: float) -> np.ndarray:
-    """Index of the saccade (images,) at which certainty (images, n) first reaches the threshold, else the last."""
+    """Index of the saccade (images,) where certainty (images, n) first reaches a threshold, else the last."""
     reached = certainty >= threshold
     return np.where(reached.any(1), reached.argmax(1), certainty.shape[1] - 1)
 
@@ -762,392 +760,377 @@ def early_stop(certainty: np.ndarray, threshold: float) -> np.ndarray:
 def stopping(t: dict[str, np.ndarray], seed: int) -> dict:
     """Early stopping by certainty: threshold chosen on a random half of the images, judged on the other.
 
-    Chosen: the threshold with the fewest tokens among those that lose nothing against ten saccades.
+    Chosen: the threshold with the fewest tokens among those that lose nothing against ten saccades. curve,
+    fixed: (mean tokens, accuracy) on the other half, by threshold and by number of saccades.
     """
     half = np.random.default_rng([seed, 4]).permutation(len(t["label"])) < len(t["label"]) // 2
     thresholds = np.linspace(0, 1, 101)
 
-    def judge(which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """correct, tokens (thresholds, images)."""
+    def judge(which: np.ndarray) -> list[np.ndarray]:
+        """tokens, correct (thresholds, images)."""
         stops = [early_stop(t["certainty"][which], c)[:, None] for c in thresholds]
-        return tuple(np.stack([np.take_along_axis(t[k][which], s, 1)[:, 0] for s in stops])
-                     for k in ("correct", "tokens"))
-    correct, tokens = judge(half)
+        return [np.stack([np.take_along_axis(t[k][which], s, 1)[:, 0] for s in stops])
+                for k in ("tokens", "correct")]
+    tokens, correct = judge(half)
     enough = correct.mean(1) >= t["correct"][half, -1].mean()
     best = int(np.where(enough, tokens.mean(1), np.inf).argmin())
-    correct, tokens = judge(~half)
+    tokens, correct = judge(~half)
     return {"threshold": float(thresholds[best]), "correct": correct[best], "tokens": tokens[best],
             "correct_10": t["correct"][~half, -1], "tokens_10": t["tokens"][~half, -1],
-            "curve": np.stack([tokens.mean(1), correct.mean(1)], 1).tolist(),
-            "fixed": np.stack([t["tokens"][~half].mean(0), t["correct"][~half].mean(0)], 1).tolist()}
+            "curve": (tokens.mean(1), correct.mean(1)),
+            "fixed": (t["tokens"][~half].mean(0), t["correct"][~half].mean(0))}
 
 
-def mean_row(name: str, values: np.ndarray, unit: str, paper=None, scale: float = 1.0) -> dict:
-    """Headline: a mean with its bootstrap 95 % interval over images."""
-    low, high = bootstrap_ci(scale * np.asarray(values, float))
-    return dict(name=name, paper=paper, ours=float(scale * np.mean(values)), ci=(low, high), n=len(values), unit=unit)
+def distances(a: dict, b: dict, from_first: bool = False) -> np.ndarray:
+    """Tokens between the fixations of a and b at each saccade, (n, 10); from_first: to b's first one."""
+    end = slice(0, 1) if from_first else slice(None)
+    return np.hypot(a["row"] - b["row"][:, end], a["col"] - b["col"][:, end])
 
 
-def ordering(name: str, a: np.ndarray, b: np.ndarray, expected: str, unit: str, scale: float = 1.0) -> dict:
-    """Headline: mean of a - b over images (paired), with what the paper says: "> 0", "< 0" or "about 0 ..".
+def mean_row(name: str, values: np.ndarray, unit: str, paper: float | None = None) -> dict:
+    """Line of the table: a mean with its bootstrap 95 % interval over images."""
+    return dict(name=name, paper=paper, ours=float(np.mean(values)), ci=bootstrap_ci(values), n=len(values),
+                unit=unit)
 
-    "agrees" where the 95 % interval lies on the paper's side ("about": the mean within CLOSE of the number),
-    "differs" where it lies on the other, else "undecided".
-    """
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    binary = len(a) and np.isin(np.concatenate([a, b]), (0, 1)).all()
-    found = mcnemar(a, b) if binary else paired_t(a, b)
-    mean, ci = scale * found["diff" if binary else "mean"], tuple(scale * v for v in found["ci"])
-    if expected.startswith("about"):
-        off = [v - float(expected.split()[1]) for v in (mean, *ci)]
-        verdict = ("agrees" if abs(off[0]) <= CLOSE else "differs" if min(off[1:]) > CLOSE or max(off[1:]) < -CLOSE
-                   else "undecided")
+
+def verdict(expected: str, mean: float, ci: tuple) -> str:
+    """Whether ours agrees with "> 0", "< 0" (the interval lies on that side) or "about X" (the mean within
+    CLOSE of X); "differs" where the interval excludes it, else "undecided"."""
+    sign, number = expected.split()
+    low, high = (v - float(number) for v in ci)
+    if sign == "about":
+        yes, no = abs(mean - float(number)) <= CLOSE, low > CLOSE or high < -CLOSE
     else:
-        side = 1 if expected[0] == ">" else -1
-        verdict = ("agrees" if min(side * c for c in ci) > 0 else "differs" if max(side * c for c in ci) < 0
-                   else "undecided")
-    return dict(name=name, paper=expected, ours=float(mean), ci=ci, n=len(a), unit=f"{unit}, {verdict}")
+        yes, no = (low > 0, high < 0) if sign == ">" else (high < 0, low > 0)
+    return "agrees" if yes else "differs" if no else "undecided"
 
 
-def main_headline(found: dict, foveas: list[int], official: float | None, seed: int) -> list[dict]:
-    """Rows of the table from the main part (Fig 3 to 5, 7) and early stopping."""
-    any_t = found[f"attention fovea{foveas[0]}"]
-    full, out = any_t["correct_full"], [mean_row("accuracy, full image", any_t["correct_full"], "%", official, 100)]
-    for f in foveas:
-        a, r = found[f"attention fovea{f}"], found[f"random fovea{f}"]
-        tag = f"fovea {f}"
-        out += [mean_row(f"{tag}: accuracy, attention, {SACCADES} saccades", a["correct"][:, -1], "%", None, 100)]
-        out += [ordering(f"{tag}: attention - random, saccade {s}", a["correct"][:, s - 1], r["correct"][:, s - 1],
-                         "> 0", "points", 100) for s in (1, 2, 3, 5, 10)]
-        out += [ordering(f"{tag}: visible, attention - random", 100 * a["tokens"].mean(1) / a["n_tokens"],
-                         100 * r["tokens"].mean(1) / a["n_tokens"], "< 0", "% of image"),
-                ordering(f"{tag}: correct at least once - full", a["correct"].any(1), full, "> 0", "points", 100)]
-        seen = full.astype(bool) & a["correct"].any(1) & r["correct"].any(1)
-        if seen.sum() > 1:
-            out.append(ordering(f"{tag}: certainty, attention - random", a["certainty"][seen].mean(1),
-                                r["certainty"][seen].mean(1), "> 0", ""))
-        out += entropy_rows(tag, a, r) + stop_rows(tag, stopping(a, seed))
-    return out
+def ordering(name: str, a: np.ndarray, b: np.ndarray, expected: str | None, unit: str,
+             scale: float = 1.0) -> dict:
+    """Line of the table: mean of a - b over images, paired, with 95 % interval; expected by the paper."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    binary = np.isin(np.concatenate([a, b]), (0, 1)).all()
+    found = mcnemar(a, b) if binary else paired_t(a, b)
+    mean, ci = float(scale * found["diff" if binary else "mean"]), tuple(scale * v for v in found["ci"])
+    unit += f", {verdict(expected, mean, ci)}" if expected else ""
+    return dict(name=name, paper=expected, ours=mean, ci=ci, n=len(a), unit=unit)
 
 
 def entropy_rows(tag: str, a: dict, r: dict) -> list[dict]:
-    """Slope of the saccade of first success against the map's entropy, and the lowest entropy of failures."""
+    """Slope of the map's entropy over the saccade of first success, and the lowest entropy of failures."""
     out = []
-    for name, t, side in (("attention", a, 1), ("random", r, -1)):
-        first, entropy = first_success(t["correct"]), t["entropy"]
+    for name, t, expected in (("attention", a, "> 0"), ("random", r, "< 0")):
+        first, entropy, full = first_success(t["correct"]), t["entropy"], int(t["n_tokens"][0])
         ok = first <= SACCADES
         if ok.sum() > 2 and np.ptp(first[ok]) > 0:
             fit = stats.linregress(first[ok], entropy[ok])
             half = stats.t.ppf(.975, ok.sum() - 2) * fit.stderr
-            ci = (fit.slope - half, fit.slope + half)
-            verdict = ("agrees" if min(side * c for c in ci) > 0 else "differs" if max(side * c for c in ci) < 0
-                       else "undecided")
-            out.append(dict(name=f"{tag}: entropy per saccade needed, {name}", paper="> 0" if side > 0 else "< 0",
-                            ours=float(fit.slope), ci=ci, n=int(ok.sum()), unit=f"bits, {verdict}"))
+            slope, ci = float(fit.slope), (fit.slope - half, fit.slope + half)
+            out.append(dict(name=f"{tag}: entropy per saccade needed, {name}", paper=expected, ours=slope,
+                            ci=ci, n=int(ok.sum()), unit=f"bits, {verdict(expected, slope, ci)}"))
         if (~ok).any():
-            low, high = entropy[~ok].min(), math.log2(t["n_tokens"][0])
-            paper = None if t["n_tokens"][0] != 196 else "> 6.0" if side > 0 else "< 6.0"
-            verdict = "" if paper is None else ", agrees" if (low > 6) == (side > 0) else ", differs"
-            out.append(dict(name=f"{tag}: lowest entropy, never correct, {name}", paper=paper, ours=float(low),
-                            ci=None, n=int((~ok).sum()), unit=f"bits of {high:.2f}{verdict}"))
+            low, side = float(entropy[~ok].min()), expected.replace("0", "6.0")
+            known = full == 196  # the paper's number of tokens
+            unit = f"of {math.log2(full):.2f} bits" + (f", {verdict(side, low, (low, low))}" if known else "")
+            out.append(dict(name=f"{tag}: lowest entropy, never correct, {name}", ours=low, ci=None,
+                            paper=side if known else None, n=int((~ok).sum()), unit=unit))
     return out
 
 
-def stop_rows(tag: str, stop: dict) -> list[dict]:
-    """Beyond the paper: early stopping against ten saccades, on the half that did not choose the threshold."""
-    rows = [ordering(f"{tag}: stop at certainty {stop['threshold']:.2f} - 10 saccades", stop["correct"],
-                     stop["correct_10"], "> 0", "points", 100),
-            mean_row(f"{tag}: tokens used by early stopping", stop["tokens"] / stop["tokens_10"], "% of 10", None, 100)]
-    return [r | {"paper": None, "unit": r["unit"].split(",")[0]} for r in rows]
+def main_headline(found: dict, foveas: list[int], official: float | None, seed: int) -> list[dict]:
+    """The table of the main part (Fig 3 to 5, 7), and early stopping."""
+    full = found[f"attention fovea{foveas[0]}"]["correct_full"]
+    out = [mean_row("accuracy, full image", 100 * full, "%", official)]
+    for f in foveas:
+        a, r, tag = found[f"attention fovea{f}"], found[f"random fovea{f}"], f"fovea {f}"
+        out.append(mean_row(f"{tag}: accuracy, saccade {SACCADES}", 100 * a["correct"][:, -1], "%"))
+        out += [ordering(f"{tag}: attention - random, saccade {s}", *(t["correct"][:, s - 1] for t in (a, r)),
+                         "> 0", "points", 100) for s in (1, 2, 3, 5, SACCADES)]
+        share = [100 * t["tokens"].mean(1) / t["n_tokens"] for t in (a, r)]
+        out += [ordering(f"{tag}: visible, attention - random", *share, "< 0", "% of image"),
+                ordering(f"{tag}: correct at least once - full", a["correct"].any(1), full, "> 0", "points",
+                         100)]
+        both = full.astype(bool) & a["correct"].any(1) & r["correct"].any(1)
+        if both.sum() > 1:
+            out.append(ordering(f"{tag}: certainty, attention - random", a["certainty"][both].mean(1),
+                                r["certainty"][both].mean(1), "> 0", "0 to 1"))
+        stop = stopping(a, seed)
+        out += [*entropy_rows(tag, a, r),
+                ordering(f"{tag}: stop at certainty {stop['threshold']:.2f} - all saccades", stop["correct"],
+                         stop["correct_10"], None, "points", 100),
+                mean_row(f"{tag}: tokens used so", 100 * stop["tokens"] / stop["tokens_10"], "%")]
+    return out
 
 
 def sweep_headline(found: dict) -> list[dict]:
-    """Rows of the table from --sweep (Fig 6): accuracy of an image = share of its ten saccades correct."""
+    """The table of --sweep (Fig 6). Accuracy of an image: share of its ten saccades that are correct."""
     acc = {k: 100 * t["correct"].mean(1) for k, t in found.items()}
-    full = sorted(k for k in acc if k.endswith(max(k2[-2:] for k2 in acc if k2 != "random")))  # the image's own grid
-    last, rows = full[-1], []
-    for name, a, b, expected in (
-            ("block 0 - random", full[0], "random", "< 0"), ("block 1 - random", full[1], "random", "> 0"),
-            ("block 3 - block 2", full[min(3, len(full) - 1)], full[min(2, len(full) - 1)], "> 0")):
-        rows.append(ordering(f"mean accuracy, {name}", acc[a], acc[b], expected, "points"))
+    grid = max(k[-2:] for k in acc if k != "random")  # the image's own
+    blocks = sorted(k for k in acc if k.endswith(grid))
+    pairs = [(blocks[0], "random", "< 0"), (blocks[1], "random", "> 0")]
+    pairs += [(blocks[3], blocks[2], "> 0")] if len(blocks) > 3 else []
+    out = [ordering(f"accuracy, {a[:7]} - {b[:7]}", acc[a], acc[b], e, "points") for a, b, e in pairs]
     for side in LOW_GRIDS:
-        low = f"{last.split()[0]} grid{side:02d}"
-        rows.append(ordering(f"mean accuracy, {side}x{side} maps - random", acc[low], acc["random"], "> 0", "points"))
-        if side == 10:
-            rows.append(ordering("mean accuracy, 10x10 maps - full maps", acc[low], acc[last], "about 0", "points"))
-        rows.append(ordering(f"tokens, {side}x{side} maps - full maps", found[low]["tokens"].mean(1),
-                             found[last]["tokens"].mean(1), "< 0", "tokens"))
-    return rows
-
-
-def saliency_headline(found: dict, main: dict, fovea: int) -> list[dict]:
-    """Rows of the table from --saliency (Fig 10, 11), for the policies that ran."""
-    out = [mean_row("larger images: accuracy, full image", next(iter(found.values()))["correct_full"], "%", None, 100)]
-
-    def compare(name: str, a: str, b: str, expected: str, value: Callable, unit: str, scale: float = 1) -> None:
-        if a in found and b in found:
-            out.append(ordering(name, value(found[a]), value(found[b]), expected, unit, scale))
-    every, share = (lambda t: t["correct"].mean(1)), (lambda t: 100 * t["tokens"].mean(1) / t["n_tokens"])
-    for other in ("gbvs", "unisal"):
-        compare(f"larger images: DINO - {LABELS[other]}", "dino", other, "about 5", every, "points", 100)
-    compare("larger images: DINO - random", "dino", "random", "> 0", every, "points", 100)
-    for name, s, expected in (("saccades 1-5", slice(0, 5), "< 0"), ("saccades 6-10", slice(5, 10), "about 0")):
-        compare(f"larger images: GBVS - UNISAL, {name}", "gbvs", "unisal", expected,
-                lambda t, s=s: t["correct"][:, s].mean(1), "points", 100)
-    for a in ("dino", "gbvs"):
-        compare(f"visible, {LABELS[a]} - UNISAL", a, "unisal", "> 0", share, "% of image")
-        compare(f"distance from first fixation, {LABELS[a]} - UNISAL", a, "unisal", "> 0",
-                lambda t: distances(t, t, True)[:, 1:].mean(1), "tokens")
-    if {"dino", "gbvs", "unisal"} <= found.keys():
-        near, far = (distances(found["dino"], found[k])[:, 0] for k in ("unisal", "gbvs"))
-        out.append(ordering("distance at saccade 1, DINO to UNISAL - to GBVS", near, far, "< 0", "tokens"))
-    if {"dino", "random"} <= found.keys():
-        out.append(larger_costs(found, main, fovea))
-    crops = [("dino", "unisal"), ("unisal", "centre"), ("centre", "gbvs"), ("gbvs", "random"), ("dino", "gbvs"),
-             ("dino", "centre"), ("dino", "random")]
-    for a, b in crops:
-        if all("crop_correct" in found.get(k, {}) for k in (a, b)):
-            compare(f"crop for ResNet, {LABELS[a]} - {LABELS[b]}", a, b, "> 0", lambda t: t["crop_correct"],
-                    "points", 100)
+        low, tag = f"{blocks[-1][:7]} grid{side:02d}", f"{side}x{side} maps"
+        out.append(ordering(f"accuracy, {tag} - random", acc[low], acc["random"], "> 0", "points"))
+        out.append(ordering(f"accuracy, {tag} - full maps", acc[low], acc[blocks[-1]],
+                            "about 0" if side == 10 else "< 0", "points"))
+        out.append(ordering(f"visible, {tag} - full maps", found[low]["tokens"].mean(1),
+                            found[blocks[-1]]["tokens"].mean(1), "< 0", "tokens"))
     return out
 
 
-def larger_costs(found: dict, main: dict, fovea: int) -> dict:
-    """How much more accuracy random loses than attention from the main part's images to the larger ones."""
-    place = {name: i for i, name in enumerate(main[f"attention fovea{fovea}"]["image"])}
-    same = [(i, place[name]) for i, name in enumerate(found["dino"]["image"]) if name in place]
-    i, j = np.array(same).T
-    loss = {k: main[f"{m} fovea{fovea}"]["correct"][j].mean(1) - found[k]["correct"][i].mean(1)
-            for k, m in (("random", "random"), ("dino", "attention"))}
-    return ordering("larger images: loss of random - loss of DINO", loss["random"], loss["dino"], "> 0", "points", 100)
+def saliency_headline(found: dict, main: dict, fovea: int) -> list[dict]:
+    """The table of --saliency (Fig 10, 11), for the policies that ran."""
+    out = [mean_row("accuracy, larger full image", 100 * next(iter(found.values()))["correct_full"], "%")]
 
+    def compare(what: str, a: str, b: str, expected: str, unit: str, value: Callable) -> None:
+        if all(k in found and value(found[k]) is not None for k in (a, b)):
+            values = value(found[a]), value(found[b])
+            out.append(ordering(f"{what}, {title(a)} - {title(b)}", *values, expected, unit))
 
-def distances(a: dict, b: dict, from_first: bool = False) -> np.ndarray:
-    """Tokens between the fixations of a and b at each saccade, (n, 10); from_first: of a from b's first one."""
-    end = slice(0, 1) if from_first else slice(None)
-    return np.hypot(a["row"] - b["row"][:, end], a["col"] - b["col"][:, end])
+    def accuracy(t: dict, part: slice = slice(None)) -> np.ndarray:
+        return 100 * t["correct"][:, part].mean(1)
+    for b, expected in (("gbvs", "about 5"), ("unisal", "about 5"), ("random", "> 0")):
+        compare("accuracy", "dino", b, expected, "points", accuracy)
+    compare("accuracy, saccades 1-5", "gbvs", "unisal", "< 0", "points", lambda t: accuracy(t, slice(0, 5)))
+    compare("accuracy, saccades 6-10", "gbvs", "unisal", "about 0", "points",
+            lambda t: accuracy(t, slice(5, 10)))
+    for a in ("dino", "gbvs"):
+        compare("visible", a, "unisal", "> 0", "% of image",
+                lambda t: 100 * t["tokens"].mean(1) / t["n_tokens"])
+        compare("from first fixation", a, "unisal", "> 0", "tokens",
+                lambda t: distances(t, t, True)[:, 1:].mean(1))
+    if {"dino", "gbvs", "unisal"} <= found.keys():
+        near, far = (distances(found["dino"], found[k])[:, :3].mean(1) for k in ("unisal", "gbvs"))
+        out.append(ordering("DINO to UNISAL - to GBVS, saccades 1-3", near, far, "< 0", "tokens"))
+    if {"dino", "random"} <= found.keys():
+        place = {name: i for i, name in enumerate(main[f"random fovea{fovea}"]["image"])}
+        j = [place[name] for name in found["dino"]["image"]]
+        loss = [accuracy(main[f"{m} fovea{fovea}"])[j] - accuracy(found[k])
+                for m, k in (("random", "random"), ("attention", "dino"))]
+        out.append(ordering("loss by larger images, random - DINO", *loss, "> 0", "points"))
+    order = ("dino", "unisal", "centre", "gbvs", "random")  # the paper's, best first
+    for a, b in [(a, b) for i, a in enumerate(order) for b in order[i + 1:]]:
+        compare("ResNet on a crop", a, b, "> 0", "points",
+                lambda t: 100 * t["crop_correct"] if "crop_correct" in t else None)
+    return out
 
 
 def paired_tests(found: dict, foveas: list[int]) -> list[dict]:
     """McNemar's test of attention against random at each saccade."""
     return [{"test": f"attention - random, fovea {f}, saccade {s + 1}",
-             **mcnemar(found[f"attention fovea{f}"]["correct"][:, s], found[f"random fovea{f}"]["correct"][:, s])}
+             **mcnemar(*(found[f"{name} fovea{f}"]["correct"][:, s] for name in ("attention", "random")))}
             for f in foveas for s in range(SACCADES)]
 
 
-def pick_examples(t: dict, n: int = EXAMPLES) -> list[int]:
-    """Positions in t: concentrated maps that needed three saccades or more, then diffuse maps that needed one
-    (Fig 8), then images spread evenly."""
-    first, order = first_success(t["correct"]), np.argsort(t["entropy"])
+def pick_examples(t: dict) -> np.ndarray:
+    """Names of images with concentrated maps that needed three saccades or more, then with diffuse maps that
+    needed one (Fig 8), then spread evenly."""
+    first, order, n = first_success(t["correct"]), np.argsort(t["entropy"], kind="stable"), EXAMPLES
     late = [i for i in order if 3 <= first[i] <= SACCADES][:n // 3]
     early = [i for i in order[::-1] if first[i] == 1][:n // 3]
-    spread = [i * len(order) // n for i in range(n)]
-    return list(dict.fromkeys(map(int, late + early + spread)))[:n]
+    return t["image"][list(dict.fromkeys(late + early + [i * len(order) // n for i in range(n)]))[:n]]
 
 
 # -------------------------------------------------------------------------------- figures
 
-def band(ax, values: np.ndarray, label: str, colour, style: str = "o-") -> None:
-    """Mean over images at each saccade with a bar: 95 % interval of the mean (normal approximation)."""
-    n, x = len(values), np.arange(1, values.shape[1] + 1)
-    half = 1.96 * values.std(0) / math.sqrt(max(n, 1))
-    ax.errorbar(x, values.mean(0), half, fmt=style, color=colour, label=label, markersize=3, linewidth=1.2,
-                elinewidth=.8)
+STEPS = np.arange(1, SACCADES + 1)
 
 
-def panels(n_rows: int, n_cols: int, width: float = 3.4, height: float = 2.8):
-    return plt.subplots(n_rows, n_cols, figsize=(width * n_cols, height * n_rows), layout="constrained", squeeze=False)
+def title(policy: str) -> str:
+    return policy.upper() if policy in ("dino", "gbvs", "unisal") else policy
 
 
-def finish(fig, path: Path) -> None:
+def panels(n_rows: int, n_cols: int, width: float = 3.6, height: float = 2.8):
+    size = width * n_cols, height * n_rows
+    return plt.subplots(n_rows, n_cols, figsize=size, layout="constrained", squeeze=False)
+
+
+def finish(fig, axes, path: Path, legend: bool = True) -> None:
+    """Legends, or no axes at all; written as .png and .pdf."""
+    for ax in axes.flat:
+        if not legend:
+            ax.axis("off")
+        elif ax.get_legend_handles_labels()[0]:
+            ax.legend(frameon=False, fontsize=6, ncols=1 + (len(ax.lines) > 9))
     save_figure(fig, path)
     plt.close(fig)
 
 
-def each_fovea(found: dict) -> list[int]:
-    return sorted({int(k.split("fovea")[1]) for k in found})
+def band(ax, values: np.ndarray, label: str, colour, style: str = "o-", y: str = "") -> None:
+    """Mean over images at each saccade; bar: 95 % interval of the mean (normal approximation)."""
+    half = 1.96 * values.std(0) / math.sqrt(len(values))
+    ax.errorbar(STEPS, values.mean(0), half, fmt=style, color=colour, label=label, markersize=3,
+                linewidth=1.2, elinewidth=.8)
+    ax.set(xlabel="saccade", xticks=STEPS)
+    if y:
+        ax.set_ylabel(y)
+
+
+def conditions_of(found: dict) -> list[tuple[int, str, dict]]:
+    """(fovea, attention or random, measurements), by fovea."""
+    split = [(int(k.split("fovea")[1]), k.split()[0], t) for k, t in found.items()]
+    return sorted(split, key=lambda c: c[:2])
 
 
 def draw_accuracy(found: dict, folder: Path) -> None:
     """Fig 3: accuracy per saccade, for each fovea, and visible part of the image."""
-    foveas = each_fovea(found)
+    foveas = sorted({f for f, *_ in conditions_of(found)})
     fig, axes = panels(1, len(foveas) + 1)
-    for ax, f in zip(axes[0], foveas):
-        for name in ("attention", "random"):
-            t = found[f"{name} fovea{f}"]
-            band(ax, 100 * t["correct"], name, COLOURS[name])
-            band(axes[0, -1], 100 * t["tokens"] / t["n_tokens"][:, None], f"{name}, {f}x{f}", COLOURS[name],
-                 "o-" if f == foveas[0] else "s--")
-        ax.axhline(100 * t["correct_full"].mean(), color="black", linestyle=":", label="full image")
-        ax.set(title=f"fovea {f}x{f} tokens", xlabel="saccade", ylabel="accuracy (% of images)")
-    axes[0, -1].set(title="revealed", xlabel="saccade", ylabel="visible tokens (% of image)")
-    for ax in axes.flat:
-        ax.legend(frameon=False, fontsize=7)
-    finish(fig, folder / "fig03_accuracy")
+    for f, name, t in conditions_of(found):
+        ax = axes[0, foveas.index(f)]
+        band(ax, 100 * t["correct"], name, COLOURS[name], y="accuracy (% of images)")
+        band(axes[0, -1], 100 * t["tokens"] / t["n_tokens"][:, None], f"{name}, {f}x{f}", COLOURS[name],
+             "o-" if f == foveas[0] else "s--", "visible tokens (% of image)")
+        ax.set_title(f"fovea {f}x{f} tokens")
+        if name == "random":
+            ax.axhline(100 * t["correct_full"].mean(), color="black", linestyle=":", label="full image")
+    finish(fig, axes, folder / "fig03_accuracy")
 
 
 def draw_dynamics(found: dict, folder: Path) -> None:
-    """Fig 4: correct at least once so far; changes of mind; how often an image is right, all and full-wrong."""
-    foveas = each_fovea(found)
-    fig, axes = panels(4, len(foveas), height=2.5)
-    for j, f in enumerate(foveas):
-        t = found[f"attention fovea{f}"]
-        once, full = np.maximum.accumulate(t["correct"], 1), t["correct_full"].mean()
-        band(axes[0, j], 100 * once, "correct at least once", COLOURS["attention"])
-        band(axes[0, j], 100 * t["correct"], "correct now", COLOURS["attention"], "s--")
-        axes[0, j].axhline(100 * full, color="black", linestyle=":", label="full image")
-        axes[0, j].set(title=f"attention, fovea {f}x{f}", xlabel="saccade", ylabel="images (%)")
-        for (name, share), style in zip(transitions(t["correct"]).items(), ("v-", "^-", "v:", "^:")):
-            axes[1, j].plot(np.arange(1, SACCADES + 1), 100 * share, style, markersize=4, label=name)
-        axes[1, j].set(xlabel="saccade", ylabel="images (%)")
-        times, wrong = t["correct"].sum(1).astype(int), t["correct_full"] == 0
-        for ax, part, name in ((axes[2, j], times, "all images"), (axes[3, j], times[wrong], "wrong on the full image")):
-            share = 100 * np.bincount(part, minlength=SACCADES + 1) / max(len(part), 1)
-            ax.bar(np.arange(SACCADES + 1), share, color=COLOURS["attention"])
-            ax.set(title=f"{name} (n = {len(part)})", xlabel="saccades at which the image is correct", ylabel="images (%)")
-    for ax in axes[:2].flat:
-        ax.legend(frameon=False, fontsize=7)
-    finish(fig, folder / "fig04_dynamics")
+    """Fig 4: correct at least once so far; changes of mind; how often images are right, all and hard ones."""
+    shown = [c for c in conditions_of(found) if c[1] == "attention"]
+    fig, axes = panels(4, len(shown), height=2.6)
+    for column, (f, name, t) in zip(axes.T, shown):
+        band(column[0], 100 * np.maximum.accumulate(t["correct"], 1), "correct at least once", COLOURS[name])
+        band(column[0], 100 * t["correct"], "correct now", COLOURS[name], "s--", "images (%)")
+        column[0].axhline(100 * t["correct_full"].mean(), color="black", linestyle=":", label="full image")
+        column[0].set_title(f"attention, fovea {f}x{f}")
+        for (change, share), style in zip(transitions(t["correct"]).items(), ("v-", "^-", "v:", "^:")):
+            column[1].plot(STEPS, 100 * share, style, markersize=4, label=change)
+        column[1].set(xlabel="saccade", ylabel="images (%)", xticks=STEPS)
+        times = t["correct"].sum(1).astype(int)
+        for ax, part, which in ((column[2], times, "all images"),
+                                (column[3], times[t["correct_full"] == 0], "wrong on the full image")):
+            ax.bar(range(SACCADES + 1), 100 * np.bincount(part, minlength=SACCADES + 1) / max(len(part), 1),
+                   color=COLOURS[name])
+            ax.set(title=f"{which} (n = {len(part)})", xlabel="saccades at which the image is correct",
+                   ylabel="images (%)", xticks=range(SACCADES + 1))
+    finish(fig, axes, folder / "fig04_dynamics")
 
 
 def draw_certainty(found: dict, folder: Path) -> None:
-    """Fig 5: certainty per saccade, mean and by saccade of first success; at the right the full image."""
-    foveas = each_fovea(found)
-    fig, axes = panels(len(foveas), 2, width=4.4)
-    shades = plt.get_cmap("Blues_r")(np.linspace(0, .75, SACCADES))
-    for i, f in enumerate(foveas):
-        for ax, name in zip(axes[i], ("attention", "random")):
-            t = found[f"{name} fovea{f}"]
-            first = first_success(t["correct"])
-            keep = (t["correct_full"] == 1) & (first <= SACCADES)
-            for s in range(1, SACCADES + 1):
-                part = keep & (first == s)
-                if part.any():
-                    ax.plot(np.arange(1, SACCADES + 1), t["certainty"][part].mean(0), "-", color=shades[s - 1],
-                            label=f"first correct at {s} (n = {part.sum()})")
-                    ax.bar(SACCADES + 1 + .25 * s, t["certainty_full"][part].mean(), .25, color=shades[s - 1])
-            if keep.any():
-                band(ax, t["certainty"][keep], f"all (n = {keep.sum()})", COLOURS["A"], "o--")
-                ax.hlines(t["certainty_full"][keep].mean(), SACCADES + 1, SACCADES + 4, color=COLOURS["A"])
-            ax.axvline(SACCADES + .75, color="black", linewidth=.5)
-            ax.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade (bars: full image)", ylim=(0, 1),
-                   ylabel="certainty, 1 - H / log(classes)", xticks=range(1, SACCADES + 1))
-            ax.legend(frameon=False, fontsize=5, ncols=2)
-    finish(fig, folder / "fig05_certainty")
+    """Fig 5: certainty of images correct on the full image, mean and by saccade of first success; at the
+    right of each panel the same sets on the full image."""
+    shown, shades = conditions_of(found), plt.get_cmap("Blues_r")(np.linspace(0, .75, SACCADES))
+    fig, axes = panels(len(shown) // 2, 2, width=4.6)
+    for ax, (f, name, t) in zip(axes.flat, shown):
+        first = first_success(t["correct"])
+        keep = (t["correct_full"] == 1) & (first <= SACCADES)
+        for s in sorted(set(first[keep])):
+            part = keep & (first == s)
+            ax.plot(STEPS, t["certainty"][part].mean(0), color=shades[s - 1],
+                    label=f"first at {s}, n = {part.sum()}")
+            ax.bar(SACCADES + 1 + .25 * s, t["certainty_full"][part].mean(), .25, color=shades[s - 1])
+        if keep.any():
+            band(ax, t["certainty"][keep], f"all, n = {keep.sum()}", COLOURS["A"], "o--")
+            ax.hlines(t["certainty_full"][keep].mean(), SACCADES + 1, SACCADES + 4, color=COLOURS["A"])
+        ax.axvline(SACCADES + .75, color="black", linewidth=.5)
+        ax.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade (bars: full image)", ylim=(0, 1), xticks=STEPS,
+               ylabel="certainty, 1 - H / log(classes)")
+    finish(fig, axes, folder / "fig05_certainty")
 
 
 def draw_entropy(found: dict, folder: Path) -> None:
-    """Fig 7: entropy of the attention map by saccade of first success, with means and the fitted line."""
-    foveas = each_fovea(found)
-    fig, axes = panels(len(foveas), 2, width=4.2)
-    for i, f in enumerate(foveas):
-        for ax, name in zip(axes[i], ("attention", "random")):
-            t = found[f"{name} fovea{f}"]
-            first, rng = first_success(t["correct"]), np.random.default_rng([0, f])
-            ax.plot(first + rng.uniform(-.3, .3, len(first)), t["entropy"], ".", color=COLOURS[name], markersize=2,
-                    alpha=.5)
-            means = [(s, t["entropy"][first == s].mean()) for s in range(1, SACCADES + 2) if (first == s).any()]
-            ax.plot(*zip(*means), "_", color="black", markersize=12)
-            ok = first <= SACCADES
-            if ok.sum() > 2 and np.ptp(first[ok]) > 0:
-                fit, x = stats.linregress(first[ok], t["entropy"][ok]), np.array([1, SACCADES])
-                ax.plot(x, fit.intercept + fit.slope * x, color=COLOURS["A"],
-                        label=f"{fit.slope:+.3f} bits a saccade, p = {fit.pvalue:.2g}")
-                ax.legend(frameon=False, fontsize=7)
-            ax.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade of the first correct answer",
-                   ylabel="entropy of the attention map (bits)", xticks=range(1, SACCADES + 2),
-                   xticklabels=[*range(1, SACCADES + 1), "never"])
-    finish(fig, folder / "fig07_entropy")
+    """Fig 7: entropy of the attention map by saccade of first success; dashes: means."""
+    shown = conditions_of(found)
+    fig, axes = panels(len(shown) // 2, 2, width=4.4)
+    for ax, (f, name, t) in zip(axes.flat, shown):
+        first = first_success(t["correct"])
+        jitter = np.random.default_rng([0, f]).uniform(-.3, .3, len(first))
+        ax.plot(first + jitter, t["entropy"], ".", color=COLOURS[name], markersize=2, alpha=.5)
+        ax.plot(*zip(*[(s, t["entropy"][first == s].mean()) for s in sorted(set(first))]), "_", color="black",
+                markersize=12)
+        ok = first <= SACCADES
+        if ok.sum() > 2 and np.ptp(first[ok]) > 0:
+            fit = stats.linregress(first[ok], t["entropy"][ok])
+            ax.plot(STEPS, fit.intercept + fit.slope * STEPS, color=COLOURS["A"],
+                    label=f"{fit.slope:+.3f} bits a saccade, p = {fit.pvalue:.2g}")
+        ax.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade of the first correct answer",
+               ylabel="entropy of the map (bits)", xticks=range(1, SACCADES + 2),
+               xticklabels=[*STEPS, "never"])
+    finish(fig, axes, folder / "fig07_entropy")
 
 
 def draw_stopping(found: dict, folder: Path, seed: int) -> None:
     """Beyond the paper: accuracy against tokens when stopping at a certainty, and after a fixed number."""
-    foveas = each_fovea(found)
-    fig, axes = panels(1, len(foveas), width=4)
-    for ax, f in zip(axes[0], foveas):
-        for name in ("attention", "random"):
-            stop = stopping(found[f"{name} fovea{f}"], seed)
-            for key, style, label in (("curve", "-", "stop at a certainty"), ("fixed", "o:", "fixed number")):
-                x, y = np.array(stop[key]).T
-                ax.plot(x, 100 * y, style, color=COLOURS[name], markersize=3, label=f"{name}, {label}")
-            ax.plot(stop["tokens"].mean(), 100 * stop["correct"].mean(), "*", color=COLOURS["A"], markersize=9)
-        ax.set(title=f"fovea {f}x{f}, held-out half (star: chosen)", xlabel="mean visible tokens at the answer",
-               ylabel="accuracy (% of images)")
-        ax.legend(frameon=False, fontsize=7)
-    finish(fig, folder / "fig_early_stopping")
+    shown = conditions_of(found)
+    fig, axes = panels(1, len(shown) // 2, width=4)
+    for i, (f, name, t) in enumerate(shown):
+        ax, stop = axes[0, i // 2], stopping(t, seed)
+        for key, style, label in (("curve", "-", "stop at a certainty"), ("fixed", "o:", "fixed number")):
+            ax.plot(stop[key][0], 100 * stop[key][1], style, color=COLOURS[name], markersize=3,
+                    label=f"{name}, {label}")
+        ax.plot(stop["tokens"].mean(), 100 * stop["correct"].mean(), "*", color=COLOURS["A"], markersize=9)
+        ax.set(title=f"fovea {f}x{f}, held-out half (star: chosen)",
+               xlabel="mean visible tokens at the answer", ylabel="accuracy (% of images)")
+    finish(fig, axes, folder / "fig_early_stopping")
 
 
 def draw_sweep(found: dict, folder: Path) -> None:
-    """Fig 6 (blocks at full resolution; resolutions of the last block) and Fig 17 (blocks of small inputs)."""
+    """Fig 6 (blocks; resolutions of the last block) and Fig 17 (blocks of smaller inputs)."""
     keys = [k for k in found if k != "random"]
-    grids = sorted({k.split("grid")[1] for k in keys}, reverse=True)
-    blocks = sorted({k.split()[0] for k in keys})
-    shades = plt.get_cmap("viridis")(np.linspace(0, .95, len(blocks)))
-    greys = plt.get_cmap("plasma")(np.linspace(0, .85, len(grids)))
+    blocks, grids = sorted({k[:7] for k in keys}), sorted({k[-2:] for k in keys}, reverse=True)
+    shades = plt.get_cmap("viridis")(np.linspace(0, .95, max(len(blocks), len(grids))))
 
-    def lines(row, chosen: list[tuple]) -> None:
-        for key, label, colour in [*chosen, ("random", "random", COLOURS["random"])]:
-            for ax, column, y in zip(row, ("correct", "tokens"), ("accuracy (% of images)", "visible tokens")):
-                ax.plot(np.arange(1, SACCADES + 1), (100 if column == "correct" else 1) * found[key][column].mean(0),
-                        "--" if key == "random" else "-", color=colour, label=label)
-                ax.set(xlabel="saccade", ylabel=y)
-        row[0].legend(frameon=False, fontsize=6, ncols=2)
-    fig, axes = panels(2, 2, width=4)
-    lines(axes[0], [(f"{b} grid{grids[0]}", f"block {int(b[5:])}", c) for b, c in zip(blocks, shades)])
-    lines(axes[1], [(f"{blocks[-1]} grid{g}", f"{int(g)}x{int(g)} tokens", c) for g, c in zip(grids, greys)])
-    axes[0, 0].set_title("maps of every block")
-    axes[1, 0].set_title("last block, smaller inputs")
-    finish(fig, folder / "fig06_depth_resolution")
-    fig, axes = panels(len(grids) - 1, 2, width=4)
-    for row, g in zip(axes, grids[1:]):
-        lines(row, [(f"{b} grid{g}", f"block {int(b[5:])}", c) for b, c in zip(blocks, shades)])
-        row[0].set_title(f"maps of {int(g)}x{int(g)} tokens")
-    finish(fig, folder / "fig17_depth_by_resolution")
+    def lines(row, head: str, chosen: list[tuple[str, str]]) -> None:
+        for ax, column, scale, y in zip(row, ("correct", "tokens"), (100, 1),
+                                        ("accuracy (% of images)", "visible tokens")):
+            step = len(shades) // len(chosen)
+            for (key, label), colour in zip(chosen, shades[::step]):
+                ax.plot(STEPS, scale * found[key][column].mean(0), color=colour, label=label)
+            ax.plot(STEPS, scale * found["random"][column].mean(0), "--", color=COLOURS["random"],
+                    label="random")
+            ax.set(title=head, xlabel="saccade", ylabel=y, xticks=STEPS)
+    every = [[(f"{b} grid{g}", f"block {int(b[5:])}") for b in blocks] for g in grids]
+    fig, axes = panels(2, 2, width=4.2)
+    lines(axes[0], "maps of every block", every[0])
+    lines(axes[1], "last block, smaller inputs",
+          [(f"{blocks[-1]} grid{g}", f"{int(g)}x{int(g)} tokens") for g in grids])
+    finish(fig, axes, folder / "fig06_depth_resolution")
+    fig, axes = panels(len(grids) - 1, 2, width=4.2)
+    for row, g, chosen in zip(axes, grids[1:], every[1:]):
+        lines(row, f"maps of {int(g)}x{int(g)} tokens", chosen)
+    finish(fig, axes, folder / "fig17_depth_by_resolution")
 
 
 def draw_policies(found: dict, folder: Path) -> None:
     """Fig 10 (ResNet crops; saccades; visible part) and Fig 11 (where the models look)."""
-    saccadic = [k for k in found if not np.isnan(found[k]["correct"]).all()]
-    crops = [k for k in found if "crop_correct" in found[k]]
-    crops.sort(key=lambda k: -found[k]["crop_correct"].mean())
-    fig, axes = panels(1, 2 + bool(crops), width=3.6)
-    for k in crops:
-        v = 100 * found[k]["crop_correct"]
-        axes[0, 0].bar(LABELS.get(k, k), v.mean(), yerr=1.96 * v.std() / math.sqrt(len(v)), color=COLOURS[k])
-    if crops:
-        axes[0, 0].set(ylabel="accuracy of the ResNet on one crop (%)", title="first fixation")
-    for k in saccadic:
-        t = found[k]
-        band(axes[0, -2], 100 * t["correct"], LABELS.get(k, k), COLOURS[k])
-        band(axes[0, -1], 100 * t["tokens"] / t["n_tokens"][:, None], LABELS.get(k, k), COLOURS[k])
+    looking = {k: t for k, t in found.items() if not np.isnan(t["correct"]).any()}
+    crops = {k: 100 * t["crop_correct"] for k, t in found.items() if "crop_correct" in t}
+    fig, axes = panels(1, 2 + bool(crops))
+    for k in sorted(crops, key=lambda k: -crops[k].mean()):
+        axes[0, 0].bar(title(k), crops[k].mean(), yerr=1.96 * crops[k].std() / math.sqrt(len(crops[k])),
+                       color=COLOURS[k])
+        axes[0, 0].set(ylabel="accuracy of the ResNet on one crop (%)", title="crop at the first fixation")
+    for k, t in looking.items():
+        band(axes[0, -2], 100 * t["correct"], title(k), COLOURS[k], y="accuracy (% of images)")
+        band(axes[0, -1], 100 * t["tokens"] / t["n_tokens"][:, None], title(k), COLOURS[k],
+             y="visible tokens (% of image)")
     axes[0, -2].axhline(100 * t["correct_full"].mean(), color="black", linestyle=":", label="full image")
-    axes[0, -2].set(xlabel="saccade", ylabel="accuracy (% of images)")
-    axes[0, -1].set(xlabel="saccade", ylabel="visible tokens (% of image)")
-    axes[0, -2].legend(frameon=False, fontsize=7)
-    finish(fig, folder / "fig10_policies")
-    fig, axes = panels(1, 3, width=3.6)
-    for i, a in enumerate(saccadic):
-        for b in saccadic[i + 1:] if a != "random" else ():
-            if b != "random":
-                band(axes[0, 0], distances(found[a], found[b]), f"{LABELS.get(a, a)} - {LABELS.get(b, b)}", COLOURS[b])
-        t, name = found[a], LABELS.get(a, a)
-        band(axes[0, 1], distances(t, t, True), name, COLOURS[a])
-        step = np.hypot(np.diff(t["row"]), np.diff(t["col"]))
-        band(axes[0, 2], np.pad(step, ((0, 0), (1, 0)), constant_values=np.nan), name, COLOURS[a])
-    for ax, y in zip(axes[0], ("between two models' fixations", "from the first fixation", "saccade amplitude")):
-        ax.set(xlabel="saccade", ylabel=f"{y} (tokens)")
-        if ax.get_legend_handles_labels()[0]:
-            ax.legend(frameon=False, fontsize=7)
-    finish(fig, folder / "fig11_fixations")
+    finish(fig, axes, folder / "fig10_policies")
+    fig, axes = panels(1, 3)
+    pairs = [(a, b) for i, a in enumerate(looking) for b in list(looking)[i + 1:] if "random" not in (a, b)]
+    for (a, b), style in zip(pairs, ("o-", "s-", "^-", "o--", "s--", "^--")):
+        band(axes[0, 0], distances(looking[a], looking[b]), f"{title(a)} - {title(b)}", COLOURS[b], style)
+    for k, t in looking.items():
+        band(axes[0, 1], distances(t, t, True), title(k), COLOURS[k])
+        step = np.hypot(np.diff(t["row"], prepend=np.nan), np.diff(t["col"], prepend=np.nan))
+        band(axes[0, 2], step, title(k), COLOURS[k])
+    for ax, y in zip(axes[0], ("between two models", "from the first fixation", "saccade amplitude")):
+        ax.set_ylabel(f"{y} (tokens)")
+    finish(fig, axes, folder / "fig11_fixations")
 
 
 def draw_strips(folder: Path) -> None:
-    """Fig 2 and 8: image, attention map, what is revealed, prediction and certainty; Fig 13: map of each block."""
+    """Fig 2 and 8: image, attention map, what is revealed, prediction and certainty; Fig 13: every block."""
     with np.load(folder / "examples.npz") as data:
         d = {k: data[k] for k in data}
-    n, shown = len(d["images"]), (0, 1, 2, 4, SACCADES - 1)
-    size = d["images"].shape[1:3]
+    n, shown, size = len(d["images"]), (0, 1, 2, 4, SACCADES - 1), d["images"].shape[1:3]
     maps = upsample(torch.from_numpy(d["maps"]), size).numpy()  # (n, L, img_h, img_w)
+    cell = [s // v for s, v in zip(size, d["visible"].shape[2:])]
     fig, axes = panels(n, 2 + len(shown), width=1.55, height=1.85)
     for i, row in enumerate(axes):
         row[0].imshow(d["images"][i])
@@ -1155,56 +1138,50 @@ def draw_strips(folder: Path) -> None:
         row[1].imshow(maps[i, d["block"]], cmap="inferno", vmin=0)
         row[1].set_title(f"attention, block {d['block']}\n{d['entropy'][i]:.2f} bits", fontsize=6)
         for ax, s in zip(row[2:], shown):
-            cell = [size[k] // d["visible"].shape[2 + k] for k in (0, 1)]
             seen = np.kron(d["visible"][i, s], np.ones(cell, bool))[..., None] > 0
             ax.imshow(np.where(seen, d["images"][i], 235))
-            ax.set_title(f"saccade {s + 1}: {d['pred'][i, s]}\ncertainty {d['certainty'][i, s]:.2f}", fontsize=6,
-                         color=COLOURS["B"] if d["correct"][i, s] else COLOURS["A"])
-    for ax in axes.flat:
-        ax.axis("off")
-    finish(fig, folder / "fig08_examples")
+            ax.set_title(f"saccade {s + 1}: {d['pred'][i, s]}\ncertainty {d['certainty'][i, s]:.2f}",
+                         fontsize=6, color=COLOURS["B"] if d["correct"][i, s] else COLOURS["A"])
+    finish(fig, axes, folder / "fig08_examples", legend=False)
     fig, axes = panels(n, 1 + maps.shape[1], width=1.1, height=1.15)
     for i, row in enumerate(axes):
         row[0].imshow(d["images"][i])
         for b, ax in enumerate(row[1:]):
             ax.imshow(maps[i, b], cmap="inferno", vmin=0)
             ax.set_title(f"block {b}" if i == 0 else "", fontsize=7)
-    for ax in axes.flat:
-        ax.axis("off")
-    finish(fig, folder / "fig13_maps")
+    finish(fig, axes, folder / "fig13_maps", legend=False)
 
 
 def draw_map_examples(folder: Path) -> None:
     """Fig 9: maps of the saliency models with their first five fixations in order."""
     with np.load(folder / "examples.npz") as data:
-        images, policies, maps, fixations, patch = (data[k] for k in ("images", "policies", "maps", "fixations", "patch"))
-    maps = upsample(torch.from_numpy(maps), images.shape[1:3]).numpy()
-    fig, axes = panels(len(images), 1 + len(policies), width=1.9, height=1.5)
+        d = {k: data[k] for k in data}
+    maps = upsample(torch.from_numpy(d["maps"]), d["images"].shape[1:3]).numpy()
+    fig, axes = panels(len(maps), 1 + maps.shape[1], width=1.9, height=1.5)
     for i, row in enumerate(axes):
-        row[0].imshow(images[i])
+        row[0].imshow(d["images"][i])
         for p, ax in enumerate(row[1:]):
             ax.imshow(maps[i, p], cmap="inferno")
-            y, x = ((fixations[i, p, :5] + .5) * patch - .5).T
+            y, x = ((d["fixations"][i, p, :5] + .5) * d["patch"] - .5).T
             ax.plot(x, y, "-", color="white", linewidth=.6)
             for s in range(5):
-                ax.text(x[s], y[s], str(s + 1), color="white", fontsize=6, ha="center", va="center")
-            ax.set_title(LABELS.get(str(policies[p]), str(policies[p])) if i == 0 else "", fontsize=8)
-    for ax in axes.flat:
-        ax.axis("off")
-    finish(fig, folder / "fig09_saliency_maps")
+                ax.text(x[s], y[s], str(s + 1), color="white", fontsize=7, ha="center", va="center",
+                        path_effects=[withStroke(linewidth=1.5, foreground="black")])
+            ax.set_title(title(str(d["policies"][p])) if i == 0 else "", fontsize=8)
+    finish(fig, axes, folder / "fig09_saliency_maps", legend=False)
 
 
-def draw_all(folder: Path, seed: int) -> None:
-    """Every figure whose data the folder holds."""
+def draw_all(folder: Path, parts: list[str], seed: int) -> None:
+    """Every figure of the main part, and of `sweep` and `saliency` if named."""
     found = collect(read_csv(folder / "per_image.csv"))
     for draw in (draw_accuracy, draw_dynamics, draw_certainty, draw_entropy):
         draw(found, folder)
     draw_stopping(found, folder, seed)
     draw_strips(folder)
     for part, draw in (("sweep", draw_sweep), ("saliency", draw_policies)):
-        if (folder / part / "per_image.csv").exists():
+        if part in parts:
             draw(collect(read_csv(folder / part / "per_image.csv")), folder / part)
-    if (folder / "saliency" / "examples.npz").exists():
+    if "saliency" in parts and (folder / "saliency" / "examples.npz").exists():
         draw_map_examples(folder / "saliency")
 
 
@@ -1214,138 +1191,139 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_args(p)
     add = p.add_argument_group("model").add_argument
-    add("--model", help="a ViT of the weight table, or auto with --weights (default: dino_vits16; demo: demo_dino12)")
-    add("--head", type=Path, help="linear classifier, weight and bias (default: the one published with the model)")
-    add("--train-head", action="store_true", help="fit a linear head on the frozen features of the last 4 blocks")
+    add("--model", help="a ViT of the weight table, or auto with --weights (dino_vits16; demo: demo_dino12)")
+    add("--head", type=Path, help="linear classifier, weight and bias (default: the model's published one)")
+    add("--train-head", action="store_true", help="fit a linear head on frozen features of the last 4 blocks")
     add("--animals", action="store_true", help="two classes: animal (ImageNet class 0 to 397) or other")
     add = p.add_argument_group("study").add_argument
-    add("--fovea", type=int, nargs="+", default=list(FOVEAS), help="odd, in tokens; --sweep and --saliency use the first "
-        "(default: 3 5)")
+    add("--fovea", type=int, nargs="+", default=list(FOVEAS), metavar="N",
+        help="odd number of tokens; --sweep and --saliency use the first (default: 3 5)")
     add("--layer", type=int, help="0-based block whose attention guides the saccades (default: the last)")
-    add("--border", choices=["clip", "shift"], default="clip", help="fovea at the image border (default: clip)")
+    add("--border", choices=["clip", "shift"], default="clip", help="fovea at the border (default: clip)")
     add("--sweep", action="store_true", help="also maps of every block, and of smaller inputs")
     add("--saliency", action="store_true", help="also other saliency models, larger images, ResNet crops")
     add("--cache", type=Path, help="folder that keeps the decoded images for repeated runs")
     add = p.add_argument_group("with --saliency").add_argument
-    add("--policy", nargs="+", choices=POLICIES, default=list(POLICIES), help="default: all")
-    add("--size", type=int, nargs=2, metavar=("H", "W"), help="pixels of its images (default: 18x24 tokens, 288 384)")
+    add("--policy", nargs="+", choices=POLICIES, default=list(POLICIES),
+        help="default: all (centre stands for the ResNet's crops)")
+    add("--size", type=int, nargs=2, metavar=("H", "W"), help="px of its images (18x24 tokens: 288 384)")
     add("--per-class", type=int, default=PER_CLASS, help="images of each class (%(default)s)")
     add("--saliency-dir", type=Path, help="folder with maps of another model, a further policy")
     add("--unisal-weights", type=Path, help="UNISAL's weights_best.pth (default: download; demo: not run)")
     add("--unisal-domain", choices=DOMAINS, default="DHF1K", help="default: DHF1K, as in the paper")
     add("--unisal-static", action="store_true", help="without UNISAL's GRU")
-    add("--resnet-weights", type=Path, help="a ResNet-50 of the same classes (default: torchvision IMAGENET1K_V2)")
+    add("--resnet-weights", type=Path, help="a ResNet-50 of the same classes (torchvision's IMAGENET1K_V2)")
     args = p.parse_args(argv)
     args.model = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
     if args.train_head and args.head:
         raise InputError("--train-head and --head exclude each other; leave one out.")
-    for name in ("limit", "per_class"):
-        if getattr(args, name) is not None and getattr(args, name) < 1:
-            raise InputError(f"--{name.replace('_', '-')} {getattr(args, name)}: expected at least 1 image.")
+    if min(args.per_class, args.batch_size, 1 if args.limit is None else args.limit) < 1:
+        raise InputError("--limit, --per-class and --batch-size: expected at least 1 image.")
     if args.saliency_dir and not args.saliency_dir.is_dir():
-        raise InputError(f"--saliency-dir {args.saliency_dir}: no such folder; give the one that holds the maps.")
+        raise InputError(f"--saliency-dir {args.saliency_dir}: no such folder; give the one with the maps.")
     return args
 
 
-def official(args: argparse.Namespace, classes: list[str]) -> float | None:
-    """Published linear accuracy (%), where model, head and classes are those of DINO's ViT-S/16."""
-    own = args.weights or args.head or args.train_head
-    return 77.0 if args.model == "dino_vits16" and len(classes) == 1000 and not own else None
+def set_up(args: argparse.Namespace, folder: Path, device: torch.device
+           ) -> tuple[Study, list[str], list[str]]:
+    """(study, class names, images that could not be read for the head): model, data and head."""
+    model, view = load_vit(args.model, args.weights)
+    head = None if args.train_head else find_head(args.head, args.model, model)
+    n_out = head.out_features if head else None
+    items, fit, classes = find_data(args.data, n_out, args.animals, args.limit, args.seed, args.workers)
+    block, bad = len(model.blocks) - 1 if args.layer is None else args.layer, []
+    stand_in = nn.Linear(LAST_BLOCKS * model.embed_dim, len(classes))  # until the head is fitted
+    study = Study(model, view, head or stand_in, items, args.fovea, block, args.border, args.seed, device,
+                  getattr(torch, args.dtype))
+    if args.train_head:
+        head, bad = train_head(study, fit, len(classes), folder / "linear_head.pth", args)
+        study.head = head.to(device)
+    if study.head.out_features != len(classes):
+        raise InputError(f"the head has {study.head.out_features} classes, the data {len(classes)} "
+                         f"({', '.join(classes[:3])} ...); give the head of these, or use --train-head.")
+    return study, classes, bad
 
 
-def optional(load: Callable, part: str, not_run: list[str], must: bool):
-    """load(), or None with a line in not_run where weights are missing; with `must` the error stands."""
+def optional(load: Callable, part: str, given: Path | None, not_run: list[str]) -> nn.Module | None:
+    """load(); None, with a line in not_run, where weights that the user did not name cannot be had."""
     try:
         return load()
     except InputError as e:
-        if must:
+        if given:
             raise
         not_run.append(f"{part}: {e}")
         return None
 
 
-def set_up(args: argparse.Namespace, folder: Path, device: torch.device) -> tuple[Study, Preprocess, list[str]]:
-    """The study of the arguments: model, data, and the head, which may be fitted first."""
-    model, view = load_vit(args.model, args.weights)
-    head = None if args.train_head else find_head(args.head, args.model, model)
-    items, fit, classes = find_data(args.data, head and head.out_features, args.animals, args.limit, args.seed,
-                                    args.workers)
-    block = len(model.blocks) - 1 if args.layer is None else args.layer
-    stand_in = head or nn.Linear(LAST_BLOCKS * model.embed_dim, len(classes))  # until the head is fitted
-    study = Study(model, view, stand_in, items, args.fovea, block, args.border, args.seed, device,
-                  getattr(torch, args.dtype))
-    if args.train_head:
-        study.head = train_head(study, view, fit, len(classes), folder / "linear_head.pth", args).to(device)
-    if study.head.out_features != len(classes):
-        raise InputError(f"the head has {study.head.out_features} classes, the data {len(classes)} "
-                         f"({', '.join(classes[:3])} ...); give the head of these classes, or use --train-head.")
-    return study, view, classes
-
-
-def run_saliency(args: argparse.Namespace, study: Study, view: Preprocess, folder: Path, not_run: list[str]) -> dict:
-    """--saliency: the study on larger, squashed images with the policies whose weights are there."""
-    patch, demo, policies = study.model.patch_size, args.data == "demo", list(args.policy)
+def run_saliency(args: argparse.Namespace, study: Study, folder: Path, not_run: list[str]) -> dict:
+    """--saliency: the study on larger, squashed images, with the policies whose weights are there."""
+    patch, demo, unisal, resnet = study.model.patch_size, args.data == "demo", None, None
     size = tuple(args.size or (n * patch for n in SALIENCY_GRID))
     if any(s % patch for s in size):
         raise InputError(f"--size {size[0]} {size[1]}: both must be multiples of the patch size {patch}.")
-    view = Preprocess(None, size, view.mean, view.std, "bilinear", squash=True)
-    unisal = resnet = None
-    if "unisal" in policies and demo and not args.unisal_weights:
+    if "unisal" in args.policy and demo and not args.unisal_weights:
         not_run.append("UNISAL: the demo has no weights for it; give --unisal-weights.")
-    elif "unisal" in policies:
-        unisal = optional(partial(load_unisal, args.unisal_weights, args.unisal_domain), "UNISAL", not_run,
-                          args.unisal_weights is not None)
-    resnet = optional(partial(load_resnet, args.resnet_weights, demo and not args.resnet_weights), "ResNet crops",
-                      not_run, args.resnet_weights is not None)
+    elif "unisal" in args.policy:
+        unisal = optional(partial(load_unisal, args.unisal_weights, args.unisal_domain), "UNISAL",
+                          args.unisal_weights, not_run)
+    if "centre" in args.policy:
+        resnet = optional(partial(load_resnet, args.resnet_weights, demo and not args.resnet_weights),
+                          "ResNet crops", args.resnet_weights, not_run)
+    n, n_resnet = study.head.out_features, resnet.fc.out_features if resnet else 0
+    if resnet and n_resnet != n and not (args.animals and n_resnet == 1000):
+        not_run.append(f"ResNet crops: it has {n_resnet} classes, the data {n}; give --resnet-weights.")
+        resnet = None
     items = some_per_class(study.items, args.per_class, args.seed)
-    policies = [p for p in policies if p != "centre" or resnet]
-    part = study.on(items)
-    how = dict(policies=policies, unisal=unisal and unisal.to(study.device), static=args.unisal_static,
-               maps_dir=args.saliency_dir)
-    rows, bad = run_part(folder / "saliency", part, view,
-                         partial(part.saliency, resnet=resnet and resnet.to(study.device), **how), args)
-    found = collect(rows)
+    study.use(items, Preprocess(None, size, study.view.mean, study.view.std, "bilinear", squash=True))
+    unisal, resnet = (net and net.to(study.device) for net in (unisal, resnet))
+    maps_of = partial(study.policy_maps, policies=args.policy, unisal=unisal, static=args.unisal_static,
+                      folder=args.saliency_dir)
+    found = collect(run_part(folder, study, partial(study.saliency, maps_of=maps_of, resnet=resnet), args)[0])
     if rank_world()[0] == 0:
-        save_arrays(folder / "saliency", found)
+        save_arrays(folder, found)
         names = next(iter(found.values()))["image"]
-        some = [names[i * len(names) // EXAMPLES] for i in range(EXAMPLES)]
-        save_map_examples(folder / "saliency", part, view, part.places(some), **how)
+        some = names[[i * len(names) // EXAMPLES for i in range(EXAMPLES)]]
+        save_map_examples(folder, study, some, maps_of)
     return found
 
 
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device, (rank, _) = pick_device(args.device), init_distributed()
-    folder = start_run(args, "exp04_saccades", f"{'demo_' * (args.data == 'demo')}{args.model}_seed{args.seed}")
+    folder = start_run(args, "exp04_saccades", f"{args.model}_seed{args.seed}")
     if args.plot_only:
-        draw_all(folder, args.seed)
-        return print_paper_vs_ours(json.loads((folder / "results.json").read_text(encoding="utf-8")))
-    study, view, classes = set_up(args, folder, device)
-    rows, unreadable = run_part(folder, study, view, study.main, args)
-    found, not_run = collect(rows), []
-    headline = main_headline(found, args.fovea, official(args, classes), args.seed)
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        draw_all(folder, results["parts"], results["args"]["seed"])
+        return print_paper_vs_ours(results)
+    study, classes, unreadable = set_up(args, folder, device)
+    rows, bad = run_part(folder, study, study.main, args)
+    found, parts, not_run = collect(rows), [k for k in ("sweep", "saliency") if getattr(args, k)], []
+    published = args.model == "dino_vits16" and len(classes) == 1000 and not (args.weights or args.head)
+    headline = main_headline(found, args.fovea, 77.0 if published else None, args.seed)
+    facts = dict(model=args.model, block=study.block, images=len(study.items), unreadable=unreadable + bad,
+                 classes=len(classes), preprocessing=vars(study.view), choices=CHOICES, parts=parts,
+                 fingerprint=fingerprint(p for p, _ in study.items))
+    if rank == 0:
+        save_arrays(folder, found)
+        names = pick_examples(found[f"attention fovea{args.fovea[0]}"])
+        save_examples(folder, study, names, class_titles(classes))
     if args.sweep:
-        headline += sweep_headline(collect(run_part(folder / "sweep", study, view, study.sweep, args)[0]))
+        headline += sweep_headline(collect(run_part(folder / "sweep", study, study.sweep, args)[0]))
     else:
         not_run.append("maps of every block and of smaller inputs (Fig 6, 17): add --sweep")
     if args.saliency:
-        headline += saliency_headline(run_saliency(args, study, view, folder, not_run), found, args.fovea[0])
+        policies = run_saliency(args, study, folder / "saliency", not_run)
+        headline += saliency_headline(policies, found, args.fovea[0])
     else:
         not_run.append("other saliency models on larger images, ResNet crops (Fig 9 to 11): add --saliency")
+    results = write_results(folder, "exp04_saccades", args.data, headline, args, time.time() - began, device,
+                            paired_tests(found, args.fovea), not_run, **facts)
     if rank == 0:
-        save_arrays(folder, found)
-        first = found[f"attention fovea{args.fovea[0]}"]
-        save_examples(folder, study, view, study.places(first["image"][pick_examples(first)]), class_titles(classes))
-    results = write_results(
-        folder, "exp04_saccades", args.data, headline, args, time.time() - began, device,
-        paired_tests(found, args.fovea), not_run, model=args.model, block=study.block, classes=len(classes),
-        images=len(study.items), unreadable=unreadable, fingerprint=fingerprint(p for p, _ in study.items),
-        preprocessing=vars(view), choices=CHOICES)
-    if rank == 0:
-        if unreadable:
-            print(f"{len(unreadable)} unreadable images left out, listed in results.json: {', '.join(unreadable[:3])}")
-        draw_all(folder, args.seed)
-        print(f"block {study.block} (layer {study.block + 1} of {len(study.model.blocks)}); results in {folder}")
+        draw_all(folder, parts, args.seed)
+        if facts["unreadable"]:
+            print(f"{len(facts['unreadable'])} unreadable images left out; results.json lists them.")
+        depth = len(study.model.blocks)
+        print(f"block {study.block} (layer {study.block + 1} of {depth}); results in {folder}")
         print_paper_vs_ours(results)
 
 

@@ -295,13 +295,11 @@ def test_unisal_equals_both_reference_outputs():
 def demo_study(tmp_path_factory):
     """The study of the demo world with its shipped model and head, 120 images in [0, 1], their indices."""
     args = S.parse("--limit 120 --fovea 3 --device cpu --workers 0".split())
-    study, view, _ = S.set_up(args, tmp_path_factory.mktemp("study"), torch.device("cpu"))
-    images = torch.stack([S.Images(study.items, view)[i][1] for i in range(120)]) / 255
-    study.view = view
-    return study, images, torch.arange(120)
+    study, _, _ = S.set_up(args, tmp_path_factory.mktemp("study"), torch.device("cpu"))
+    return study, *study.pixels([S.image_name(path) for path, _ in study.items])
 
 
-def gap(study, images, index, block=None) -> list[dict]:
+def gap(study, images, index) -> list[dict]:
     """Attention minus random at each saccade, in points with CI."""
     with torch.no_grad():
         rows = [r for i in range(0, len(images), 24) for part in study.main(images[i:i + 24], index[i:i + 24])
@@ -416,7 +414,7 @@ def test_other_saliency_maps_and_unisal_become_policies(pictures, tmp_path):
     assert {r["condition"] for r in rows} == {"dino", "unisal", "other"} and len(rows) <= 9
     assert all(r["col_1"] == 5 for r in rows if r["condition"] == "other")  # grid of 4x6 tokens
     with pytest.raises(InputError, match="no map for .*expected"):
-        S.external_maps(tmp_path, [(Path("x/y.jpg"), 0)], torch.tensor([0]), (4, 6))
+        S.external_map(tmp_path, Path("x/y.jpg"))
 
 
 def test_cache_serves_the_second_run(pictures, tmp_path):
@@ -502,7 +500,7 @@ def test_wrong_input_is_refused_in_one_sentence(pictures, tmp_path):
             (small(pictures, tmp_path / "out", "--fovea", "15"), "at most 14"),
             (small(pictures, tmp_path / "out", "--saliency", "--size", "100", "96"), "multiples of the patch"),
             (small(pictures, tmp_path / "out", "--head", "x"), "exclude each other"),
-            (small(pictures, tmp_path / "out", "--limit", "0"), "at least 1"),
+            (small(pictures, tmp_path / "out", "--limit", "0"), "at least 1 image"),
             (small(pictures, tmp_path / "out", "--animals"), "none of the 1000 classes"),
             (small(pictures, tmp_path / "out", "--saliency-dir", str(tmp_path / "missing")), "no such folder"),
             (own, "no classifier"), ([*own, "--head", str(tmp_path / "wide.pth")], "the head reads 100 numbers"),
