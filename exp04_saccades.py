@@ -247,7 +247,7 @@ def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last
 
     x (B, 3, img_h, img_w), visible (B, ..., h, w) bool -> (B, ..., n_last D). Only visible tokens are
     computed, with the position embeddings of their places: equal to a full pass with the other keys masked.
-    All masks with the same number of tokens run together, whatever their image or saccade, so nothing is padded.
+    Masks with the same number of tokens run together, whatever their image or saccade: nothing is padded.
     """
     patches = model.embed(x)  # (B, h w, D)
     seen = visible.flatten(0, -3).flatten(1)  # (S, h w), S masks
@@ -848,8 +848,8 @@ def main_headline(found: dict, foveas: list[int], official: float | None, seed: 
         out.append(mean_row(f"{tag}: accuracy, saccade {SACCADES}", 100 * a["correct"][:, -1], "%"))
         out += [ordering(f"{tag}: attention - random, saccade {s}", *(t["correct"][:, s - 1] for t in (a, r)),
                          "> 0", "points", 100) for s in (1, 2, 3, 5, SACCADES)]
-        out.append(ordering(f"{tag}: attention - random, mean of all", *(100 * t["correct"].mean(1) for t in (a, r)),
-                            "> 0", "points"))
+        every = [100 * t["correct"].mean(1) for t in (a, r)]
+        out.append(ordering(f"{tag}: attention - random, mean of all", *every, "> 0", "points"))
         share = [100 * t["tokens"].mean(1) / t["n_tokens"] for t in (a, r)]
         out += [ordering(f"{tag}: visible, attention - random", *share, "< 0", "% of image"),
                 ordering(f"{tag}: correct at least once - full", a["correct"].any(1), full, "> 0", "points",

@@ -3,8 +3,8 @@
     python benchmarks/bench_saccades.py [--rounds 5] [--batch 16]
     python benchmarks/bench_saccades.py --device cuda --batch 256          # images/s in bfloat16, no peer
 
-Ours and theirs take turns in one process; medians of its CPU time, so that a busy machine counts less. Memory is
-the growth of the peak resident set in a forked process. Without transformers the peer says "not installed".
+Ours and theirs take turns in one process; medians of its CPU time, so that a busy machine counts less. Memory
+is the growth of the peak resident set in a forked process. Without transformers: "not installed".
 """
 import argparse
 import multiprocessing
@@ -18,7 +18,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from common import InputError, VisionTransformer, cls_attention, generator  # noqa: E402
-from exp04_saccades import Study, classify, fixation_sequence, forward_visible, look, parse, set_up  # noqa: E402
+from exp04_saccades import (Study, classify, fixation_sequence, forward_visible, image_name,  # noqa: E402
+                            look, parse, set_up)
 
 try:
     from transformers import ViTConfig, ViTModel
@@ -89,7 +90,8 @@ def line(work: str, ours: float, other: float | None, name: str, n: int, unit: s
 def cls_maps(net, peer, rounds: int, batch: int) -> None:
     x, large = torch.randn(batch, 3, 224, 224), torch.randn(1, 3, *LARGE)
     t = medians({"maps": lambda: cls_attention(net, x), "plain": lambda: net(x)}, rounds)
-    line("CLS maps of all blocks, 196 tokens", t["maps"] / batch, t["plain"] / batch, "fused forward alone", rounds)
+    line("CLS maps of all blocks, 196 tokens", t["maps"] / batch, t["plain"] / batch, "fused forward alone",
+         rounds)
     work = {"maps": lambda: cls_attention(net, large), "plain": lambda: net(large)}
     if peer:
         work["peer"] = lambda: peer(large, output_attentions=True, interpolate_pos_encoding=True).attentions
@@ -100,7 +102,7 @@ def cls_maps(net, peer, rounds: int, batch: int) -> None:
     line("peak memory of that", grown["maps"], grown["plain"], "fused forward alone", 1, "MiB")
     line("peak memory of that", grown["maps"], grown.get("peer"), "HF eager attentions", 1, "MiB")
     kept = [sum(a.nbytes for a in work[k]()) / 2**20 for k in ("maps", "peer") if k in work]
-    line("memory of the maps that are kept", kept[0], kept[1] if peer else None, "HF eager attentions", 1, "MiB")
+    line("memory of the maps kept", kept[0], kept[1] if peer else None, "HF eager attentions", 1, "MiB")
 
 
 def saccades(net, peer, rounds: int, batch: int) -> None:
@@ -113,7 +115,7 @@ def saccades(net, peer, rounds: int, batch: int) -> None:
         if peer:  # of two images: its time does not depend on the batch
             work["peer"] = lambda: [peer(x[:2], attention_mask=masks[:2, s]) for s in range(10)]
         t = medians(work, rounds)
-        bound = t["full"] / 197 * (visible.sum().item() / batch + 10)  # tokens with CLS, at the full pass's speed
+        bound = t["full"] / 197 * (visible.sum().item() / batch + 10)  # tokens with CLS at full speed
         what = f"10 saccades, fovea {fovea}, {visible.sum((2, 3)).float().mean():.1f} tokens"
         line(what, t["ours"] / batch, bound / batch, "token-count bound", rounds)
         line(what, t["ours"] / batch, 10 * t["full"] / batch, "ten full passes of ours", rounds)
@@ -124,7 +126,7 @@ def bfloat16_agreement(n: int) -> None:
     """Predictions and certainties of the demo model in bfloat16 against float32."""
     args = parse(["--limit", str(n), "--fovea", "3", "5", "--device", "cpu", "--workers", "0"])
     study, *_ = set_up(args, Path("."), torch.device("cpu"))
-    images, index = study.pixels([f"{p.parent.name}/{p.name}" for p, _ in study.items])
+    images, index = study.pixels([image_name(path) for path, _ in study.items])
     rows = [sum(study.main(images, index), [])]
     rough = Study(study.model, study.view, study.head, study.items, study.foveas, study.block, "clip", 0,
                   study.device, torch.bfloat16)
