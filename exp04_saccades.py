@@ -35,6 +35,7 @@ filters. UNISAL: the authors' own inference for DHF1K, with its GRU (--unisal-st
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import time
@@ -306,7 +307,7 @@ def find_head(file: Path | None, name: str, model: VisionTransformer) -> nn.Line
     if isinstance(model.head, nn.Identity):
         raise InputError(f"model {name} has no classifier; give one with --head FILE, or fit it with "
                          "--train-head.")
-    return model.head
+    return copy.deepcopy(model.head)  # stays in float32 when the model goes to bfloat16
 
 
 def load_strictly(net: nn.Module, state: dict[str, Tensor], what: str) -> nn.Module:

@@ -338,6 +338,14 @@ def test_attention_beats_random_early_and_an_untrained_head_shows_no_difference(
     assert max(abs(t["diff"]) for t in untrained) < .12
 
 
+def test_a_models_own_head_stays_in_float32():
+    args = S.parse("--model demo_sl4 --dtype bfloat16 --limit 2 --fovea 3 --device cpu --workers 0".split())
+    study, *_ = S.set_up(args, Path("."), torch.device("cpu"))
+    rows = study.main(*study.pixels([S.image_name(path) for path, _ in study.items]))
+    assert study.model.pos_embed.dtype == torch.bfloat16 and study.head.in_features == 96
+    assert all(0 <= r["certainty_10"] <= 1 for part in rows for r in part)
+
+
 def test_random_fixations_are_a_function_of_seed_and_image(demo_study):
     study, *_ = demo_study
     a, b = study.random_maps(torch.tensor([3, 8]), (4, 5)), study.random_maps(torch.tensor([8]), (4, 5))
