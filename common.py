@@ -11,6 +11,7 @@ used raise InputError with one sentence: what was found, what was expected, what
 from __future__ import annotations
 
 import argparse
+import copy
 import csv
 import hashlib
 import io
@@ -23,6 +24,7 @@ import re
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -142,13 +144,15 @@ class Attention(nn.Module):
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
         scale, attn = q.shape[-1] ** -0.5, None
+        exact = torch.promote_types(q.dtype, torch.float32)  # half precisions are too coarse for a softmax
         if want == "full":
-            attn = (scale * q @ k.transpose(-2, -1)).float().softmax(-1)  # (B, H, N, N)
+            attn = (scale * q @ k.transpose(-2, -1)).softmax(-1, dtype=exact)  # (B, H, N, N)
             out = attn.to(v.dtype) @ v
         else:
             out = F.scaled_dot_product_attention(q, k, v)
             if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
-                attn = (scale * q[:, :, :1] @ k.transpose(-2, -1)).float().softmax(-1)[:, :, 0]  # (B, H, N)
+                row = scale * q[:, :, :1] @ k.transpose(-2, -1)  # (B, H, 1, N)
+                attn = row.softmax(-1, dtype=exact)[:, :, 0]  # (B, H, N)
         return self.proj(out.transpose(1, 2).reshape(B, N, D)), attn
 
 
@@ -633,6 +637,37 @@ def rollout(attn: Sequence[Tensor] | Tensor, n_prefix: int = 1) -> Tensor:
     return row[:, n_prefix:]
 
 
+class RolloutViT(nn.Module):
+    """forward(x (B, 3, img_h, img_w)) -> CLS of the last block before the final norm (B, D), rollout
+    up-sampled to `size` and min-max normalised (B, *size): what exp01 tunes, differentiable."""
+
+    def __init__(self, vit: VisionTransformer, size: tuple[int, int] = (224, 224)):
+        super().__init__()
+        self.vit, self.size = vit, size
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        e = self.vit.encode(self.vit.embed(x), full_attn=True)
+        grid = [n // self.vit.patch_size for n in x.shape[-2:]]
+        maps = rollout(e.attn, self.vit.n_prefix).unflatten(1, grid)  # (B, h, w)
+        return e.cls[:, -1], minmax(upsample(maps, self.size))
+
+
+def attention_state(vit: VisionTransformer) -> dict[str, Tensor]:
+    """q, k, v and output projections of all blocks, weights and biases: what exp01 tunes and keeps."""
+    return {k: v for k, v in vit.state_dict().items() if ".attn." in k}
+
+
+def load_tuned(vit: VisionTransformer, path: str | Path) -> VisionTransformer:
+    """A copy of vit with the attention weights of a file that exp01 wrote; all other weights are vit's."""
+    state, own = read_state_dict(path), attention_state(vit)
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
+        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...) that are not the attention "
+                         f"weights of this model ({len(own)}); name the model it was tuned from.")
+    vit = copy.deepcopy(vit)
+    vit.load_state_dict(vit.state_dict() | {k: v.to(own[k]) for k, v in state.items()})
+    return vit.eval()
+
+
 @full_precision
 def upsample(map: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear up-sampling (align_corners=False) as M_h R M_w^T: (..., h, w) -> (..., img_h, img_w)."""
@@ -840,6 +875,36 @@ def mean_pairwise_cc(maps: Tensor) -> float:
         z, sd = _centre(m)
         total, w = total + (z / sd[:, None]).sum(0), w + int(z.any(1).sum())
     return (total.square().mean().item() - w) / (w * (w - 1)) if w > 1 else float("nan")
+
+
+def observer_consistency(workers: Sequence[tuple], size: tuple[int, int], sigma: float) -> float:
+    """mean_pairwise_cc of the workers' fixation maps, each (rows, cols) as in density_map, without the maps.
+
+    A blur K is linear and symmetric, so a map's sum is the sum of K 1 K at its fixations, its squared norm
+    the sum over pairs of fixations of (K_h K_h)[row, row'] (K_w K_w)[col, col'], and the standardised maps'
+    sum is one blurred map of all fixations, each with weight 1 / its worker's SD. NaN below two workers.
+    """
+    mass, gram = _blur_tables(size, sigma)
+    mixed, shift, w = np.zeros(size), 0.0, 0
+    for rows, cols in workers:
+        counts = fixation_counts(rows, cols, size).numpy()
+        r, c = counts.nonzero()
+        n = counts[r, c]
+        mean = float(n @ mass[r, c]) / mass.size
+        square = float(n @ (gram[0][r[:, None], r] * gram[1][c[:, None], c]) @ n) / mass.size
+        sd = math.sqrt(max(square - mean**2, 0))
+        if sd > 1e-9 * mean:  # else constant: no fixation in the map
+            mixed[r, c] += n / sd
+            shift, w = shift + mean / sd, w + 1
+    total = gaussian_blur(torch.from_numpy(mixed), sigma) - shift
+    return (total.square().mean().item() - w) / (w * (w - 1)) if w > 1 else float("nan")
+
+
+@lru_cache(maxsize=4)
+def _blur_tables(size: tuple[int, int], sigma: float) -> tuple[np.ndarray, list[np.ndarray]]:
+    """K_h 1 K_w (img_h, img_w) and [K_h K_h, K_w K_w] of gaussian_blur."""
+    gram = [gaussian_blur(torch.eye(n, dtype=torch.float64), sigma).numpy() for n in size]
+    return gaussian_blur(torch.ones(size, dtype=torch.float64), sigma).numpy(), gram
 
 
 # -------------------------------------------------------------------------------- GBVS
@@ -1305,6 +1370,404 @@ def collate_readable(batch: list[tuple]) -> tuple[torch.Tensor, torch.Tensor, li
     return torch.stack(images) if images else torch.empty(0), indices, [i for i, x in batch if x is None]
 
 
+# -------------------------------------------------------------------------------- tuning on gaze
+
+MAP_SIZE = (224, 224)  # px, of model maps and of fixation maps
+MAP_SIGMA = 15.0  # px at 224x224, Gaussian on the fixations (exp01, Image & Human Behaviour Dataset)
+OSIE_TEST = 2 / 7  # share of OSIE's images that are held out; the data set has no split of its own
+METRICS = {"cc": cc, "nss": nss, "auc": auc_judd, "kl": kld, "sim": sim}  # nss, auc: of fixations
+
+
+class GazeImage(NamedTuple):
+    """An image and where its observers looked: 0-based pixels of a map of MAP_SIZE."""
+    name: str
+    path: Path
+    observers: list[tuple[np.ndarray, np.ndarray]]  # rows, cols, int16
+
+
+def data_places(args: argparse.Namespace, names: Sequence[str],
+                parts: Sequence[str]) -> dict[str, Path | None]:
+    """Folder of each name: its own argument, else that subfolder of --data; None where there is none. In the
+    demo the `parts` of the demo world are drawn first, by one process."""
+    root = Path(args.data) if args.data else None
+    if args.data == "demo":
+        import demo  # only here: real data need no demo world
+        if rank_world()[0] > 0:
+            barrier()  # rank 0 draws the pictures, the others find them
+        root = demo.demo_world(parts=tuple(parts), workers=max(args.workers, 1))
+        if rank_world()[0] == 0:
+            barrier()
+    elif root and not root.is_dir():
+        raise InputError(f"--data {root}: no such folder; expected one that holds {', '.join(names)}.")
+    given = {name: getattr(args, name, None) for name in names}
+    return {k: v or (root / k if root and (root / k).is_dir() else None) for k, v in given.items()}
+
+
+def load_gaze(folder: str | Path, split: str, coco: str | Path | None = None,
+              limit: int | None = None) -> tuple[list[GazeImage], dict[str, list[str]]]:
+    """(images with fixations, {"train, missing", "train, no fixations": names of the others}); train or val.
+
+    folder: SALICON (fixations_<split>2014.json or fixations/<split>/*.mat; images in images/,
+    images/<split>/, <split>/ or <split>2014/, there or in the COCO folder), or OSIE (fixations.mat,
+    stimuli/; a fixed random OSIE_TEST of its images is "val"). limit: the first so many. InputError: no such
+    file, none of its images, no fixation at all.
+    """
+    folder, osie = Path(folder), (Path(folder) / "fixations.mat").is_file()
+    files = [folder / "fixations.mat", folder / f"fixations_{split}2014.json", folder / "fixations" / split]
+    file, size = next((p for p in files if p.exists()), None), (600, 800) if osie else SALICON_SIZE
+    if file is None:
+        found = sorted(p.name for p in folder.iterdir())[:6] if folder.is_dir() else "no such folder"
+        raise InputError(f"{folder}: {found}; expected SALICON's {files[1].name} (or fixations/{split}/*.mat)"
+                         " or OSIE's fixations.mat: give that folder.")
+    places = [Path(root) / sub for root in (folder, coco) if root
+              for sub in ("stimuli", "images", f"images/{split}", f"{split}2014", split, "")]
+    paths = {p.name: p for place in reversed(places) if place.is_dir() for p in place.iterdir()}
+    images, other = [], {f"{split}, missing": [], f"{split}, no fixations": []}
+    for _, name, observers in load_osie(file) if osie else load_salicon(file):
+        points = [[v.astype(np.int16) for v in scale_fixations(*o[:2], size, MAP_SIZE)] for o in observers]
+        if name not in paths:
+            other[f"{split}, missing"].append(name)
+        elif not sum(len(rows) for rows, _ in points):
+            other[f"{split}, no fixations"].append(name)
+        else:
+            images.append(GazeImage(name, paths[name], points))
+    if not images:
+        raise InputError(f"{file}: {' and '.join(f'{len(v)} {k}' for k, v in other.items())}, no image left; "
+                         f"put the images into {places[1]}.")
+    if osie:
+        order = torch.randperm(len(images), generator=generator(0)).tolist()
+        n = round(OSIE_TEST * len(images))
+        images = [images[i] for i in sorted(order[:n] if split == "val" else order[n:])]
+    for reason, names in other.items():
+        if names and rank_world()[0] == 0:
+            print(f"{reason}: {len(names)} images left out ({names[0]} ...; all are in results.json)")
+    return images[:limit], other
+
+
+def coco_categories(folder: Path, names: set[str]) -> dict[str, list[str]]:
+    """{category: file names among `names` of images that show it}, from annotations/instances_*.json."""
+    out: dict[str, set] = {}
+    for file in sorted((folder / "annotations").glob("instances_*.json")):
+        with input_errors(file, "COCO's instances_*.json"):
+            data = json.loads(file.read_text(encoding="utf-8"))
+            image = {i["id"]: i["file_name"] for i in data["images"] if i["file_name"] in names}
+            label = {c["id"]: c["name"] for c in data["categories"]}
+            for a in data["annotations"]:
+                if a["image_id"] in image:
+                    out.setdefault(label[a["category_id"]], set()).add(image[a["image_id"]])
+    return {k: sorted(v) for k, v in sorted(out.items())}
+
+
+def imagenet_items(root: Path, n_classes: int, n: int | None, seed: int) -> tuple[list[tuple], list[str]]:
+    """Items of classify: n random validation images (None: all) in their order; and the classes' wnids."""
+    files, classes, _ = load_imagefolder(root, imagenet_wnids() if n_classes == 1000 else None)
+    if len(classes) != n_classes:
+        raise InputError(f"{root}: {len(classes)} classes, the model tells {n_classes}; give its own data.")
+    keep = sorted(torch.randperm(len(files), generator=generator(seed, 1)).tolist()[:n])
+    return [(files[i][0], classes[files[i][1]], {files[i][1]}, i) for i in keep], classes
+
+
+class GazeData(torch.utils.data.Dataset):
+    """Item i -> (i, transform(image i) or None if unreadable, fixation counts (img_h, img_w) of image
+    target[i]; target None: its own)."""
+
+    def __init__(self, images: Sequence[GazeImage], transform: Callable, target: Sequence[int] | None = None):
+        self.images, self.transform, self.target = images, transform, target
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> tuple[int, Tensor | None, Tensor]:
+        observers = self.images[i if self.target is None else self.target[i]].observers
+        rows, cols = (np.concatenate([o[k] for o in observers] or [[]]) for k in (0, 1))
+        counts = fixation_counts(rows, cols, MAP_SIZE).float()
+        try:
+            return i, self.transform(read_image(self.images[i].path)), counts
+        except InputError:
+            return i, None, counts
+
+
+def collate_gaze(batch: list[tuple]) -> tuple[Tensor, Tensor, Tensor, list[int]]:
+    """Images (B, 3, img_h, img_w), counts (B, img_h, img_w), indices (B,) of readable items; the others'."""
+    good = [item for item in batch if item[1] is not None]
+    x, counts = (torch.stack([item[k] for item in good]) if good else torch.empty(0) for k in (1, 2))
+    index = torch.tensor([i for i, *_ in good], dtype=torch.long)
+    return x, counts, index, [item[0] for item in batch if item[1] is None]
+
+
+def human_maps(counts: Tensor) -> Tensor:
+    """Fixation maps (B, 224, 224) in [0, 1] of fixation counts: Gaussian of 15 px, min-max."""
+    return minmax(gaussian_blur(counts, MAP_SIGMA))
+
+
+def attention_kl(p: Tensor, q: Tensor, eps: float = 1e-10) -> Tensor:
+    """KL(q || p) in nats over the pixels of (B, img_h, img_w) maps, each of sum 1, eps added to both: (B,).
+
+    The loss of exp01 and exp02, differentiable; the metric is `kld`. Maps are >= 0; all zeros: uniform.
+    """
+    p, q = (m.flatten(1) + 0 for m in (p, q))  # (B, N)
+    p, q = (torch.where(m.sum(1, True) > 0, m / m.sum(1, True).clamp(min=1e-30), 1 / m.shape[1]) + eps
+            for m in (p, q))
+    return (q * (q / p).log()).sum(1)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is tuned on gaze; defaults of exp01 (Fine-Tuning Procedure)."""
+    lr: float = 1e-5
+    batch_size: int = 8
+    epochs: int = 20
+    eval_every: int = 200       # steps
+    patience: int = 3           # evaluations without an improvement of min_delta
+    min_delta: float = 1e-3     # of the validation loss
+    weight_decay: float = 0.01  # AdamW's default in torch; the paper does not state it
+    lam: float = 1.0            # weight of the attention loss
+    kl: str = "human"           # KL(human || model), or "model": the reverse
+    seed: int = 0
+
+
+def batches(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[int]]:
+    """This process's part of the global batches of the steps from start to stop: a pure function of the seed.
+    Processes take contiguous parts. The last, incomplete batch of an epoch is dropped."""
+    (rank, world), current, order = rank_world(), None, []
+    for step in range(start, stop):
+        epoch, i = divmod(step, n // batch)
+        if epoch != current:
+            order, current = torch.randperm(n, generator=generator(seed, 0, epoch)).tolist(), epoch
+        first = i * batch + rank * batch // world
+        yield order[first:first + batch // world]
+
+
+@torch.no_grad()
+def gaze_features(net: nn.Module, images: Sequence[GazeImage], transform: Callable, device: torch.device,
+                  workers: int) -> tuple[Tensor, list[str]]:
+    """The frozen teacher's features of all images (n, D), NaN for unreadable ones, and the names of these."""
+    data, rows, bad = GazeData(images, transform), {}, []
+    for x, _, index, unreadable in torch.utils.data.DataLoader(
+            data, 16, sampler=shard(range(len(images))), num_workers=workers, collate_fn=collate_gaze):
+        bad += [images[i].name for i in unreadable]
+        if len(x):
+            rows |= dict(zip(index.tolist(), net(x.to(device))[0].float().cpu()))
+    rows = {i: row for part in gather_rows([rows]) for i, row in part.items()}
+    if not rows:
+        raise InputError(f"none of {len(images)} images can be read ({images[0].path} ...); check the files.")
+    blank = torch.full_like(next(iter(rows.values())), torch.nan)
+    return torch.stack([rows.get(i, blank) for i in range(len(images))]), sorted(gather_rows(bad))
+
+
+class GazeTuner:
+    """Tunes the parameters of net that require gradients, by distillation and gaze (exp01, exp02).
+
+    net(x (B, 3, img_h, img_w)) -> features (B, D), maps (B, 224, 224) in [0, 1]. Loss of an image: mean
+    square of features - teacher's, plus lam KL(human map || map). teacher (n, D): the frozen model's
+    features, made once, because nothing is augmented. train, held_out: indices into data. run() validates
+    every eval_every steps, stops early, leaves net with the weights of the lowest validation loss (before the
+    first step included). The state is in `file` after each validation; on the CPU a resumed run equals an
+    undisturbed one bit for bit.
+    """
+
+    def __init__(self, net: nn.Module, data: GazeData, teacher: Tensor, train: Sequence[int],
+                 held_out: Sequence[int], recipe: Recipe, file: Path, workers: int = 0):
+        self.net, self.data, self.teacher, self.recipe, self.file = net, data, teacher, recipe, file
+        self.sets, self.workers = (list(train), list(held_out)), workers
+        world, self.device = rank_world()[1], next(net.parameters()).device
+        if recipe.batch_size % world or recipe.batch_size > len(train) or not len(held_out):
+            raise InputError(f"--batch-size {recipe.batch_size} on {world} processes, {len(train)} images to "
+                             f"train, {len(held_out)} held out; it must divide evenly and find its images.")
+        self.params = {n: p for n, p in net.named_parameters() if p.requires_grad}
+        self.optimiser = torch.optim.AdamW(self.params.values(), recipe.lr, weight_decay=recipe.weight_decay)
+        parallel = nn.parallel.DistributedDataParallel if dist.is_initialized() else lambda m: m
+        self.parallel, self.total = parallel(net), recipe.epochs * (len(train) // recipe.batch_size)
+        self.state = dict(step=0, lowest=math.inf, best_step=0, waited=0, log=[], best={}, seconds=0.0)
+
+    def loss(self, batch: tuple, forward: Callable) -> Tensor:
+        """(distillation, attention loss) of the images of a batch, (2, B)."""
+        x, counts, index, _ = batch
+        features, maps = forward(x.to(self.device))
+        human = human_maps(counts.to(self.device))
+        pair = (maps, human) if self.recipe.kl == "human" else (human, maps)
+        mse = (features - self.teacher[index].to(self.device)).square().flatten(1).mean(1)
+        return torch.stack([mse, attention_kl(*pair)])
+
+    def loader(self, sampler: Iterable) -> torch.utils.data.DataLoader:
+        return torch.utils.data.DataLoader(self.data, batch_sampler=sampler, num_workers=self.workers,
+                                           collate_fn=collate_gaze)
+
+    @torch.no_grad()
+    def validate(self, train_loss: float) -> bool:
+        """Mean losses on the held-out images into the log; the best weights kept; whether to go on."""
+        own, s = shard(self.sets[1]), self.state
+        parts = [self.loss(batch, self.net).cpu().double()
+                 for batch in self.loader([own[i:i + 16] for i in range(0, len(own), 16)])]
+        mse, kl = torch.cat(gather_rows(parts), 1).mean(1).tolist()
+        total = mse + self.recipe.lam * kl
+        if not math.isfinite(total):
+            raise InputError(f"the validation loss became {total} at step {s['step']}; lower --lr.")
+        s["waited"] = 0 if total < s["lowest"] - self.recipe.min_delta else s["waited"] + 1
+        if total < s["lowest"]:
+            s.update(lowest=total, best_step=s["step"],
+                     best={n: p.detach().cpu().clone() for n, p in self.params.items()})
+        s["log"].append({"step": s["step"], "train_loss": train_loss, "val_loss": total, "val_distill": mse,
+                         "val_kl": kl})
+        if rank_world()[0] == 0:
+            save_checkpoint({**s, "optimiser": self.optimiser.state_dict(),
+                             "now": {n: p.detach().cpu() for n, p in self.params.items()}}, self.file)
+        return s["step"] < self.total and s["waited"] < self.recipe.patience
+
+    def resume(self) -> None:
+        """Back to the last validation, if there was one."""
+        if self.file.exists():
+            saved = load_checkpoint(self.file)
+            self.optimiser.load_state_dict(saved.pop("optimiser"))
+            self.load(saved.pop("now"))
+            self.state = saved
+
+    @torch.no_grad()
+    def load(self, weights: dict[str, Tensor]) -> None:
+        for n, p in self.params.items():
+            p.copy_(weights[n])
+
+    def run(self, progress: Callable[[dict], None] = lambda row: None) -> dict:
+        """Train to the end; returns the state: step, best_step, lowest, log, seconds ..."""
+        s, r, began, losses = self.state, self.recipe, time.time() - self.state["seconds"], []
+        go_on = s["step"] < self.total and s["waited"] < r.patience if s["log"] else self.validate(math.nan)
+        stop, train = self.total if go_on else s["step"], self.sets[0]
+        order = ([train[i] for i in part] for part in
+                 batches(len(train), r.batch_size, r.seed, s["step"], stop))
+        for batch in self.loader(order):
+            loss = self.loss(batch, self.parallel).mean(1)
+            self.optimiser.zero_grad(set_to_none=True)
+            (loss[0] + r.lam * loss[1]).backward()
+            self.optimiser.step()
+            losses.append(float((loss[0] + r.lam * loss[1]).detach()))
+            s["step"] += 1
+            if s["step"] % r.eval_every == 0 or s["step"] == self.total:
+                s["seconds"] = time.time() - began
+                go_on, losses = self.validate(float(np.mean(gather_rows(losses)))), []
+                progress(s["log"][-1])
+                if not go_on:
+                    break
+        self.load(s["best"])
+        return s
+
+
+@torch.no_grad()
+def align(nets: dict[str, nn.Module], images: Sequence[GazeImage], transform: Callable, log: RowLog,
+          device: torch.device, batch_size: int, workers: int) -> list[str]:
+    """Rows image, condition (the net's name), cc, nss, auc, kl, sim into log; names of unreadable images.
+
+    nets: as in GazeTuner. An image without fixations has no value: its fields stay empty.
+    """
+    data, bad = GazeData(images, transform), []
+    todo = [i for i in shard(range(len(images))) if images[i].name not in log.done]
+    for x, counts, index, unreadable in torch.utils.data.DataLoader(
+            data, batch_size, sampler=todo, num_workers=workers, collate_fn=collate_gaze):
+        bad += [images[i].name for i in unreadable]
+        if not len(x):
+            continue
+        counts, table = counts.to(device), {}
+        human = human_maps(counts)
+        for name, net in nets.items():
+            maps = net(x.to(device))[1]
+            table[name] = {k: f(maps, counts if k in ("nss", "auc") else human).tolist()
+                           for k, f in METRICS.items()}
+        for b, i in enumerate(index.tolist()):
+            log.add([{"image": images[i].name, "condition": name} |
+                     {k: "" if math.isnan(v[b]) else v[b] for k, v in values.items()}
+                     for name, values in table.items()])
+    return sorted(gather_rows(bad))
+
+
+@torch.no_grad()
+def classify(nets: dict[str, nn.Module], items: Sequence[tuple], prepare: Callable, views: Callable,
+             log: RowLog, benchmark: str, device: torch.device, batch_size: int, workers: int) -> list[str]:
+    """Rows image, condition (the net's name), benchmark, view, class, predicted, correct into log.
+
+    items: (path, folder or class name, set of right labels, number). prepare(image, number) -> tensor, in the
+    loader's processes; views(batch on the device, numbers) -> [(view's name, (B, 3, img_h, img_w))]: the
+    versions of the images that are classified. Correct: the arg-max over all classes is a right label.
+    Returns the names of unreadable images.
+    """
+    names, bad = [f"{benchmark}/{path.parent.name}/{path.name}" for path, *_ in items], []
+    todo = [i for i in shard(range(len(items))) if names[i] not in log.done]
+    for x, index, unreadable in torch.utils.data.DataLoader(
+            NumberedImages(items, prepare), batch_size, sampler=todo, num_workers=workers,
+            collate_fn=collate_readable):
+        bad += [names[i] for i in unreadable]
+        rows: dict[int, list] = {i: [] for i in index.tolist()}
+        for view, v in views(x.to(device), [items[i][3] for i in rows]) if rows else ():
+            for name, net in nets.items():
+                for i, label in zip(rows, net(v).argmax(1).tolist()):
+                    rows[i].append({"image": names[i], "condition": name, "benchmark": benchmark,
+                                    "view": view, "class": items[i][1], "predicted": label,
+                                    "correct": int(label in items[i][2])})
+        for r in rows.values():
+            log.add(r)
+    return sorted(gather_rows(bad))
+
+
+class NumberedImages(ImageList):
+    """ImageList whose transform also gets the item's last field."""
+
+    def __getitem__(self, i: int) -> tuple[int, Tensor | None]:
+        try:
+            image = read_image(self.items[i][0])
+        except InputError:
+            return i, None
+        return i, self.transform(image, self.items[i][-1])
+
+
+def paired_values(rows: Sequence[dict], value: str, *more: str) -> tuple[list[tuple], dict[str, np.ndarray]]:
+    """(items, {condition: values (n,)}) of rows of a CSV: the items (image, fields `more`) that have a number
+    under every condition, in the rows' order."""
+    cells: dict[tuple, dict] = {}
+    for r in rows:
+        if r[value] != "":
+            cells.setdefault((r["image"], *(r[k] for k in more)), {})[r["condition"]] = float(r[value])
+    names = sorted({r["condition"] for r in rows})
+    items = [k for k, v in cells.items() if len(v) == len(names)]
+    return items, {n: np.array([cells[i][n] for i in items]) for n in names}
+
+
+def category_table(rows: Sequence[dict], categories: dict[str, list[str]]) -> list[dict]:
+    """Rows category, n (images that show it), mean CC of every model, from align()'s rows."""
+    items, table = paired_values(rows, "cc")
+    place, out = {name: i for i, (name,) in enumerate(items)}, []
+    for category, names in categories.items():
+        if index := [place[n] for n in names if n in place]:
+            out.append({"category": category, "n": len(index)} |
+                       {k: float(v[index].mean()) for k, v in table.items()})
+    return out
+
+
+def check_baseline(log: RowLog, benchmark: str, least: float = 0.05, from_n: int = 50) -> None:
+    """InputError when model A recognises next to nothing: wrong labels or preprocessing, not a result."""
+    right = [float(r["correct"]) for rows in log.rows().values() for r in rows
+             if (r["condition"], r["benchmark"]) == ("A", benchmark)]
+    if len(right) >= from_n and np.mean(right) < least:
+        raise InputError(f"model A is right on {100 * np.mean(right):.1f} % of {len(right)} {benchmark} "
+                         "images, expected far more; check that labels, weights, preprocessing fit together.")
+
+
+def alignment_tables(rows: Sequence[dict], pairs: Sequence[str],
+                     paper: dict | None = None) -> tuple[list[dict], list[dict]]:
+    """(headline, tests) of align()'s rows: mean, SD, SEM and bootstrap interval of every metric and model;
+    paired t tests of the pairs, such as "BA": B - A. paper: {(metric, model): the paper's mean}."""
+    headline, tests = [], []
+    for metric in METRICS:
+        _, table = paired_values(rows, metric)
+        for name, v in table.items():
+            headline.append(dict(name=f"{metric.upper()}, {name}", paper=(paper or {}).get((metric, name)),
+                                 ours=float(v.mean()), ci=bootstrap_ci(v), n=len(v),
+                                 unit="nats" if metric == "kl" else ""))
+            tests.append(dict(test="mean", metric=metric, model=name, n=len(v), mean=float(v.mean()),
+                              sd=float(v.std(ddof=1)) if len(v) > 1 else math.nan,
+                              sem=float(stats.sem(v)) if len(v) > 1 else math.nan))
+        tests += [dict(test="paired t", metric=metric, pair=f"{a} - {b}", n=len(table[a]),
+                       **paired_t(table[a], table[b])) for a, b in pairs if a in table and b in table]
+    return headline, tests
+
+
 # -------------------------------------------------------------------------------- results
 
 # Colours of the papers, one meaning each in every figure.
@@ -1476,6 +1939,11 @@ class RowLog:
                     rows = json.loads(line)
                     images.setdefault(rows[0]["image"], rows)
         return images
+
+    def rows(self) -> dict[str, list[dict]]:
+        """Rows by image so far, of all processes."""
+        barrier()
+        return self._read()
 
     def add(self, rows: Sequence[dict]) -> None:
         """All rows of one image, each with the columns image, condition, ...; a kill right after the call
