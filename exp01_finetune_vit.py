@@ -1,0 +1,1023 @@
+"""exp01: a Vision Transformer tuned on human fixations, and what that costs in recognition.
+
+Knights (2026), "Cognitive alignment at no cost: inducing human attention biases for interpretable Vision
+Transformers", arXiv 2604.20027. Model A: ViT-B/16, frozen. B: A with its self-attention tuned so that its
+attention rollout matches where people looked (SALICON) while its CLS vector stays A's. C: the same with the
+fixation maps dealt to other images. Measured: agreement with fixations (CC, NSS, AUC-Judd, KL, SIM), its
+relation to the agreement among observers, and top-1 accuracy on ImageNet, ImageNet-C and ObjectNet with Bayes
+factors for B = A.
+
+Commands
+    laptop, demo world    python exp01_finetune_vit.py
+    one GPU               python exp01_finetune_vit.py --salicon SALICON --coco COCO --imagenet IMAGENET
+                              --objectnet OBJECTNET
+    eight GPUs            torchrun --nproc_per_node 8 exp01_finetune_vit.py (the same)
+    some stages           ... --stages B C (of: B C align consistency benchmark figures)
+    own fixations (OSIE)  python exp01_finetune_vit.py --salicon OSIE --model dinov2_vits14
+    go on after a kill    the same command with --resume
+    redraw                the same command with --plot-only
+Data: SALICON/fixations_{train,val}2014.json and images in SALICON/images/ or COCO/{train,val}2014/;
+COCO/annotations/instances_val2014.json (gain by category); IMAGENET/val/<wnid>/; OBJECTNET/{images,mappings}/
+as released; or OSIE/fixations.mat and OSIE/stimuli/. A part without its data is reported as not run.
+--data FOLDER: one that holds salicon/, coco/, imagenet/ and objectnet/.
+Result, in runs/exp01_finetune_vit/<tag>/ or --out: tuned_B.pth, tuned_C.pth (attention weights), tuned_*.csv
+(losses), per_image.csv (alignment), consistency/ and benchmark/per_image.csv, categories.csv, examples.npz,
+results.json; from these files fig_1B, fig_2A to 2C, fig_4A to 4C and fig_training (.png, .pdf).
+Corruptions alone: corrupt(images, "snow", 5, torch.arange(len(images))).
+
+The paper's numbers: r(gain, consistency) -.55; a gain on every image and category; BF01 222 (ImageNet), 242.8
+(ImageNet-C), 89 (ObjectNet). It prints no table of the five metrics and no accuracies.
+Departures, and choices where the paper is silent: KL(human || rollout) (--kl model: the reverse); the CLS
+vector before the final norm; the held-out set is a random tenth of the training images (for C its maps are
+dealt anew within it); weight decay .01; the loss before the first step counts as a validation; C's dealing
+leaves no image its own map; ImageNet-C is computed anew (the paper's package no longer imports), with random
+draws that are a function of seed, image and corruption, the same for A, B and C; frost has drawn textures
+unless --frost names the six original ones; ObjectNet is cropped by 2 px.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import io
+import json
+import math
+import time
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import scipy.fft
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+import torchvision.transforms.functional as TF
+from PIL import Image
+from scipy import stats
+from torch import Tensor
+from tqdm import tqdm
+
+from common import (add_common_args, align, alignment_tables, atomic_write, attention_state, barrier,
+                    bf01_jzs, bf01_unit_information, bootstrap_ci, category_table, check_baseline, classify,
+                    cli, coco_categories, data_places, fingerprint, gaze_features, GazeData, GazeImage,
+                    GazeTuner, generator, human_maps, IMAGE_SUFFIXES, imagenet_items, imagenet_wnids,
+                    init_distributed, InputError, load_gaze, load_tuned, load_vit, MAP_SIGMA, MAP_SIZE,
+                    mcnemar, minmax, observer_consistency, paired_t, paired_values, PALETTE, pick_device,
+                    Preprocess, print_paper_vs_ours, rank_world, read_csv, read_image, Recipe, RolloutViT,
+                    ROOT, RowLog, save_checkpoint, save_figure, shard, start_run, VIT_BENCHMARK, write_csv,
+                    write_json, write_results)
+
+matplotlib.use("Agg")
+
+# -------------------------------------------------------------------------------- constants
+
+PAPER = dict(lr=1e-5, epochs=20, eval_every=200, patience=3, min_delta=1e-3, weight_decay=.01, lam=1.,
+             severity=5, imagenet_c_images=5000, model="vit_base_patch16_224")  # Methods
+DEMO = PAPER | dict(lr=3e-4, epochs=3, eval_every=27, lam=10., imagenet_c_images=24, model="demo_sl12")
+SHUFFLE_SEED = 42  # of model C's maps (Model Variants)
+HELD_OUT = .1  # share of the training images that early stopping looks at; the paper states none
+DATA = "salicon", "coco", "imagenet", "objectnet"
+STAGES = "B", "C", "align", "consistency", "benchmark", "figures"
+BENCHMARKS = {"imagenet": "ImageNet", "imagenet_c": "ImageNet-C", "objectnet": "ObjectNet"}
+PAPER_BF01 = {"imagenet": 222., "imagenet_c": 242.8, "objectnet": 89.}  # n 50,000, 75,000, about 18,500
+PAPER_GAIN_R = -.55  # r(gain, consistency)
+JEFFREYS = {3: "moderate", 10: "strong", 30: "very strong", 100: "decisive"}  # BF01 above
+OBJECTNET_OFFICIAL = 313, 113, 18574  # folders, classes of ImageNet among them, their images
+BORDER = 2  # px of red frame round every ObjectNet image
+HEADROOM_EPS = 1e-8
+EXAMPLES = 4  # images of figure 1B
+LEVEL = 1e-3  # of 255: float32 rounding must not cut a whole grey level to the one below
+FROST_SIZE = 600, 900  # px, the largest original texture
+FROST_COLOURS = (  # mean R, G, B and standard deviation of the grey values of the six original textures
+    ((78., 149., 166.), 19.), ((201., 205., 214.), 22.), ((201., 205., 214.), 22.),
+    ((138., 153., 165.), 29.), ((112., 123., 135.), 43.), ((71., 95., 105.), 42.))
+# -------------------------------------------------------------------------------- ImageNet-C
+
+class Draw:
+    """Random numbers (B, *shape) that are a function of (seed, stream, how many were drawn before) alone.
+
+    A counter hashed by the finaliser of SplitMix64 (Steele et al. 2014): item i never depends on the others
+    of its batch, and the same bits come from every device, without a generator per item.
+    """
+
+    def __init__(self, seeds: Tensor, stream: int):
+        self.key, self.drawn = self.hash(self.hash(seeds.long()) + stream), 0  # (B,)
+
+    @staticmethod
+    def hash(z: Tensor) -> Tensor:
+        for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+            z = (z ^ z >> shift & (1 << 64 - shift) - 1) * (factor - 2**64)  # int64 wraps; >> keeps the sign
+        return z ^ z >> 31 & (1 << 33) - 1
+
+    def uniform(self, *shape: int) -> Tensor:
+        """In (0, 1), of 23 bits: two numbers a hash."""
+        n = math.prod(shape)
+        count = torch.arange(1 + self.drawn, 1 + self.drawn + (n + 1) // 2, device=self.key.device)
+        self.drawn += len(count)
+        words = self.hash(self.key[:, None] + count * (0x9E3779B97F4A7C15 - 2**64)).view(torch.int32)[:, :n]
+        return (words & 2**23 - 1).float().add_(.5).mul_(2.**-23).view(-1, *shape)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.erfinv(2 * self.uniform(*shape) - 1) * 2**.5
+
+
+def pad_index(n: int, before: int, after: int, mode: str, device: torch.device) -> Tensor:
+    """Indices of an axis of n pixels continued on both sides: nearest (aaa|abc|ccc), mirror (cb|abc|ba),
+    symmetric (ba|abc|cb)."""
+    i = torch.arange(-before, n + after, device=device)
+    if mode == "nearest":
+        return i.clamp(0, n - 1)
+    period = 2 * n - 2 if mode == "mirror" else 2 * n
+    i = i % period
+    return torch.minimum(i, period - i - int(mode == "symmetric"))
+
+
+def gaussian(x: Tensor, sigma: tuple[float, float], mode: str, truncate: float) -> Tensor:
+    """Gaussian blur of (..., img_h, img_w), sigma in px along rows, columns; as scipy.ndimage does it."""
+    for dim, s in zip((-2, -1), sigma):
+        radius, n = int(truncate * s + .5), x.shape[dim]
+        taps = torch.exp(-.5 * (torch.arange(-radius, radius + 1).double() / s) ** 2)
+        padded = x.index_select(dim, pad_index(n, radius, radius, mode, x.device))
+        x = sum(t * padded.narrow(dim, k, n) for k, t in enumerate((taps / taps.sum()).tolist()))
+    return x
+
+
+def filter2d(x: Tensor, kernels: Tensor, mode: str) -> Tensor:
+    """Correlation of (B, C, img_h, img_w) with kernels (B or 1, odd, odd), by FFT: their area is free."""
+    img_h, img_w = x.shape[-2:]
+    up, left = kernels.shape[1] // 2, kernels.shape[2] // 2
+    x = x.index_select(2, pad_index(img_h, up, up, mode, x.device))
+    x = x.index_select(3, pad_index(img_w, left, left, mode, x.device))
+    size = [scipy.fft.next_fast_len(n, real=True) for n in x.shape[-2:]]
+    spectrum = torch.fft.rfft2(x, s=size) * torch.fft.rfft2(kernels, s=size)[:, None].conj()
+    return torch.fft.irfft2(spectrum, s=size)[..., :img_h, :img_w]
+
+
+def motion(x: Tensor, radius: int, sigma: float, angle: Tensor) -> Tensor:
+    """Half a Gaussian of 2 radius + 1 steps of one pixel along angle (B,) in degrees; borders repeated."""
+    steps = torch.arange(2 * radius + 1, device=x.device)
+    taps = torch.exp(-.5 * (steps / sigma) ** 2)
+    angle = angle.double().deg2rad()[:, None] if x.device.type == "cpu" else angle.deg2rad()[:, None]
+    rows, cols = (torch.ceil(steps * f(angle) - .5).long() for f in (torch.sin, torch.cos))  # (B, steps)
+    inside = (rows.abs() < x.shape[-2]) & (cols.abs() < x.shape[-1])  # longer paths end at the border
+    kernels = x.new_zeros(len(x), 4 * radius + 1, 4 * radius + 1)
+    for i in range(len(steps)):  # two steps may share a pixel
+        at = torch.arange(len(x)), 2 * radius + rows[:, i], 2 * radius + cols[:, i]
+        kernels[at] += taps[i] * inside[:, i]
+    return filter2d(x, kernels / taps.sum(), "nearest")
+
+
+def clipped_zoom(x: Tensor, factor: float) -> Tensor:
+    """The middle of (B, C, img_h, img_w), enlarged by factor to at least img_h, img_w."""
+    sides = [math.ceil(n / factor) for n in x.shape[-2:]]
+    top, left = ((n - side) // 2 for n, side in zip(x.shape[-2:], sides))
+    return F.interpolate(x[..., top:top + sides[0], left:left + sides[1]], mode="bilinear",
+                         size=[round(side * factor) for side in sides], align_corners=True)
+
+
+# The 15 corruptions: x (B, 3, img_h, img_w) in [0, 1], severity 0-4 -> the same, to be cut to [0, 1].
+# Constants: Hendrycks & Dietterich 2019; where the two differ, package imagecorruptions (elastic_transform).
+
+def gaussian_noise(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    return x + (.08, .12, .18, .26, .38)[severity] * draw.normal(*x.shape[1:])
+
+
+def shot_noise(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    """Poisson counts of mean photons x, by inversion; counts above `photons` are white and need no tail."""
+    photons, levels, pixel = (60, 25, 12, 5, 3)[severity], torch.arange(256) / 255, (x * 255).round().long()
+    below = torch.from_numpy(stats.poisson.cdf(np.arange(photons)[:, None], levels * photons)).to(x)
+    u = draw.uniform(*x.shape[1:])
+    return sum((u > row[pixel]).to(x) for row in below) / photons  # below: (photons, 256)
+
+
+def impulse_noise(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    share, u = (.03, .06, .09, .17, .27)[severity], draw.uniform(*x.shape[1:])
+    return torch.where(u < share, (u < share / 2).to(x), x)
+
+
+def defocus_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    radius, alias = ((3, .1), (4, .5), (6, .5), (8, .5), (10, .5))[severity]
+    line = torch.arange(-max(radius, 8), max(radius, 8) + 1)
+    disk = (line[:, None] ** 2 + line ** 2 <= radius ** 2).to(x)
+    soft = gaussian(disk / disk.sum(), (alias, alias), "mirror", (1 if radius <= 8 else 2) / alias)
+    return filter2d(x, soft[None], "mirror")
+
+
+def glass_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    """Blur, pixels replaced by near ones in turn, blur. In turn: from bottom right to top left, a pixel takes
+    what its source holds by then. So it points to its source, or through it: pointers are doubled."""
+    sigma, reach, rounds = ((.7, 1, 2), (.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity]
+    B, _, img_h, img_w = x.shape
+    x = (gaussian(x, (sigma, sigma), "nearest", 4.) * 255 + LEVEL).floor() / 255
+    here = torch.arange(img_h * img_w, device=x.device).view(img_h, img_w)
+    place = here[reach + 1:img_h - reach + 1, reach + 1:img_w - reach + 1]
+    for _ in range(rounds):
+        jump = (draw.uniform(*place.shape, 2) * 2 * reach).long() - reach  # (B, ., ., 2): column, row
+        source, moving = here.repeat(B, 1, 1), torch.zeros(B, img_h, img_w, dtype=torch.bool, device=x.device)
+        row, col = place // img_w + jump[..., 1], place % img_w + jump[..., 0]
+        changed = moving.clone()
+        changed[:, reach + 1:img_h - reach + 1, reach + 1:img_w - reach + 1] = True
+        source[:, reach + 1:img_h - reach + 1, reach + 1:img_w - reach + 1] = row * img_w + col
+        source, changed = source.flatten(1), changed.flatten(1)
+        moving = changed & (source > here.flatten()) & changed.gather(1, source)
+        while moving.any():
+            source, moving = (torch.where(moving, v.gather(1, source), v) for v in (source, moving))
+        x = x.flatten(2).gather(2, source[:, None].expand(-1, 3, -1)).view_as(x)
+    return gaussian(x, (sigma, sigma), "nearest", 4.)
+
+
+def motion_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    radius, sigma = ((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))[severity]
+    return motion(x, radius, sigma, 90 * draw.uniform() - 45)
+
+
+def zoom_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    stop, step = ((1.11, .01), (1.16, .01), (1.21, .02), (1.26, .02), (1.31, .03))[severity]
+    factors = np.arange(1, stop, step).tolist()
+    return (x + sum(clipped_zoom(x, z)[..., :x.shape[2], :x.shape[3]] for z in factors)) / (len(factors) + 1)
+
+
+def snow(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    mean, sd, zoom, cut, radius, sigma, keep = (
+        (.1, .3, 3, .5, 10, 4, .8), (.2, .3, 2, .5, 12, 4, .7), (.55, .3, 4, .9, 12, 8, .7),
+        (.55, .3, 4.5, .85, 12, 8, .65), (.55, .3, 2.5, .85, 12, 12, .55))[severity]
+    flakes = clipped_zoom(mean + sd * draw.normal(1, *x.shape[2:]), zoom)
+    flakes = torch.where(flakes < cut, 0, flakes.clamp(max=1))
+    flakes = motion(flakes, radius, sigma, 90 * draw.uniform() - 135)[..., :x.shape[2], :x.shape[3]]
+    flakes = (flakes * 255).round() / 255
+    grey = (x * x.new_tensor([.299, .587, .114]).view(3, 1, 1)).sum(1, keepdim=True)
+    return keep * x + (1 - keep) * torch.maximum(x, 1.5 * grey + .5) + flakes + flakes.flip(2, 3)
+
+
+@lru_cache(maxsize=2)
+def frost_textures(folder: Path | None = None) -> list[Tensor]:
+    """Six (1, 3, h, w) in [0, 1]: frost1 ... frost6 of a folder, or drawn: needles in four directions (noise
+    of amplitude 1/f, stretched along each), of the originals' mean colours and contrasts."""
+    if folder:
+        files = [sorted(Path(folder).glob(f"frost{k}.*")) for k in range(1, 7)]
+        if not all(files):
+            raise InputError(f"{folder}: {sum(map(bool, files))} of frost1 ... frost6; give --frost the "
+                             "folder of ImageNet-C's six textures, or leave it out for drawn ones.")
+        return [TF.to_tensor(read_image(f[0]))[None] for f in files]
+    rng, (h, w) = np.random.default_rng([15, 10]), FROST_SIZE
+    fy, fx = np.meshgrid(np.fft.fftfreq(h), np.fft.rfftfreq(w), indexing="ij")
+    out = []
+    for colour, contrast in FROST_COLOURS:
+        needles = []
+        for angle in rng.uniform(0, np.pi) + np.arange(4) * np.pi / 4:
+            along, across = fx * np.cos(angle) + fy * np.sin(angle), fy * np.cos(angle) - fx * np.sin(angle)
+            noise = np.fft.rfft2(rng.standard_normal((h, w))) / (.004 + np.hypot(6 * along, across))
+            needles.append(np.fft.irfft2(noise, (h, w)))
+        relief = np.max(needles, 0)
+        relief = torch.from_numpy((relief - relief.mean()) / relief.std()).float()
+        ice = torch.tensor(colour)[:, None, None] + contrast * relief  # (3, h, w)
+        out.append(ice.round().clamp(0, 255)[None] / 255)
+    return out
+
+
+@lru_cache(maxsize=12)
+def frost_texture(folder: Path | None, k: int, img_h: int, img_w: int) -> Tensor:
+    """Texture k enlarged to at least 1.1 img_h x 1.1 img_w, by at least 1.1, (3, h, w) whole levels / 255."""
+    texture = frost_textures(folder)[k]
+    h, w = texture.shape[2:]
+    scale = 1.1 * max(1, img_h / h, img_w / w)
+    ice = F.interpolate(texture, size=[math.ceil(h * scale), math.ceil(w * scale)], mode="bicubic")[0]
+    return (ice * 255).round().clamp(0, 255) / 255
+
+
+def frost(x: Tensor, severity: int, draw: Draw, folder: Path | None = None) -> Tensor:
+    keep, add = ((1, .4), (.8, .6), (.7, .7), (.65, .7), (.6, .75))[severity]
+    (img_h, img_w), ice = x.shape[2:], []
+    for u in torch.stack([draw.uniform() for _ in range(3)], 1).tolist():
+        texture = frost_texture(folder, int(6 * u[0]), img_h, img_w)
+        top, left = (int(v * (n - m)) for v, n, m in zip(u[1:], texture.shape[1:], (img_h, img_w)))
+        ice.append(texture[:, top:top + img_h, left:left + img_w])
+    return keep * x + add * torch.stack(ice).to(x)
+
+
+def fog(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    """Diamond-square fractal (Fournier et al. 1982) on a torus, side a power of two."""
+    thick, decay = ((1.5, 2), (2., 2), (2.5, 1.7), (2.5, 1.5), (3., 1.4))[severity]
+    side = 1 << (max(x.shape[1:]) - 1).bit_length()
+    plasma, step, wibble = x.new_zeros(len(x), side, side), side, 100.
+
+    def shaken(total: Tensor) -> Tensor:  # sums of four neighbours -> their mean and noise
+        return total / 4 + wibble ** 2 * (2 * draw.uniform(*total.shape[1:]) - 1)
+    while step >= 2:
+        half, corners = step // 2, plasma[:, ::step, ::step]
+        square = corners + corners.roll(-1, 1)
+        middles = shaken(square + square.roll(-1, 2))
+        plasma[:, half::step, half::step] = middles
+        plasma[:, ::step, half::step] = shaken(middles + middles.roll(1, 1) + corners + corners.roll(-1, 2))
+        plasma[:, half::step, ::step] = shaken(middles + middles.roll(1, 2) + corners + corners.roll(-1, 1))
+        step, wibble = half, wibble / decay
+    plasma, top = minmax(plasma)[:, None, :x.shape[2], :x.shape[3]], x.amax((1, 2, 3), keepdim=True)
+    return (x + thick * plasma) * top / (top + thick)
+
+
+def brightness(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    """V of HSV raised; hue and saturation kept means all three channels times the same."""
+    value = x.amax(1, keepdim=True)
+    new = (value + (.1, .2, .3, .4, .5)[severity]).clamp(max=1)
+    return torch.where(value > 0, x * new / value.clamp(min=1e-6), new)
+
+
+def contrast(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    mean = x.mean((2, 3), keepdim=True)
+    return (x - mean) * (.4, .3, .2, .1, .05)[severity] + mean
+
+
+def elastic_transform(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    img_h, img_w = x.shape[2:]
+    alpha, sigma = 250 * (.05, .065, .085, .1, .12)[severity], (.01 * img_h, .01 * img_w)
+    noise = [(2 * draw.uniform(img_h, img_w) - 1) * .005 * img_h for _ in range(2)]  # columns, then rows
+    dx, dy = (alpha * gaussian(n, sigma, "symmetric", 3.) for n in noise)  # (B, img_h, img_w) px
+    rows, cols = (torch.arange(n, device=x.device) for n in (img_h, img_w))
+    grid = torch.stack([(2 * (cols + dx) + 1) / img_w - 1, (2 * (rows[:, None] + dy) + 1) / img_h - 1], -1)
+    return F.grid_sample(x, grid, padding_mode="reflection", align_corners=False)
+
+
+def pixelate(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    """Box means on a coarse grid, columns first, each rounded to a level, then the nearest: as PIL resizes,
+    in its own order of operations, because a pixel may lie on the border of two boxes."""
+    share, finer = (.6, .5, .4, .3, .25)[severity], []
+    for dim in (3, 2):
+        n = x.shape[dim]
+        coarse, pixel = int(n * share), np.arange(n)
+        scale = n / coarse
+        centre = (np.arange(coarse)[:, None] + .5) * scale
+        offset = (pixel - centre + .5) * (1 / scale)  # (coarse, n), in boxes
+        low, high = (np.floor(centre + side * scale + .5) for side in (-.5, .5))
+        box = torch.from_numpy((offset > -.5) & (offset <= .5) & (pixel >= low) & (pixel < high)).to(x)
+        x = torch.movedim(torch.movedim(x, dim, -1) @ (box / box.sum(1, keepdim=True)).T, -1, dim)
+        x = (x * 255 + .5).floor() / 255
+        finer.append((dim, np.cumsum(np.r_[.5, np.ones(n - 1)] * (coarse / n)).astype(int)))
+    for dim, nearest in finer:
+        x = x.index_select(dim, torch.from_numpy(nearest).to(x.device))
+    return x
+
+
+def jpeg_compression(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    out = []
+    for image in (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy():
+        file = io.BytesIO()
+        Image.fromarray(image).save(file, "JPEG", quality=(25, 18, 15, 10, 7)[severity])
+        out.append(TF.to_tensor(Image.open(file)))
+    return torch.stack(out).to(x)
+
+
+CORRUPTIONS = {f.__name__: f for f in (
+    gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow, frost,
+    fog, brightness, contrast, elastic_transform, pixelate, jpeg_compression)}
+
+
+def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: Path | None = None) -> Tensor:
+    """ImageNet-C's corruption `name` of (B, 3, img_h, img_w) uint8 at severity 1-5; item i is a function of
+    itself, seeds[i] and the name alone. On the CPU one image at a time, which fits its cache.
+
+    frost_dir: folder of the six original textures (default: drawn ones). InputError for other inputs.
+    """
+    if name not in CORRUPTIONS or severity not in range(1, 6):
+        raise InputError(f"corruption {name!r} at severity {severity}; expected 1 to 5 and one of "
+                         f"{', '.join(CORRUPTIONS)}.")
+    if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 32 \
+            or len(seeds) != len(images):
+        raise InputError(f"corrupt got {images.dtype} of shape {tuple(images.shape)} and {len(seeds)} seeds; "
+                         "expected uint8 (B, 3, img_h, img_w) of at least 32x32 px, a seed for each image.")
+    more, stream = {}, list(CORRUPTIONS).index(name)
+    if name == "frost":
+        more = {"folder": frost_dir}
+    out, chunk = [], 1 if images.device.type == "cpu" else len(images)
+    for part, seed in zip(images.split(chunk), seeds.to(images.device).split(chunk)):
+        y = CORRUPTIONS[name](part.float() / 255, severity - 1, Draw(seed, stream), **more)
+        out.append((y.clamp(0, 1) * 255 + LEVEL).byte())  # byte() cuts, as the originals do
+    return torch.cat(out)
+# -------------------------------------------------------------------------------- data
+
+def derangement(n: int, seed: int = SHUFFLE_SEED) -> np.ndarray:
+    """A permutation of n > 1 items that leaves none in its place: steps along a random ring."""
+    ring, target = np.random.default_rng(seed).permutation(n), np.empty(n, dtype=int)
+    target[ring] = np.roll(ring, 1)
+    return target
+
+
+def objectnet_items(root: Path, classes: list[str]) -> tuple[list[tuple], dict]:
+    """Items of classify (path, folder, right classes, number) of the ObjectNet classes that the model knows.
+
+    classes: wnids in the order of the model's outputs. Folder -> ObjectNet's label -> names of ImageNet
+    classes -> line of the list of names -> index in wnid order: the release's four mapping files. InputError
+    for missing folders or images.
+    """
+    def mapping(name: str) -> dict:
+        file = root / "mappings" / name
+        if not file.is_file():
+            raise InputError(f"{file}: no such file; give the release, with images/ and mappings/.")
+        text = file.read_text(encoding="utf-8")
+        return json.loads(text) if file.suffix == ".json" else dict(enumerate(text.splitlines()))
+    folders, to_imagenet = mapping("folder_to_objectnet_label.json"), mapping("objectnet_to_imagenet_1k.json")
+    line_of_name = {name: line for line, name in mapping("imagenet_to_label_2012_v2").items()}
+    wnid_of_line = {int(line): imagenet_wnids()[int(i)]
+                    for i, line in mapping("pytorch_to_imagenet_2012_id.json").items()}
+    there = {p.name for p in (root / "images").iterdir()} if (root / "images").is_dir() else set()
+    if absent := sorted(set(folders) - there):
+        raise InputError(f"{root}/images: {len(absent)} of {len(folders)} class folders are missing "
+                         f"({absent[0]} ...); unpack the whole release.")
+    items, known = [], 0
+    for folder, label in sorted(folders.items()):
+        names = [name.strip() for name in to_imagenet.get(label, "").split(";") if name]
+        wnids = {wnid_of_line[line_of_name[name]] for name in names}
+        right = {classes.index(w) for w in wnids if w in classes}
+        files = sorted(p for p in (root / "images" / folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+        if right:
+            known += 1
+            items += [(p, folder, right, len(items) + i) for i, p in enumerate(files)]
+    official = len(folders) == OBJECTNET_OFFICIAL[0] and len(classes) == 1000
+    if official and (known != OBJECTNET_OFFICIAL[1] or len(items) < .99 * OBJECTNET_OFFICIAL[2]) or not items:
+        raise InputError(f"{root}: {len(items)} images in {known} classes that ImageNet has; expected "
+                         f"{OBJECTNET_OFFICIAL[2]} in {OBJECTNET_OFFICIAL[1]}: unpack the whole release.")
+    return items, dict(folders=len(folders), classes=known, images=len(items))
+
+
+# What classify's loaders and views do with an image: top-level functions, which any process can import.
+
+def prepare_plain(image: Image.Image, number: int, pre: Preprocess) -> Tensor:
+    return pre(image)
+
+
+def prepare_objectnet(image: Image.Image, number: int, pre: Preprocess) -> Tensor:
+    return pre(image.crop((BORDER, BORDER, image.width - BORDER, image.height - BORDER)))
+
+
+def prepare_crop(image: Image.Image, number: int, pre: Preprocess) -> Tensor:
+    """The crop as (3, img_h, img_w) uint8, to be corrupted in a batch."""
+    return (dataclasses.replace(pre, mean=(0,) * 3, std=(1,) * 3)(image) * 255).round().byte()
+
+
+def prepare_corrupted(image: Image.Image, number: int, pre: Preprocess, severity: int, seed: int,
+                      frost_dir: Path | None) -> Tensor:
+    """All corruptions of the unresized image, each preprocessed: (15, 3, img_h, img_w)."""
+    x, seeds = TF.pil_to_tensor(image)[None], item_seeds(seed, [number])
+    return torch.stack([pre(TF.to_pil_image(corrupt(x, name, severity, seeds, frost_dir)[0]))
+                        for name in CORRUPTIONS])
+
+
+def view_plain(x: Tensor, numbers: list[int]) -> list[tuple[str, Tensor]]:
+    return [("", x)]
+
+
+def view_corrupted(x: Tensor, numbers: list[int]) -> Iterator[tuple[str, Tensor]]:
+    return zip(CORRUPTIONS, x.unbind(1))
+
+
+def view_crops(x: Tensor, numbers: list[int], pre: Preprocess, severity: int, seed: int,
+               frost_dir: Path | None) -> Iterator[tuple[str, Tensor]]:
+    for name in CORRUPTIONS:
+        y = corrupt(x, name, severity, item_seeds(seed, numbers), frost_dir)
+        yield name, TF.normalize(y.float() / 255, pre.mean, pre.std)
+
+
+def item_seeds(seed: int, numbers: list[int]) -> Tensor:
+    """Seeds of corrupt for images by their number in the whole data set."""
+    return torch.tensor([seed * 2**32 + n for n in numbers])
+
+
+# -------------------------------------------------------------------------------- model
+
+class Classifier(nn.Module):
+    """forward(x) -> logits, in bfloat16 on request."""
+
+    def __init__(self, vit: nn.Module, bf16: bool):
+        super().__init__()
+        self.vit, self.bf16 = vit, bf16
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.vit(x)
+
+
+def tunable(vit: nn.Module) -> tuple[int, int]:
+    """Only the attention's q, k, v and output projections take gradients; (their number, all parameters)."""
+    names = set(attention_state(vit))
+    for name, p in vit.named_parameters():
+        p.requires_grad_(name in names)
+    sizes = {n: p.numel() for n, p in vit.named_parameters()}
+    return sum(sizes[n] for n in names), sum(sizes.values())
+
+
+def tune(vit: nn.Module, pre: Preprocess, images: list[GazeImage], teacher: Tensor, shuffled: bool,
+         recipe: Recipe, stem: Path, workers: int, resume: bool, half: bool) -> dict:
+    """Train B, or C with shuffled maps, from vit; writes stem.pth, stem.csv and stem.json. The record."""
+    order = torch.randperm(len(images), generator=generator(recipe.seed, 2)).tolist()
+    n = max(2, round(HELD_OUT * len(images)))
+    parts, target = (sorted(order[n:]), sorted(order[:n])), np.arange(len(images))
+    for part in parts:
+        if shuffled:  # each set within itself: the held-out maps stay unseen
+            target[part] = np.array(part)[derangement(len(part))]
+    trainable, total = tunable(vit)
+    tuner = GazeTuner(RolloutViT(vit), GazeData(images, pre, target), teacher, *parts, recipe,
+                      stem.with_suffix(".pt"), workers)
+    if resume:
+        tuner.resume()
+    with tqdm(total=tuner.total, initial=tuner.state["step"], desc=stem.name, unit="step",
+              disable=rank_world()[0] > 0) as bar:
+        def progress(row: dict) -> None:
+            bar.update(row["step"] - bar.n)
+            bar.set_postfix(val_loss=f"{row['val_loss']:.4f}")
+        state = tuner.run(progress)
+    record = {k: state[k] for k in ("step", "best_step", "lowest", "seconds")} | dict(
+        recipe=dataclasses.asdict(recipe), train=len(parts[0]), held_out=len(parts[1]),
+        trainable=trainable, parameters=total, share=trainable / total, of_steps=tuner.total)
+    if rank_world()[0] == 0:
+        save_checkpoint({k: v.cpu().half() if half else v.cpu() for k, v in attention_state(vit).items()},
+                        stem.with_suffix(".pth"))
+        write_csv(state["log"], stem.with_suffix(".csv"))
+        write_json(record, stem.with_suffix(".json"))
+    barrier()
+    return record
+
+
+# -------------------------------------------------------------------------------- measure
+
+def measure_consistency(images: list[GazeImage], log: RowLog) -> None:
+    """Rows image, condition, observers, consistency: mean correlation of two observers' maps."""
+    for image in tqdm(shard(images), desc="consistency", disable=rank_world()[0] > 0):
+        if image.name not in log.done:
+            value = observer_consistency(image.observers, MAP_SIZE, MAP_SIGMA)
+            log.add([{"image": image.name, "condition": "human", "observers": len(image.observers),
+                      "consistency": "" if math.isnan(value) else value}])
+
+
+def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, args: argparse.Namespace,
+                   log: RowLog, device: torch.device) -> tuple[list[str], list[str], dict]:
+    """(parts not run, unreadable images, counts of ObjectNet); rows into log."""
+    n_classes, not_run, bad, found = next(iter(models.values())).vit.head.out_features, [], [], {}
+    how = dict(log=log, device=device, batch_size=args.eval_batch_size, workers=args.workers)
+    classes = imagenet_wnids() if n_classes == 1000 else None
+    corruption = dict(pre=pre, severity=args.severity, seed=args.seed, frost_dir=args.frost)
+    if places["imagenet"]:
+        items, classes = imagenet_items(places["imagenet"], n_classes, args.limit, args.seed)
+        prepare = partial(prepare_plain, pre=pre)
+        bad += classify(models, items, prepare, view_plain, benchmark="imagenet", **how)
+        check_baseline(log, "imagenet")
+        n = min(args.imagenet_c_images, args.limit or args.imagenet_c_images)
+        items, _ = imagenet_items(places["imagenet"], n_classes, n, args.seed)
+        prepare, view = partial(prepare_crop, pre=pre), partial(view_crops, **corruption)
+        if args.corrupt_at == "original":
+            prepare, view = partial(prepare_corrupted, **corruption), view_corrupted
+            how["batch_size"] = max(1, args.eval_batch_size // len(CORRUPTIONS))
+        bad += classify(models, items, prepare, view, benchmark="imagenet_c", **how)
+    else:
+        not_run += [f"{name}: no data, give --imagenet" for name in ("ImageNet", "ImageNet-C")]
+    if places["objectnet"] and classes:
+        items, found = objectnet_items(places["objectnet"], classes)
+        order = torch.randperm(len(items), generator=generator(args.seed, 3)).tolist()[:args.limit]
+        how["batch_size"], items = args.eval_batch_size, [items[i] for i in sorted(order)]
+        prepare = partial(prepare_objectnet, pre=pre)
+        bad += classify(models, items, prepare, view_plain, benchmark="objectnet", **how)
+        check_baseline(log, "objectnet")
+    else:
+        not_run.append("ObjectNet: no data, give --objectnet" if classes else
+                       "ObjectNet: the model's classes are unknown, give --imagenet too")
+    return not_run, bad, found
+
+
+@torch.no_grad()
+def save_examples(models: dict[str, nn.Module], images: list[GazeImage], pre: Preprocess, rows: list[dict],
+                  device: torch.device, path: Path) -> None:
+    """The images that gained most (every tenth of the ranking's top), as uint8, with human, A and B maps."""
+    names, cc = paired_values(rows, "cc")
+    ranked = [names[i][0] for i in np.argsort(cc["A"] - cc["B"])]
+    wanted = ranked[:max(len(ranked) // 4, EXAMPLES)][::max(len(ranked) // (4 * EXAMPLES), 1)][:EXAMPLES]
+    data = GazeData([i for name in wanted for i in images if i.name == name], pre)
+    items = [data[i] for i in range(len(data))]
+    x, human = torch.stack([v[1] for v in items]), human_maps(torch.stack([v[2] for v in items]))
+    maps = {k: models[k](x.to(device))[1].cpu().numpy() for k in ("A", "B")}
+    pictures = np.stack([np.asarray(TF.resize(read_image(i.path), list(MAP_SIZE))) for i in data.images])
+    with atomic_write(path, "wb") as f:
+        np.savez_compressed(f, images=pictures, human=human.numpy(), **maps)
+
+
+# -------------------------------------------------------------------------------- statistics
+
+def consistency_tests(rows: list[dict], human: list[dict]) -> tuple[list[dict], list[dict], list[dict]]:
+    """(headline, tests, quartiles) of the relation between gain in CC and the observers' agreement."""
+    agreement = {r["image"]: r["consistency"] for r in human if r["consistency"] != ""}
+    items, cc = paired_values([r for r in rows if r["image"] in agreement], "cc")
+    c = np.array([agreement[i] for i, in items])
+    headline = [dict(name="inter-observer consistency", ours=float(c.mean()), ci=bootstrap_ci(c), n=len(c))]
+    if len(c) < 4 or not {"A", "B"} <= set(cc):
+        return headline, [], []
+    gain, head = cc["B"] - cc["A"], (cc["B"] - cc["A"]) / (1 - cc["A"] + HEADROOM_EPS)
+    tests = [dict(test="Pearson r", x="consistency", y=y, n=len(c), r=float(r.statistic), p=float(r.pvalue),
+                  ci=tuple(map(float, r.confidence_interval())))
+             for y, v in [*((f"CC of {k}", v) for k, v in cc.items()), ("gain B - A", gain),
+                          ("headroom-normalised gain", head)] for r in [stats.pearsonr(c, v)]]
+    r = next(t for t in tests if t["y"] == "gain B - A")
+    headline.append(dict(name="r(gain, consistency)", paper=PAPER_GAIN_R, ours=r["r"], ci=r["ci"], n=len(c)))
+    headline.append(dict(name="headroom gain", ours=float(head.mean()), ci=bootstrap_ci(head), n=len(c)))
+    quarter, quartiles = np.searchsorted(np.quantile(c, (.25, .5, .75)), c), []
+    for q in range(4):
+        part = quarter == q
+        gains = {"gain_A": gain[part], "headroom": head[part]} | (
+            {"gain_C": cc["B"][part] - cc["C"][part]} if "C" in cc else {})
+        quartiles.append(dict(quartile=q + 1, n=int(part.sum()), consistency=float(c[part].mean())))
+        quartiles[-1] |= {k: float(v.mean()) for k, v in gains.items()}
+        quartiles[-1] |= {f"{k}_sem": float(stats.sem(v)) for k, v in gains.items()}
+    return headline, tests, quartiles
+
+
+def parity_tests(rows: list[dict]) -> tuple[list[dict], list[dict]]:
+    """(headline, tests) of the benchmarks: accuracies; B and C against A with three Bayes factors for no
+    difference, the difference with its interval, and the discordant counts."""
+    headline, tests = [], []
+    for key, name in BENCHMARKS.items():
+        part = [r for r in rows if r["benchmark"] == key]
+        items, right = paired_values(part, "correct", "view") if part else ([], {})
+        if not items:
+            continue
+        image = np.unique([i for i, _ in items], return_inverse=True)[1]
+        for k, v in right.items():
+            per_image = 100 * np.bincount(image, v) / np.bincount(image)
+            headline.append(dict(name=f"{name} top-1, {k}", ours=100 * float(v.mean()), n=len(v), unit="%",
+                                 ci=bootstrap_ci(per_image, n_boot=2000)))
+        for k in ("B", "C"):
+            if k in right and "A" in right and len(items) > 1:
+                t, n = paired_t(right[k], right["A"]), len(items)
+                bf = {"unit_information": bf01_unit_information(t["t"], n, log=True),
+                      "jzs_r1": bf01_jzs(t["t"], n, 1., log=True),
+                      "jzs_r707": bf01_jzs(t["t"], n, .5**.5, log=True)}
+                tests.append(dict(test="parity", benchmark=key, pair=f"{k} - A", n=n, **t,
+                                  mcnemar=mcnemar(right[k], right["A"]), log_bf01=bf,
+                                  bf01={form: float(np.exp(v)) for form, v in bf.items()}))
+                if k == "B":
+                    d = tests[-1]["mcnemar"]
+                    headline += [dict(name=f"{name}, B - A", ours=100 * d["diff"], unit="points", n=n,
+                                      ci=[100 * v for v in d["ci"]]),
+                                 dict(name=f"BF01 {name} (unit information)", paper=PAPER_BF01[key],
+                                      ours=float(np.exp(bf["unit_information"])), n=n),
+                                 dict(name=f"BF01 {name} (JZS, r = 1)", paper=PAPER_BF01[key],
+                                      ours=float(np.exp(bf["jzs_r1"])), n=n)]
+    return headline, tests
+
+
+def read_rows(path: Path) -> list[dict]:
+    return read_csv(path) if path.exists() else []
+
+
+def summarise(folder: Path) -> dict:
+    """Everything that results.json says, from the tables in the folder."""
+    rows = read_rows(folder / "per_image.csv")
+    headline, tests, quartiles, gain = [], [], [], []
+    if rows:
+        headline, tests = alignment_tables(rows, ("BA", "BC", "CA"))
+        _, cc = paired_values(rows, "cc")
+        if {"A", "B"} <= set(cc):
+            up = 100. * (cc["B"] > cc["A"])
+            gain.append(dict(name="images with a gain in CC", paper=100., ours=float(up.mean()), n=len(up),
+                             ci=bootstrap_ci(up), unit="%"))
+        categories = read_rows(folder / "categories.csv")
+        if categories and "B" in categories[0]:
+            up = 100. * np.array([r["B"] > r["A"] for r in categories])
+            gain.append(dict(name="COCO categories with a gain", paper=100., ours=float(up.mean()),
+                             n=len(up), unit="%"))
+    human = read_rows(folder / "consistency" / "per_image.csv")
+    if rows and human:
+        more, found, quartiles = consistency_tests(rows, human)
+        gain, tests = gain + more, tests + found
+    benchmark = read_rows(folder / "benchmark" / "per_image.csv")
+    more, found = parity_tests(benchmark) if benchmark else ([], [])
+    training = {k: json.loads((folder / f"tuned_{k}.json").read_text()) for k in "BC"
+                if (folder / f"tuned_{k}.json").exists()}
+    return dict(headline=headline + gain + more, tests=tests + found, quartiles=quartiles, training=training)
+# -------------------------------------------------------------------------------- figures
+
+def new_figure(columns: int, width: float = 3.2, height: float = 3.) -> tuple:
+    fig, axes = plt.subplots(1, columns, figsize=(width * columns, height), layout="constrained",
+                             squeeze=False)
+    for ax in axes[0]:
+        ax.spines[["top", "right"]].set_visible(False)
+    return fig, axes[0]
+
+
+def diagonal(ax: plt.Axes, *values: np.ndarray) -> None:
+    """Identity line over the values' range, axes square."""
+    low, high = min(v.min() for v in values), max(v.max() for v in values)
+    pad = .05 * (high - low or 1)
+    ax.plot([low - pad, high + pad], [low - pad, high + pad], "--", color="black", linewidth=.8, zorder=0)
+    ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), aspect="equal")
+
+
+def draw_training(folder: Path) -> None:
+    """fig_training: held-out losses against steps; the ring marks the weights that are kept."""
+    fig, axes = new_figure(3)
+    for k in "BC":
+        log = read_rows(folder / f"tuned_{k}.csv")
+        for ax, key in zip(axes, ("val_loss", "val_kl", "val_distill")):
+            how = dict(color=PALETTE[k], markersize=3)
+            ax.plot([r["step"] for r in log], [r[key] for r in log], "o-", label=k, **how)
+            for best in sorted(log, key=lambda r: r["val_loss"])[:1]:
+                ax.plot(best["step"], best[key], "o", markerfacecolor="none", **how | {"markersize": 9})
+    labels = "loss", "KL(human || rollout) (nats)", "squared change of CLS"
+    for ax, label in zip(axes, labels):
+        ax.set(xlabel="step", ylabel=f"held-out {label}")
+    axes[0].legend(title="model", frameon=False)
+    save_figure(fig, folder / "fig_training")
+
+
+def draw_1b(folder: Path) -> None:
+    """fig_1B: images, fixations, rollouts of A and B, and B - A of maps that sum to one."""
+    with np.load(folder / "examples.npz") as data:
+        images, human, a, b = (data[k] for k in ("images", "human", "A", "B"))
+    fig, axes = plt.subplots(len(images), 5, figsize=(8.4, 1.65 * len(images)), layout="constrained",
+                             squeeze=False)
+    share = [m / m.sum((1, 2), keepdims=True) * m[0].size for m in (a, b)]
+    change = share[1] - share[0]
+    top = np.abs(change).max()
+    for row, image, *maps in zip(axes, images, human, a, b, change):
+        row[0].imshow(image)
+        for ax, m in zip(row[1:4], maps):
+            ax.imshow(image.mean(2), cmap="gray")
+            ax.imshow(m, cmap="inferno", alpha=.75, vmin=0, vmax=1)
+        row[4].imshow(image.mean(2), cmap="gray")
+        mappable = row[4].imshow(maps[3], cmap="coolwarm", alpha=.75, vmin=-top, vmax=top)
+    for ax, title in zip(axes[0], ("image", "fixations", "rollout, A", "rollout, B", "B - A")):
+        ax.set_title(title, fontsize=9)
+    for ax in axes.flat:
+        ax.axis("off")
+    fig.colorbar(mappable, ax=axes[:, 4], shrink=.7, label="change (1 = the mean attention)")
+    save_figure(fig, folder / "fig_1B")
+
+
+def draw_alignment(folder: Path, rows: list[dict]) -> None:
+    """fig_2A: the five metrics, +-1 SEM; fig_2B: CC of B against A by image and, with C, by category."""
+    fig, axes = new_figure(5, 1.7, 2.6)
+    for ax, metric in zip(axes, ("cc", "nss", "auc", "kl", "sim")):
+        _, table = paired_values(rows, metric)
+        for i, (k, v) in enumerate(table.items()):
+            ax.bar(i, v.mean(), yerr=v.std(ddof=1) / len(v) ** .5, color=PALETTE[k], capsize=3)
+        low = min(v.mean() - 4 * v.std() / len(v) ** .5 for v in table.values())
+        ax.set(xticks=range(len(table)), xticklabels=table)
+        ax.set_title(metric.upper() + (" (nats)" if metric == "kl" else ""))
+        ax.set_ylim(bottom=min(low, 0) if metric != "auc" else .5)
+    axes[0].set_ylabel("mean over images, ±1 SEM")
+    axes[3].set_xlabel("lower is better", fontsize=8)
+    save_figure(fig, folder / "fig_2A")
+    _, cc = paired_values(rows, "cc")
+    if not {"A", "B"} <= set(cc):
+        return
+    categories = read_rows(folder / "categories.csv")
+    fig, axes = new_figure(2 if categories else 1, 3.4)
+    axes[0].scatter(cc["A"], cc["B"], s=6, color=PALETTE["B"], alpha=.6, linewidths=0)
+    diagonal(axes[0], cc["A"], cc["B"])
+    axes[0].set(xlabel="CC with fixations, A", ylabel="CC, B", title=f"{len(cc['A'])} images")
+    if categories:
+        columns = {k: np.array([r[k] for r in categories]) for k in cc}
+        if "C" in cc:
+            axes[1].vlines(columns["A"], columns["C"], columns["B"], color=PALETTE["C"], linewidth=.6)
+            axes[1].scatter(columns["A"], columns["C"], s=14, color=PALETTE["C"], label="C")
+        axes[1].scatter(columns["A"], columns["B"], s=14, color=PALETTE["B"], label="B")
+        diagonal(axes[1], *columns.values())
+        axes[1].set(xlabel="CC, A (mean of category)", ylabel="CC, B or C",
+                    title=f"{len(categories)} COCO categories")
+        axes[1].legend(frameon=False)
+    save_figure(fig, folder / "fig_2B")
+
+
+def draw_2c(folder: Path, rows: list[dict], human: list[dict], quartiles: list[dict]) -> None:
+    """fig_2C: gain in CC against the observers' agreement; mean gain over A and C by quartile, +-1 SEM."""
+    agreement = {r["image"]: r["consistency"] for r in human if r["consistency"] != ""}
+    items, cc = paired_values([r for r in rows if r["image"] in agreement], "cc")
+    x, gain = np.array([agreement[i] for i, in items]), cc["B"] - cc["A"]
+    fig, axes = new_figure(2, 3.6)
+    axes[0].scatter(x, gain, s=6, color=PALETTE["B"], alpha=.6, linewidths=0)
+    fit, ends = np.polyfit(x, gain, 1), np.array([x.min(), x.max()])
+    axes[0].plot(ends, np.polyval(fit, ends), color="black", linewidth=1)
+    axes[0].axhline(0, color="black", linewidth=.5, linestyle=":")
+    axes[0].set(xlabel="inter-observer consistency (CC)", ylabel="gain in CC, B - A",
+                title=f"r = {np.corrcoef(x, gain)[0, 1]:.2f}, n = {len(x)}")
+    for key, label, shift in (("gain_A", "B - A", -.2), ("gain_C", "B - C", .2)):
+        if key in quartiles[0]:
+            axes[1].bar([r["quartile"] + shift for r in quartiles], [r[key] for r in quartiles], .38,
+                        yerr=[r[f"{key}_sem"] for r in quartiles], capsize=3, label=label,
+                        color=PALETTE["B" if key == "gain_A" else "C"])
+    axes[1].set(xlabel="quartile of consistency", ylabel="gain in CC, mean ±1 SEM", xticks=range(1, 5))
+    axes[1].legend(frameon=False)
+    save_figure(fig, folder / "fig_2C")
+
+
+def draw_benchmarks(folder: Path, rows: list[dict], headline: list[dict], tests: list[dict]) -> None:
+    """fig_4A: accuracies, 95 % intervals; fig_4B: Bayes factors on Jeffreys' scale; fig_4C: B against A by
+    corruption and by class."""
+    present = [k for k in BENCHMARKS if any(r["benchmark"] == k for r in rows)]
+    fig, (ax,) = new_figure(1, 4.2)
+    for i, k in enumerate(sorted({r["condition"] for r in rows})):
+        found = {h["name"]: h for h in headline}
+        bars = [found[f"{BENCHMARKS[b]} top-1, {k}"] for b in present]
+        y = np.array([h["ours"] for h in bars])
+        ci = np.array([h["ci"] for h in bars]).T
+        ax.bar(np.arange(len(present)) + .27 * i - .27, y, .25, color=PALETTE[k], label=k, capsize=2,
+               yerr=np.abs(ci - y))
+    ax.set(xticks=range(len(present)), xticklabels=[BENCHMARKS[b] for b in present],
+           ylabel="top-1 accuracy (%), 95 % CI over images", ylim=(0, 100))
+    ax.legend(title="model", frameon=False, ncols=3)
+    save_figure(fig, folder / "fig_4A")
+    parity = [t for t in tests if t["test"] == "parity" and t["pair"] == "B - A"]
+    if not parity:
+        return
+    fig, (ax,) = new_figure(1, 4.6)
+    forms = dict(unit_information="unit information", jzs_r1="JZS, r = 1", jzs_r707="JZS, r = 0.707")
+    for i, (form, label) in enumerate(forms.items()):
+        y = [t["log_bf01"][form] / math.log(10) for t in parity]
+        ax.plot(range(len(parity)), y, "os^"[i], label=label, color=PALETTE["B"],
+                markerfacecolor=("none", PALETTE["B"], PALETTE["C"])[i])
+    for bound, label in JEFFREYS.items():
+        ax.axhline(math.log10(bound), color="black", linewidth=.5, linestyle=":")
+        ax.text(len(parity) - .45, math.log10(bound) + .02, label, fontsize=7, va="bottom")
+    ax.axhline(0, color="black", linewidth=.8)
+    ax.set(xticks=range(len(parity)), ylabel="log10 BF01 (above 0: no difference, B = A)",
+           xlim=(-.5, len(parity)),
+           xticklabels=[f"{BENCHMARKS[t['benchmark']]}\n{t['n']:,} pairs" for t in parity])
+    ax.legend(frameon=False, fontsize=8)
+    save_figure(fig, folder / "fig_4B")
+    groups = [("imagenet_c", "view", "corruptions"), ("imagenet", "class", "classes")]
+    groups = [g for g in groups if g[0] in present]
+    fig, axes = new_figure(len(groups) or 1, 3.4)
+    for ax, (benchmark, field, label) in zip(axes, groups):
+        sums: dict[str, list] = {}
+        for r in rows:
+            if r["benchmark"] == benchmark and r["condition"] in "AB":
+                sums.setdefault(str(r[field]), {"A": [], "B": []})[r["condition"]].append(r["correct"])
+        a, b = (100 * np.array([np.mean(v[k]) for v in sums.values()]) for k in "AB")
+        colour = np.where(b > a, PALETTE["B"], np.where(b < a, PALETTE["A"], PALETTE["C"]))
+        ax.scatter(a, b, s=14, c=colour)
+        diagonal(ax, a, b)
+        ax.set(xlabel="accuracy of A (%)", ylabel="accuracy of B (%)", title=f"{len(a)} {label}")
+    save_figure(fig, folder / "fig_4C")
+
+
+def draw_all(folder: Path) -> None:
+    """The figures whose tables the folder holds."""
+    found, rows = summarise(folder), read_rows(folder / "per_image.csv")
+    human, benchmark = (read_rows(folder / k / "per_image.csv") for k in ("consistency", "benchmark"))
+    if list(folder.glob("tuned_[BC].csv")):
+        draw_training(folder)
+    if (folder / "examples.npz").exists():
+        draw_1b(folder)
+    if rows:
+        draw_alignment(folder, rows)
+    if found["quartiles"]:
+        draw_2c(folder, rows, human, found["quartiles"])
+    if benchmark:
+        draw_benchmarks(folder, benchmark, found["headline"], found["tests"])
+    plt.close("all")
+
+
+# -------------------------------------------------------------------------------- main
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_common_args(p, batch_size=8)
+    g = p.add_argument_group("study")
+    g.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")
+    for name, what in (("salicon", "SALICON's or OSIE's folder"), ("coco", "COCO's folder (annotations/)"),
+                       ("imagenet", "folder with val/"), ("objectnet", "folder with images/ and mappings/")):
+        g.add_argument(f"--{name}", type=Path, help=what)
+    g.add_argument("--model", help="model A, a name of common.py's table (default: %s; demo: %s)"
+                   % (PAPER["model"], DEMO["model"]))
+    g.add_argument("--model-b", type=Path, help="attention weights of B (default: the run's; demo: shipped)")
+    g.add_argument("--model-c", type=Path, help="the same of C")
+    g.add_argument("--eval-batch-size", type=int, default=32, help="images a batch elsewhere (%(default)s)")
+    g.add_argument("--severity", type=int, choices=range(1, 6), help="of the corruptions (paper: 5)")
+    g.add_argument("--corrupt-at", choices=["original", "crop"], default="original",
+                   help="before resizing (paper; default), or the 224 crop in batches (ImageNet-C's own way)")
+    g.add_argument("--imagenet-c-images", type=int, help="size of the random subset (paper: 5000)")
+    g.add_argument("--frost", type=Path, help="folder of ImageNet-C's six frost textures (default: drawn)")
+    t = p.add_argument_group("training (defaults: paper; demo: shorter, larger steps)")
+    for name, what in (("lr", "AdamW's step"), ("weight_decay", ""), ("epochs", "at most"),
+                       ("eval_every", "steps between validations"), ("patience", "validations without gain"),
+                       ("min_delta", "smallest gain"), ("lam", "weight of the attention loss")):
+        t.add_argument("--" + name.replace("_", "-"), type=type(PAPER[name]), help=f"{what} ({PAPER[name]})")
+    t.add_argument("--kl", choices=["human", "model"], default="human", help="KL(human || model) or reverse")
+    args = p.parse_args(argv)
+    if args.data == "demo" and any((args.salicon, args.coco, args.imagenet, args.objectnet)):
+        args.data = None  # only what was named
+    for name, value in (DEMO if args.data == "demo" else PAPER).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    if args.frost:
+        frost_textures(args.frost)  # a wrong folder ends the run now, not in an hour
+    return args
+
+
+def tune_models(args: argparse.Namespace, places: dict, pre: Preprocess, device: torch.device,
+                folder: Path) -> dict:
+    """Stages B and C. What was skipped and why."""
+    wanted = [k for k in "BC" if k in args.stages]
+    images, skipped = load_gaze(places["salicon"], "train", places["coco"], args.limit)
+    recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
+    vit, _ = load_vit(args.model, args.weights)
+    features, skipped["train, unreadable"] = gaze_features(RolloutViT(vit.to(device)), images, pre, device,
+                                                           args.workers)
+    keep = (~features.isnan().any(1)).nonzero()[:, 0].tolist()
+    images, features = [images[i] for i in keep], features[keep]
+    for k in wanted:
+        stem = folder / f"tuned_{k}"
+        if args.resume and stem.with_suffix(".pth").exists():
+            continue
+        vit, _ = load_vit(args.model, args.weights)
+        tune(vit.to(device), pre, images, features, k == "C", recipe, stem, args.workers, args.resume,
+             half=args.data == "demo")
+    return skipped
+
+
+def load_models(args: argparse.Namespace, folder: Path, device: torch.device) -> tuple[dict, list[str]]:
+    """{"A", "B", "C": RolloutViT} as far as there are weights; parts not run."""
+    vit, _ = load_vit(args.model, args.weights)
+    models, not_run = {"A": RolloutViT(vit).to(device).eval()}, []
+    for k, given in (("B", args.model_b), ("C", args.model_c)):
+        file, shipped = given or folder / f"tuned_{k}.pth", ROOT / "checkpoints" / f"demo_{k}.pth"
+        if not given and not file.exists() and args.data == "demo" and shipped.exists():
+            file = shipped
+            print(f"No training in {folder}: model {k} is checkpoints/{file.name}.")
+        if file.exists() or given:
+            models[k] = RolloutViT(load_tuned(vit, file)).to(device).eval()
+        else:
+            not_run.append(f"model {k}: not trained yet, run --stages {k} or give --model-{k.lower()}")
+    return models, not_run
+
+
+def evaluate(args: argparse.Namespace, places: dict, pre: Preprocess, device: torch.device,
+             folder: Path) -> tuple[dict, list[str], dict]:
+    """Stages align, consistency and benchmark: (skipped, parts not run)."""
+    models, not_run = load_models(args, folder, device)
+    skipped, more = {}, {}
+    fixed = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")
+    if {"align", "consistency"} & set(args.stages) and places["salicon"]:
+        images, skipped = load_gaze(places["salicon"], "val", places["coco"], args.limit)
+    if "align" in args.stages and places["salicon"]:
+        log = RowLog(folder, args.resume)
+        skipped["val, unreadable"] = align(models, images, fixed, log, device, args.eval_batch_size,
+                                           args.workers)
+        rows = log.merge()
+        if rank_world()[0] == 0 and "B" in models:
+            save_examples(models, images, fixed, rows, device, folder / "examples.npz")
+        names = {r["image"] for r in rows}
+        table = category_table(rows, coco_categories(places["coco"], names) if places["coco"] else {})
+        if table and rank_world()[0] == 0:
+            write_csv(table, folder / "categories.csv")
+        if not table:
+            not_run.append("gain by COCO category: no annotations of these images, give --coco")
+    if "consistency" in args.stages and places["salicon"]:
+        log = RowLog(folder / "consistency", args.resume)
+        measure_consistency(images, log)
+        log.merge()
+    if "benchmark" in args.stages and isinstance(models["A"].vit.head, nn.Linear):
+        plain = VIT_BENCHMARK if args.model == PAPER["model"] else pre
+        log = RowLog(folder / "benchmark", args.resume)
+        nets = {k: Classifier(m.vit, args.dtype == "bfloat16") for k, m in models.items()}
+        parts, skipped["benchmark, unreadable"], more = run_benchmarks(nets, plain, places, args, log, device)
+        log.merge()
+        not_run += parts
+    elif "benchmark" in args.stages:
+        not_run.append(f"benchmarks: {args.model} has no classification head")
+    return skipped, not_run, more
+
+
+def main(argv: list[str] | None = None) -> None:
+    args, began = parse(argv), time.time()
+    device, (rank, _) = pick_device(args.device), init_distributed()
+    tag = f"{args.data if args.data in ('demo', None) else Path(args.data).name}_{args.model}_seed{args.seed}"
+    folder = Path(args.out or Path("runs") / "exp01_finetune_vit" / tag.replace("None", "real"))
+    if not (args.resume or args.plot_only) and any((folder / f"tuned_{k}.pt").exists() and k in args.stages
+                                                    for k in "BC"):
+        raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
+    start_run(argparse.Namespace(**{k: v for k, v in vars(args).items() if k != "stages"} | {"out": folder}),
+              "exp01_finetune_vit", tag)
+    if args.plot_only:
+        draw_all(folder)
+        return print_paper_vs_ours(json.loads((folder / "results.json").read_text()))
+    places = data_places(args, DATA, ("imagenet", "objectnet", "salicon"))
+    _, pre = load_vit(args.model, args.weights)
+    fixed = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # as the paper's
+    skipped, not_run = {}, []
+    if not places["salicon"]:
+        not_run.append("tuning, alignment, consistency: no data, give --salicon")
+    if {"B", "C"} & set(args.stages) and places["salicon"]:
+        skipped = tune_models(args, places, fixed, device, folder)
+    more, parts, objectnet = evaluate(args, places, pre, device, folder)
+    found, skipped = summarise(folder), {k: v for k, v in {**skipped, **more}.items() if v}
+    used = [p for k in ("tuned_B.pth", "tuned_C.pth") if (p := folder / k).exists()]
+    results = write_results(
+        folder, "exp01_finetune_vit", args.data or "files", found.pop("headline"), args, time.time() - began,
+        device, found.pop("tests"), not_run + parts, skipped=skipped, objectnet=objectnet,
+        weights=fingerprint(used), **found)
+    if rank == 0:
+        if "figures" in args.stages:
+            draw_all(folder)
+        print_paper_vs_ours(results)
+
+
+if __name__ == "__main__":
+    cli(main)
