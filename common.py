@@ -1651,6 +1651,14 @@ class GazeTuner:
         return s
 
 
+def open_batches(names: Sequence[str], batch_size: int, log: RowLog) -> list[list[int]]:
+    """This process's batches of indices that hold an image without rows. An image keeps its batch in a resumed
+    run, because the last bits of a result may depend on the batch."""
+    own = shard(range(len(names)))
+    parts = [own[i:i + batch_size] for i in range(0, len(own), batch_size)]
+    return [list(part) for part in parts if any(names[i] not in log.done for i in part)]
+
+
 @torch.no_grad()
 def align(nets: dict[str, nn.Module], images: Sequence[GazeImage], transform: Callable, log: RowLog,
           device: torch.device, batch_size: int, workers: int) -> list[str]:
@@ -1659,9 +1667,9 @@ def align(nets: dict[str, nn.Module], images: Sequence[GazeImage], transform: Ca
     nets: as in GazeTuner. An image without fixations has no value: its fields stay empty.
     """
     data, bad = GazeData(images, transform), []
-    todo = [i for i in shard(range(len(images))) if images[i].name not in log.done]
+    todo = open_batches([i.name for i in images], batch_size, log)
     for x, counts, index, unreadable in torch.utils.data.DataLoader(
-            data, batch_size, sampler=todo, num_workers=workers, collate_fn=collate_gaze):
+            data, batch_sampler=todo, num_workers=workers, collate_fn=collate_gaze):
         bad += [images[i].name for i in unreadable]
         if not len(x):
             continue
@@ -1672,9 +1680,10 @@ def align(nets: dict[str, nn.Module], images: Sequence[GazeImage], transform: Ca
             table[name] = {k: f(maps, counts if k in ("nss", "auc") else human).tolist()
                            for k, f in METRICS.items()}
         for b, i in enumerate(index.tolist()):
-            log.add([{"image": images[i].name, "condition": name} |
-                     {k: "" if math.isnan(v[b]) else v[b] for k, v in values.items()}
-                     for name, values in table.items()])
+            if images[i].name not in log.done:
+                log.add([{"image": images[i].name, "condition": name} |
+                         {k: "" if math.isnan(v[b]) else v[b] for k, v in values.items()}
+                         for name, values in table.items()])
     return sorted(gather_rows(bad))
 
 
@@ -1689,10 +1698,9 @@ def classify(nets: dict[str, nn.Module], items: Sequence[tuple], prepare: Callab
     Returns the names of unreadable images.
     """
     names, bad = [f"{benchmark}/{path.parent.name}/{path.name}" for path, *_ in items], []
-    todo = [i for i in shard(range(len(items))) if names[i] not in log.done]
     for x, index, unreadable in torch.utils.data.DataLoader(
-            NumberedImages(items, prepare), batch_size, sampler=todo, num_workers=workers,
-            collate_fn=collate_readable):
+            NumberedImages(items, prepare), batch_sampler=open_batches(names, batch_size, log),
+            num_workers=workers, collate_fn=collate_readable):
         bad += [names[i] for i in unreadable]
         rows: dict[int, list] = {i: [] for i in index.tolist()}
         for view, v in views(x.to(device), [items[i][3] for i in rows]) if rows else ():
@@ -1701,8 +1709,9 @@ def classify(nets: dict[str, nn.Module], items: Sequence[tuple], prepare: Callab
                     rows[i].append({"image": names[i], "condition": name, "benchmark": benchmark,
                                     "view": view, "class": items[i][1], "predicted": label,
                                     "correct": int(label in items[i][2])})
-        for r in rows.values():
-            log.add(r)
+        for i, r in rows.items():
+            if names[i] not in log.done:
+                log.add(r)
     return sorted(gather_rows(bad))
 
 

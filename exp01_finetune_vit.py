@@ -719,8 +719,7 @@ def draw_training(folder: Path) -> None:
             ax.plot([r["step"] for r in log], [r[key] for r in log], "o-", label=k, **how)
             for best in sorted(log, key=lambda r: r["val_loss"])[:1]:
                 ax.plot(best["step"], best[key], "o", markerfacecolor="none", **how | {"markersize": 9})
-    labels = "loss", "KL(human || rollout) (nats)", "squared change of CLS"
-    for ax, label in zip(axes, labels):
+    for ax, label in zip(axes, ("loss", "KL to fixations (nats)", "squared change of CLS")):
         ax.set(xlabel="step", ylabel=f"held-out {label}")
     axes[0].legend(title="model", frameon=False)
     save_figure(fig, folder / "fig_training")
@@ -734,7 +733,7 @@ def draw_1b(folder: Path) -> None:
                              squeeze=False)
     share = [m / m.sum((1, 2), keepdims=True) * m[0].size for m in (a, b)]
     change = share[1] - share[0]
-    top = np.abs(change).max()
+    top = np.quantile(np.abs(change), .995)
     for row, image, *maps in zip(axes, images, human, a, b, change):
         row[0].imshow(image)
         for ax, m in zip(row[1:4], maps):
@@ -820,8 +819,8 @@ def draw_benchmarks(folder: Path, rows: list[dict], headline: list[dict], tests:
         ax.bar(np.arange(len(present)) + .27 * i - .27, y, .25, color=PALETTE[k], label=k, capsize=2,
                yerr=np.abs(ci - y))
     ax.set(xticks=range(len(present)), xticklabels=[BENCHMARKS[b] for b in present],
-           ylabel="top-1 accuracy (%), 95 % CI over images", ylim=(0, 100))
-    ax.legend(title="model", frameon=False, ncols=3)
+           ylabel="top-1 accuracy (%), 95 % CI", ylim=(0, 100))
+    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(.5, 1))
     save_figure(fig, folder / "fig_4A")
     parity = [t for t in tests if t["test"] == "parity" and t["pair"] == "B - A"]
     if not parity:
@@ -836,10 +835,10 @@ def draw_benchmarks(folder: Path, rows: list[dict], headline: list[dict], tests:
         ax.axhline(math.log10(bound), color="black", linewidth=.5, linestyle=":")
         ax.text(len(parity) - .45, math.log10(bound) + .02, label, fontsize=7, va="bottom")
     ax.axhline(0, color="black", linewidth=.8)
-    ax.set(xticks=range(len(parity)), ylabel="log10 BF01 (above 0: no difference, B = A)",
+    ax.set(xticks=range(len(parity)), ylabel="log10 BF01 (> 0: B = A)",
            xlim=(-.5, len(parity)),
            xticklabels=[f"{BENCHMARKS[t['benchmark']]}\n{t['n']:,} pairs" for t in parity])
-    ax.legend(frameon=False, fontsize=8)
+    ax.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(.5, 1))
     save_figure(fig, folder / "fig_4B")
     groups = [("imagenet_c", "view", "corruptions"), ("imagenet", "class", "classes")]
     groups = [g for g in groups if g[0] in present]

@@ -1,4 +1,4 @@
-"""exp01: corruptions are ImageNet-C's, training is the paper's, and planted effects are found, absent ones not."""
+"""exp01: the corruptions are ImageNet-C's, the training is the paper's, planted effects are found."""
 import dataclasses
 import json
 import multiprocessing
@@ -217,8 +217,10 @@ def test_draws_are_uniform_independent_and_the_same_on_any_machine():
     for row in u:
         assert float(row.mean()) == pytest.approx(.5, abs=.006)
         assert np.histogram(row.numpy(), 20, (0, 1))[0].std() < 90  # 50 expected
-    assert np.abs(np.corrcoef(torch.cat([u, draw.uniform(50_000)]).numpy())[np.triu_indices(6, 1)]).max() < .02
-    assert E.Draw(torch.tensor([5]), 1).uniform(3)[0].tolist() == pytest.approx([.0413583, .5470271, .8527744], abs=1e-6)
+    r = np.corrcoef(torch.cat([u, draw.uniform(50_000)]).numpy())
+    assert np.abs(r[np.triu_indices(6, 1)]).max() < .02
+    first = E.Draw(torch.tensor([5]), 1).uniform(3)[0].tolist()
+    assert first == pytest.approx([.0413583, .5470271, .8527744], abs=1e-6)
 
 
 def test_corrupt_refuses_what_it_cannot_do():
@@ -232,7 +234,8 @@ def test_corrupt_refuses_what_it_cannot_do():
 # ------------------------------------------------------------------------------------------------ the loss
 
 def small_vit(**more) -> VisionTransformer:
-    vit = VisionTransformer(64, **dict(patch_size=16, embed_dim=24, depth=3, num_heads=2, num_classes=3) | more)
+    shape = dict(patch_size=16, embed_dim=24, depth=3, num_heads=2, num_classes=3)
+    vit = VisionTransformer(64, **shape | more)
     vit.init_weights(generator(1))
     for block in vit.blocks:  # sharper attention than at the start of a training
         block.attn.qkv.weight.data.mul_(8)
@@ -270,7 +273,8 @@ def test_rollout_map_equals_the_full_matrix_product():
             a = a.mean(1) + torch.eye(25)
             product = a / a.sum(-1, keepdim=True) @ product
         features, maps = RolloutViT(vit)(x)
-    big = torch.nn.functional.interpolate(product[:, 0, 1:].view(2, 1, 4, 6), (224, 224), mode="bilinear")[:, 0]
+    row = product[:, :1, 1:].view(2, 1, 4, 6)
+    big = torch.nn.functional.interpolate(row, (224, 224), mode="bilinear")[:, 0]
     low, high = big.amin((1, 2), keepdim=True), big.amax((1, 2), keepdim=True)
     torch.testing.assert_close(maps, (big - low) / (high - low), atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(vit.head(vit.norm(features)), vit(x), atol=1e-4, rtol=1e-4)
@@ -285,7 +289,8 @@ def test_trainable_share_is_the_papers():
 def test_paper_defaults():
     args = E.parse("--salicon SALICON --coco COCO --imagenet IMAGENET --objectnet OBJECTNET".split())
     assert (args.lr, args.batch_size, args.epochs, args.eval_every) == (1e-5, 8, 20, 200)
-    assert (args.patience, args.min_delta, args.lam, args.severity, args.imagenet_c_images) == (3, 1e-3, 1., 5, 5000)
+    assert (args.patience, args.min_delta, args.lam) == (3, 1e-3, 1.)
+    assert (args.severity, args.imagenet_c_images) == (5, 5000)
     assert args.model == "vit_base_patch16_224" and args.kl == "human" and args.corrupt_at == "original"
     args = E.parse("--salicon OSIE --model dinov2_vits14 --stages B C --resume".split())
     assert args.data is None and args.stages == ["B", "C"]
@@ -295,7 +300,8 @@ def test_no_image_keeps_its_map_in_the_control():
     for n in (2, 3, 10_000):
         target = E.derangement(n)
         assert sorted(target) == list(range(n)) and (target != np.arange(n)).all()
-    assert (E.derangement(50) == E.derangement(50, 42)).all() and (E.derangement(50) != E.derangement(50, 1)).any()
+    assert (E.derangement(50) == E.derangement(50, 42)).all()
+    assert (E.derangement(50) != E.derangement(50, 1)).any()
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -313,8 +319,9 @@ def blobs(tmp_path_factory) -> list[GazeImage]:
         rows, cols = np.mgrid[:64, :64]
         x = rng.integers(0, 60, (64, 64, 3)) + 190 * ((rows - row)**2 + (cols - col)**2 < 80)[..., None]
         Image.fromarray(x.astype(np.uint8)).save(root / f"{i:02d}.png")
-        points = [rng.normal((3.5 * row, 3.5 * col), 8, (20, 2)).clip(0, 223).astype(np.int16).T for _ in range(2)]
-        images.append(GazeImage(f"{i:02d}.png", root / f"{i:02d}.png", [tuple(p) for p in points]))
+        points = rng.normal((3.5 * row, 3.5 * col), 8, (2, 20, 2)).clip(0, 223).astype(np.int16)
+        gaze = [(p[:, 0], p[:, 1]) for p in points]
+        images.append(GazeImage(f"{i:02d}.png", root / f"{i:02d}.png", gaze))
     return images
 
 
@@ -402,3 +409,317 @@ def test_two_processes_train_the_same_model(blobs, tmp_path):
 
 def two_train(blobs: list, out: Path) -> None:
     tuned(blobs, out, epochs=2, eval_every=2)
+
+
+# ------------------------------------------------------------------------------------------------ alignment
+
+def some_observers(n: int, seed: int) -> list:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 40, n)
+    return [tuple(rng.integers(0, 224, (2, k)) // (1 + i % 3)) for i, k in enumerate(counts)]
+
+
+def test_consistency_equals_the_loop_over_pairs_of_maps():
+    observers = some_observers(7, 1)
+    observers[3] = (np.array([5, 5, 5]), np.array([9, 9, 300]))  # repeated, and outside
+    maps = [density_map(r, c, (224, 224), 15).numpy().ravel() for r, c in observers]
+    pairs = [np.corrcoef(a, b)[0, 1] for i, a in enumerate(maps) for b in maps[:i]]
+    assert observer_consistency(observers, (224, 224), 15.) == pytest.approx(np.mean(pairs), abs=1e-9)
+    stacked = torch.stack([density_map(r, c, (40, 60), 4) for r, c in observers])
+    assert observer_consistency(observers, (40, 60), 4.) == pytest.approx(mean_pairwise_cc(stacked), abs=1e-9)
+
+
+def test_observers_without_fixations_do_not_count_in_consistency():
+    observers, empty = some_observers(4, 2), (np.empty(0), np.empty(0))
+    with_empty = observer_consistency([empty, *observers, empty], (224, 224), 15.)
+    assert with_empty == observer_consistency(observers, (224, 224), 15.)
+    assert np.isnan(observer_consistency([observers[0], empty], (224, 224), 15.))
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not (SHARED / "real" / "salicon").exists(), reason="no real SALICON at GAZE_SHARED")
+def test_consistency_of_real_salicon_images(tmp_path):
+    folder = SHARED / "real" / "salicon"
+    shutil.copy(next(folder.glob("*.json")), tmp_path / "fixations_train2014.json")
+    (tmp_path / "images").symlink_to(folder / "images")
+    images, _ = load_gaze(tmp_path, "train")
+    values = []
+    for image in images:
+        values.append(observer_consistency(image.observers, (224, 224), 15.))
+        maps = torch.stack([density_map(r, c, (224, 224), 15) for r, c in image.observers])
+        z = (maps - maps.mean((1, 2), keepdim=True)).flatten(1)
+        r = (z / z.norm(dim=1, keepdim=True)).numpy()
+        loop = [a @ b for i, a in enumerate(r) for b in r[:i]]
+        assert values[-1] == pytest.approx(np.mean(loop), abs=1e-6)
+    assert len(values) == 10 and np.mean(values) == pytest.approx(.395, abs=.005)
+
+
+def rows_of(table: dict, **more) -> list[dict]:
+    n = len(next(iter(table.values())))
+    return [{"image": f"{i:03d}", "condition": k, **{c: v for c in ("cc", "nss", "auc", "kl", "sim")}} | more
+            for k, values in table.items() for i, v in zip(range(n), values)]
+
+
+def test_alignment_tests_are_paired_and_headroom_gain_follows_its_formula():
+    rng = np.random.default_rng(0)
+    a = rng.uniform(.2, .6, 80)
+    consistency = rng.uniform(.2, .8, 80)
+    b, c = a + .2 - .2 * consistency, a + .01 * rng.standard_normal(80)
+    rows = rows_of({"A": a, "B": b, "C": c})
+    headline, tests = alignment_tables(rows, ("BA", "BC", "CA"))
+    found = next(t for t in tests if t.get("pair") == "B - A" and t["metric"] == "cc")
+    d = b - a
+    assert found["t"] == pytest.approx(d.mean() / (d.std(ddof=1) / 80**.5)) and found["df"] == 79
+    assert found["dz"] == pytest.approx(found["t"] / 80**.5)
+    human = [{"image": f"{i:03d}", "consistency": v} for i, v in enumerate(consistency)]
+    headline, tests, quartiles = E.consistency_tests(rows, human)
+    r = next(t for t in tests if t["y"] == "gain B - A")
+    assert r["r"] == pytest.approx(-1) and next(h for h in headline if "r(gain" in h["name"])["paper"] == -.55
+    head = next(h for h in headline if h["name"] == "headroom gain")["ours"]
+    assert head == pytest.approx(np.mean(d / (1 - a + 1e-8)))
+    assert [q["n"] for q in quartiles] == [20] * 4
+    gains = [q["gain_A"] for q in quartiles]
+    assert gains == sorted(gains, reverse=True)
+    assert gains[0] == pytest.approx(d[np.argsort(consistency)[:20]].mean())
+
+
+def test_parity_reports_three_bayes_factors_and_discordant_counts():
+    rng = np.random.default_rng(3)
+    a = (rng.random(4000) < .8).astype(int)
+    b = a.copy()
+    b[np.flatnonzero(a == 0)[:6]], b[np.flatnonzero(a == 1)[:4]] = 1, 0
+    rows = [{"image": f"{i}", "condition": k, "benchmark": "imagenet", "view": "", "correct": v}
+            for k, x in (("A", a), ("B", b)) for i, v in enumerate(x)]
+    headline, tests = E.parity_tests(rows)
+    d = (b - a).astype(float)
+    t = d.mean() / (d.std(ddof=1) / 4000**.5)
+    assert tests[0]["bf01"]["unit_information"] == pytest.approx(4000**.5 * (1 + t**2 / 3999)**-2000)
+    assert tests[0]["bf01"]["jzs_r1"] > tests[0]["bf01"]["jzs_r707"] > 1
+    assert tests[0]["log_bf01"]["jzs_r1"] == pytest.approx(np.log(tests[0]["bf01"]["jzs_r1"]))
+    assert (tests[0]["mcnemar"]["b"], tests[0]["mcnemar"]["c"]) == (6, 4)
+    accuracy, gap = (next(h for h in headline if h["name"] == f"ImageNet{k}") for k in (" top-1, A", ", B - A"))
+    assert accuracy["ours"] == pytest.approx(100 * a.mean())
+    assert gap["ours"] == pytest.approx(100 * d.mean()) and gap["ci"][0] < gap["ours"] < gap["ci"][1]
+
+
+# ------------------------------------------------------------------------------------------------ data
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A small demo world: 12 + 8 gaze images, two pictures a class and benchmark."""
+    return demo.demo_world(tmp_path_factory.mktemp("world"), n_train=12, n_val=24, n_salicon=(14, 8),
+                           n_objectnet=2, parts=("imagenet", "objectnet", "salicon"))
+
+
+def edited_salicon(world: Path, out: Path, change) -> Path:
+    """The validation fixations, changed; the pictures are the world's."""
+    data = json.loads((world / "salicon" / "fixations_val2014.json").read_text())
+    change(data)
+    out.mkdir()
+    (out / "fixations_val2014.json").write_text(json.dumps(data))
+    (out / "images").symlink_to(world / "salicon" / "images")
+    return out
+
+
+@pytest.mark.parametrize("change, found", [
+    (lambda f: f[0].__setitem__(0, 0), "counts from 0"), (lambda f: f[0].__setitem__(0, 600), "swapped"),
+    (lambda f: f[0].__setitem__(0, 3.5), "fractional")], ids=["0-based", "swapped", "fractions"])
+def test_salicon_in_another_convention_is_refused_with_the_reason(world, tmp_path, change, found):
+    folder = edited_salicon(world, tmp_path / "s", lambda d: change(
+        next(a["fixations"] for a in d["annotations"] if len(a["fixations"]) > 1)))
+    with pytest.raises(InputError, match=found):
+        load_gaze(folder, "val")
+
+
+def test_missing_images_and_images_without_fixations_are_left_out_and_listed(world, tmp_path, capsys):
+    names = []
+
+    def change(d):
+        names.extend(i["file_name"] for i in d["images"])
+        d["images"][0]["file_name"] = "gone.jpg"
+        for a in d["annotations"]:
+            if a["image_id"] == d["images"][1]["id"]:
+                a["fixations"] = []
+    images, other = load_gaze(edited_salicon(world, tmp_path / "s", change), "val")
+    assert [i.name for i in images] == names[2:]
+    assert other == {"val, missing": ["gone.jpg"], "val, no fixations": [names[1]]}
+    assert "gone.jpg" in capsys.readouterr().out
+    (tmp_path / "s" / "images").unlink()
+    with pytest.raises(InputError, match="no image left"):
+        load_gaze(tmp_path / "s", "val")
+    with pytest.raises(InputError, match="fixations_train2014.json"):
+        load_gaze(tmp_path / "s", "train")
+
+
+def test_gaze_maps_of_the_loader_equal_the_density_map_of_the_file(world):
+    images, _ = load_gaze(world / "salicon", "val")
+    data = json.loads((world / "salicon" / "fixations_val2014.json").read_text())
+    image = next(i for i in data["images"] if i["file_name"] == images[3].name)
+    mine = [a["fixations"] for a in data["annotations"] if a["image_id"] == image["id"]]
+    points = np.concatenate([f for f in mine if f])
+    rows, cols = (points[:, 0] - 1) * 224 / 480, (points[:, 1] - 1) * 224 / 640
+    _, x, counts = GazeData(images, PRE)[3]
+    torch.testing.assert_close(human_maps(counts[None])[0].double(), density_map(rows, cols, (224, 224), 15),
+                               atol=1e-5, rtol=1e-4)
+
+
+def test_objectnet_labels_by_the_release_files_and_half_a_release_is_refused(world, tmp_path):
+    classes = sorted(v[0] for v in demo.CLASSES.values())
+    items, info = E.objectnet_items(world / "objectnet", classes)
+    assert info == dict(folders=16, classes=12, images=24)
+    names = {v[0]: k for k, v in demo.CLASSES.items()}
+    assert all([names[classes[r]] for r in right] == [folder] for _, folder, right, _ in items)
+    from common import imagenet_wnids
+    items, _ = E.objectnet_items(world / "objectnet", imagenet_wnids())
+    assert {tuple(sorted(right)) for _, folder, right, _ in items if folder == "cup"} == {(504, 968)}
+    half = shutil.copytree(world / "objectnet", tmp_path / "half")
+    for folder in sorted((half / "images").iterdir())[:8]:
+        shutil.rmtree(folder)
+    with pytest.raises(InputError, match="8 of 16 class folders"):
+        E.objectnet_items(half, classes)
+    with pytest.raises(InputError, match="mappings"):
+        E.objectnet_items(tmp_path, classes)
+
+
+def test_objectnet_loses_its_red_frame():
+    image = np.zeros((40, 50, 3), np.uint8)
+    image[:2], image[-2:], image[:, :2], image[:, -2:] = ([255, 0, 0],) * 4
+    y = E.prepare_objectnet(Image.fromarray(image), 0, Preprocess(36, 36, (0.,) * 3, (1.,) * 3))
+    assert y.max() == 0
+
+
+def test_corruption_of_the_crop_equals_that_of_an_image_of_crop_size():
+    pre = Preprocess(64, 64, (.5,) * 3, (.2,) * 3)
+    image = Image.fromarray(picture(64, 64))
+    first = E.prepare_corrupted(image, 9, pre, 5, 3, None)
+    crop = E.prepare_crop(image, 9, pre)[None]
+    views = dict(E.view_crops(crop, [9], pre, 5, 3, None))
+    assert list(views) == list(E.CORRUPTIONS)
+    for y, (name, z) in zip(first, views.items()):
+        torch.testing.assert_close(y, z[0], atol=1e-5, rtol=1e-5)
+
+
+# ------------------------------------------------------------------------------------------------ the script
+
+def run(world: Path, out: Path, *more: str) -> dict:
+    argv = ("--model demo_sl12 --workers 0 --device cpu --limit 10 --batch-size 4 --epochs 1 --eval-every 1 "
+            "--lr 1e-4 --imagenet-c-images 2").split()
+    E.main([*argv, "--data", str(world), "--out", str(out), *more])
+    return json.loads((out / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("run")
+    return out, run(world, out)
+
+
+def test_all_stages_leave_tables_figures_and_results(finished):
+    out, results = finished
+    rows = read_csv(out / "per_image.csv")
+    assert list(rows[0])[:2] == ["image", "condition"] and len(rows) == 8 * 3
+    benchmark = read_csv(out / "benchmark" / "per_image.csv")
+    assert len(benchmark) == 3 * (10 + 2 * 15 + 10)
+    assert len(read_csv(out / "consistency" / "per_image.csv")) == 8
+    figures = "1B 2A 2B 2C 4A 4B 4C training".split()
+    assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000 for k in figures for kind in ("png", "pdf"))
+    assert results["not_run"] == [] and results["training"]["B"]["share"] == pytest.approx(.3112, abs=1e-3)
+    names = [h["name"] for h in results["headline"]]
+    assert {"CC, B", "KL, C", "r(gain, consistency)", "BF01 ImageNet-C (unit information)"} <= set(names)
+    assert "Model A" not in names and len(names) == len(set(names))
+
+
+def test_resume_computes_only_what_is_missing_and_equals_the_undisturbed_run(world, finished, tmp_path):
+    out, _ = finished
+    again = shutil.copytree(out, tmp_path / "again")
+    log = RowLog(again, resume=True)  # as after a kill: some images done, one line torn
+    rows = log.rows()
+    log.csv.unlink()
+    for name in list(rows)[:3]:
+        log.add(rows[name])
+    log.file.write(b'[{"image": "torn')
+    log.file.close()
+    run(world, again, "--resume")
+    for name in ("per_image.csv", "benchmark/per_image.csv", "categories.csv"):
+        assert (again / name).read_bytes() == (out / name).read_bytes(), name
+    with pytest.raises(InputError, match="lr"):
+        run(world, again, "--resume", "--lr", "2")
+    with pytest.raises(InputError, match="holds a training"):
+        run(world, again)
+
+
+def test_plot_only_redraws_without_a_model(finished, monkeypatch, capsys):
+    out, _ = finished
+    (out / "fig_2A.png").unlink()
+    monkeypatch.setattr(E, "load_vit", None)
+    E.main(["--out", str(out), "--plot-only", "--data", "demo"])
+    assert (out / "fig_2A.png").exists() and "paper" in capsys.readouterr().out
+
+
+def two_stages(world: Path, out: Path) -> None:
+    run(world, out, "--stages", "align", "consistency", "benchmark", "--model-b", str(out / "b.pth"))
+
+
+def test_two_processes_give_the_rows_of_one(world, finished, tmp_path):
+    out, _ = finished
+    shutil.copy(out / "tuned_B.pth", tmp_path / "b.pth")
+    in_two(two_stages, world, tmp_path)
+    for name in ("per_image.csv", "benchmark/per_image.csv", "consistency/per_image.csv"):
+        a, b = ([r for r in read_csv(f / name) if r["condition"] != "C"] for f in (out, tmp_path))
+        assert len(a) == len(b)
+        for r, s in zip(a, b):
+            assert r["image"] == s["image"]
+            assert all(s[k] == pytest.approx(v, rel=1e-4) if isinstance(v, float) else s[k] == v
+                       for k, v in r.items())
+
+
+def test_bare_demo_command_without_training_uses_the_shipped_models(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "demo_world", lambda **_: world)
+    E.main(["--out", str(tmp_path), "--limit", "4", "--stages", "align", "--workers", "0", "--device", "cpu"])
+    assert "checkpoints/demo_B.pth" in capsys.readouterr().out
+    assert {r["condition"] for r in read_csv(tmp_path / "per_image.csv")} == {"A", "B", "C"}
+    assert "demo numbers" not in (tmp_path / "results.json").read_text()
+
+
+def test_parts_without_data_are_reported_as_not_run(world, tmp_path):
+    argv = "--model demo_sl12 --limit 3 --stages align benchmark --workers 0 --device cpu".split()
+    E.main([*argv, "--salicon", str(world / "salicon"), "--out", str(tmp_path)])
+    not_run = " ".join(json.loads((tmp_path / "results.json").read_text())["not_run"])
+    for part in ("model B", "model C", "ImageNet:", "ImageNet-C:", "ObjectNet:", "COCO category"):
+        assert part in not_run
+
+
+def test_baseline_that_recognises_nothing_is_refused(tmp_path):
+    log = RowLog(tmp_path)
+    for i in range(60):
+        log.add([{"image": f"{i}", "condition": "A", "benchmark": "imagenet", "correct": int(i < 2)}])
+    with pytest.raises(InputError, match="3.3 % of 60"):
+        E.check_baseline(log, "imagenet")
+
+
+def test_unreadable_images_are_skipped_and_listed(world, tmp_path):
+    shutil.copytree(world / "salicon", tmp_path / "salicon")
+    victim = sorted((tmp_path / "salicon" / "images").glob("*val*"))[2]
+    victim.write_bytes(victim.read_bytes()[:900])
+    E.main(["--salicon", str(tmp_path / "salicon"), "--model", "demo_sl12", "--out", str(tmp_path / "o"),
+            "--stages", "align", "--workers", "0", "--device", "cpu", "--limit", "4"])
+    results = json.loads((tmp_path / "o" / "results.json").read_text())
+    assert results["skipped"] == {"val, unreadable": [victim.name]}
+    assert len(read_csv(tmp_path / "o" / "per_image.csv")) == 3
+
+
+def test_wrong_input_ends_in_one_sentence_and_status_2(tmp_path):
+    script = Path(E.__file__)
+    found = subprocess.run([sys.executable, script, "--salicon", tmp_path, "--model", "demo_sl12", "--out",
+                            tmp_path / "o"], capture_output=True, text=True)
+    assert found.returncode == 2 and "fixations_train2014.json" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not (SHARED / "real" / "osie").exists(), reason="no OSIE at GAZE_SHARED")
+def test_osie_is_a_source_of_fixations_with_a_fixed_split():
+    train, other = load_gaze(SHARED / "real" / "osie", "train")
+    val, _ = load_gaze(SHARED / "real" / "osie", "val")
+    assert (len(train), len(val)) == (250, 100) and not {i.name for i in train} & {i.name for i in val}
+    assert len(train[0].observers) == 15 and len(other["train, missing"]) == 350
