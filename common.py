@@ -131,7 +131,8 @@ class Attention(nn.Module):
     """Multi-head self-attention. The output comes from the fused kernel unless the full matrix is wanted.
 
     forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
-    token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients.
+    token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients, "first" token
+    0's row of it (B, H, 1, N) and output (B, 1, D) alone.
     """
 
     def __init__(self, dim: int, num_heads: int):
@@ -145,7 +146,8 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
         scale, attn = q.shape[-1] ** -0.5, None
         exact = torch.promote_types(q.dtype, torch.float32)  # half precisions are too coarse for a softmax
-        if want == "full":
+        q = q[:, :, :1] if want == "first" else q
+        if want in ("full", "first"):
             attn = (scale * q @ k.transpose(-2, -1)).softmax(-1, dtype=exact)  # (B, H, N, N)
             out = attn.to(v.dtype) @ v
         else:
@@ -153,7 +155,7 @@ class Attention(nn.Module):
             if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
                 row = scale * q[:, :, :1] @ k.transpose(-2, -1)  # (B, H, 1, N)
                 attn = row.softmax(-1, dtype=exact)[:, :, 0]  # (B, H, N)
-        return self.proj(out.transpose(1, 2).reshape(B, N, D)), attn
+        return self.proj(out.transpose(1, 2).flatten(2)), attn
 
 
 class LayerScale(nn.Module):
@@ -197,7 +199,7 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, want: str | None = None) -> tuple[Tensor, Tensor | None]:
         y, attn = self.attn(self.norm1(x), want)
-        x = self.residual(x, self.ls1(y))
+        x = self.residual(x[:, :y.shape[1]], self.ls1(y))
         return self.residual(x, self.ls2(self.mlp(self.norm2(x)))), attn
 
 
@@ -214,10 +216,10 @@ class PatchEmbed(nn.Module):
 
 class Encoded(NamedTuple):
     """What VisionTransformer.encode returns."""
-    tokens: Tensor          # (B, N, D) after the last block run, before the final norm
+    tokens: Tensor          # (B, N, D) after the last block run, before the final norm; cls_only: (B, 1, D)
     cls: Tensor             # (B, L, D) CLS token after every block, before the final norm
     cls_attn: list[Tensor]  # per requested block: softmax row of the CLS query, (B, H, N)
-    attn: list[Tensor]      # per block with full_attn: (B, H, N, N)
+    attn: list[Tensor]      # per block with full_attn: (B, H, N, N); cls_only: the last (B, H, 1, N)
 
 
 class VisionTransformer(nn.Module):
@@ -269,26 +271,28 @@ class VisionTransformer(nn.Module):
         return x.flatten(2).transpose(1, 2) + pos  # (B, h w, D)
 
     def encode(self, patches: Tensor, cls_attn: Iterable[int] = (), full_attn: bool = False,
-               n_blocks: int | None = None) -> Encoded:
+               n_blocks: int | None = None, cls_only: bool = False) -> Encoded:
         """Run the first n_blocks blocks (default: all) on the prefix and any subset of `embed`'s patches.
 
         A subset (B, K, D) means that only those patches are seen: exactly attention with the other keys
         masked. cls_attn: blocks whose CLS row is returned beside fused attention. full_attn: all matrices,
-        with gradients.
+        with gradients; with cls_only the last block computes nothing but its CLS token.
         """
         prefix = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
         if self.n_prefix > 1:
             prefix = torch.cat([prefix, self.register_tokens], 1)  # registers carry no position
         x = torch.cat([prefix.expand(len(patches), -1, -1), patches], 1)  # (B, N, D)
-        want_cls, cls, rows, full = set(cls_attn), [], [], []
-        for i, block in enumerate(self.blocks[:n_blocks]):
-            x, attn = block(x, "full" if full_attn else "cls" if i in want_cls else None)
+        want_cls, cls, rows, matrices = set(cls_attn), [], [], []
+        blocks = self.blocks[:n_blocks]
+        for i, block in enumerate(blocks):
+            full = "first" if cls_only and i == len(blocks) - 1 else "full"
+            x, attn = block(x, full if full_attn else "cls" if i in want_cls else None)
             cls.append(x[:, 0])
             if full_attn:
-                full.append(attn)
+                matrices.append(attn)
             if i in want_cls:
                 rows.append(attn[:, :, 0] if full_attn else attn)
-        return Encoded(x, torch.stack(cls, 1), rows, full)
+        return Encoded(x, torch.stack(cls, 1), rows, matrices)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, return_cls_attn: bool = False):
         """Logits (or normalised CLS vector). keep (B, K): indices of the patches that are seen, row-major.
@@ -621,9 +625,10 @@ def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | N
 def rollout(attn: Sequence[Tensor] | Tensor, n_prefix: int = 1) -> Tensor:
     """Attention rollout (Abnar & Zuidema 2020): CLS row of prod_l A_l, A_l = rownorm(mean over heads + I).
 
-    attn: L matrices (B, H, N, N), block 0 first -> (B, N - n_prefix), not normalised. The CLS row of
-    A_L ... A_1 is e_cls A_L ... A_1: a row vector times matrices from the last block down, O(L N^2) instead
-    of O(L N^3). Differentiable. Rows of A_l sum to 1, so the row with its prefix columns sums to 1.
+    attn: L matrices (B, H, N, N), block 0 first; of the last the CLS row (B, H, 1, N) is enough
+    -> (B, N - n_prefix), not normalised. The CLS row of A_L ... A_1 is e_cls A_L ... A_1: a row vector times
+    matrices from the last block down, O(L N^2) instead of O(L N^3). Differentiable. Rows of A_l sum to 1, so
+    the row with its prefix columns sums to 1.
     """
     if not len(attn):
         raise InputError("rollout got no matrix; expected one (B, H, N, N) per block.")
@@ -633,7 +638,7 @@ def rollout(attn: Sequence[Tensor] | Tensor, n_prefix: int = 1) -> Tensor:
         a = a.mean(1)  # (B, N, N)
         total = a.sum(-1) + 1  # row sums of A + I
         row = row / total  # dividing row i of (A + I) by its sum scales entry i of the vector from the left
-        row = row + torch.einsum("bi,bij->bj", row, a)  # r (A + I) = r + r A
+        row = row + torch.einsum("bi,bij->bj", row[:, :a.shape[1]], a)  # r (A + I) = r + r A
     return row[:, n_prefix:]
 
 
@@ -646,7 +651,7 @@ class RolloutViT(nn.Module):
         self.vit, self.size = vit, size
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        e = self.vit.encode(self.vit.embed(x), full_attn=True)
+        e = self.vit.encode(self.vit.embed(x), full_attn=True, cls_only=True)
         grid = [n // self.vit.patch_size for n in x.shape[-2:]]
         maps = rollout(e.attn, self.vit.n_prefix).unflatten(1, grid)  # (B, h, w)
         return e.cls[:, -1], minmax(upsample(maps, self.size))
@@ -1652,8 +1657,8 @@ class GazeTuner:
 
 
 def open_batches(names: Sequence[str], batch_size: int, log: RowLog) -> list[list[int]]:
-    """This process's batches of indices that hold an image without rows. An image keeps its batch in a resumed
-    run, because the last bits of a result may depend on the batch."""
+    """This process's batches of indices that hold an image without rows. An image keeps its batch in a
+    resumed run, because the last bits of a result may depend on the batch."""
     own = shard(range(len(names)))
     parts = [own[i:i + batch_size] for i in range(0, len(own), batch_size)]
     return [list(part) for part in parts if any(names[i] not in log.done for i in part)]
