@@ -892,9 +892,10 @@ def observer_consistency(workers: Sequence[tuple], size: tuple[int, int], sigma:
     mass, gram = _blur_tables(size, sigma)
     mixed, shift, w = np.zeros(size), 0.0, 0
     for rows, cols in workers:
-        counts = fixation_counts(rows, cols, size).numpy()
-        r, c = counts.nonzero()
-        n = counts[r, c]
+        points = np.floor(np.array([rows, cols], np.float64).reshape(2, -1))  # as fixation_counts
+        points = points[:, ((points >= 0) & (points < np.array(size)[:, None])).all(0)].astype(np.int64)
+        pixel, n = np.unique(points[0] * size[1] + points[1], return_counts=True)
+        r, c = np.divmod(pixel, size[1])
         mean = float(n @ mass[r, c]) / mass.size
         square = float(n @ (gram[0][r[:, None], r] * gram[1][c[:, None], c]) @ n) / mass.size
         sd = math.sqrt(max(square - mean**2, 0))

@@ -1,4 +1,5 @@
-"""Five metrics (CC, NSS, AUC-Judd, KL, SIM), 224x224, one thread: ours on a batch, pysaliency per image.
+"""Five metrics (CC, NSS, AUC-Judd, KL, SIM), 224x224, one thread: ours on a batch, pysaliency per image; and
+inter-observer consistency of 60 observers: ours without their maps, a loop over the pairs of maps.
 
     python benchmarks/bench_metrics.py [--batch 16] [--rounds 21]
 
@@ -15,7 +16,8 @@ import numpy as np
 import torch
 
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
-from common import auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss, sim  # noqa: E402
+from common import (auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss,  # noqa: E402
+                    observer_consistency, sim)
 
 try:
     import pysaliency.metrics as peer
@@ -50,12 +52,29 @@ def seconds(work) -> float:
     return time.process_time() - start
 
 
+def pairwise_loop(observers: list) -> float:
+    """Mean correlation of the observers' maps, pair by pair."""
+    maps = [density_map(rows, cols, SIZE, 15).numpy().ravel() for rows, cols in observers]
+    return float(np.mean([np.corrcoef(a, b)[0, 1] for i, a in enumerate(maps) for b in maps[:i]]))
+
+
+def consistency_row(rounds: int) -> None:
+    """60 observers with 123 samples each, as SALICON's."""
+    rng = np.random.default_rng(1)
+    images = [[rng.integers(0, 224, (2, 123)) for _ in range(60)] for _ in range(rounds + 1)]
+    ours = 1e3 * np.median([seconds(lambda: observer_consistency(o, SIZE, 15.)) for o in images][1:])
+    theirs = 1e3 * seconds(lambda: pairwise_loop(images[0]))
+    print(f"\nconsistency of 60 observers, ms/image: ours {ours:.1f} (n = {rounds}), pairwise {theirs:.0f} "
+          f"(n = 1), ratio {theirs / ours:.0f}; 5,000 images: {5 * ours:.0f} s, {theirs * 5 / 3600:.1f} h")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--batch", type=int, default=16, help="images per batch (default 16)")
     parser.add_argument("--rounds", type=int, default=21, help="timed rounds after a warm-up (default 21)")
     args = parser.parse_args()
     torch.set_num_threads(1)
+    consistency_row(args.rounds)
     for n_fix in (60, 7400):
         p, q, fix, points = make_batch(args.batch, n_fix)
         maps = list(zip(p.numpy(), q.numpy(), points))

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_rollout.py [--rounds 7] [--batch-size 8]
 
-Rollout: ours (a row vector through the blocks) and the product of all N x N matrices, from the same attention.
-Training step: ours (teacher's CLS cached) and a loop that runs teacher and student with all their attentions,
-multiplies the matrices and interpolates the map; both tune the same parameters with the same loss. The two take
-turns; medians of the process's CPU time.
+Rollout: ours (a row vector through the blocks) and the product of all N x N matrices, of the same attention.
+Training step: ours (teacher's CLS cached; of the last block the CLS token alone) and a loop that runs teacher
+and student with all their attentions, multiplies the matrices and interpolates the map; both tune the same
+parameters with the same loss. The two take turns; medians of the process's CPU time.
 """
 import argparse
 import copy
@@ -90,7 +90,8 @@ def main() -> None:
         print(f"{f'rollout, 12 blocks, {heads} heads, 197 tokens':44s}{a * ms:9.2f}{b * ms:9.2f}{b / a:7.2f}")
     for name, width, heads in (("ViT-S/16", 384, 6), ("ViT-B/16", 768, 12)):
         a, b = take_turns(*training_steps(width, heads, args.batch_size), max(2, args.rounds // 2))
-        print(f"{f'training step, {name}, batch {args.batch_size}':44s}{a * ms:9.0f}{b * ms:9.0f}{b / a:7.2f}")
+        work = f"training step, {name}, batch {args.batch_size}"
+        print(f"{work:44s}{a * ms:9.0f}{b * ms:9.0f}{b / a:7.2f}")
 
 
 if __name__ == "__main__":
