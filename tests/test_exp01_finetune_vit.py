@@ -242,11 +242,11 @@ def small_vit(**more) -> VisionTransformer:
     return vit.eval()
 
 
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("reverse", [False, True], ids=["KL(human || model)", "KL(model || human)"])
 def test_loss_through_the_rollout_has_the_right_gradient(reverse):
-    vit = small_vit(embed_dim=8, depth=2).double()
-    net, x = RolloutViT(vit, (32, 32)), torch.randn(2, 3, 64, 64, generator=generator(2)).double()
-    q = torch.rand(2, 32, 32, generator=generator(3)).double()
+    vit = small_vit(embed_dim=6, depth=2).double()
+    net, x = RolloutViT(vit, (16, 16)), torch.randn(1, 3, 64, 64, generator=generator(2)).double()
+    q = torch.rand(1, 16, 16, generator=generator(3)).double()
 
     def loss(*weights):
         features, maps = torch.func.functional_call(net, dict(zip(names, weights)), x)
@@ -601,17 +601,17 @@ def test_corruption_of_the_crop_equals_that_of_an_image_of_crop_size():
 
 # ------------------------------------------------------------------------------------------------ the script
 
-def run(world: Path, out: Path, *more: str) -> dict:
+def run(world: Path, out: Path, *more: str) -> None:
     argv = ("--model demo_sl12 --workers 0 --device cpu --limit 10 --batch-size 4 --epochs 1 --eval-every 1 "
             "--lr 1e-4 --imagenet-c-images 2").split()
     E.main([*argv, "--data", str(world), "--out", str(out), *more])
-    return json.loads((out / "results.json").read_text())
 
 
 @pytest.fixture(scope="module")
 def finished(world, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("run")
-    return out, run(world, out)
+    run(world, out)
+    return out, json.loads((out / "results.json").read_text())
 
 
 def test_all_stages_leave_tables_figures_and_results(finished):
@@ -722,4 +722,4 @@ def test_osie_is_a_source_of_fixations_with_a_fixed_split():
     train, other = load_gaze(SHARED / "real" / "osie", "train")
     val, _ = load_gaze(SHARED / "real" / "osie", "val")
     assert (len(train), len(val)) == (250, 100) and not {i.name for i in train} & {i.name for i in val}
-    assert len(train[0].observers) == 15 and len(other["train, missing"]) == 350
+    assert len(train[0].observers) == 15 and not any(other.values())
