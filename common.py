@@ -2010,7 +2010,8 @@ def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
     --resume with other arguments than the run was started with, --plot-only without a run.
     """
     folder = Path(args.out or Path("runs") / script / tag)
-    manifest, rows = folder / "args.json", [folder / "per_image.csv", *folder.glob("per_image.part*.jsonl")]
+    manifest, rows = folder / "args.json", list(folder.glob("per_image.*"))
+    rows += folder.glob("*/per_image.*") if manifest.exists() else ()  # of the run's parts
     now = json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in _FREE_ARGS}, default=str))
     if args.plot_only:
         if not (folder / "results.json").exists():

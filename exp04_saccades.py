@@ -767,7 +767,7 @@ def stopping(t: dict[str, np.ndarray], seed: int) -> dict:
     curve, fixed: (mean tokens, accuracy) on the other half, by threshold and by number of saccades.
     """
     half = np.random.default_rng([seed, 4]).permutation(len(t["label"])) < len(t["label"]) // 2
-    thresholds = np.append(np.quantile(t["certainty"][half], np.linspace(0, 1, 200)), np.inf)  # inf: never stop
+    thresholds = np.append(np.quantile(t["certainty"][half], np.linspace(0, 1, 200)), np.inf)  # inf: never
 
     def judge(which: np.ndarray) -> list[np.ndarray]:
         """tokens, correct (thresholds, images)."""

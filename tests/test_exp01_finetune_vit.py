@@ -497,7 +497,8 @@ def test_parity_reports_three_bayes_factors_and_discordant_counts():
     assert tests[0]["bf01"]["jzs_r1"] > tests[0]["bf01"]["jzs_r707"] > 1
     assert tests[0]["log_bf01"]["jzs_r1"] == pytest.approx(np.log(tests[0]["bf01"]["jzs_r1"]))
     assert (tests[0]["mcnemar"]["b"], tests[0]["mcnemar"]["c"]) == (6, 4)
-    accuracy, gap = (next(h for h in headline if h["name"] == f"ImageNet{k}") for k in (" top-1, A", ", B - A"))
+    accuracy, gap = (next(h for h in headline if h["name"] == f"ImageNet{k}")
+                     for k in (" top-1, A", ", B - A"))
     assert accuracy["ours"] == pytest.approx(100 * a.mean())
     assert gap["ours"] == pytest.approx(100 * d.mean()) and gap["ci"][0] < gap["ours"] < gap["ci"][1]
 

@@ -173,6 +173,15 @@ def test_a_new_run_leaves_no_rows_that_a_later_resume_could_mix_in(tmp_path):
     assert RowLog(tmp_path, resume=True).done == set()
 
 
+def test_a_new_run_removes_the_rows_of_its_parts_but_of_no_other_run(tmp_path):
+    for run in ("one", "two"):
+        start_run(run_args(out=tmp_path / run), "s", "t")
+        RowLog(tmp_path / run / "sweep").add([{"image": "a", "condition": "x", "value": 1}])
+    start_run(run_args(out=tmp_path / "one", seed=3), "s", "t")
+    start_run(run_args(out=tmp_path), "s", "t")
+    assert not list((tmp_path / "one" / "sweep").iterdir()) and list((tmp_path / "two" / "sweep").iterdir())
+
+
 def test_resume_on_rows_of_unknown_or_damaged_origin_is_refused(tmp_path):
     for file in ("per_image.csv", "last.pt"):
         (tmp_path / file).write_text("")
