@@ -252,3 +252,32 @@ def render_scene(seed: int, index: int, size=(224, 224), wanted=None, turn=.12, 
             if len(rows) else None
     scene.image = finish(scene.image, rng)
     return scene
+
+
+# ---------------------------------------------------------------- pop-out displays
+def popout_displays() -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """{name: (picture (256, 256, 3) uint8, where the odd item is (256, 256) bool)}, after the paper's: one of
+    25 items differs in colour, size, shape (E among N) or orientation; a square is hatched another way."""
+    out, letters = {}, {"N": [(-9, 12, -9, -12), (-9, -12, 9, 12), (9, 12, 9, -12)],
+                        "E": [(-9, 12, -9, -12), (-9, -12, 9, -12), (-9, 0, 7, 0), (-9, 12, 9, 12)]}
+    bars = [(0, -12, 0, 12)], [(-12, 0, 12, 0)]
+    for name in ("colour", "size", "shape", "orientation"):
+        image, where = Image.new("RGB", (256, 256), "white"), np.zeros((256, 256), bool)
+        draw = ImageDraw.Draw(image)
+        for row, col in np.ndindex(5, 5):
+            y, x, odd = 32 + 48 * row, 32 + 48 * col, (row, col) == (3, 1)
+            if odd:
+                where[y - 24:y + 24, x - 24:x + 24] = True
+            if name in ("colour", "size"):
+                r = 18 if odd and name == "size" else 9
+                red = odd and name == "colour"
+                draw.ellipse((x - r, y - r, x + r, y + r), fill=(200, 30, 30) if red else (30, 110, 30))
+                continue
+            strokes = letters["E" if odd else "N"] if name == "shape" else bars[odd]
+            for x0, y0, x1, y1 in strokes:
+                draw.line((x + x0, y + y0, x + x1, y + y1), fill="black", width=5)
+        out[name] = np.array(image), where
+    y, x = np.mgrid[:256, :256]
+    where = (y >= 144) & (y < 224) & (x >= 48) & (x < 128)
+    lines = np.where(np.where(where, x + y, x - y) % 12 < 4, 0, 255).astype(np.uint8)
+    return out | {"texture": (np.repeat(lines[..., None], 3, 2), where)}
