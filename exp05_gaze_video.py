@@ -18,21 +18,21 @@ Commands
     go on after a kill    the same command with --resume
 Data, one of three layouts
     any      clips/NAME.mp4 or clips/NAME/000001.png; gaze/NAME.csv (viewer, t_s, x_px, y_px; empty: missing).
-             Optional: viewers.csv (viewer, group), clips.csv (clip, genre, fps), keypoints/NAME.csv (frame from
-             0, part, x_px, y_px; parts eyes, mouth, animal_eyes, animal_mouth, any other), masks/NAME.npz (body,
-             ground: frames x img_h x img_w). A clip without gaze, of animals, counts for its key points.
-    N2010    its video in clips/ and allclip1.mat as distributed, or gaze.npz (gaze: viewers x samples x (x, y)
-             in px, group). Blank frames are left out.
+             Optional: viewers.csv (viewer, group), clips.csv (clip, genre, fps), keypoints/NAME.csv (frame
+             from 0, part, x_px, y_px; parts eyes, mouth, animal_eyes, animal_mouth, others), masks/NAME.npz
+             (body, ground: frames x img_h x img_w). A clip without gaze counts for its key points (animals).
+    N2010    its video in clips/ and allclip1.mat as distributed, or gaze.npz (gaze: viewers x samples x 2,
+             x and y in px; group). Blank frames are left out.
     CW2019   as distributed: GazeData/NV/<viewer>/*.mat, Clips_small_size/*.mov, 30s_segment_description.csv
-Result, in runs/exp05_gaze_video/<tag>/ or --out: gaze/ (all heads' positions by clip), per_image.csv (clip x head
-or viewer), distances.csv (set of clips x head or viewer), similarity.csv, timecourse.csv, clusters.npz,
+Result, in runs/exp05_gaze_video/<tag>/ or --out: gaze/ (all heads' positions by clip), per_image.csv (clip x
+head or viewer), distances.csv (set of clips x head or viewer), similarity.csv, timecourse.csv, clusters.npz,
 examples.npz, popout.npz, results.json, and from these files fig_*.png, .pdf.
-Time: the demo 75 s on one core; a 720x480 frame of two ViT-S see benchmarks/bench_gaze_video.py.
+Time: the demo 100 s on one core, 1.2 GB. A 720x480 frame through one ViT-S: benchmarks/bench_gaze_video.py.
 
-Paper (N2010, px from the median viewer, medians of the five best heads of six models): DINO with 4, 8, 12 layers
-94.2, 74.8, 62.6; supervised 166.5, 155.7, 147.6. Best head of DINO's own ViT-S/16 53.1, of DeiT-S 88.2.
-Departures, and + choices where the paper is silent: of equal maxima the first in reading order (authors: any at
-random); samples without gaze are left out of the shares of looks (authors: looks at nothing); GBVS without
+Paper (N2010, px from the median viewer, medians of the five best heads of six models): DINO with 4, 8 and 12
+layers 94.2, 74.8, 62.6; supervised 166.5, 155.7, 147.6. Best head of DINO's own ViT-S/16 53.1, DeiT-S 88.2.
+Departures, and + choices where the paper is silent: of equal maxima the first in reading order (authors: any
+at random); samples without gaze are left out of the shares of looks (authors: looks at nothing); GBVS without
 flicker and motion; + cosine distance between maps; + sides of frames rounded to whole patches (but CW2019);
 + dimension of the scaling at most half the viewers; + no gaze where the next record is over 50 ms away.
 """
@@ -57,7 +57,6 @@ import numpy as np
 import scipy.io
 import torch
 import torch.nn as nn
-from PIL import Image, ImageDraw
 from scipy import stats
 from scipy.cluster import hierarchy
 from scipy.optimize import minimize
@@ -66,17 +65,18 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common import (IMAGE_SUFFIXES, IMAGENET, InputError, PALETTE, add_common_args, atomic_write, barrier,
-                    bootstrap_ci, cli, cls_attention, fingerprint, gbvs, init_distributed, input_errors, load_vit,
-                    pick_device, print_paper_vs_ours, rank_world, read_csv, read_image, read_state_dict,
-                    resize_matrix, save_figure, start_run, upsample, vit_from_state, write_csv, write_json,
-                    write_results)
+                    bootstrap_ci, cli, cls_attention, fingerprint, gbvs, init_distributed, input_errors,
+                    load_vit, pick_device, print_paper_vs_ours, rank_world, read_csv, read_image,
+                    read_state_dict, resize_matrix, save_figure, start_run, upsample, vit_from_state,
+                    write_csv, write_json, write_results)
+from demo_scenes import popout_displays
 
 matplotlib.use("Agg")
 
 # -------------------------------------------------------------------------------- constants
 
 # Shapes: B frames of a batch, L blocks, H heads, h, w patch grid; T frames, S gaze samples, V viewers, P key
-# points, C traces (heads and GBVS: whatever looks somewhere in every frame), K late heads. Gaze is x, y in px.
+# points, C traces (heads and GBVS: what looks somewhere in every frame), K late heads. Gaze is x, y in px.
 DIM = 32  # dimensions of the scaling for all numbers (authors' code); figures have 2
 STARTS = 10  # of the least-squares placement (authors' MultiStart)
 BEST = 5  # heads of a model that are compared with viewers
@@ -99,7 +99,8 @@ CHUNK, EXAMPLE = 120, 24  # frames of a part file (what a kill can cost); which 
 # The paper's numbers on N2010: px (medians of five best heads of six models; best head of OFFICIAL), % and r
 PAPER = {"dino4": 94.2, "dino8": 74.8, "dino12": 62.6, "sl4": 166.5, "sl8": 155.7, "sl12": 147.6,
          "dino_vits16": 53.1, "deit_small_patch16_224": 88.2, "GBVS": 137.0}
-PAPER_SHARES = {"eyes": (43.1, 26.4, 42.4), "mouth": (12.4, 19.2, 31.9), "face": (65.7, 66.2, 92.0)}  # adult, child, G1
+PAPER_SHARES = {"eyes": (43.1, 26.4, 42.4), "mouth": (12.4, 19.2, 31.9),
+                "face": (65.7, 66.2, 92.0)}  # adult, child, G1
 PAPER_SIZES = {"G1": 16.7, "G2": 63.9, "G3": 19.4}  # % of the late heads
 PAPER_COURSE = {"child": .832, "adult ASD": .795, "child ASD": .776, "G1": .425}  # r with adults
 PAPER_ANIMALS = .749  # r, over late heads
@@ -134,7 +135,7 @@ class Study:
 def gaze_csv(path: Path) -> dict[str, np.ndarray]:
     """{viewer: (n, 3) t_s, x_px, y_px in order of time} of gaze/NAME.csv; empty coordinates are NaN."""
     viewers: dict[str, list] = {}
-    with input_errors(path, "columns viewer, t_s, x_px, y_px; numbers, the last two empty where gaze is missing"):
+    with input_errors(path, "columns viewer, t_s, x_px, y_px; numbers, the last two empty if missing"):
         for row in read_csv(path) if path.is_file() else []:
             xy = [np.nan if row[k] == "" else float(row[k]) for k in ("x_px", "y_px")]
             viewers.setdefault(str(row["viewer"]), []).append([float(row["t_s"]), *xy])
@@ -169,7 +170,8 @@ def load_any(root: Path, fps: float | None) -> Study:
                              (root / "keypoints" / f"{name}.csv", root / "masks" / f"{name}.npz"))
             clips.append(Clip(name, s, partial(gaze_csv, root / "gaze" / f"{name}.csv"),
                               str(row.get("genre", "")), row.get("fps") or fps, points=points, masks=masks))
-    return Study("any", clips, {v: str(r.get("group", "")) for v, r in table("viewers.csv", "viewer").items()})
+    groups = {v: str(r.get("group", "")) for v, r in table("viewers.csv", "viewer").items()}
+    return Study("any", clips, groups)
 
 
 def load_n2010(root: Path, fps: float | None) -> Study:
@@ -180,7 +182,8 @@ def load_n2010(root: Path, fps: float | None) -> Study:
         if path == mat:
             m = scipy.io.loadmat(mat, simplify_cells=True)
             good = np.ravel(m["goodsubj"]).astype(int) - 1
-            gaze, group = np.stack([m["eyeclip1"][i] for i in good]).astype(float), np.ravel(m["gr"])[good] - 1
+            gaze = np.stack([m["eyeclip1"][i] for i in good]).astype(float)
+            group = np.ravel(m["gr"])[good] - 1
         else:
             with np.load(path) as m:
                 gaze, group = m["gaze"].astype(float), m["group"] if "group" in m else np.array([])
@@ -199,11 +202,12 @@ def load_cw2019(root: Path) -> Study:
     videos = {p.stem: p for p in sorted((root / "Clips_small_size").glob("*.mov"))}
     of_clip, study, table = {}, Study("cw2019", []), root / "30s_segment_description.csv"
     with input_errors(table, "columns 'file name' and 'genre category'"):
-        genre = {str(r["file name"]): next((ours for k, ours in GENRES.items() if k in r["genre category"]), "")
+        genre = {str(r["file name"]): next((g for k, g in GENRES.items() if k in r["genre category"]), "")
                  for r in read_csv(table)}
     for path in sorted((root / "GazeData" / "NV").glob("*/*.mat")):
         with input_errors(path, "a .mat file with movieFileName and eyetrackRecord"):
-            name = scipy.io.loadmat(path, variable_names=["movieFileName"], simplify_cells=True)["movieFileName"]
+            name = scipy.io.loadmat(path, variable_names=["movieFileName"],
+                                    simplify_cells=True)["movieFileName"]
             name = re.sub(r"_c( 2)?$", "", Path(str(name).replace("\\", "/")).stem)  # suffix: compressed
         of_clip.setdefault(next((v for v in videos if v.startswith(name)), ""), []).append(path)
     if lost := of_clip.pop("", []):
@@ -228,7 +232,7 @@ def load_study(data: str, fps: float | None = None, seed: int = 0) -> Study:
     if (root / "GazeData" / "NV").is_dir():
         study = load_cw2019(root)
     elif not (root / "clips").is_dir():
-        raise InputError(f"{root}: no folder clips and no GazeData/NV; expected one of the layouts of --help.")
+        raise InputError(f"{root}: no folder clips, no GazeData/NV; expected one of the layouts of --help.")
     else:
         arrays = (root / "gaze.npz").is_file() or (root / "allclip1.mat").is_file()
         study = (load_n2010 if arrays else load_any)(root, fps)
@@ -237,11 +241,12 @@ def load_study(data: str, fps: float | None = None, seed: int = 0) -> Study:
     return study
 
 
-def frames(source: Path, fps: float | None, notes: list[str]) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
+def frames(source: Path, fps: float | None,
+           notes: list[str]) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
     """(seconds since the first frame, function that gives the picture (img_h, img_w, 3) in RGB), one by one.
 
-    Times are the file's own, so a variable frame rate is kept. Damage ends the clip: the frames before it have
-    been given then, and a sentence is added to notes.
+    Times are the file's own, so a variable frame rate is kept. Damage ends the clip: the frames before it
+    have been given then, and a sentence is added to notes.
     """
     n, expected, start = 0, 0, None
     try:
@@ -305,11 +310,11 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
     gaze, frame = align(records, times, clip)
     outside = ((gaze < 0) | (gaze >= size[::-1])).any(2)  # comparisons with NaN are False
     if outside.any():
-        notes.append(f"{clip.name}: {outside.mean():.2%} of the gaze lies outside the frame; taken as missing")
+        notes.append(f"{clip.name}: {outside.mean():.2%} of the gaze lies outside the frame, so is missing")
         gaze[outside] = np.nan
     longest, length = max(r[-1, 0] for r in records.values()), times[-1]
     if whole and not clip.relative and abs(longest - length) > .5:
-        notes.append(f"{clip.name}: {length:.1f} s of video, {longest:.1f} s of gaze; what both cover is used")
+        notes.append(f"{clip.name}: {length:.1f} s of video, {longest:.1f} s of gaze; the shorter is used")
     seen = np.isfinite(gaze[..., 0]).any(1)
     notes += [f"{clip.name}: no gaze of viewer {v}, left out here" for v, s in zip(records, seen) if not s]
     return [v for v, s in zip(records, seen) if s], gaze[seen], frame
@@ -341,7 +346,8 @@ class Model(NamedTuple):
 
 
 def load_models(names: list[str], weights: Path | None, device: torch.device) -> list[Model]:
-    """NAME of common.WEIGHTS, or KIND=FILE with KIND dino4 ... sl12 (six heads, as exp05_train_vits.py makes)."""
+    """NAME of common.WEIGHTS, or KIND=FILE with KIND dino4 ... sl12 (six heads, as exp05_train_vits.py
+    makes)."""
     models = []
     for name in names:
         kind, _, file = name.partition("=")
@@ -360,11 +366,12 @@ def load_models(names: list[str], weights: Path | None, device: torch.device) ->
 
 
 def corner_means(n: int, patch: int) -> tuple[Tensor, Tensor]:
-    """(n + 1, n): weights of the n patches of a line in its n + 1 box means that can be the largest, and where.
+    """(n + 1, n): weights of the n patches of a line in its n + 1 box means that can be the largest, and
+    where.
 
     Means over 2 patch px of a line that is constant within patches are linear between the pixels patch k - 1.
-    Borders are reflected: the box at pixel 0 holds 2 patch - 1 times the first patch, once the second; so do, at
-    the other end, the boxes at the last two pixels, of which the first is taken.
+    Borders are reflected: the box at pixel 0 holds 2 patch - 1 times the first patch, once the second; so do,
+    at the other end, the boxes at the last two pixels, of which the first is taken.
     """
     weight = (torch.eye(n + 1, n) + torch.eye(n + 1, n).roll(1, 0)) / 2
     edge = torch.tensor([2 * patch - 1., 1.]) / (2 * patch)
@@ -374,14 +381,16 @@ def corner_means(n: int, patch: int) -> tuple[Tensor, Tensor]:
 
 
 def head_gaze(attn: Tensor, patch: int) -> Tensor:
-    """Peak of smoothed attention: attn (..., h, w), both at least 2 -> (..., 2) x, y in px of the network's input.
+    """Peak of smoothed attention: attn (..., h, w), both at least 2 -> (..., 2) x, y in px of the network's
+    input.
 
-    The authors': nearest up-sampling by `patch`, mean over boxes of 2 patch px (patch - 1 before, patch after the
-    pixel, borders reflected), arg-max; here exactly, from (h + 1)(w + 1) boxes instead of one for every pixel.
-    Of equal maxima the first in reading order.
+    The authors': nearest up-sampling by `patch`, mean over boxes of 2 patch px (patch - 1 before, patch after
+    the pixel, borders reflected), arg-max; here exactly, from (h + 1)(w + 1) boxes instead of one for every
+    pixel. Of equal maxima the first in reading order.
     """
     (rows, y), (cols, x) = (corner_means(n, patch) for n in attn.shape[-2:])
-    best = (rows.to(attn.device) @ attn.float() @ cols.to(attn.device).T).flatten(-2).argmax(-1).cpu()  # (...)
+    boxes = rows.to(attn.device) @ attn.float() @ cols.to(attn.device).T  # (..., h + 1, w + 1)
+    best = boxes.flatten(-2).argmax(-1).cpu()
     return torch.stack([x[best % len(x)], y[best // len(x)]], -1).float()
 
 
@@ -393,8 +402,8 @@ def area_matrix(n_in: int, n_out: int) -> Tensor:
 
 
 def resized(images: Tensor, patch: int, scale: float | None) -> Tensor:
-    """(B, 3, img_h, img_w) uint8 -> RGB in [0, 1] with sides of whole patches: the nearest, or with a scale the
-    next above scale x side. By area, rounded to 8 bits as in a file."""
+    """(B, 3, img_h, img_w) uint8 -> RGB in [0, 1] with sides of whole patches: the nearest, or with a scale
+    the next above scale x side. By area, rounded to 8 bits as in a file."""
     def side(n: int) -> int:
         return max(2, math.ceil(scale * n / patch) if scale else round(n / patch)) * patch
     rows, cols = (area_matrix(n, side(n)).to(images.device) for n in images.shape[-2:])
@@ -422,8 +431,8 @@ def trace_table(models: list[Model], late: dict[str, tuple], with_gbvs: bool) ->
 
 @torch.inference_mode()
 def look(images: Tensor, models: list[Model], late: dict, scale: float | None, with_gbvs: bool, dtype: str):
-    """A batch of frames, uint8 (B, 3, img_h, img_w) -> gaze (C, B, 2) in the frames' px, the late heads' maps (B, K,
-    h, w) or None, mean cosine between the maps of a block's heads (B, blocks of all models)."""
+    """A batch of frames, uint8 (B, 3, img_h, img_w) -> gaze (C, B, 2) in the frames' px, the late heads' maps
+    (B, K, h, w) or None, mean cosine between the maps of a block's heads (B, blocks of all models)."""
     gaze, maps, alike = [], [], []
     whole = torch.tensor(images.shape[:-3:-1])  # width, height
 
@@ -451,13 +460,15 @@ def cosine_distances(maps: Tensor) -> np.ndarray:
     return (1 - unit @ unit.mT).clamp(min=0).double().cpu().numpy()
 
 
-def watch_chunk(pictures: list, start: int, clip: Clip, see: Callable, batch: int, device: torch.device) -> dict:
-    """The arrays of one part file; pictures: functions that give the frames start, start + 1, ... of the clip."""
+def watch_chunk(pictures: list, start: int, clip: Clip, see: Callable, batch: int,
+                device: torch.device) -> dict:
+    """The arrays of one part file; pictures: functions that give the frames start, start + 1, ... of the
+    clip."""
     gaze, alike, apart, example = [], [], [], {}
     for i in range(0, len(pictures), batch):
         shots = [load() for load in pictures[i:i + batch]]
         if len({s.shape for s in shots}) > 1:
-            raise InputError(f"{clip.source}: frames of different sizes from frame {start + i} on; make them equal.")
+            raise InputError(f"{clip.source}: frame sizes differ from frame {start + i} on; make them equal.")
         xy, maps, cosine = see(torch.from_numpy(np.stack(shots)).to(device).permute(0, 3, 1, 2))
         index = np.arange(start + i, start + i + len(shots))
         shown = ~np.isin(index, clip.blank)
@@ -477,8 +488,10 @@ def watch(clip: Clip, number: int, folder: Path, see: Callable, batch: int, limi
     Processes take turns; parts that exist are kept. NAME.json, written last, says what the clip was."""
     (rank, world), info = rank_world(), folder / f"{clip.name}.json"
     parts = [folder / f"{clip.name}.{k:04d}.npz" for k in range(10_000)]
-    if info.exists() and all(p.exists() for p in parts[:math.ceil(json.loads(info.read_text())["frames"] / CHUNK)]):
-        return
+    if info.exists():
+        n_parts = math.ceil(json.loads(info.read_text())["frames"] / CHUNK)
+        if all(p.exists() for p in parts[:n_parts]):
+            return
     times, notes, size = [], [], None
     source = itertools.islice(frames(clip.source, clip.fps, notes), limit)
     for k, part in enumerate(parts):
@@ -496,7 +509,8 @@ def watch(clip: Clip, number: int, folder: Path, see: Callable, batch: int, limi
 
 
 def median_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Median over time of the distance in px between the traces a (S, 2) and b (V, S, 2): (V,), NaN ignored."""
+    """Median over time of the distance in px between the traces a (S, 2) and b (V, S, 2): (V,), NaN ignored.
+    """
     d = np.sort(np.hypot(*np.moveaxis(b - a, -1, 0)), axis=1)  # (V, S), NaN last
     n = np.isfinite(d).sum(1, keepdims=True)
     middle = [np.take_along_axis(d, i.clip(0, max(d.shape[1] - 1, 0)), 1) for i in ((n - 1) // 2, n // 2)]
@@ -506,8 +520,8 @@ def median_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 def viewing_proportion(gaze: np.ndarray, points: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
     """How much of each look goes to each key point: gaze (..., 2), points (..., P, 2) -> (..., P).
 
-    exp(-distance^2 / (2 sigma^2)), divided by its sum over the points where that exceeds 1. An absent point (NaN)
-    gets 0; all are NaN without gaze.
+    exp(-distance^2 / (2 sigma^2)), divided by its sum over the points where that exceeds 1. An absent point
+    (NaN) gets 0; all are NaN without gaze.
     """
     w = np.exp(np.square(gaze[..., None, :] - points).sum(-1) / (-2 * sigma**2))
     w = np.where(np.isnan(points[..., 0]), 0 * gaze[..., :1], w)
@@ -535,8 +549,8 @@ def mask_shares(gaze: np.ndarray, frame: np.ndarray, masks: dict[str, np.ndarray
 
 
 def left_minus_right(gaze: np.ndarray, points: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """Share of looks (..., S, 2) at the left face less that at the right one: (..., S), NaN unless there are two
-    mouths. A key point of a face belongs to the nearer mouth."""
+    """Share of looks (..., S, 2) at the left face less that at the right one: (..., S), NaN unless there are
+    two mouths. A key point of a face belongs to the nearer mouth."""
     out, w = np.full(gaze.shape[:-1], np.nan), viewing_proportion(gaze, points)  # (..., S, P)
     for s in np.flatnonzero((parts == "mouth").sum(1) == 2):
         mouths, face = points[s, parts[s] == "mouth"], np.isin(parts[s], FACE)
@@ -548,7 +562,8 @@ def left_minus_right(gaze: np.ndarray, points: np.ndarray, parts: np.ndarray) ->
 
 @dataclass
 class Seen:
-    """A clip after the models: gaze of the C traces (C, T, 2) and of its viewers (V, S, 2), their distances."""
+    """A clip after the models: gaze of the C traces (C, T, 2) and of its viewers (V, S, 2), their distances.
+    """
     clip: Clip
     traces: np.ndarray
     viewers: list[str]
@@ -556,8 +571,9 @@ class Seen:
     frame: np.ndarray  # (S,)
 
     def __post_init__(self) -> None:
-        self.to_viewers = np.array([median_distance(t[self.frame], self.gaze) for t in self.traces])  # (C, V) px
-        self.between = np.array([median_distance(g, self.gaze) for g in self.gaze])  # (V, V) px
+        # (C, V) and (V, V), px
+        self.to_viewers = np.array([median_distance(t[self.frame], self.gaze) for t in self.traces])
+        self.between = np.array([median_distance(g, self.gaze) for g in self.gaze])
         n, path = self.traces.shape[1], self.clip.masks
         self.points, self.parts = key_points(self.clip.points, n) if self.clip.points else (None, None)
         self.masks = {}
@@ -577,7 +593,8 @@ def gather(study: Study, folder: Path, whole: bool) -> tuple[list[Seen], dict, l
                 traces.append(part["gaze"].astype(float))
                 sums = {k: v + part[k] for k, v in sums.items()}
                 if "picture" in part:
-                    examples.append({k: part[k] for k in ("picture", "number", "maps") if k in part} | {"clip": clip.name})
+                    keys = ("picture", "number", "maps")
+                    examples.append({k: part[k] for k in keys if k in part} | {"clip": clip.name})
         if traces:
             viewers = viewers_of(clip, np.array(info["times"]), info["size"], whole, study.notes)
             seen.append(Seen(clip, np.concatenate(traces, 1), *viewers))
@@ -587,39 +604,42 @@ def gather(study: Study, folder: Path, whole: bool) -> tuple[list[Seen], dict, l
 
 
 def distance_sets(seen: list[Seen], pooled: bool) -> dict[str, dict]:
-    """{set: names (V) of viewers, traces to viewers (C, V), viewers to viewers (V, V), unit}: "all", then genres.
+    """{set: names (V) of viewers, traces to viewers (C, V), viewers to viewers (V, V), unit}: "all", then
+    genres.
 
-    "all" pooled (N2010): medians over the time of all clips, px. Else, and genres (CW2019): each clip's medians
-    divided by their median over its pairs of viewers, then the mean over clips. Pairs that never met get the median
-    of their column, averaged over both halves; a viewer who met nobody is left out.
+    "all" pooled (N2010): medians over the time of all clips, px. Else, and genres (CW2019): each clip's
+    medians divided by their median over its pairs of viewers, then the mean over clips. Pairs that never met
+    get the median of their column, averaged over both halves; a viewer who met nobody is left out.
     """
     seen, sets = [s for s in seen if s.viewers], {}
     names = sorted({v for s in seen for v in s.viewers})
     if len(names) < 4:
         raise InputError(f"{len(names)} viewers have gaze; at least 4 are needed to place heads among them.")
 
-    def wide(s: Seen, values: np.ndarray, axis: int) -> np.ndarray:  # to all viewers, NaN for those of other clips
+    def wide(s: Seen, values: np.ndarray, axis: int) -> np.ndarray:  # all viewers, NaN for other clips'
         index = [s.viewers.index(v) if v in s.viewers else -1 for v in names]
-        return np.take(np.concatenate([values, np.full_like(values.take([0], axis), np.nan)], axis), index, axis)
+        nobody = np.full_like(values.take([0], axis), np.nan)
+        return np.concatenate([values, nobody], axis).take(index, axis)
     if pooled:
         gaze = np.concatenate([wide(s, s.gaze, 0) for s in seen], 1)  # (V, S, 2)
         traces = (np.concatenate([s.traces[c][s.frame] for s in seen]) for c in range(len(seen[0].traces)))
         sets["all"] = dict(unit="px", traces=np.array([median_distance(t, gaze) for t in traces]),
                            viewers=np.array([median_distance(g, gaze) for g in gaze]))
     for genre in ([] if pooled else [""]) + sorted({s.clip.genre for s in seen} - {""}):
-        mine = [s for s in seen if genre in ("", s.clip.genre)]
-        units = [np.nanmedian(s.between[np.triu_indices(len(s.between), 1)]) if len(s.viewers) > 1 else np.nan for s in mine]
-        with np.errstate(invalid="ignore"):
+        mine = [(s, np.nanmedian(pairs)) for s in seen if genre in ("", s.clip.genre)
+                and np.isfinite(pairs := s.between[np.triu_indices(len(s.viewers), 1)]).any()]
+        if mine:
             sets[genre or "all"] = dict(
                 unit="median between viewers",
-                traces=nan_mean([wide(s, s.to_viewers, 1) / u for s, u in zip(mine, units)]),
-                viewers=nan_mean([wide(s, wide(s, s.between, 1), 0) / u for s, u in zip(mine, units)]))
+                traces=nan_mean([wide(s, s.to_viewers, 1) / unit for s, unit in mine]),
+                viewers=nan_mean([wide(s, wide(s, s.between, 1), 0) / unit for s, unit in mine]))
     for one in sets.values():
         d = np.where(np.eye(len(names), dtype=bool), np.nan, one["viewers"])
         met = np.isfinite(d).any(1)
         d = d[np.ix_(met, met)]
         d = np.where(np.isnan(d), np.nanmedian(d, 0), d) * (1 - np.eye(len(d)))
-        one |= dict(names=[v for v, m in zip(names, met) if m], traces=one["traces"][:, met], viewers=(d + d.T) / 2)
+        one |= dict(names=[v for v, m in zip(names, met) if m], traces=one["traces"][:, met],
+                    viewers=(d + d.T) / 2)
     return {k: v for k, v in sets.items() if len(v["names"]) >= 4}
 
 
@@ -641,8 +661,8 @@ def classical(D: np.ndarray) -> np.ndarray:
 def mds(D: np.ndarray, dim: int) -> np.ndarray:
     """Coordinates (n, dim) whose distances come nearest to D (n, n): least squared errors over the pairs.
 
-    Metric stress from the classical solution, as MATLAB's mdscale does; by quasi-Newton steps, which reach the
-    minimum that SMACOF creeps to. Centred on the mean.
+    Metric stress from the classical solution, as MATLAB's mdscale does; by quasi-Newton steps, which reach
+    the minimum that SMACOF creeps to. Centred on the mean.
     """
     n, scale = len(D), D.max() or 1.
     start, delta = np.zeros((n, dim)), D / scale
@@ -668,8 +688,8 @@ def stress(D: np.ndarray, x: np.ndarray) -> float:
 def place(distances: np.ndarray, coords: np.ndarray, starts: int = STARTS, seed: int = 0) -> np.ndarray:
     """Points at given distances from fixed ones: distances (..., V), coords (V, dim) -> (..., dim).
 
-    Least squares of |point - coords| - distance by Levenberg-Marquardt, the best of `starts` starts: the origin,
-    then normal draws as wide as the coordinates. NaN distances do not count.
+    Least squares of |point - coords| - distance by Levenberg-Marquardt, the best of `starts` starts: the
+    origin, then normal draws as wide as the coordinates. NaN distances do not count.
     """
     wanted = np.reshape(distances, (-1, len(coords))).astype(float)
     chunks = np.array_split(wanted, -(-len(wanted) // 16))  # the starts of 16 points at a time
@@ -699,8 +719,8 @@ def place_chunk(wanted: np.ndarray, coords: np.ndarray, starts: int, seed: int) 
         x, r = np.where(better, x - step, x), np.where(better, new_r, r)
         jac = np.where(better[..., None], new_jac, jac)
         damping = np.where(better[..., None], damping / 5, damping * 4).clip(1e-9, 1e9)
-        done = (cost - new_cost <= 1e-10 * cost) & (better[..., 0] | (damping[..., 0, 0] > 1e8)) | (cost < 1e-18)
-        if done.all():
+        still = (cost - new_cost <= 1e-10 * cost) & (better[..., 0] | (damping[..., 0, 0] > 1e8))
+        if (still | (cost < 1e-18)).all():
             break
     return x[np.arange(b), np.square(r).sum(-1).argmin(1)]
 
@@ -718,7 +738,8 @@ def place_all(sets: dict[str, dict], dim: int) -> None:
             one["people" + key] = mds(one["viewers"], d)
             one["points" + key] = place(one["traces"], one["people" + key])
             one["stress" + key] = stress(one["viewers"], one["people" + key])
-        one["distance"], one["people_distance"] = (from_median(one[k], one["people"]) for k in ("points", "people"))
+        one["distance"] = from_median(one["points"], one["people"])
+        one["people_distance"] = from_median(one["people"], one["people"])
 
 
 def best_heads(distance, models) -> np.ndarray:
@@ -728,8 +749,8 @@ def best_heads(distance, models) -> np.ndarray:
 
 
 def compare(name: str, a, b, n_tests: int = 1) -> dict:
-    """Exact two-sided Mann-Whitney test of a against b, Bonferroni for n_tests. Effect sizes: d, Cohen's with the
-    pooled SD; delta, Cliff's: P(a > b) - P(a < b)."""
+    """Exact two-sided Mann-Whitney test of a against b, Bonferroni for n_tests. Effect sizes: d, Cohen's with
+    the pooled SD; delta, Cliff's: P(a > b) - P(a < b)."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     u, p = stats.mannwhitneyu(a, b, method="exact")
     spread = np.sqrt((np.square(a - a.mean()).sum() + np.square(b - b.mean()).sum()) / (len(a) + len(b) - 2))
@@ -740,9 +761,10 @@ def compare(name: str, a, b, n_tests: int = 1) -> dict:
 
 
 def compare_all(rows: list[dict], group: str) -> list[dict]:
-    """The paper's tests in each set of distances.csv: every condition and group of viewers against the reference
-    group (all viewers if there is none), DINO against supervised at each depth. Units: the five best heads of every
-    model together (the paper's), then the model (median of its five), from three models on."""
+    """The paper's tests in each set of distances.csv: every condition and group of viewers against the
+    reference group (all viewers if there is none), DINO against supervised at each depth. Units: the five
+    best heads of every model together (the paper's), then the model (median of its five), from three models
+    on."""
     tests, of = [], {}
     for r in rows:
         of.setdefault(r["set"], {}).setdefault(r["kind"], []).append(r)
@@ -751,8 +773,10 @@ def compare_all(rows: list[dict], group: str) -> list[dict]:
         name = f"viewer {group}" if f"viewer {group}" in people else "all viewers"
         adults = people.pop(name, None) or sum(people.values(), [])
         models = {k: v for k, v in kinds.items() if v[0]["model"]}
-        heads = {k: best_heads([r["distance"] for r in v], [r["model"] for r in v]) for k, v in models.items()}
-        per_model = {k: np.median(v.reshape(len({r["model"] for r in models[k]}), -1), 1) for k, v in heads.items()}
+        heads = {k: best_heads([r["distance"] for r in v], [r["model"] for r in v])
+                 for k, v in models.items()}
+        per_model = {k: np.median(v.reshape(len({r["model"] for r in models[k]}), -1), 1)
+                     for k, v in heads.items()}
         gbvs_rows = {"GBVS": [r["distance"] for r in kinds["GBVS"]]} if "GBVS" in kinds else {}
         for unit, values in (("heads", people | heads | gbvs_rows), ("models", per_model)):
             values = {k: v for k, v in values.items() if len(v) > (1 if unit == "heads" else 2)}
@@ -763,20 +787,26 @@ def compare_all(rows: list[dict], group: str) -> list[dict]:
     return tests
 
 
+def names_of(row: dict) -> tuple[str, str]:
+    """What a row of distances.csv belongs to: group of viewers or kind of model, and cluster."""
+    return row["kind"].removeprefix("viewer "), row["cluster"]
+
+
 def region_tests(rows: list[dict], group: str) -> list[dict]:
     """The reference group, children and G1 pairwise in each part, Bonferroni for the three pairs."""
     tests = []
     for part in ("eyes", "mouth", "face", "body", "ground"):
         of = {w: [r[part] for r in rows if r["set"] == rows[0]["set"] and r.get(part, "") != ""
-                  and w in (r["kind"].removeprefix("viewer "), r["cluster"])] for w in (group, "child", "G1")}
+                  and w in names_of(r)] for w in (group, "child", "G1")}
         tests += [compare(f"{part}: {a} vs {b}", of[a], of[b], 3) for a, b in itertools.combinations(of, 2)
                   if min(len(of[a]), len(of[b])) > 1]
     return tests
 
 
 def cluster_votes(D: np.ndarray, link: np.ndarray, ks: range) -> dict[str, list[float]]:
-    """Indices of the number of clusters, one value per k, best where largest: silhouette (on D (K, K)), Calinski-
-    Harabasz and minus Davies-Bouldin (on D's classical coordinates), ratio of successive Ward heights."""
+    """Indices of the number of clusters, one value per k, best where largest: silhouette (on D (K, K)),
+    Calinski- Harabasz and minus Davies-Bouldin (on D's classical coordinates), ratio of successive Ward
+    heights."""
     x, out = classical(D), {}
     for k in ks:
         member = np.eye(k)[hierarchy.fcluster(link, k, "maxclust") - 1]  # (K, k) one-hot
@@ -786,11 +816,12 @@ def cluster_votes(D: np.ndarray, link: np.ndarray, ks: range) -> dict[str, list[
         far = np.where(member > 0, np.inf, total / size).min(1)
         centres = member.T @ x / size[:, None]
         error = np.square(x - centres[own]).sum(1)  # (K,)
+        between = np.square(centres - x.mean(0)).sum(1) @ size
         spread = member.T @ np.sqrt(error) / size
         apart = squareform(pdist(centres)) + np.diag(np.full(k, np.inf))
         for name, value in {
                 "silhouette": np.where(size[own] > 1, (far - near) / np.maximum(far, near), 0).mean(),
-                "Calinski-Harabasz": (np.square(centres - x.mean(0)).sum(1) @ size / (k - 1)) / (error.sum() / (len(D) - k)),
+                "Calinski-Harabasz": between / (k - 1) / (error.sum() / (len(D) - k)),
                 "Davies-Bouldin": -((spread[:, None] + spread) / apart).max(1).mean(),
                 "Ward heights": link[len(D) - k, 2] / link[len(D) - k - 1, 2]}.items():
             out.setdefault(name, []).append(float(value))
@@ -831,33 +862,35 @@ def image_rows(seen: list[Seen], table: list[dict], groups: dict) -> list[dict]:
     return [{k: r.get(k, "") for k in columns} for r in rows]
 
 
-def distance_rows(table: list[dict], sets: dict[str, dict], groups: dict, per_image: list[dict]) -> list[dict]:
+def distance_rows(table: list[dict], sets: dict[str, dict], groups: dict,
+                  per_image: list[dict]) -> list[dict]:
     """distances.csv: every trace and viewer in every set, with its shares of looks (mean over clips, %)."""
     parts, shares = list(per_image[0])[5:], {}
     for r in per_image:
         for k in parts:
             if r[k] != "":
                 shares.setdefault((r["condition"], k), []).append(r[k])
-    rows = []
+    means, rows = {k: float(np.mean(v)) for k, v in shares.items()}, []
     for name, one in sets.items():
-        people = [dict(condition=v, kind=f"viewer {groups.get(v, '')}".strip(), model="", block="", head="", cluster="")
-                  for v in one["names"]]
-        for r, d, xy in zip(table + people, [*one["distance"], *one["people_distance"]],
-                            [*one["points_2d"], *one["people_2d"]]):
-            rows.append(dict(set=name, unit=one["unit"], distance=float(d), x=float(xy[0]), y=float(xy[1])) | r
-                        | {k: float(np.mean(shares.get((r["condition"], k), np.nan))) if (r["condition"], k) in shares
-                           else "" for k in parts})
+        people = [dict(condition=v, kind=f"viewer {groups.get(v, '')}".strip()) for v in one["names"]]
+        for r, d, (x, y) in zip(table + people, [*one["distance"], *one["people_distance"]],
+                                [*one["points_2d"], *one["people_2d"]]):
+            rows.append(dict(set=name, unit=one["unit"], distance=float(d), x=float(x), y=float(y))
+                        | dict(condition="", kind="", model="", block="", head="", cluster="") | r
+                        | {k: means.get((r["condition"], k), "") for k in parts})
     return rows
 
 
 def time_courses(seen: list[Seen], members: dict[str, np.ndarray], groups: dict) -> list[dict]:
-    """timecourse.csv: left-minus-right face share of every group of viewers and cluster of heads in every frame of
-    the clips with two faces. members: {cluster: its traces}."""
+    """timecourse.csv: left-minus-right face share of every group of viewers and cluster of heads in every
+    frame of the clips with two faces. members: {cluster: its traces}."""
     rows = []
     for s in seen:
         if s.points is None or not ((s.parts == "mouth").sum(1) == 2).any():
             continue
-        n, of = len(s.points), {c: nan_mean([*left_minus_right(s.traces[i], s.points, s.parts)]) for c, i in members.items()}
+        n, of = len(s.points), {}
+        for cluster, i in members.items():
+            of[cluster] = nan_mean(left_minus_right(s.traces[i], s.points, s.parts))
         for group in sorted({groups.get(v, "viewers") for v in s.viewers}):
             mine = s.gaze[[groups.get(v, "viewers") == group for v in s.viewers]]
             value = left_minus_right(mine, s.points[s.frame], s.parts[s.frame])  # (V, S)
@@ -865,7 +898,8 @@ def time_courses(seen: list[Seen], members: dict[str, np.ndarray], groups: dict)
             count = np.bincount(frame[good], minlength=n)
             total = np.bincount(frame[good], value[good], n)
             of[group] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-        rows += [dict(clip=s.clip.name, frame=t, group=g, left_minus_right=float(v[t])) for g, v in of.items() for t in range(n)]
+        rows += [dict(clip=s.clip.name, frame=t, group=g, left_minus_right=float(v[t]))
+                 for g, v in of.items() for t in range(n)]
     return rows
 
 
@@ -899,11 +933,13 @@ def headline(rows: list[dict], courses: dict, animals: float | None) -> list[dic
     mine, out = [r for r in rows if r["set"] == rows[0]["set"]], []
     unit, late = mine[0]["unit"], [r for r in mine if r["cluster"]]
 
-    def add(name: str, paper: float | None, values, unit: str, whole: float | None = None, n: int = 0) -> None:
+    def add(name: str, paper: float | None, values, unit: str, whole: float | None = None,
+            n: int = 0) -> None:
         out.append(dict(name=name, paper=paper, ours=float(np.median(values)) if whole is None else whole,
-                        ci=bootstrap_ci(values, np.median) if whole is None else None, n=n or len(values), unit=unit))
+                        ci=bootstrap_ci(values, np.median) if whole is None else None, n=n or len(values),
+                        unit=unit))
     for kind in dict.fromkeys(r["kind"] for r in mine):
-        d, of = [r["distance"] for r in mine if r["kind"] == kind], [r["model"] for r in mine if r["kind"] == kind]
+        d, of = zip(*[(r["distance"], r["model"]) for r in mine if r["kind"] == kind])
         paper = PAPER.get(kind) if unit == "px" else None
         if kind.startswith("viewer"):
             add(kind, None, d, unit)
@@ -915,10 +951,11 @@ def headline(rows: list[dict], courses: dict, animals: float | None) -> list[dic
             add(f"{kind}, {BEST} best heads", paper, best_heads(d, of), unit)
     for part, papers in PAPER_SHARES.items():
         for who, paper in zip(("adult", "child", "G1"), papers):
-            if v := [r[part] for r in mine if who in (r["kind"].removeprefix("viewer "), r["cluster"]) and r.get(part, "") != ""]:
+            if v := [r[part] for r in mine if r.get(part, "") != "" and who in names_of(r)]:
                 add(f"{who}: looks at {part}", paper, v, "%")
     for g, paper in PAPER_SIZES.items() if late else ():
-        add(f"{g}: share of late heads", paper, [], "%", 100 * sum(r["cluster"] == g for r in late) / len(late), len(late))
+        add(f"{g}: share of late heads", paper, [], "%",
+            100 * sum(r["cluster"] == g for r in late) / len(late), len(late))
     for g, c in courses.items():
         add(f"left-right face course of {g} with adults", PAPER_COURSE.get(g), [], "r", c["r"], c["frames"])
     if animals is not None:
@@ -928,49 +965,28 @@ def headline(rows: list[dict], courses: dict, animals: float | None) -> list[dic
 
 # -------------------------------------------------------------------------------- figures
 
-def popout_displays() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """{name: (picture (256, 256, 3) uint8, where the odd item is (256, 256) bool)}, after the paper's: one of 25
-    items differs in colour, size, shape (E among N) or orientation; a square is hatched another way."""
-    out, letters = {}, {"N": [(-9, 12, -9, -12), (-9, -12, 9, 12), (9, 12, 9, -12)],
-                        "E": [(-9, 12, -9, -12), (-9, -12, 9, -12), (-9, 0, 7, 0), (-9, 12, 9, 12)]}
-    for name in ("colour", "size", "shape", "orientation"):
-        image, where = Image.new("RGB", (256, 256), "white"), np.zeros((256, 256), bool)
-        draw = ImageDraw.Draw(image)
-        for row, col in itertools.product(range(5), range(5)):
-            y, x, odd = 32 + 48 * row, 32 + 48 * col, (row, col) == (3, 1)
-            if odd:
-                where[y - 24:y + 24, x - 24:x + 24] = True
-            if name in ("colour", "size"):
-                r, tone = (18 if odd and name == "size" else 9), (200, 30, 30) if odd and name == "colour" else (30, 110, 30)
-                draw.ellipse((x - r, y - r, x + r, y + r), fill=tone)
-            strokes = letters["E" if odd else "N"] if name == "shape" else [(-12, 0, 12, 0) if odd else (0, -12, 0, 12)]
-            for x0, y0, x1, y1 in strokes if name in ("shape", "orientation") else ():
-                draw.line((x + x0, y + y0, x + x1, y + y1), fill="black", width=5)
-        out[name] = np.array(image), where
-    y, x = np.mgrid[:256, :256]
-    where = (y >= 144) & (y < 224) & (x >= 48) & (x < 128)
-    lines = np.where(np.where(where, x + y, x - y) % 12 < 4, 0, 255).astype(np.uint8)
-    return out | {"texture": (np.repeat(lines[..., None], 3, 2), where)}
-
-
 def pop_out(see: Callable, labels: np.ndarray, device: torch.device, path: Path) -> dict:
-    """popout.npz: displays, mean maps of the clusters, GBVS, 256 px. Returns the lift: share of the map on the odd
-    item less the item's share of the area, in points."""
+    """popout.npz: displays, mean maps of the clusters, GBVS, 256 px. Returns the lift: share of the map on
+    the odd item less the item's share of the area, in points."""
     shown = popout_displays()
     images, odd = (np.stack(v) for v in zip(*shown.values()))
     x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
     late = see(x)[1].float()  # (5, K, h, w)
     maps = {f"G{k}": late[:, torch.from_numpy(labels == k)].mean(1) for k in range(1, N_CLUSTERS + 1)}
-    maps = {k: upsample(m, (256, 256)).cpu().numpy() for k, m in (maps | {"GBVS": gbvs(x.float() / 255)}).items()}
+    maps = {k: upsample(m, (256, 256)).cpu().numpy()
+            for k, m in (maps | {"GBVS": gbvs(x.float() / 255)}).items()}
     with atomic_write(path, "wb") as f:
         np.savez_compressed(f, images=images, names=list(shown), **maps)
-    return {name: {g: float(100 * (m[i][odd[i]].sum() / max(m[i].sum(), 1e-12) - odd[i].mean())) for g, m in maps.items()}
+    return {name: {g: float(100 * (m[i][odd[i]].sum() / max(m[i].sum(), 1e-12) - odd[i].mean()))
+                   for g, m in maps.items()}
             for i, name in enumerate(shown)}
 
 
-def save_examples(seen: list[Seen], examples: list[dict], labels: np.ndarray, late: np.ndarray, best: int, groups: dict,
+def save_examples(seen: list[Seen], examples: list[dict], labels: np.ndarray, late: np.ndarray, best: int,
+                  groups: dict,
                   path: Path, n: int = 6) -> None:
-    """examples.npz: up to n frames with the gaze of viewers, clustered heads and the best head, clusters' maps."""
+    """examples.npz: up to n frames with the gaze of viewers, clustered heads and the best head, clusters'
+    maps."""
     n, arrays = min(n, len(examples)), {}
     for i, e in enumerate(examples[j * len(examples) // n] for j in range(n)):
         s = next(s for s in seen if s.clip.name == e["clip"])
@@ -979,7 +995,8 @@ def save_examples(seen: list[Seen], examples: list[dict], labels: np.ndarray, la
                    f"viewers{i}": s.gaze[:, now[len(now) // 2]] if len(now) else np.empty((0, 2)),
                    f"groups{i}": np.array([groups.get(v, "") for v in s.viewers], dtype=str),
                    f"best{i}": s.traces[best, e["number"]], f"heads{i}": s.traces[late, e["number"]],
-                   f"maps{i}": np.array([e["maps"][labels == k].astype(np.float32).mean(0) for k in set(labels.tolist())])}
+                   f"maps{i}": np.array([e["maps"][labels == k].astype(np.float32).mean(0)
+                                         for k in set(labels.tolist())])}
     with atomic_write(path, "wb") as f:
         np.savez_compressed(f, n=n, labels=labels, **arrays)
 
@@ -993,13 +1010,15 @@ def colour_of(kind: str) -> str:
 def dots(ax, columns: dict[str, list]) -> None:
     """One column of sorted dots per name, with a bar at the median."""
     for i, (name, v) in enumerate(columns.items()):
-        ax.plot(i + np.linspace(-.25, .25, len(v)), np.sort(v), ".", color=colour_of(name), markersize=4, alpha=.6)
+        ax.plot(i + np.linspace(-.25, .25, len(v)), np.sort(v), ".", color=colour_of(name), markersize=4,
+                alpha=.6)
         ax.hlines(np.median(v) if len(v) else np.nan, i - .4, i + .4, color=colour_of(name), linewidth=2)
     ax.set_xticks(range(len(columns)), columns, rotation=45, fontsize=7, ha="right")
 
 
 def draw_distances(folder: Path, rows: list[dict]) -> None:
-    """fig_distance: MDS distance of viewers, best heads and GBVS; by block; viewers and heads in two dimensions."""
+    """fig_distance: MDS distance of viewers, best heads and GBVS; by block; viewers and heads in two
+    dimensions."""
     kinds, unit = {}, rows[0]["unit"]
     for r in rows:
         kinds.setdefault(r["kind"], []).append(r)
@@ -1022,14 +1041,17 @@ def draw_distances(folder: Path, rows: list[dict]) -> None:
     axes[1].set(xlabel="block / number of blocks", ylabel=f"MDS distance ({unit})", ylim=(0, None))
     axes[1].set_title("all heads by block; line: median, band: quartiles", fontsize=9)
     axes[1].legend(frameon=False, fontsize=7, ncols=2)
-    for (kind, mine), marker in zip({**models, "GBVS": kinds.get("GBVS", []), **people}.items(), itertools.cycle("........D^v<>")):
+    for (kind, mine), marker in zip({**models, "GBVS": kinds.get("GBVS", []), **people}.items(),
+                                    itertools.cycle("........D^v<>")):
         marker = "." if kind in models else "D" if kind == "GBVS" else marker
-        axes[2].plot([r["x"] for r in mine], [r["y"] for r in mine], marker if not kind.startswith("viewer") else "^",
+        axes[2].plot([r["x"] for r in mine], [r["y"] for r in mine],
+                     marker if not kind.startswith("viewer") else "^",
                      linestyle="", color=colour_of(kind), markersize=4, alpha=.6, label=kind,
                      fillstyle="none" if kind in list(people)[1:] else "full")
     for g in COLOURS:
         mine = [r for r in rows if r["cluster"] == g]
-        axes[2].plot([r["x"] for r in mine], [r["y"] for r in mine], "o", fillstyle="none", color=COLOURS[g], markersize=8, label=f"late heads, {g}")
+        axes[2].plot([r["x"] for r in mine], [r["y"] for r in mine], "o", fillstyle="none", color=COLOURS[g],
+                     markersize=8, label=f"late heads, {g}")
     axes[2].set(xlabel=f"dimension 1 ({unit})", ylabel=f"dimension 2 ({unit})", aspect="equal")
     axes[2].set_title("scaling in two dimensions", fontsize=9)
     axes[2].legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, .5))
@@ -1045,7 +1067,8 @@ def draw_clusters(folder: Path, rows: list[dict]) -> None:
     late = [r for r in rows if r["cluster"]]
     fig, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained", width_ratios=[1.6, 1, 1])
     shown = [f"{r['model']} b{r['block']:.0f} h{r['head']:.0f}" for r in late]
-    tree = hierarchy.dendrogram(link, ax=axes[0], color_threshold=0, above_threshold_color="black", labels=shown,
+    tree = hierarchy.dendrogram(link, ax=axes[0], color_threshold=0, above_threshold_color="black",
+                                labels=shown,
                                 no_labels=len(late) > 40)
     for tick, leaf in zip(axes[0].get_xticklabels(), tree["leaves"]):
         tick.set(color=COLOURS[f"G{labels[leaf]}"], fontsize=6, rotation=90)
@@ -1062,7 +1085,8 @@ def draw_clusters(folder: Path, rows: list[dict]) -> None:
     for name, v in zip(names, votes):
         v = (v - v.min()) / (np.ptp(v) or 1)
         axes[2].plot(np.arange(2, 2 + len(v)), v, "o-", markersize=3, label=name)
-    axes[2].set(xlabel="number of clusters", ylabel="index, from worst to best", title="how many clusters?", ylim=(-.05, 1.5))
+    axes[2].set(xlabel="number of clusters", ylabel="index, from worst to best", title="how many clusters?",
+                ylim=(-.05, 1.5))
     axes[2].legend(frameon=False, fontsize=7, ncols=2, loc="upper center")
     save_figure(fig, folder / "fig_clusters")
     plt.close(fig)
@@ -1077,48 +1101,61 @@ def draw_gaze(folder: Path) -> None:
     for i, column in enumerate(axes.T):
         column[0].imshow(d[f"picture{i}"])
         for g, tone in zip(sorted(set(d[f"groups{i}"].tolist())), ("white", "#dddd66", "#bbbbbb", "#77dddd")):
-            column[0].scatter(*d[f"viewers{i}"][d[f"groups{i}"] == g].T, s=9, c=tone, edgecolors="black", linewidths=.4,
+            column[0].scatter(*d[f"viewers{i}"][d[f"groups{i}"] == g].T, s=9, c=tone, edgecolors="black",
+                              linewidths=.4,
                               label=f"viewers {g}")
         for k, g in enumerate(COLOURS if n_rows > 1 else (), 1):
-            column[0].scatter(*d[f"heads{i}"][d["labels"] == k].T, s=18, c=COLOURS[g], marker="s", edgecolors="white",
+            column[0].scatter(*d[f"heads{i}"][d["labels"] == k].T, s=18, c=COLOURS[g], marker="s",
+                              edgecolors="white",
                               linewidths=.4, label=f"heads of {g}")
             column[k].imshow(d[f"picture{i}"].mean(2), cmap="gray")
             attention = upsample(torch.from_numpy(d[f"maps{i}"][k - 1]), d[f"picture{i}"].shape[:2]).numpy()
             column[k].imshow(attention, cmap="inferno", alpha=.65)
             axes[k, 0].set_ylabel(g, color=COLOURS[g])
-        column[0].scatter(*d[f"best{i}"], s=90, facecolors="none", edgecolors="#ffdc00", linewidths=2, label="best head")
+        column[0].scatter(*d[f"best{i}"], s=90, facecolors="none", edgecolors="#ffdc00", linewidths=2,
+                          label="best head")
         column[0].set_title(str(d[f"title{i}"]), fontsize=8)
         for ax in column:
-            ax.set(xticks=[], yticks=[], xlim=(0, d[f"picture{i}"].shape[1]), ylim=(d[f"picture{i}"].shape[0], 0))
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8, frameon=False)
+            ax.set(xticks=[], yticks=[], xlim=(0, d[f"picture{i}"].shape[1]),
+                   ylim=(d[f"picture{i}"].shape[0], 0))
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8,
+               frameon=False)
     save_figure(fig, folder / "fig_gaze")
     plt.close(fig)
 
 
 def draw_regions(folder: Path, rows: list[dict], courses: list[dict]) -> None:
-    """fig_regions: shares of looks at parts, by group of viewers and cluster; left-minus-right course; animals."""
+    """fig_regions: shares of looks at parts, by group of viewers and cluster; left-minus-right course;
+    animals."""
     parts = [p for p in ("eyes", "mouth", "face", "body", "ground") if p in rows[0]]
     names = [*sorted({r["kind"] for r in rows if r["kind"].startswith("viewer")}), *COLOURS, "GBVS"]
     fig, axes = plt.subplots(1, len(parts) + 2, figsize=(2.1 * len(parts) + 6, 3.2), layout="constrained",
                              width_ratios=[1] * len(parts) + [2, 1.4])
     for ax, part in zip(axes, parts):
-        dots(ax, {k: [r[part] for r in rows if k in (r["kind"], r["cluster"]) and r[part] != ""] for k in names})
-        ax.set(title=part, ylim=(-3, 103), ylabel="looks (%); dots: viewers, heads; bar: median" if ax is axes[0] else "")
+        dots(ax,
+             {k: [r[part] for r in rows if k in (r["kind"], r["cluster"]) and r[part] != ""] for k in names})
+        ax.set(title=part, ylim=(-3, 103),
+               ylabel="looks (%); dots: viewers, heads; bar: median" if ax is axes[0] else "")
     for g in dict.fromkeys(r["group"] for r in courses):
         mine = [r for r in courses if (r["group"], r["clip"]) == (g, courses[0]["clip"])]
-        axes[-2].plot([r["frame"] for r in mine], [r["left_minus_right"] for r in mine], label=g, linewidth=1.2,
-                      color=COLOURS.get(g, "black"), linestyle="-" if g in (*COLOURS, courses[0]["group"], "adult") else "--")
-    axes[-2].set(xlabel=f"frame of {courses[0]['clip'] if courses else '-'}", ylabel="looks: left face - right face", title="two faces")
+        axes[-2].plot([r["frame"] for r in mine], [r["left_minus_right"] for r in mine], label=g,
+                      linewidth=1.2,
+                      color=COLOURS.get(g, "black"),
+                      linestyle="-" if g in (*COLOURS, courses[0]["group"], "adult") else "--")
+    axes[-2].set(xlabel=f"frame of {courses[0]['clip'] if courses else '-'}",
+                 ylabel="looks: left face - right face", title="two faces")
     axes[-2].legend(frameon=False, fontsize=6, ncols=2)
     late = [r for r in rows if r["cluster"] and r.get("animal_face", "") != ""]
-    axes[-1].scatter([r["face"] for r in late], [r["animal_face"] for r in late], s=14, c=[COLOURS[r["cluster"]] for r in late])
+    axes[-1].scatter([r["face"] for r in late], [r["animal_face"] for r in late], s=14,
+                     c=[COLOURS[r["cluster"]] for r in late])
     axes[-1].set(xlabel="looks at human faces (%)", ylabel="looks at animal faces (%)", title="late heads")
     save_figure(fig, folder / "fig_regions")
     plt.close(fig)
 
 
 def draw_heads(folder: Path, rows: list[dict]) -> None:
-    """fig_heads: likeness of the heads of a block against depth; every head's distance in two sets of clips."""
+    """fig_heads: likeness of the heads of a block against depth; every head's distance in two sets of clips.
+    """
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     table, sets = read_csv(folder / "similarity.csv"), list(dict.fromkeys(r["set"] for r in rows))
     for kind in dict.fromkeys(r["kind"] for r in table):
@@ -1126,14 +1163,16 @@ def draw_heads(folder: Path, rows: list[dict]) -> None:
         mean = [np.mean([r["cosine"] for r in table if (r["kind"], r["block"]) == (kind, b)]) for b in blocks]
         axes[0].plot(np.array(blocks) + 1, mean, marker="o", markersize=3, color=colour_of(kind), label=kind,
                      linestyle={4: ":", 8: "--"}.get(len(blocks), "-"))
-    axes[0].set(xlabel="layer (block + 1)", ylabel="cosine between heads of a block", title="attention maps of a block's heads")
+    axes[0].set(xlabel="layer (block + 1)", ylabel="cosine between heads of a block",
+                title="attention maps of a block's heads")
     axes[0].legend(frameon=False, fontsize=7)
     a, b = sets[-2:] if len(sets) > 1 else (sets[0], sets[0])
     of = {s: {r["condition"]: r for r in rows if r["set"] == s and r["model"]} for s in (a, b)}
     both = [k for k in of[a] if k in of[b]]
     axes[1].scatter([of[a][k]["distance"] for k in both], [of[b][k]["distance"] for k in both], s=6,
                     c=[colour_of(of[a][k]["kind"]) for k in both])
-    axes[1].set(xlabel=f"MDS distance, {a} ({of[a][both[0]]['unit']})", ylabel=f"MDS distance, {b}", title="every head in two sets of clips")
+    axes[1].set(xlabel=f"MDS distance, {a} ({of[a][both[0]]['unit']})", ylabel=f"MDS distance, {b}",
+                title="every head in two sets of clips")
     save_figure(fig, folder / "fig_heads")
     plt.close(fig)
 
@@ -1142,13 +1181,15 @@ def draw_popout(folder: Path) -> None:
     """fig_popout: displays with one odd item, mean attention of the clusters, GBVS."""
     with np.load(folder / "popout.npz") as data:
         names, columns = data["names"].tolist(), {k: data[k] for k in ("images", *COLOURS, "GBVS")}
-    fig, axes = plt.subplots(len(names), len(columns), figsize=(1.5 * len(columns), 1.5 * len(names)), layout="constrained")
+    fig, axes = plt.subplots(len(names), len(columns), figsize=(1.5 * len(columns), 1.5 * len(names)),
+                             layout="constrained")
     for i, (row, name) in enumerate(zip(axes, names)):
         row[0].set_ylabel(name, fontsize=8)
         for ax, (title, values) in zip(row, columns.items()):
             ax.imshow(values[i], cmap="inferno")
             ax.set(xticks=[], yticks=[])
-            axes[0, list(columns).index(title)].set_title("display" if title == "images" else title, fontsize=8)
+            axes[0, list(columns).index(title)].set_title("display" if title == "images" else title,
+                                                          fontsize=8)
     save_figure(fig, folder / "fig_popout")
     plt.close(fig)
 
@@ -1173,18 +1214,22 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_common_args(p, batch_size=8)
     add = p.add_argument_group("study (--limit: the first N frames of every clip)").add_argument
-    add("--models", nargs="+", metavar="MODEL", help="names of common.WEIGHTS, or KIND=FILE with a kind dino4 ... sl12; several "
+    add("--models", nargs="+", metavar="MODEL",
+        help="names of common.WEIGHTS, or KIND=FILE with a kind dino4 ... sl12; several "
         f"files of a kind are its seeds (default: the demo's six; with data {' '.join(OFFICIAL)})")
-    add("--cluster", nargs="+", metavar="KIND:BLOCKS", default=[f"{k}:{','.join(map(str, b))}" for k, b in LATE.items()],
+    add("--cluster", nargs="+", metavar="KIND:BLOCKS",
+        default=[f"{k}:{','.join(map(str, b))}" for k, b in LATE.items()],
         help="heads to cluster, blocks from 0 (default: %(default)s)")
     add("--dim", type=int, default=DIM, help="of the scaling, for all numbers (%(default)s)")
-    add("--unit", choices=["px", "relative"], help="of the set of all clips. px: their time pooled; relative: to the median "
+    add("--unit", choices=["px", "relative"],
+        help="of the set of all clips. px: their time pooled; relative: to the median "
         "between viewers in each clip (default: px; CW2019: relative)")
     add("--group", default="adult", help="viewers whom the others are tested against (%(default)s)")
     add("--fps", type=float, help="frames/s of folders of frames that have none in clips.csv")
     add("--scale", type=float, help=f"of the frames before the models (default: 1; CW2019: {CW_SCALE})")
     add("--compare", type=Path, help="folder of another run, to correlate its heads' distances with these")
-    add("--gbvs", action=argparse.BooleanOptionalAction, default=True, help="graph-based saliency as a condition")
+    add("--gbvs", action=argparse.BooleanOptionalAction, default=True,
+        help="graph-based saliency as a condition")
     args = p.parse_args(argv)
     args.models = args.models or list(DEMO_MODELS if args.data == "demo" else OFFICIAL)
     if args.weights and len(args.models) > 1:
@@ -1202,7 +1247,8 @@ def find_clusters(table: list[dict], sums: dict, distance: np.ndarray, path: Pat
         table[i]["cluster"] = f"G{k}" if k else ""
     if found:
         with atomic_write(path, "wb") as f:
-            np.savez_compressed(f, apart=sums["apart"] / sums["n"], link=found["link"], labels=found["labels"],
+            np.savez_compressed(f, apart=sums["apart"] / sums["n"], link=found["link"],
+                                labels=found["labels"],
                                 votes=list(found["votes"].values()), votes_names=list(found["votes"]))
     return late if found else late[:0], found
 
@@ -1210,12 +1256,15 @@ def find_clusters(table: list[dict], sums: dict, distance: np.ndarray, path: Pat
 def missing_parts(study: Study, args: argparse.Namespace, table: list[dict], courses: list) -> list[str]:
     kinds, out = {r["kind"] for r in table}, ["GBVS: its flicker and motion channels are not built"]
     for absent, text in (
-            (args.group not in study.groups.values(), f"tests against the group {args.group}: no such viewers; all viewers instead"),
+            (args.group not in study.groups.values(),
+             f"tests against the group {args.group}: no such viewers; all viewers instead"),
             (not any(c.points for c in study.clips), "looks at eyes, mouth and face, animals: no keypoints"),
             (not any(c.masks for c in study.clips), "looks at body and ground: no masks"),
             (not courses, "left-right face time course: no clip has key points of two faces"),
-            (not any(r["cluster"] for r in table), "clusters and pop-out displays: too few late heads, see --cluster"),
-            (not any(k.replace("dino", "sl") in kinds - {k} for k in kinds), "DINO against supervised: needs dinoN and slN"),
+            (not any(r["cluster"] for r in table),
+             "clusters and pop-out displays: too few late heads, see --cluster"),
+            (not any(k.replace("dino", "sl") in kinds - {k} for k in kinds),
+             "DINO against supervised: needs dinoN and slN"),
             (not args.gbvs, "GBVS: switched off")):
         out += [text] * absent
     return out
@@ -1232,27 +1281,34 @@ def analyse(args: argparse.Namespace, study: Study, folder: Path, table: list[di
     labels = found.get("labels", np.empty(0, int))
     per_image = image_rows(seen, table, study.groups)
     rows = distance_rows(table, sets, study.groups, per_image)
-    courses = time_courses(seen, {f"G{k}": late[labels == k] for k in sorted(set(labels.tolist()))}, study.groups)
+    courses = time_courses(seen, {f"G{k}": late[labels == k] for k in sorted(set(labels.tolist()))},
+                           study.groups)
     blocks = list(dict.fromkeys((r["kind"], r["model"], r["block"]) for r in table if r["model"]))
-    alike = [dict(kind=k, model=m, block=b, cosine=float(v)) for (k, m, b), v in zip(blocks, sums["alike"] / sums["n"])]
-    for name, content in (("per_image", per_image), ("distances", rows), ("timecourse", courses), ("similarity", alike)):
+    alike = [dict(kind=k, model=m, block=b, cosine=float(v))
+             for (k, m, b), v in zip(blocks, sums["alike"] / sums["n"])]
+    for name, content in (("per_image", per_image), ("distances", rows), ("timecourse", courses),
+                          ("similarity", alike)):
         write_csv(content, folder / f"{name}.csv")
     best = int(np.where([bool(r["model"]) for r in table], distance, np.inf).argmin())
     save_examples(seen, examples, labels, late, best, study.groups, folder / "examples.npz")
     of_sets: dict[str, dict] = {}
     for where, r in [("", r) for r in rows] + [(f"{args.compare.name}: ", r) for r in
-                                               (read_csv(args.compare / "distances.csv") if args.compare else [])]:
+                                               (read_csv(args.compare / "distances.csv") if args.compare
+                                                else [])]:
         if r["model"]:
             of_sets.setdefault(where + r["set"], {})[r["condition"]] = r["distance"]
     faces = [(r["face"], r["animal_face"]) for r in rows if r["set"] == rows[0]["set"] and r["cluster"]
              and "" not in (r.get("face", ""), r.get("animal_face", ""))]
     animals = float(np.corrcoef(np.transpose(faces))[0, 1]) if len(faces) > 2 else None
     course = course_correlations(courses, args.group)
-    return dict(headline=headline(rows, course, animals), tests=compare_all(rows, args.group) + region_tests(rows, args.group),
+    return dict(headline=headline(rows, course, animals),
+                tests=compare_all(rows, args.group) + region_tests(rows, args.group),
                 not_run=missing_parts(study, args, table, courses), best_head=table[best]["condition"],
-                sets={n: {k: s[k] for k in ("unit", "dim", "stress", "stress_2d")} | {"viewers": len(s["names"])}
+                sets={n: {k: s[k] for k in ("unit", "dim", "stress", "stress_2d")}
+                      | {"viewers": len(s["names"])}
                       for n, s in sets.items()},
-                correlations=set_correlations(of_sets), left_right=course, data_notes=sorted(set(study.notes)),
+                correlations=set_correlations(of_sets), left_right=course,
+                data_notes=sorted(set(study.notes)),
                 clusters={k: found[k] for k in ("votes", "votes_for", "cophenetic") if found},
                 popout_lift=pop_out(see, labels, device, folder / "popout.npz") if found else {})
 
@@ -1271,14 +1327,17 @@ def main(argv: list[str] | None = None) -> None:
     for old in (folder / "gaze").glob("*") if rank == 0 and not args.resume else ():
         old.unlink()
     barrier()
-    for number, clip in enumerate(tqdm(study.clips, "clips", disable=rank > 0)):  # every head's gaze in every frame
+    for number, clip in enumerate(tqdm(study.clips, "clips",
+                                       disable=rank > 0)):  # every head's gaze in every frame
         watch(clip, number, folder / "gaze", see, args.batch_size, args.limit, device)
     barrier()
     if rank == 0:  # heads among viewers, clusters, regions
         found = analyse(args, study, folder, trace_table(models, late, args.gbvs), see, device)
         files = [p for c in study.clips for p in (c.source.iterdir() if c.source.is_dir() else [c.source])]
-        results = write_results(folder, "exp05_gaze_video", args.data, found.pop("headline"), args, time.time() - began,
-                                device, found.pop("tests"), found.pop("not_run"), fingerprint=fingerprint(files),
+        results = write_results(folder, "exp05_gaze_video", args.data, found.pop("headline"), args,
+                                time.time() - began,
+                                device, found.pop("tests"), found.pop("not_run"),
+                                fingerprint=fingerprint(files),
                                 layout=study.layout, **found)
         draw_all(folder)
         print_paper_vs_ours(results)

@@ -1,4 +1,4 @@
-"""exp05_gaze_video: the authors' gaze, scaling and tests are reproduced; planted viewers and roles are found."""
+"""exp05_gaze_video: the authors' gaze, scaling and tests come back; planted viewers and roles are found."""
 import json
 import multiprocessing
 import os
@@ -25,7 +25,8 @@ from common import InputError, generator, read_csv, write_csv
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
-TINY = "--models demo_dino4 demo_sl4 --cluster dino4:2,3 --no-gbvs --limit 3 --device cpu --batch-size 2".split()
+TINY = ("--models demo_dino4 demo_sl4 --cluster dino4:2,3 --no-gbvs --limit 3 --device cpu "
+        "--batch-size 2").split()
 
 
 def real(name: str):
@@ -36,8 +37,8 @@ def real(name: str):
 
 
 def literal_gaze(attn: torch.Tensor, patch: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The authors' procedure word for word: (x, y), whether the maximum exceeds every other pixel by 1e-6 relative,
-    and the blurred maps over their maximum (..., img_h, img_w)."""
+    """The authors' procedure word for word: (x, y), whether the maximum exceeds every other pixel by 1e-6
+    relative, and the blurred maps over their maximum (..., img_h, img_w)."""
     up = attn.double().repeat_interleave(patch, -1).repeat_interleave(patch, -2).flatten(0, -3)
     padded = F.pad(up, (patch - 1, patch, patch - 1, patch), mode="reflect")
     blurred = F.avg_pool2d(padded, 2 * patch, 1).flatten(1)
@@ -82,13 +83,15 @@ def test_area_resampling_equals_opencv():
     x = torch.from_numpy(image).permute(2, 0, 1)[None]
     ours = E.resized(x, 16, .8)  # ceil(.8 40 / 16) 16 = 32 rows, ceil(.8 56 / 16) 16 = 48 columns
     assert ours.shape == (1, 3, 32, 48)
-    # cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA), OpenCV 5.0.0: every 9th row, 11th column, green
-    expected = [[224, 87, 200, 56, 168], [46, 151, 81, 120, 144], [96, 201, 72, 184, 106], [160, 23, 136, 109, 104]]
+    # cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA), OpenCV 5.0.0: green, every 9th row, 11th column
+    expected = [[224, 87, 200, 56, 168], [46, 151, 81, 120, 144], [96, 201, 72, 184, 106],
+                [160, 23, 136, 109, 104]]
     found = (255 * ours[0, 1, ::9, ::11]).round().int()
     assert (found - torch.tensor(expected)).abs().max() <= 1 and (found == torch.tensor(expected)).float().mean() > .9
     assert abs((255 * ours).sum() - 587387) < 500
     assert E.resized(torch.zeros(1, 3, 480, 720, dtype=torch.uint8), 16, None).shape[2:] == (480, 720)
-    for (img_h, img_w), size in {(468, 851): (384, 688), (360, 853): (288, 688)}.items():  # the authors' CW2019
+    for (img_h, img_w), size in {(468, 851): (384, 688),
+                                 (360, 853): (288, 688)}.items():  # the authors' CW2019
         assert E.resized(torch.zeros(1, 3, img_h, img_w, dtype=torch.uint8), 16, .8).shape[2:] == size
 
 
@@ -98,9 +101,11 @@ def test_look_gives_every_heads_gaze_in_pixels_of_the_frame():
     gaze, maps, alike = E.look(images, models, {"dino4": (2, 3)}, None, True, "float32")
     assert gaze.shape == (24 + 4, 2, 2) and maps.shape == (2, 12, 4, 6) and alike.shape == (2, 4)
     x = (E.resized(images, 16, None) - models[0].mean) / models[0].std  # 64 x 96
-    direct = E.head_gaze(E.cls_attention(models[0].net, x, [1])[:, 0, 4], 16) * torch.tensor([99 / 96, 70 / 64])
+    direct = E.head_gaze(E.cls_attention(models[0].net, x, [1])[:, 0, 4],
+                         16) * torch.tensor([99 / 96, 70 / 64])
     torch.testing.assert_close(gaze[6 + 4], direct)
-    cosine = F.cosine_similarity(maps[:, :6, None].flatten(3), maps[:, None, :6].flatten(3), dim=-1)  # (2, 6, 6)
+    cosine = F.cosine_similarity(maps[:, :6, None].flatten(3), maps[:, None, :6].flatten(3),
+                                 dim=-1)  # (2, 6, 6)
     torch.testing.assert_close(alike[:, 2], ((cosine.sum((1, 2)) - 6) / 30).double(), atol=1e-5, rtol=0)
     distance = E.cosine_distances(maps)
     np.testing.assert_allclose(distance[:, :6, :6], 1 - cosine, atol=1e-6)
@@ -142,7 +147,8 @@ def test_place_is_a_minimum_where_no_point_fits():
     people, d = rng.normal(0, 40, (20, 3)), rng.uniform(30, 120, 20)
     x = E.place(d, people)
     error = [np.square(np.linalg.norm(x + step - people, axis=1) - d).sum()
-             for step in np.concatenate([np.zeros((1, 3)), np.eye(3) * .5, -np.eye(3) * .5, rng.normal(0, 60, (500, 3))])]
+             for step in np.concatenate([np.zeros((1, 3)), np.eye(3) * .5, -np.eye(3) * .5,
+                                         rng.normal(0, 60, (500, 3))])]
     assert np.argmin(error) == 0
 
 
@@ -192,7 +198,8 @@ def test_mann_whitney_is_exact_and_effect_sizes_are_textbook():
 
 def test_cluster_indices_equal_scikit_learn():
     t = np.arange(24)
-    x = np.stack([np.cos(2.1 * t) + 3 * (t % 3 == 0), np.sin(1.7 * t) + 3 * (t % 3 == 1), np.cos(.9 * t * t)], 1)
+    x = np.stack([np.cos(2.1 * t) + 3 * (t % 3 == 0), np.sin(1.7 * t) + 3 * (t % 3 == 1), np.cos(.9 * t * t)],
+                 1)
     votes = E.cluster_votes(squareform(pdist(x)), hierarchy.linkage(pdist(x), "ward"), range(2, 5))
     # silhouette_score, calinski_harabasz_score, davies_bouldin_score of scikit-learn 1.9.1
     assert votes["silhouette"] == pytest.approx([.6227657087, .6225493085, .5071693067])
@@ -223,7 +230,8 @@ def test_authors_viewing_proportions_are_reproduced():
 
 
 def test_left_minus_right_needs_two_mouths_and_knows_left_from_right():
-    points = np.array([[[200., 50], [200, 80], [40, 52], [40, 80]], [[200., 50], [200, 80], [40, 52], [np.nan, np.nan]]])
+    points = np.array([[[200., 50], [200, 80], [40, 52], [40, 80]],
+                       [[200., 50], [200, 80], [40, 52], [np.nan, np.nan]]])
     parts = np.array([["eyes", "mouth", "eyes", "mouth"], ["eyes", "mouth", "eyes", ""]])
     left, right = np.array([[40., 66], [40, 66]]), np.array([[200., 66], [200, 66]])
     for gaze, sign in ((left, 1), (right, -1)):
@@ -239,11 +247,13 @@ def study() -> E.Study:
 
 
 def planted_maps(study: E.Study, copies: int = 5) -> list[torch.Tensor]:
-    """Per clip (T, 3 copies, h, w): heads that attend to faces, bodies and the ground, each with its own noise."""
+    """Per clip (T, 3 copies, h, w): heads that attend to faces, bodies and the ground, each with its own
+    noise."""
     out = []
     for number, clip in enumerate(study.clips):
         with np.load(clip.masks) as m:
-            masks = torch.from_numpy(np.stack([m[k] for k in ("face", "body", "ground")], 1)).float()  # (T, 3, .., ..)
+            masks = torch.from_numpy(np.stack([m[k] for k in ("face", "body", "ground")],
+                                              1)).float()  # (T, 3, .., ..)
         rows, cols = (E.area_matrix(n, n // 16) for n in masks.shape[-2:])
         maps = F.normalize((rows @ masks @ cols.T).flatten(2), dim=-1).unflatten(-1, (15, 20))
         noise = torch.rand(len(maps), 3 * copies, 15, 20, generator=generator(5, number))
@@ -279,7 +289,8 @@ def viewers_eyes(study: E.Study, planted: bool) -> dict:
         points = [(int(r["frame"]), r["part"], r["y_px"], r["x_px"]) for r in read_csv(clip.points)]
         xy, parts = E.key_points(clip.points, demo.FRAMES)
         for v in range(24):
-            samples = demo.viewer_gaze(points, "adult" if v < 14 else "child", np.random.default_rng([77, c, v]), planted)
+            samples = demo.viewer_gaze(points, "adult" if v < 14 else "child",
+                                       np.random.default_rng([77, c, v]), planted)
             record = np.array([[float(x) if x else np.nan for x in s] for s in samples])
             gaze, frame = E.align({"v": record}, np.arange(demo.FRAMES) / demo.FPS, clip)
             shares[v, c] = E.part_shares(gaze[0], xy[frame], parts[frame])["eyes"]
@@ -320,7 +331,8 @@ def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
     gaze = np.random.default_rng(0).uniform(0, 40, (5, 388, 2))
     np.savez(tmp_path / "gaze.npz", gaze=gaze, group=np.array([0, 0, 1, 3, 4]))
     study = E.load_study(str(tmp_path))
-    assert study.layout == "n2010" and set(study.groups.values()) == {"adult", "child", "child ASD", "adult ASD"}
+    assert study.layout == "n2010" and set(study.groups.values()) == {"adult", "child", "child ASD",
+                                                                      "adult ASD"}
     aligned, frame = E.align(study.clips[0].records(), np.arange(2327) / 29.93, study.clips[0])
     nearest = np.abs(np.linspace(0, 1, 388)[:, None] - np.linspace(0, 1, 2327)).argmin(1)
     assert (frame == nearest).all()
@@ -329,7 +341,8 @@ def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
     np.testing.assert_array_equal(aligned[:, ~blank], gaze[:, ~blank])
     cells = np.empty(6, object)
     cells[:] = [*gaze, gaze[0]]
-    scipy.io.savemat(tmp_path / "allclip1.mat", dict(eyeclip1=cells, goodsubj=np.arange(1, 6), gr=[1, 1, 2, 4, 5, 1]))
+    scipy.io.savemat(tmp_path / "allclip1.mat",
+                     dict(eyeclip1=cells, goodsubj=np.arange(1, 6), gr=[1, 1, 2, 4, 5, 1]))
     again = E.load_study(str(tmp_path))
     assert again.groups == study.groups
     np.testing.assert_array_equal(again.clips[0].records()["viewer004"][:, 1:], gaze[4])
@@ -375,7 +388,9 @@ def test_videos_and_folders_of_frames_stream_one_frame_at_a_time(tmp_path):
 def test_a_variable_frame_rate_is_kept(tmp_path):
     pts = [0, 40, 80, 300, 340]
     write_video(tmp_path / "v.mp4", 5, pts=pts)
-    assert [t for t, _ in E.frames(tmp_path / "v.mp4", None, [])] == pytest.approx(np.array(pts) / 1000, abs=2e-3)
+    assert [t
+            for t, _ in E.frames(tmp_path / "v.mp4", None, [])] == pytest.approx(np.array(pts) / 1000,
+                                                                                 abs=2e-3)
 
 
 def test_frames_before_the_damage_are_used_and_it_says_so(tmp_path):
@@ -404,18 +419,24 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     for name in ("STEPF_3a_c", "BLUE_1a_c"):
         write_video(tmp_path / "Clips_small_size" / f"{name}.mov", 3, (48, 128))
     write_csv([{"index": i, "file name": n, "genre category": g} for i, (n, g) in enumerate(
-        [("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature")])], tmp_path / "30s_segment_description.csv")
-    record = dict(t=[5000., 5010, 5020, 5030], x=[0., 1280, 2560, 7], y=[240., 720, 1200, 7], missing=[0, 0, 0, 1])
-    for viewer, movie in (("0043er", "STEPF_3a_c 2.mov"), ("0724er", "STEPF_3a_c.mov"), ("0724er", "BLUE_1a.mov"),
+        [("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature")])],
+        tmp_path / "30s_segment_description.csv")
+    record = dict(t=[5000., 5010, 5020, 5030], x=[0., 1280, 2560, 7], y=[240., 720, 1200, 7],
+                  missing=[0, 0, 0, 1])
+    for viewer, movie in (("0043er", "STEPF_3a_c 2.mov"), ("0724er", "STEPF_3a_c.mov"),
+                          ("0724er", "BLUE_1a.mov"),
                           ("0043er", "ABSENT_9z.mov")):
-        scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{movie[:4]}.mat", dict(eyetrackRecord=record, movieFileName=movie))
+        scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{movie[:4]}.mat",
+                         dict(eyetrackRecord=record, movieFileName=movie))
     study = E.load_study(str(tmp_path))
-    assert [(c.name, c.genre, c.samples) for c in study.clips] == [("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30)]
+    assert [(c.name, c.genre, c.samples)
+            for c in study.clips] == [("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30)]
     assert "1 gaze records" in study.notes[0]
     records = study.clips[1].records()
     assert list(records) == ["0043er", "0724er"]
     # 2560 display px are 128 video px; the picture has 48 / .05 = 960 of 1440 rows, so 240 above it
-    np.testing.assert_allclose(records["0043er"], [[0, 0, 0], [.01, 64, 24], [.02, 128, 48], [.03, np.nan, -11.65]])
+    np.testing.assert_allclose(records["0043er"],
+                               [[0, 0, 0], [.01, 64, 24], [.02, 128, 48], [.03, np.nan, -11.65]])
 
 
 # ------------------------------------------------------------------------------------------------ wrong input
@@ -441,10 +462,12 @@ def test_bad_gaze_is_left_out_and_named(tmp_path):
     root = small_world(tmp_path / "w", viewers=6, seconds=3)
 
     def change(r: dict) -> dict | None:
-        r["x_px"] = {"v0": "", "v1": 500}.get(r["viewer"], r["x_px"]) if r["viewer"] != "v1" or r["t_s"] < .2 else r["x_px"]
+        r["x_px"] = {"v0": "", "v1": 500}.get(r["viewer"],
+                                              r["x_px"]) if r["viewer"] != "v1" or r["t_s"] < .2 else r["x_px"]
         return None if r["viewer"] == "v2" else r  # all NaN; outside the frame; a viewer with one clip
     edit_gaze(root / "gaze" / "one.csv", change)
-    E.main(["--data", str(root), "--out", str(tmp_path / "o"), "--models", "demo_dino4", "--no-gbvs", "--device", "cpu"])
+    E.main(["--data", str(root), "--out", str(tmp_path / "o"), "--models", "demo_dino4", "--no-gbvs",
+            "--device", "cpu"])
     results = json.loads((tmp_path / "o" / "results.json").read_text())
     notes = "\n".join(results["data_notes"])
     assert "one: no gaze of viewer v0" in notes and "of the gaze lies outside the frame" in notes
@@ -452,7 +475,8 @@ def test_bad_gaze_is_left_out_and_named(tmp_path):
     assert results["sets"]["all"]["viewers"] == 6 and any("no keypoints" in n for n in results["not_run"])
     rows = read_csv(tmp_path / "o" / "per_image.csv")
     assert list(rows[0])[:2] == ["image", "condition"]
-    assert {r["condition"] for r in rows if r["image"] == "one" and r["kind"] == "viewer"} == {"v1", "v3", "v4", "v5"}
+    assert {r["condition"]
+            for r in rows if r["image"] == "one" and r["kind"] == "viewer"} == {"v1", "v3", "v4", "v5"}
     assert all(r["distance_px"] != "" for r in rows if r["condition"] == "v2")
 
 
@@ -469,7 +493,8 @@ def test_wrong_data_is_named(tmp_path, spoil, message):
     root = small_world(tmp_path / "w")
     spoil(root)
     with pytest.raises(InputError, match=re.escape(message)):
-        E.main(["--data", str(root), "--out", str(tmp_path / "o"), "--models", "demo_dino4", "--no-gbvs", "--device", "cpu"])
+        E.main(["--data", str(root), "--out", str(tmp_path / "o"), "--models", "demo_dino4", "--no-gbvs",
+                "--device", "cpu"])
 
 
 @pytest.mark.parametrize("argv, message", [
@@ -495,7 +520,8 @@ def test_demo_run_writes_tables_figures_and_says_what_was_not_run(run, capsys):
     names = [h["name"] for h in results["headline"]]
     assert "dino4, 5 best heads" in names and "G1: looks at eyes" in names and "G3: share of late heads" in names
     assert any("dino4 vs sl4" in t["name"] for t in results["tests"])
-    assert any("flicker and motion" in n for n in results["not_run"]) and "GBVS: switched off" in results["not_run"]
+    assert any("flicker and motion" in n
+               for n in results["not_run"]) and "GBVS: switched off" in results["not_run"]
     figures = {p.stem for p in run.glob("fig_*.png")}
     assert figures == {f"fig_{k}" for k in ("distance", "gaze", "heads", "regions", "clusters", "popout")}
     rows = read_csv(run / "distances.csv")
@@ -567,7 +593,8 @@ def test_compare_correlates_the_heads_of_two_runs(run, tmp_path, no_figures):
 
 
 def test_commands_of_the_card_parse():
-    commands = re.findall(r"exp05_gaze_video\.py(.*)", re.sub(r"\n +(?=dino12=)", " ", E.__doc__.split("Data, one")[0]))
+    commands = re.findall(r"exp05_gaze_video\.py(.*)",
+                          re.sub(r"\n +(?=dino12=)", " ", E.__doc__.split("Data, one")[0]))
     assert len(commands) >= 6
     for command in commands:
         args = E.parse(command.split("(")[0].split())
