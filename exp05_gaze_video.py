@@ -451,13 +451,13 @@ def look(images: Tensor, models: list[Model], late: dict, scale: float | None, w
         gaze += [in_frame(saliency_gaze(rgb, c), rgb)[None] for c in CHANNELS.values()]
     if len({a.shape[-2:] for a in maps}) > 1:
         raise InputError("the clustered models have different patch sizes; name one of them with --cluster.")
-    return torch.cat(gaze), torch.cat(maps, 1) if maps else None, torch.cat(alike, 1).double().cpu()
+    return torch.cat(gaze), torch.cat(maps, 1) if maps else None, torch.cat(alike, 1).cpu().double()
 
 
 def cosine_distances(maps: Tensor) -> np.ndarray:
     """1 - cosine between the maps of a frame: (B, K, h, w) -> (B, K, K)."""
     unit = nn.functional.normalize(maps.flatten(2).float(), dim=-1)
-    return (1 - unit @ unit.mT).clamp(min=0).double().cpu().numpy()
+    return (1 - unit @ unit.mT).clamp(min=0).cpu().double().numpy()
 
 
 def watch_chunk(pictures: list, start: int, clip: Clip, see: Callable, batch: int,
@@ -590,7 +590,7 @@ def gather(study: Study, folder: Path, whole: bool) -> tuple[list[Seen], dict, l
         study.notes += info["notes"]
         for path in sorted(folder.glob(f"{clip.name}.????.npz")):
             with np.load(path) as part:
-                traces.append(part["gaze"].astype(float))
+                traces.append(part["gaze"])
                 sums = {k: v + part[k] for k, v in sums.items()}
                 if "picture" in part:
                     keys = ("picture", "number", "maps")
@@ -772,6 +772,7 @@ def compare_all(rows: list[dict], group: str) -> list[dict]:
         people = {k: [r["distance"] for r in v] for k, v in kinds.items() if k.startswith("viewer")}
         name = f"viewer {group}" if f"viewer {group}" in people else "all viewers"
         adults = people.pop(name, None) or sum(people.values(), [])
+        people = people if len(people) > 1 or name != "all viewers" else {}
         models = {k: v for k, v in kinds.items() if v[0]["model"]}
         heads = {k: best_heads([r["distance"] for r in v], [r["model"] for r in v])
                  for k, v in models.items()}
@@ -805,8 +806,7 @@ def region_tests(rows: list[dict], group: str) -> list[dict]:
 
 def cluster_votes(D: np.ndarray, link: np.ndarray, ks: range) -> dict[str, list[float]]:
     """Indices of the number of clusters, one value per k, best where largest: silhouette (on D (K, K)),
-    Calinski- Harabasz and minus Davies-Bouldin (on D's classical coordinates), ratio of successive Ward
-    heights."""
+    Calinski-Harabasz, minus Davies-Bouldin (both on classical coordinates), ratio of Ward heights."""
     x, out = classical(D), {}
     for k in ks:
         member = np.eye(k)[hierarchy.fcluster(link, k, "maxclust") - 1]  # (K, k) one-hot
@@ -983,10 +983,8 @@ def pop_out(see: Callable, labels: np.ndarray, device: torch.device, path: Path)
 
 
 def save_examples(seen: list[Seen], examples: list[dict], labels: np.ndarray, late: np.ndarray, best: int,
-                  groups: dict,
-                  path: Path, n: int = 6) -> None:
-    """examples.npz: up to n frames with the gaze of viewers, clustered heads and the best head, clusters'
-    maps."""
+                  groups: dict, path: Path, n: int = 6) -> None:
+    """examples.npz: up to n frames, the gaze of viewers, late heads and the best head, the clusters' maps."""
     n, arrays = min(n, len(examples)), {}
     for i, e in enumerate(examples[j * len(examples) // n] for j in range(n)):
         s = next(s for s in seen if s.clip.name == e["clip"])
@@ -1017,8 +1015,7 @@ def dots(ax, columns: dict[str, list]) -> None:
 
 
 def draw_distances(folder: Path, rows: list[dict]) -> None:
-    """fig_distance: MDS distance of viewers, best heads and GBVS; by block; viewers and heads in two
-    dimensions."""
+    """fig_distance: MDS distance of viewers, best heads, GBVS; of heads by block; all in two dimensions."""
     kinds, unit = {}, rows[0]["unit"]
     for r in rows:
         kinds.setdefault(r["kind"], []).append(r)
@@ -1040,14 +1037,11 @@ def draw_distances(folder: Path, rows: list[dict]) -> None:
     axes[1].axhline(middle, color="black", linewidth=1, label="viewers, median")
     axes[1].set(xlabel="block / number of blocks", ylabel=f"MDS distance ({unit})", ylim=(0, None))
     axes[1].set_title("all heads by block; line: median, band: quartiles", fontsize=9)
-    axes[1].legend(frameon=False, fontsize=7, ncols=2)
-    for (kind, mine), marker in zip({**models, "GBVS": kinds.get("GBVS", []), **people}.items(),
-                                    itertools.cycle("........D^v<>")):
-        marker = "." if kind in models else "D" if kind == "GBVS" else marker
-        axes[2].plot([r["x"] for r in mine], [r["y"] for r in mine],
-                     marker if not kind.startswith("viewer") else "^",
-                     linestyle="", color=colour_of(kind), markersize=4, alpha=.6, label=kind,
-                     fillstyle="none" if kind in list(people)[1:] else "full")
+    axes[1].legend(frameon=False, fontsize=7, ncols=2, handlelength=4)
+    for kind, mine in (models | kinds).items():
+        marker = "^" if kind in people else "D" if kind == "GBVS" else "."
+        axes[2].plot([r["x"] for r in mine], [r["y"] for r in mine], marker, color=colour_of(kind), alpha=.6,
+                     markersize=4, label=kind, fillstyle="none" if kind in list(people)[1:] else "full")
     for g in COLOURS:
         mine = [r for r in rows if r["cluster"] == g]
         axes[2].plot([r["x"] for r in mine], [r["y"] for r in mine], "o", fillstyle="none", color=COLOURS[g],
@@ -1068,8 +1062,7 @@ def draw_clusters(folder: Path, rows: list[dict]) -> None:
     fig, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained", width_ratios=[1.6, 1, 1])
     shown = [f"{r['model']} b{r['block']:.0f} h{r['head']:.0f}" for r in late]
     tree = hierarchy.dendrogram(link, ax=axes[0], color_threshold=0, above_threshold_color="black",
-                                labels=shown,
-                                no_labels=len(late) > 40)
+                                labels=shown, no_labels=len(late) > 40)
     for tick, leaf in zip(axes[0].get_xticklabels(), tree["leaves"]):
         tick.set(color=COLOURS[f"G{labels[leaf]}"], fontsize=6, rotation=90)
     axes[0].set(ylabel="Ward distance (of 1 - cosine)", title="late heads by their attention maps")
@@ -1102,12 +1095,10 @@ def draw_gaze(folder: Path) -> None:
         column[0].imshow(d[f"picture{i}"])
         for g, tone in zip(sorted(set(d[f"groups{i}"].tolist())), ("white", "#dddd66", "#bbbbbb", "#77dddd")):
             column[0].scatter(*d[f"viewers{i}"][d[f"groups{i}"] == g].T, s=9, c=tone, edgecolors="black",
-                              linewidths=.4,
-                              label=f"viewers {g}")
+                              linewidths=.4, label=f"viewers {g}")
         for k, g in enumerate(COLOURS if n_rows > 1 else (), 1):
             column[0].scatter(*d[f"heads{i}"][d["labels"] == k].T, s=18, c=COLOURS[g], marker="s",
-                              edgecolors="white",
-                              linewidths=.4, label=f"heads of {g}")
+                              edgecolors="white", linewidths=.4, label=f"heads of {g}")
             column[k].imshow(d[f"picture{i}"].mean(2), cmap="gray")
             attention = upsample(torch.from_numpy(d[f"maps{i}"][k - 1]), d[f"picture{i}"].shape[:2]).numpy()
             column[k].imshow(attention, cmap="inferno", alpha=.65)
@@ -1125,26 +1116,22 @@ def draw_gaze(folder: Path) -> None:
 
 
 def draw_regions(folder: Path, rows: list[dict], courses: list[dict]) -> None:
-    """fig_regions: shares of looks at parts, by group of viewers and cluster; left-minus-right course;
-    animals."""
+    """fig_regions: looks at parts by group of viewers and cluster; left-right course; animals' faces."""
     parts = [p for p in ("eyes", "mouth", "face", "body", "ground") if p in rows[0]]
     names = [*sorted({r["kind"] for r in rows if r["kind"].startswith("viewer")}), *COLOURS, "GBVS"]
     fig, axes = plt.subplots(1, len(parts) + 2, figsize=(2.1 * len(parts) + 6, 3.2), layout="constrained",
                              width_ratios=[1] * len(parts) + [2, 1.4])
     for ax, part in zip(axes, parts):
-        dots(ax,
-             {k: [r[part] for r in rows if k in (r["kind"], r["cluster"]) and r[part] != ""] for k in names})
-        ax.set(title=part, ylim=(-3, 103),
-               ylabel="looks (%); dots: viewers, heads; bar: median" if ax is axes[0] else "")
+        of = {k: [r for r in rows if k in (r["kind"], r["cluster"])] for k in names}
+        dots(ax, {k: [r[part] for r in v if r[part] != ""] for k, v in of.items()})
+        ax.set(title=part, ylim=(-3, 103), ylabel="looks (%), bar: median" if ax is axes[0] else "")
     for g in dict.fromkeys(r["group"] for r in courses):
         mine = [r for r in courses if (r["group"], r["clip"]) == (g, courses[0]["clip"])]
-        axes[-2].plot([r["frame"] for r in mine], [r["left_minus_right"] for r in mine], label=g,
-                      linewidth=1.2,
-                      color=COLOURS.get(g, "black"),
-                      linestyle="-" if g in (*COLOURS, courses[0]["group"], "adult") else "--")
+        axes[-2].plot([r["frame"] for r in mine], [r["left_minus_right"] for r in mine], lw=1.2, label=g,
+                      color=COLOURS.get(g, "black"), linestyle="-" if g in (*COLOURS, "adult") else "--")
     axes[-2].set(xlabel=f"frame of {courses[0]['clip'] if courses else '-'}",
                  ylabel="looks: left face - right face", title="two faces")
-    axes[-2].legend(frameon=False, fontsize=6, ncols=2)
+    axes[-2].legend(frameon=False, fontsize=6, ncols=2, handlelength=4)
     late = [r for r in rows if r["cluster"] and r.get("animal_face", "") != ""]
     axes[-1].scatter([r["face"] for r in late], [r["animal_face"] for r in late], s=14,
                      c=[COLOURS[r["cluster"]] for r in late])
@@ -1154,8 +1141,7 @@ def draw_regions(folder: Path, rows: list[dict], courses: list[dict]) -> None:
 
 
 def draw_heads(folder: Path, rows: list[dict]) -> None:
-    """fig_heads: likeness of the heads of a block against depth; every head's distance in two sets of clips.
-    """
+    """fig_heads: likeness of a block's heads against depth; every head's distance in two sets of clips."""
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     table, sets = read_csv(folder / "similarity.csv"), list(dict.fromkeys(r["set"] for r in rows))
     for kind in dict.fromkeys(r["kind"] for r in table):
@@ -1165,7 +1151,7 @@ def draw_heads(folder: Path, rows: list[dict]) -> None:
                      linestyle={4: ":", 8: "--"}.get(len(blocks), "-"))
     axes[0].set(xlabel="layer (block + 1)", ylabel="cosine between heads of a block",
                 title="attention maps of a block's heads")
-    axes[0].legend(frameon=False, fontsize=7)
+    axes[0].legend(frameon=False, fontsize=7, handlelength=4)
     a, b = sets[-2:] if len(sets) > 1 else (sets[0], sets[0])
     of = {s: {r["condition"]: r for r in rows if r["set"] == s and r["model"]} for s in (a, b)}
     both = [k for k in of[a] if k in of[b]]
@@ -1188,8 +1174,8 @@ def draw_popout(folder: Path) -> None:
         for ax, (title, values) in zip(row, columns.items()):
             ax.imshow(values[i], cmap="inferno")
             ax.set(xticks=[], yticks=[])
-            axes[0, list(columns).index(title)].set_title("display" if title == "images" else title,
-                                                          fontsize=8)
+            if i == 0:
+                ax.set_title({"images": "display"}.get(title, title), fontsize=8)
     save_figure(fig, folder / "fig_popout")
     plt.close(fig)
 
@@ -1241,15 +1227,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def find_clusters(table: list[dict], sums: dict, distance: np.ndarray, path: Path) -> tuple[np.ndarray, dict]:
     """The late heads' places in the table and their clusters, which are entered there and in clusters.npz."""
+    path.unlink(missing_ok=True)
     late = np.flatnonzero([r["cluster"] == "late" for r in table])
     found = cluster_heads(sums["apart"] / sums["n"], distance[late]) if len(late) > N_CLUSTERS + 1 else {}
     for i, k in zip(late, found.get("labels", itertools.repeat(""))):
         table[i]["cluster"] = f"G{k}" if k else ""
     if found:
         with atomic_write(path, "wb") as f:
-            np.savez_compressed(f, apart=sums["apart"] / sums["n"], link=found["link"],
-                                labels=found["labels"],
-                                votes=list(found["votes"].values()), votes_names=list(found["votes"]))
+            np.savez_compressed(f, apart=sums["apart"] / sums["n"], link=found["link"], votes=list(
+                found["votes"].values()), votes_names=list(found["votes"]), labels=found["labels"])
     return late if found else late[:0], found
 
 
@@ -1281,8 +1267,8 @@ def analyse(args: argparse.Namespace, study: Study, folder: Path, table: list[di
     labels = found.get("labels", np.empty(0, int))
     per_image = image_rows(seen, table, study.groups)
     rows = distance_rows(table, sets, study.groups, per_image)
-    courses = time_courses(seen, {f"G{k}": late[labels == k] for k in sorted(set(labels.tolist()))},
-                           study.groups)
+    members = {f"G{k}": late[labels == k] for k in sorted(set(labels.tolist()))}
+    courses = time_courses(seen, members, study.groups)
     blocks = list(dict.fromkeys((r["kind"], r["model"], r["block"]) for r in table if r["model"]))
     alike = [dict(kind=k, model=m, block=b, cosine=float(v))
              for (k, m, b), v in zip(blocks, sums["alike"] / sums["n"])]
@@ -1291,12 +1277,15 @@ def analyse(args: argparse.Namespace, study: Study, folder: Path, table: list[di
         write_csv(content, folder / f"{name}.csv")
     best = int(np.where([bool(r["model"]) for r in table], distance, np.inf).argmin())
     save_examples(seen, examples, labels, late, best, study.groups, folder / "examples.npz")
+    others = []
+    if args.compare:
+        with input_errors(args.compare / "distances.csv", "the folder of a finished run"):
+            others = [r | {"set": f"{args.compare.name}: {r['set']}"} for r in
+                      read_csv(args.compare / "distances.csv")]
     of_sets: dict[str, dict] = {}
-    for where, r in [("", r) for r in rows] + [(f"{args.compare.name}: ", r) for r in
-                                               (read_csv(args.compare / "distances.csv") if args.compare
-                                                else [])]:
+    for r in rows + others:
         if r["model"]:
-            of_sets.setdefault(where + r["set"], {})[r["condition"]] = r["distance"]
+            of_sets.setdefault(r["set"], {})[r["condition"]] = r["distance"]
     faces = [(r["face"], r["animal_face"]) for r in rows if r["set"] == rows[0]["set"] and r["cluster"]
              and "" not in (r.get("face", ""), r.get("animal_face", ""))]
     animals = float(np.corrcoef(np.transpose(faces))[0, 1]) if len(faces) > 2 else None
@@ -1304,11 +1293,9 @@ def analyse(args: argparse.Namespace, study: Study, folder: Path, table: list[di
     return dict(headline=headline(rows, course, animals),
                 tests=compare_all(rows, args.group) + region_tests(rows, args.group),
                 not_run=missing_parts(study, args, table, courses), best_head=table[best]["condition"],
-                sets={n: {k: s[k] for k in ("unit", "dim", "stress", "stress_2d")}
-                      | {"viewers": len(s["names"])}
-                      for n, s in sets.items()},
-                correlations=set_correlations(of_sets), left_right=course,
-                data_notes=sorted(set(study.notes)),
+                sets={n: dict(viewers=len(one["names"]), **{k: one[k] for k in ("unit", "dim", "stress")})
+                      for n, one in sets.items()}, left_right=course, data_notes=sorted(set(study.notes)),
+                correlations=set_correlations(of_sets),
                 clusters={k: found[k] for k in ("votes", "votes_for", "cophenetic") if found},
                 popout_lift=pop_out(see, labels, device, folder / "popout.npz") if found else {})
 
@@ -1316,7 +1303,7 @@ def analyse(args: argparse.Namespace, study: Study, folder: Path, table: list[di
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device, (rank, _) = pick_device(args.device), init_distributed()
-    folder = start_run(args, "exp05_gaze_video", Path(args.data).name)
+    folder = start_run(args, "exp05_gaze_video", Path(args.data).resolve().name)
     if args.plot_only:
         draw_all(folder)
         return print_paper_vs_ours(json.loads((folder / "results.json").read_text(encoding="utf-8")))
@@ -1327,18 +1314,16 @@ def main(argv: list[str] | None = None) -> None:
     for old in (folder / "gaze").glob("*") if rank == 0 and not args.resume else ():
         old.unlink()
     barrier()
-    for number, clip in enumerate(tqdm(study.clips, "clips",
-                                       disable=rank > 0)):  # every head's gaze in every frame
+    for number, clip in enumerate(tqdm(study.clips, "heads' gaze, clips", disable=rank > 0)):
         watch(clip, number, folder / "gaze", see, args.batch_size, args.limit, device)
     barrier()
     if rank == 0:  # heads among viewers, clusters, regions
         found = analyse(args, study, folder, trace_table(models, late, args.gbvs), see, device)
         files = [p for c in study.clips for p in (c.source.iterdir() if c.source.is_dir() else [c.source])]
-        results = write_results(folder, "exp05_gaze_video", args.data, found.pop("headline"), args,
-                                time.time() - began,
-                                device, found.pop("tests"), found.pop("not_run"),
-                                fingerprint=fingerprint(files),
-                                layout=study.layout, **found)
+        results = write_results(
+            folder, "exp05_gaze_video", args.data, found.pop("headline"), args, time.time() - began, device,
+            found.pop("tests"), found.pop("not_run"), fingerprint=fingerprint(files), layout=study.layout,
+            gaze="CLS row, nearest up-sampling, 2-patch box mean, arg-max", distance="cosine", **found)
         draw_all(folder)
         print_paper_vs_ours(results)
         print("\n".join(f"note: {note}" for note in results["data_notes"]))

@@ -41,7 +41,8 @@ def literal_gaze(attn: torch.Tensor, patch: int) -> tuple[torch.Tensor, torch.Te
     relative, and the blurred maps over their maximum (..., img_h, img_w)."""
     up = attn.double().repeat_interleave(patch, -1).repeat_interleave(patch, -2).flatten(0, -3)
     padded = F.pad(up, (patch - 1, patch, patch - 1, patch), mode="reflect")
-    blurred = F.avg_pool2d(padded, 2 * patch, 1).flatten(1)
+    rows = F.avg_pool2d(padded, (2 * patch, 1), 1)
+    blurred = F.avg_pool2d(rows, (1, 2 * patch), 1).flatten(1)
     (first, second), best = blurred.topk(2, -1).values.T, blurred.argmax(-1)
     xy = torch.stack([best % up.shape[-1], best // up.shape[-1]], -1)
     lead = attn.shape[:-2]
@@ -83,11 +84,12 @@ def test_area_resampling_equals_opencv():
     x = torch.from_numpy(image).permute(2, 0, 1)[None]
     ours = E.resized(x, 16, .8)  # ceil(.8 40 / 16) 16 = 32 rows, ceil(.8 56 / 16) 16 = 48 columns
     assert ours.shape == (1, 3, 32, 48)
-    # cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA), OpenCV 5.0.0: green, every 9th row, 11th column
+    # cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA), OpenCV 5.0.0: green of some rows, columns
     expected = [[224, 87, 200, 56, 168], [46, 151, 81, 120, 144], [96, 201, 72, 184, 106],
                 [160, 23, 136, 109, 104]]
     found = (255 * ours[0, 1, ::9, ::11]).round().int()
-    assert (found - torch.tensor(expected)).abs().max() <= 1 and (found == torch.tensor(expected)).float().mean() > .9
+    off = (found - torch.tensor(expected)).abs()
+    assert off.max() <= 1 and (off == 0).float().mean() > .9  # halves are rounded differently
     assert abs((255 * ours).sum() - 587387) < 500
     assert E.resized(torch.zeros(1, 3, 480, 720, dtype=torch.uint8), 16, None).shape[2:] == (480, 720)
     for (img_h, img_w), size in {(468, 851): (384, 688),
@@ -126,8 +128,8 @@ def test_stress_is_not_above_smacof():
     x = np.stack([np.cos(1.3 * t), np.sin(2.2 * t), np.cos(.7 * t * t), np.sin(3.1 * t)], 1)
     D = squareform(pdist(x)) * (1 + .2 * np.cos(np.add.outer(t, t) * 1.9))
     D = (D + D.T) / 2 * (1 - np.eye(24))
-    # scikit-learn 1.9.1 MDS(metric="precomputed", max_iter=5000, eps=1e-12): the best of 8 random starts and of
-    # the classical start
+    # scikit-learn 1.9.1 MDS(metric="precomputed", max_iter=5000, eps=1e-12): the best of 8 random starts and
+    # of the classical start
     for dim, smacof in ((2, .22888228733862317), (3, .15725215188673702)):
         assert E.stress(D, E.mds(D, dim)) <= smacof + 1e-9
         assert E.stress(1000 * D, E.mds(1000 * D, dim)) <= smacof + 1e-9  # whatever the unit
@@ -461,10 +463,10 @@ def edit_gaze(path: Path, change) -> None:
 def test_bad_gaze_is_left_out_and_named(tmp_path):
     root = small_world(tmp_path / "w", viewers=6, seconds=3)
 
-    def change(r: dict) -> dict | None:
-        r["x_px"] = {"v0": "", "v1": 500}.get(r["viewer"],
-                                              r["x_px"]) if r["viewer"] != "v1" or r["t_s"] < .2 else r["x_px"]
-        return None if r["viewer"] == "v2" else r  # all NaN; outside the frame; a viewer with one clip
+    def change(r: dict) -> dict | None:  # v0: all NaN; v1: outside the frame at first; v2: one clip only
+        if r["viewer"] == "v0" or (r["viewer"] == "v1" and r["t_s"] < .2):
+            r["x_px"] = "" if r["viewer"] == "v0" else 500
+        return None if r["viewer"] == "v2" else r
     edit_gaze(root / "gaze" / "one.csv", change)
     E.main(["--data", str(root), "--out", str(tmp_path / "o"), "--models", "demo_dino4", "--no-gbvs",
             "--device", "cpu"])
@@ -518,7 +520,7 @@ def run(tmp_path_factory) -> Path:
 def test_demo_run_writes_tables_figures_and_says_what_was_not_run(run, capsys):
     results = json.loads((run / "results.json").read_text())
     names = [h["name"] for h in results["headline"]]
-    assert "dino4, 5 best heads" in names and "G1: looks at eyes" in names and "G3: share of late heads" in names
+    assert {"dino4, 5 best heads", "G1: looks at eyes", "G3: share of late heads"} <= set(names)
     assert any("dino4 vs sl4" in t["name"] for t in results["tests"])
     assert any("flicker and motion" in n
                for n in results["not_run"]) and "GBVS: switched off" in results["not_run"]
