@@ -928,7 +928,7 @@ def set_correlations(sets: dict[str, dict[str, float]]) -> list[dict]:
     return out
 
 
-def headline(rows: list[dict], courses: dict, animals: float | None) -> list[dict]:
+def headline(rows: list[dict], courses: dict) -> list[dict]:
     """The paper's numbers beside ours; its pixels only where ours are pixels."""
     mine, out = [r for r in rows if r["set"] == rows[0]["set"]], []
     unit, late = mine[0]["unit"], [r for r in mine if r["cluster"]]
@@ -958,8 +958,10 @@ def headline(rows: list[dict], courses: dict, animals: float | None) -> list[dic
             100 * sum(r["cluster"] == g for r in late) / len(late), len(late))
     for g, c in courses.items():
         add(f"left-right face course of {g} with adults", PAPER_COURSE.get(g), [], "r", c["r"], c["frames"])
-    if animals is not None:
-        add("human and animal faces, over late heads", PAPER_ANIMALS, [], "r", animals, len(late))
+    faces = [(r["face"], r["animal_face"]) for r in late if r.get("animal_face", "") != ""]
+    if len(faces) > 2:
+        r = float(np.corrcoef(np.transpose(faces))[0, 1])
+        add("human and animal faces, over late heads", PAPER_ANIMALS, [], "r", r, len(faces))
     return out
 
 
@@ -1286,11 +1288,8 @@ def analyse(args: argparse.Namespace, study: Study, folder: Path, table: list[di
     for r in rows + others:
         if r["model"]:
             of_sets.setdefault(r["set"], {})[r["condition"]] = r["distance"]
-    faces = [(r["face"], r["animal_face"]) for r in rows if r["set"] == rows[0]["set"] and r["cluster"]
-             and "" not in (r.get("face", ""), r.get("animal_face", ""))]
-    animals = float(np.corrcoef(np.transpose(faces))[0, 1]) if len(faces) > 2 else None
     course = course_correlations(courses, args.group)
-    return dict(headline=headline(rows, course, animals),
+    return dict(headline=headline(rows, course),
                 tests=compare_all(rows, args.group) + region_tests(rows, args.group),
                 not_run=missing_parts(study, args, table, courses), best_head=table[best]["condition"],
                 sets={n: dict(viewers=len(one["names"]), **{k: one[k] for k in ("unit", "dim", "stress")})

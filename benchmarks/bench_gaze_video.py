@@ -1,10 +1,10 @@
-"""Every head's gaze in a 720x480 frame (ViT-S/16: 1,350 patches, 12 blocks x 6 heads) on one thread: CPU seconds
-and peak memory; against Hugging Face's eager attentions, with and without blurring every pixel.
+"""Every head's gaze in a 720x480 frame (ViT-S/16: 1,350 patches, 12 blocks x 6 heads): CPU seconds
+and peak memory on one thread; against Hugging Face's eager attentions, with and without blurring every pixel.
 
     python benchmarks/bench_gaze_video.py [--repeats 5] [--batch-size 1] [--video 48]
 
 --video N also streams a video of N frames through exp05_gaze_video.watch: seconds a frame and peak memory.
-Theirs needs transformers. Weights are random: speed does not depend on them. Memory is what a fresh process gains at its peak.
+Theirs needs transformers. Weights are random. Memory: what a fresh process gains at its peak.
 """
 import argparse
 import multiprocessing
@@ -137,7 +137,7 @@ def main() -> None:
               flush=True)
     if args.video:
         s, mb = fresh(stream, args.video, max(args.batch_size, 8))
-        print(f"{s:9.3f}  {'':6}  {mb:8.0f}  {'':6}  {args.video:3d}  streamed video; N2010's {FRAMES} frames: "
+        print(f"{s:9.3f}  {'':6}  {mb:8.0f}  {'':6}  {args.video:3d}  streamed video; {FRAMES} frames: "
               f"{s * FRAMES / 60:.0f} min")
 
 

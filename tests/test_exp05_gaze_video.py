@@ -241,6 +241,26 @@ def test_left_minus_right_needs_two_mouths_and_knows_left_from_right():
         assert value[0] == pytest.approx(sign, abs=1e-4) and np.isnan(value[1])
 
 
+def test_relative_distances_average_clips_and_fill_pairs_that_never_met():
+    rng, seen = np.random.default_rng(6), []
+    for name, viewers in (("a", "pqrs"), ("b", "pqrs"), ("c", "pqt"),
+                          ("d", "x")):  # t saw one clip, x met nobody
+        seen.append(E.Seen(clip_of(genre="g"), rng.uniform(0, 99, (3, 8, 2)), list(viewers),
+                           rng.uniform(0, 99, (len(viewers), 8, 2)), np.arange(8)))
+    one = E.distance_sets(seen, pooled=False)["all"]
+    assert one["names"] == list("pqrst") and one["traces"].shape == (3, 5)
+    units = [np.median(s.between[np.triu_indices(len(s.viewers), 1)]) for s in seen[:3]]
+    pq = np.mean([s.between[0, 1] / u for s, u in zip(seen, units)])
+    assert one["viewers"][0, 1] == pytest.approx(pq)
+    assert one["traces"][1, 4] == pytest.approx(seen[2].to_viewers[1, 2] / units[2])
+    d = one["viewers"]
+    pr, qr, rs = (np.mean([s.between[i, j] / u for s, u in zip(seen[:2], units)])
+                  for i, j in ((0, 2), (1, 2), (2, 3)))
+    pt, qt = (seen[2].between[i, 2] / units[2] for i in (0, 1))
+    assert d[2, 4] == d[4, 2] == pytest.approx((np.median([pr, qr, rs]) + np.median([pt, qt])) / 2)
+    assert (np.diag(d) == 0).all()
+
+
 # ------------------------------------------------------------------------------------------------ recovery
 
 @pytest.fixture(scope="module")
