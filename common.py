@@ -2000,6 +2000,7 @@ def gather_rows(rows: list) -> list:
 
 
 # Arguments that may differ between a run and its resumption: they change where and how fast, not what.
+DATA_ARGS = ("data", "salicon", "coco", "imagenet", "objectnet", "maps", "saliency_dir")  # never written to
 _FREE_ARGS = {"resume", "plot_only", "workers", "device", "out"}
 
 
@@ -2007,9 +2008,15 @@ def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
     """The run's folder, `--out` or runs/<script>/<tag>, with its arguments in args.json.
 
     A new run first removes rows and results of an old one, so that nothing later mixes the two. InputError:
-    --resume with other arguments than the run was started with, --plot-only without a run.
+    --resume with other arguments than the run was started with, --plot-only without a run, a folder inside
+    the data.
     """
     folder = Path(args.out or Path("runs") / script / tag)
+    for name in DATA_ARGS:
+        data = getattr(args, name, None)
+        if data and Path(data).is_dir() and Path(data).resolve() in (p := folder.resolve(), *p.parents):
+            raise InputError(f"results would be written into the data ({folder} in --{name} {data}); choose "
+                             "an --out elsewhere.")
     manifest, rows = folder / "args.json", list(folder.glob("per_image.*"))
     rows += folder.glob("*/per_image.*") if manifest.exists() else ()  # of the run's parts
     now = json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in _FREE_ARGS}, default=str))

@@ -173,6 +173,14 @@ def test_a_new_run_leaves_no_rows_that_a_later_resume_could_mix_in(tmp_path):
     assert RowLog(tmp_path, resume=True).done == set()
 
 
+@pytest.mark.parametrize("sub", ["", "runs/x"])
+def test_a_run_inside_the_data_is_refused_before_anything_is_touched(tmp_path, sub):
+    (tmp_path / "per_image.csv").write_text("the user's own")
+    with pytest.raises(InputError, match="into the data"):
+        start_run(run_args(out=tmp_path / sub, data=str(tmp_path)), "s", "t")
+    assert [p.name for p in tmp_path.iterdir()] == ["per_image.csv"]
+
+
 def test_a_new_run_removes_the_rows_of_its_parts_but_of_no_other_run(tmp_path):
     for run in ("one", "two"):
         start_run(run_args(out=tmp_path / run), "s", "t")
