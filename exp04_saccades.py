@@ -1257,7 +1257,7 @@ def optional(load: Callable, part: str, given: Path | None, not_run: list[str]) 
     except InputError as e:
         if given:
             raise
-        not_run.append(f"{part}: {e}")
+        not_run.append(f"{part}: {e}".replace("--weights", f"--{part.split()[0].lower()}-weights"))
         return None
 
 
