@@ -1295,7 +1295,8 @@ def run_saliency(args: argparse.Namespace, study: Study, folder: Path, not_run: 
 
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
-    device, (rank, _) = pick_device(args.device), init_distributed()
+    device = pick_device(args.device)
+    rank, _ = init_distributed(device)
     folder = start_run(args, "exp04_saccades", f"{args.model}_seed{args.seed}")
     if args.plot_only:
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
@@ -1308,7 +1309,7 @@ def main(argv: list[str] | None = None) -> None:
     headline = main_headline(found, args.fovea, 77.0 if published else None, args.seed)
     facts = dict(model=args.model, block=study.block, images=len(study.items), unreadable=unreadable + bad,
                  classes=len(classes), preprocessing=vars(study.view), choices=CHOICES, parts=parts,
-                 fingerprint=fingerprint(p for p, _ in study.items))
+                 files=[p for p, _ in study.items])
     if rank == 0:
         save_arrays(folder, found)
         names = pick_examples(found[f"attention fovea{args.fovea[0]}"])

@@ -65,7 +65,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common import (IMAGE_SUFFIXES, IMAGENET, InputError, PALETTE, add_common_args, atomic_write, barrier,
-                    bootstrap_ci, cli, cls_attention, fingerprint, gbvs, init_distributed, input_errors,
+                    bootstrap_ci, cli, cls_attention, gbvs, init_distributed, input_errors,
                     load_vit, pick_device, print_paper_vs_ours, rank_world, read_csv, read_image,
                     read_state_dict, resize_matrix, save_figure, start_run, upsample, vit_from_state,
                     write_csv, write_json, write_results)
@@ -1301,7 +1301,8 @@ def analyse(args: argparse.Namespace, study: Study, folder: Path, table: list[di
 
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
-    device, (rank, _) = pick_device(args.device), init_distributed()
+    device = pick_device(args.device)
+    rank, _ = init_distributed(device)
     folder = start_run(args, "exp05_gaze_video", Path(args.data).resolve().name)
     if args.plot_only:
         draw_all(folder)
@@ -1321,7 +1322,7 @@ def main(argv: list[str] | None = None) -> None:
         files = [p for c in study.clips for p in (c.source.iterdir() if c.source.is_dir() else [c.source])]
         results = write_results(
             folder, "exp05_gaze_video", args.data, found.pop("headline"), args, time.time() - began, device,
-            found.pop("tests"), found.pop("not_run"), fingerprint=fingerprint(files), layout=study.layout,
+            found.pop("tests"), found.pop("not_run"), files=files, layout=study.layout,
             gaze="CLS row, nearest up-sampling, 2-patch box mean, arg-max", distance="cosine", **found)
         draw_all(folder)
         print_paper_vs_ours(results)
