@@ -29,7 +29,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import lru_cache, wraps
+from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import NamedTuple
 
@@ -1805,6 +1805,17 @@ def cli(main) -> None:
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def argument_parser(doc: str, epilog: str | None = None) -> argparse.ArgumentParser:
+    """Parser of a script whose --help fits a screen: of the script's header the first paragraph and the
+    commands, then the options."""
+    parts = doc.strip().split("\n\n")
+    commands = next(p for p in parts if p.startswith("Commands")).split("\nData")[0]
+    card = f"{parts[0]}\n\n{commands}\n\nData, results, times, departures: at the top of the script."
+    formatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30, width=110)
+    return argparse.ArgumentParser(usage="python %(prog)s [options]", description=card, epilog=epilog,
+                                   formatter_class=formatter)
 
 
 def add_common_args(parser: argparse.ArgumentParser, batch_size: int = 32) -> None:

@@ -59,15 +59,15 @@ from scipy import stats
 from torch import Tensor
 from tqdm import tqdm
 
-from common import (add_common_args, align, alignment_tables, atomic_write, attention_state, barrier,
-                    bf01_jzs, bf01_unit_information, bootstrap_ci, category_table, check_baseline, classify,
-                    cli, coco_categories, data_places, fingerprint, gaze_features, GazeData, GazeImage,
-                    GazeTuner, generator, human_maps, IMAGE_SUFFIXES, imagenet_items, imagenet_wnids,
-                    init_distributed, InputError, load_gaze, load_tuned, load_vit, MAP_SIGMA, MAP_SIZE,
-                    mcnemar, minmax, observer_consistency, paired_t, paired_values, PALETTE, pick_device,
-                    Preprocess, print_paper_vs_ours, rank_world, read_csv, read_image, Recipe, RolloutViT,
-                    ROOT, RowLog, save_checkpoint, save_figure, shard, start_run, VIT_BENCHMARK, write_csv,
-                    write_json, write_results)
+from common import (add_common_args, argument_parser, align, alignment_tables, atomic_write, attention_state,
+                    barrier, bf01_jzs, bf01_unit_information, bootstrap_ci, category_table, check_baseline,
+                    classify, cli, coco_categories, data_places, fingerprint, gaze_features, GazeData,
+                    GazeImage, GazeTuner, generator, human_maps, IMAGE_SUFFIXES, imagenet_items,
+                    imagenet_wnids, init_distributed, InputError, load_gaze, load_tuned, load_vit, MAP_SIGMA,
+                    MAP_SIZE, mcnemar, minmax, observer_consistency, paired_t, paired_values, PALETTE,
+                    pick_device, Preprocess, print_paper_vs_ours, rank_world, read_csv, read_image, Recipe,
+                    RolloutViT, ROOT, RowLog, save_checkpoint, save_figure, shard, start_run, VIT_BENCHMARK,
+                    write_csv, write_json, write_results)
 
 matplotlib.use("Agg")
 
@@ -876,7 +876,7 @@ def draw_all(folder: Path) -> None:
 # -------------------------------------------------------------------------------- main
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argument_parser(__doc__)
     add_common_args(p, batch_size=8)
     g = p.add_argument_group("study")
     g.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")

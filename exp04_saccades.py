@@ -59,11 +59,11 @@ from torchvision.models.resnet import Bottleneck, ResNet, ResNet50_Weights
 from tqdm import tqdm
 
 from common import (IMAGENET, IMAGE_SUFFIXES, InputError, PALETTE, ROOT, WEIGHTS, Preprocess, RowLog,
-                    VisionTransformer, add_common_args, atomic_write, barrier, bootstrap_ci, cli,
-                    collate_readable, fingerprint, fit_linear, gather_rows, gbvs, generator, imagenet_wnids,
-                    init_distributed, input_errors, load_head, load_imagefolder, load_vit, locate_weights,
-                    mcnemar, minmax, paired_t, pick_device, print_paper_vs_ours, rank_world, read_csv,
-                    read_image, read_state_dict, resize_matrix, save_checkpoint, save_figure, shard,
+                    VisionTransformer, add_common_args, argument_parser, atomic_write, barrier, bootstrap_ci,
+                    cli, collate_readable, fingerprint, fit_linear, gather_rows, gbvs, generator,
+                    imagenet_wnids, init_distributed, input_errors, load_head, load_imagefolder, load_vit,
+                    locate_weights, mcnemar, minmax, paired_t, pick_device, print_paper_vs_ours, rank_world,
+                    read_csv, read_image, read_state_dict, resize_matrix, save_checkpoint, save_figure, shard,
                     start_run, upsample, write_results)
 
 matplotlib.use("Agg")
@@ -1193,7 +1193,7 @@ def draw_all(folder: Path, parts: list[str], seed: int) -> None:
 # -------------------------------------------------------------------------------- main
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argument_parser(__doc__)
     add_common_args(p)
     add = p.add_argument_group("model").add_argument
     add("--model", help="a ViT of the weight table, or auto with --weights (dino_vits16; demo: demo_dino12)")

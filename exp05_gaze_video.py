@@ -64,11 +64,11 @@ from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 from tqdm import tqdm
 
-from common import (IMAGE_SUFFIXES, IMAGENET, InputError, PALETTE, add_common_args, atomic_write, barrier,
-                    bootstrap_ci, cli, cls_attention, gbvs, init_distributed, input_errors,
-                    load_vit, pick_device, print_paper_vs_ours, rank_world, read_csv, read_image,
-                    read_state_dict, resize_matrix, save_figure, start_run, upsample, vit_from_state,
-                    write_csv, write_json, write_results)
+from common import (IMAGE_SUFFIXES, IMAGENET, InputError, PALETTE, add_common_args, argument_parser,
+                    atomic_write, barrier, bootstrap_ci, cli, cls_attention, gbvs, init_distributed,
+                    input_errors, load_vit, pick_device, print_paper_vs_ours, rank_world, read_csv,
+                    read_image, read_state_dict, resize_matrix, save_figure, start_run, upsample,
+                    vit_from_state, write_csv, write_json, write_results)
 from demo_scenes import popout_displays
 
 matplotlib.use("Agg")
@@ -1199,7 +1199,7 @@ def draw_all(folder: Path) -> None:
 # -------------------------------------------------------------------------------- main
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argument_parser(__doc__)
     add_common_args(p, batch_size=8)
     add = p.add_argument_group("study (--limit: the first N frames of every clip)").add_argument
     add("--models", nargs="+", metavar="MODEL",

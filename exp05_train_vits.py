@@ -55,11 +55,11 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
-from common import (InputError, PALETTE, ROOT, VisionTransformer, add_common_args, atomic_write, barrier,
-                    bootstrap_ci, cli, cls_attention, fit_linear, gather_rows, generator, init_distributed,
-                    load_checkpoint, load_head, pick_device, print_paper_vs_ours, rank_world, read_csv,
-                    read_image, save_checkpoint, save_figure, shard, start_run, upsample, write_csv,
-                    write_results)
+from common import (InputError, PALETTE, ROOT, VisionTransformer, add_common_args, argument_parser,
+                    atomic_write, barrier, bootstrap_ci, cli, cls_attention, fit_linear, gather_rows,
+                    generator, init_distributed, load_checkpoint, load_head, pick_device, print_paper_vs_ours,
+                    rank_world, read_csv, read_image, save_checkpoint, save_figure, shard, start_run,
+                    upsample, write_csv, write_results)
 
 matplotlib.use("Agg")
 
@@ -675,8 +675,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     for k in {**PAPER["dino"], **PAPER["supervised"]}:
         cells = [(DEMO[m] if d else {}).get(k, PAPER[m].get(k, "-")) for m in PAPER for d in (0, 1)]
         table.append(f"{k:26s}" + "".join(f"{c!s:>24s}" for c in cells))
-    p = argparse.ArgumentParser(description=__doc__, epilog="\n".join(table),
-                                formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argument_parser(__doc__, "\n".join(table))
     add_common_args(p)
     g = p.add_argument_group("study")
     g.add_argument("--method", choices=list(PAPER), default="dino", help="default: dino")

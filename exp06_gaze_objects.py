@@ -57,11 +57,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from common import (ImageList, InputError, PALETTE, Preprocess, VisionTransformer, add_common_args,
-                    atomic_write, barrier, bootstrap_ci, cc, cli, cls_attention,
-                    collate_readable, fixation_counts, gaussian_blur, init_distributed,
-                    input_errors, kld, load_osie, load_vit, minmax, paired_t, pick_device,
-                    print_paper_vs_ours, rank_world, read_csv, read_image, save_figure, scale_fixations,
-                    shard, sim, start_run, upsample, write_csv, write_results)
+                    argument_parser, atomic_write, barrier, bootstrap_ci, cc, cli, cls_attention,
+                    collate_readable, fixation_counts, gaussian_blur, init_distributed, input_errors, kld,
+                    load_osie, load_vit, minmax, paired_t, pick_device, print_paper_vs_ours, rank_world,
+                    read_csv, read_image, save_figure, scale_fixations, shard, sim, start_run, upsample,
+                    write_csv, write_results)
 
 matplotlib.use("Agg")
 
@@ -615,7 +615,7 @@ def draw_all(folder: Path, summary: dict) -> None:
 # -------------------------------------------------------------------------------- main
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argument_parser(__doc__)
     add_common_args(p, batch_size=8)
     g = p.add_argument_group("study")
     g.add_argument("--model", help="in common.WEIGHTS, or auto (default: dino_vitb16, demo: demo_dino12)")

@@ -534,7 +534,6 @@ def test_wrong_input_is_refused_in_one_sentence(pictures, tmp_path):
             (small(pictures, tmp_path / "out", "--fovea", "15"), "at most 14"),
             (small(pictures, tmp_path / "out", "--saliency", "--size", "100", "96"), "multiples of the"),
             (small(pictures, tmp_path / "out", "--head", "x"), "exclude each other"),
-            (small(pictures, tmp_path / "out", "--limit", "0"), "at least 1 image"),
             (small(pictures, tmp_path / "out", "--animals"), "none of the 1000 classes"),
             (small(pictures, tmp_path / "out", "--saliency-dir", str(tmp_path / "no")), "no such folder"),
             (own, "no classifier"),
