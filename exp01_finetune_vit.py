@@ -540,6 +540,12 @@ def tune(vit: nn.Module, pre: Preprocess, images: list[GazeImage], teacher: Tens
 
 # -------------------------------------------------------------------------------- measure
 
+def gaze_files(folder: Path | None) -> list[Path]:
+    """The files of fixations, for the data fingerprint."""
+    names = "fixations.mat", "fixations_train2014.json", "fixations_val2014.json"
+    return [folder / n for n in names if (folder / n).exists()] if folder else []
+
+
 def measure_consistency(images: list[GazeImage], log: RowLog) -> None:
     """Rows image, condition, observers, consistency: mean correlation of two observers' maps."""
     for image in tqdm(shard(images), desc="consistency", disable=rank_world()[0] > 0):
@@ -552,7 +558,11 @@ def measure_consistency(images: list[GazeImage], log: RowLog) -> None:
 def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, args: argparse.Namespace,
                    log: RowLog, device: torch.device) -> tuple[list[str], list[str], dict]:
     """(parts not run, unreadable images, counts of ObjectNet); rows into log."""
-    n_classes, not_run, bad, found = next(iter(models.values())).vit.head.out_features, [], [], {}
+    head, not_run, bad, found = models["A"].vit.head, [], [], {}
+    if not isinstance(head, nn.Linear):
+        return [f"benchmarks: {args.model} has no classification head"], [], {}
+    pre, n_classes = VIT_BENCHMARK if args.model == PAPER["model"] else pre, head.out_features
+    models = {k: Classifier(m.vit, args.dtype == "bfloat16") for k, m in models.items()}
     how = dict(log=log, device=device, batch_size=args.eval_batch_size, workers=args.workers)
     classes = imagenet_wnids() if n_classes == 1000 else None
     corruption = dict(pre=pre, severity=args.severity, seed=args.seed, frost_dir=args.frost)
@@ -807,8 +817,7 @@ def draw_2c(folder: Path, rows: list[dict], human: list[dict], quartiles: list[d
 
 
 def draw_benchmarks(folder: Path, rows: list[dict], headline: list[dict], tests: list[dict]) -> None:
-    """fig_4A: accuracies, 95 % intervals; fig_4B: Bayes factors on Jeffreys' scale; fig_4C: B against A by
-    corruption and by class."""
+    """fig_4A: accuracies, 95 % intervals; fig_4B: Bayes factors on Jeffreys' scale."""
     present = [k for k in BENCHMARKS if any(r["benchmark"] == k for r in rows)]
     fig, (ax,) = new_figure(1, 4.2)
     for i, k in enumerate(sorted({r["condition"] for r in rows})):
@@ -840,9 +849,13 @@ def draw_benchmarks(folder: Path, rows: list[dict], headline: list[dict], tests:
            xticklabels=[f"{BENCHMARKS[t['benchmark']]}\n{t['n']:,} pairs" for t in parity])
     ax.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(.5, 1))
     save_figure(fig, folder / "fig_4B")
-    groups = [("imagenet_c", "view", "corruptions"), ("imagenet", "class", "classes")]
-    groups = [g for g in groups if g[0] in present]
-    fig, axes = new_figure(len(groups) or 1, 3.4)
+
+
+def draw_4c(folder: Path, rows: list[dict]) -> None:
+    """fig_4C: accuracy of B against A by corruption and by class; green: B is better, red: A."""
+    groups = [g for g in (("imagenet_c", "view", "corruptions"), ("imagenet", "class", "classes"))
+              if any(r["benchmark"] == g[0] for r in rows)]
+    fig, axes = new_figure(max(len(groups), 1), 3.4)
     for ax, (benchmark, field, label) in zip(axes, groups):
         sums: dict[str, list] = {}
         for r in rows:
@@ -870,6 +883,8 @@ def draw_all(folder: Path) -> None:
         draw_2c(folder, rows, human, found["quartiles"])
     if benchmark:
         draw_benchmarks(folder, benchmark, found["headline"], found["tests"])
+        if any(r["condition"] == "B" for r in benchmark):
+            draw_4c(folder, benchmark)
     plt.close("all")
 
 
@@ -910,24 +925,21 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def tune_models(args: argparse.Namespace, places: dict, pre: Preprocess, device: torch.device,
-                folder: Path) -> dict:
-    """Stages B and C. What was skipped and why."""
-    wanted = [k for k in "BC" if k in args.stages]
+def tune_stage(args: argparse.Namespace, places: dict, pre: Preprocess, device: torch.device,
+               folder: Path) -> dict[str, list[str]]:
+    """Stages B and C; the names of images left out, by reason."""
     images, skipped = load_gaze(places["salicon"], "train", places["coco"], args.limit)
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
-    vit, _ = load_vit(args.model, args.weights)
-    features, skipped["train, unreadable"] = gaze_features(RolloutViT(vit.to(device)), images, pre, device,
-                                                           args.workers)
+    teacher = RolloutViT(load_vit(args.model, args.weights)[0].to(device))
+    features, skipped["train, unreadable"] = gaze_features(teacher, images, pre, device, args.workers)
     keep = (~features.isnan().any(1)).nonzero()[:, 0].tolist()
     images, features = [images[i] for i in keep], features[keep]
-    for k in wanted:
+    for k in [k for k in "BC" if k in args.stages]:
         stem = folder / f"tuned_{k}"
-        if args.resume and stem.with_suffix(".pth").exists():
-            continue
-        vit, _ = load_vit(args.model, args.weights)
-        tune(vit.to(device), pre, images, features, k == "C", recipe, stem, args.workers, args.resume,
-             half=args.data == "demo")
+        if not (args.resume and stem.with_suffix(".pth").exists()):
+            vit, _ = load_vit(args.model, args.weights)
+            tune(vit.to(device), pre, images, features, k == "C", recipe, stem, args.workers, args.resume,
+                 half=args.data == "demo")
     return skipped
 
 
@@ -947,71 +959,67 @@ def load_models(args: argparse.Namespace, folder: Path, device: torch.device) ->
     return models, not_run
 
 
-def evaluate(args: argparse.Namespace, places: dict, pre: Preprocess, device: torch.device,
-             folder: Path) -> tuple[dict, list[str], dict]:
-    """Stages align, consistency and benchmark: (skipped, parts not run)."""
-    models, not_run = load_models(args, folder, device)
-    skipped, more = {}, {}
-    fixed = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")
-    if {"align", "consistency"} & set(args.stages) and places["salicon"]:
-        images, skipped = load_gaze(places["salicon"], "val", places["coco"], args.limit)
-    if "align" in args.stages and places["salicon"]:
-        log = RowLog(folder, args.resume)
-        skipped["val, unreadable"] = align(models, images, fixed, log, device, args.eval_batch_size,
-                                           args.workers)
-        rows = log.merge()
-        if rank_world()[0] == 0 and "B" in models:
-            save_examples(models, images, fixed, rows, device, folder / "examples.npz")
-        names = {r["image"] for r in rows}
-        table = category_table(rows, coco_categories(places["coco"], names) if places["coco"] else {})
-        if table and rank_world()[0] == 0:
+def align_stage(args: argparse.Namespace, models: dict, images: list[GazeImage], coco: Path | None,
+                pre: Preprocess, device: torch.device, folder: Path) -> tuple[dict, list[str]]:
+    """per_image.csv, examples.npz, categories.csv: (unreadable images, parts not run)."""
+    log = RowLog(folder, args.resume)
+    bad = align(models, images, pre, log, device, args.eval_batch_size, args.workers)
+    rows = log.merge()
+    table = category_table(rows, coco_categories(coco, {r["image"] for r in rows})) if coco else []
+    if rank_world()[0] == 0:
+        if "B" in models:
+            save_examples(models, images, pre, rows, device, folder / "examples.npz")
+        if table:
             write_csv(table, folder / "categories.csv")
-        if not table:
-            not_run.append("gain by COCO category: no annotations of these images, give --coco")
-    if "consistency" in args.stages and places["salicon"]:
-        log = RowLog(folder / "consistency", args.resume)
-        measure_consistency(images, log)
-        log.merge()
-    if "benchmark" in args.stages and isinstance(models["A"].vit.head, nn.Linear):
-        plain = VIT_BENCHMARK if args.model == PAPER["model"] else pre
-        log = RowLog(folder / "benchmark", args.resume)
-        nets = {k: Classifier(m.vit, args.dtype == "bfloat16") for k, m in models.items()}
-        parts, skipped["benchmark, unreadable"], more = run_benchmarks(nets, plain, places, args, log, device)
-        log.merge()
-        not_run += parts
-    elif "benchmark" in args.stages:
-        not_run.append(f"benchmarks: {args.model} has no classification head")
-    return skipped, not_run, more
+    return {"val, unreadable": bad}, [] if table else [
+        "gain by COCO category: no annotations of these images, give --coco"]
+
+
+def open_run(args: argparse.Namespace) -> Path:
+    """The run's folder; InputError where a training would be overwritten."""
+    tag = f"{args.model}_seed{args.seed}"
+    folder = Path(args.out or Path("runs") / "exp01_finetune_vit" / tag)
+    trained = [k for k in "BC" if k in args.stages and (folder / f"tuned_{k}.pt").exists()]
+    if trained and not (args.resume or args.plot_only):
+        raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
+    free = {k: v for k, v in vars(args).items() if k != "stages"}  # stages may come one after the other
+    return start_run(argparse.Namespace(**free), "exp01_finetune_vit", tag)
 
 
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
-    device, (rank, _) = pick_device(args.device), init_distributed()
-    tag = f"{args.data if args.data in ('demo', None) else Path(args.data).name}_{args.model}_seed{args.seed}"
-    folder = Path(args.out or Path("runs") / "exp01_finetune_vit" / tag.replace("None", "real"))
-    if not (args.resume or args.plot_only) and any((folder / f"tuned_{k}.pt").exists() and k in args.stages
-                                                    for k in "BC"):
-        raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
-    start_run(argparse.Namespace(**{k: v for k, v in vars(args).items() if k != "stages"} | {"out": folder}),
-              "exp01_finetune_vit", tag)
+    device, (rank, _), folder = pick_device(args.device), init_distributed(), open_run(args)
     if args.plot_only:
         draw_all(folder)
         return print_paper_vs_ours(json.loads((folder / "results.json").read_text()))
     places = data_places(args, DATA, ("imagenet", "objectnet", "salicon"))
     _, pre = load_vit(args.model, args.weights)
-    fixed = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # as the paper's
-    skipped, not_run = {}, []
+    squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
+    skipped, not_run, objectnet = {}, [], {}
     if not places["salicon"]:
         not_run.append("tuning, alignment, consistency: no data, give --salicon")
-    if {"B", "C"} & set(args.stages) and places["salicon"]:
-        skipped = tune_models(args, places, fixed, device, folder)
-    more, parts, objectnet = evaluate(args, places, pre, device, folder)
-    found, skipped = summarise(folder), {k: v for k, v in {**skipped, **more}.items() if v}
-    used = [p for k in ("tuned_B.pth", "tuned_C.pth") if (p := folder / k).exists()]
+    elif {"B", "C"} & set(args.stages):
+        skipped |= tune_stage(args, places, squash, device, folder)
+    models, missing = load_models(args, folder, device)
+    if places["salicon"] and {"align", "consistency"} & set(args.stages):
+        images, more = load_gaze(places["salicon"], "val", places["coco"], args.limit)
+        skipped |= more
+        if "align" in args.stages:
+            more, parts = align_stage(args, models, images, places["coco"], squash, device, folder)
+            skipped, missing = skipped | more, missing + parts
+        if "consistency" in args.stages:
+            measure_consistency(images, log := RowLog(folder / "consistency", args.resume))
+            log.merge()
+    if "benchmark" in args.stages:
+        log = RowLog(folder / "benchmark", args.resume)
+        parts, bad, objectnet = run_benchmarks(models, pre, places, args, log, device)
+        log.merge()
+        skipped["benchmark, unreadable"], missing = bad, missing + parts
+    found, used = summarise(folder), sorted(folder.glob("tuned_[BC].pth"))
     results = write_results(
         folder, "exp01_finetune_vit", args.data or "files", found.pop("headline"), args, time.time() - began,
-        device, found.pop("tests"), not_run + parts, skipped=skipped, objectnet=objectnet,
-        weights=fingerprint(used), **found)
+        device, found.pop("tests"), not_run + missing, skipped={k: v for k, v in skipped.items() if v},
+        objectnet=objectnet, fingerprint=fingerprint([*used, *gaze_files(places["salicon"])]), **found)
     if rank == 0:
         if "figures" in args.stages:
             draw_all(folder)
