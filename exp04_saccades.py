@@ -1223,16 +1223,16 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args.model = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
     if args.train_head and args.head:
         raise InputError("--train-head and --head exclude each other; leave one out.")
-    if min(args.per_class, args.batch_size, 1 if args.limit is None else args.limit) < 1:
-        raise InputError("--limit, --per-class and --batch-size: expected at least 1 image.")
-    if args.saliency_dir and not args.saliency_dir.is_dir():
-        raise InputError(f"--saliency-dir {args.saliency_dir}: no such folder; give the one with the maps.")
+    if args.per_class < 1:
+        raise InputError(f"--per-class {args.per_class}: expected at least 1 image.")
     return args
 
 
 def set_up(args: argparse.Namespace, folder: Path, device: torch.device
            ) -> tuple[Study, list[str], list[str]]:
     """(study, class names, images that could not be read for the head): model, data and head."""
+    if args.saliency_dir and not args.saliency_dir.is_dir():
+        raise InputError(f"--saliency-dir {args.saliency_dir}: no such folder; give the one with the maps.")
     model, view = load_vit(args.model, args.weights)
     head = None if args.train_head else find_head(args.head, args.model, model)
     n_out = head.out_features if head else None
