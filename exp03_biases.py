@@ -18,8 +18,8 @@ instances_val2014.json. B.pth, C.pth: tuned_B.pth, tuned_C.pth of a run of exp01
 folder that holds salicon/ and coco/. MAPS/<image name without ending>.npy (2-D) or .png ..., of any size: one
 more source, with the folder's name; --maps may be repeated.
 Result, in runs/exp03_biases/<tag>/ or --out: per_image.csv, results.json, and drawn from the rows fig_3A
-(animacy), fig_3B (object size), fig_3C (entropy). Time on two CPU cores: the demo (120 images) 20 s; 5,000
-images and its four sources 4 min, of which the three small models 2 min; ViT-B/16 needs a GPU for comfort.
+(animacy), fig_3B (object size), fig_3C (entropy). Time on two CPU cores: the demo (120 images) 20 s, 5,000
+such images 4 min (models 3 min); three ViT-B/16 need 1.4 s of one core an image, so an hour, or a GPU.
 Density: the map scaled to sum 1, its mean over the pixels of a region at 224x224, times 10,000; for uniform
 attention .1993 everywhere. The script prints every number of the paper's section beside ours.
 Choices where the paper is silent
@@ -225,6 +225,10 @@ class BiasData(GazeData):
                  folders: Sequence[Path] = (), whole: bool = False):
         super().__init__(images, transform)
         self.coco, self.ids, self.whole = coco, ids, whole
+        for i, path in enumerate(folders):
+            if not path.is_dir() or path.name in [*SOURCES, *(other.name for other in folders[:i])]:
+                raise InputError(f"--maps {path}: expected a folder whose name is no other source's (nor one of "
+                                 f"{', '.join(SOURCES)}); correct or rename it.")
         self.files = [{p.stem: p for p in sorted(folder.iterdir())
                        if p.suffix.lower() in (".npy", *IMAGE_SUFFIXES)} for folder in folders]
 
@@ -312,9 +316,7 @@ def source_maps(batch: tuple, models: dict[str, nn.Module], human: bool, folders
                 device: torch.device, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """{source: maps (B, 224, 224) in [0, 1] on the CPU} of a batch of `collate`; NaN: no map of an image."""
     x, counts, _, _, _, extra = batch
-    maps = {}
-    if human:
-        maps["human"] = human_maps(counts.to(device)).cpu()
+    maps = {"human": human_maps(counts.to(device)).cpu()} if human else {}
     for name, model in models.items():
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             maps[name] = model(x.to(device))[1].float().cpu()
@@ -550,11 +552,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     if args.data == "demo" and (args.salicon or args.coco):
         args.data = None  # only what was named
     args.model = args.model or ("demo_sl12" if args.data == "demo" else "vit_base_patch16_224")
-    names = [path.name for path in args.maps]
-    for path in args.maps:
-        if not path.is_dir() or path.name in SOURCES or names.count(path.name) > 1:
-            raise InputError(f"--maps {path}: expected a folder whose name is no other source's (nor one of "
-                             f"{', '.join(SOURCES)}); correct or rename it.")
     return args
 
 
@@ -590,8 +587,7 @@ def main(argv: list[str] | None = None) -> None:
     results = write_results(
         folder, "exp03_biases", args.data or "files", found.pop("headline"), args, time.time() - began,
         device, found.pop("tests"), not_run, [image.path for image in data.images] + files,
-        unreadable=unreadable, left_out=left_out, preprocess=dataclasses.asdict(pre), sigma=MAP_SIGMA,
-        **found)
+        preprocess=dataclasses.asdict(pre), sigma=MAP_SIGMA, unreadable=unreadable, left_out=left_out, **found)
     if rank == 0:
         draw_all(folder)
         print_paper_vs_ours(results)
