@@ -1532,16 +1532,19 @@ class Recipe:
     seed: int = 0
 
 
-def batches(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[int]]:
-    """This process's part of the global batches of the steps from start to stop: a pure function of the seed.
-    Processes take contiguous parts. The last, incomplete batch of an epoch is dropped."""
+def batches(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
+    """This process's part of the global batches of the steps from start to stop, as (epoch, index).
+
+    The order is a pure function of (seed, epoch). Processes take contiguous parts; their union is the batch
+    of a single process. The last, incomplete batch of an epoch is dropped.
+    """
     (rank, world), current, order = rank_world(), None, []
     for step in range(start, stop):
         epoch, i = divmod(step, n // batch)
         if epoch != current:
             order, current = torch.randperm(n, generator=generator(seed, 0, epoch)).tolist(), epoch
         first = i * batch + rank * batch // world
-        yield order[first:first + batch // world]
+        yield [(epoch, j) for j in order[first:first + batch // world]]
 
 
 @torch.no_grad()
@@ -1638,7 +1641,7 @@ class GazeTuner:
         s, r, began, losses = self.state, self.recipe, time.time() - self.state["seconds"], []
         go_on = s["step"] < self.total and s["waited"] < r.patience if s["log"] else self.validate(math.nan)
         stop, train = self.total if go_on else s["step"], self.sets[0]
-        order = ([train[i] for i in part] for part in
+        order = ([train[i] for _, i in part] for part in
                  batches(len(train), r.batch_size, r.seed, s["step"], stop))
         for batch in self.loader(order):
             loss = self.loss(batch, self.parallel).mean(1)

@@ -37,7 +37,6 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib
@@ -56,7 +55,7 @@ from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
 from common import (InputError, PALETTE, ROOT, VisionTransformer, add_common_args, argument_parser,
-                    atomic_write, barrier, bootstrap_ci, cli, cls_attention, fit_linear, gather_rows,
+                    atomic_write, barrier, batches, bootstrap_ci, cli, cls_attention, fit_linear, gather_rows,
                     generator, init_distributed, load_checkpoint, load_head, pick_device, print_paper_vs_ours,
                     rank_world, read_csv, read_image, save_checkpoint, save_figure, shard, start_run,
                     upsample, write_csv, write_results)
@@ -157,21 +156,6 @@ class Views:
             torch.default_generator.manual_seed(generator(self.seed, 1, epoch, index).initial_seed())
             now = max(first for first in self.transforms if first <= epoch)
             return [t(image) for t in self.transforms[now]], label, unreadable
-
-
-def batches(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
-    """This process's part of the global batches of the steps from start to stop, as (epoch, index).
-
-    The order is a pure function of (seed, epoch). Processes take contiguous parts; their union is the batch
-    of a single process. The last, incomplete batch of an epoch is dropped.
-    """
-    (rank, world), current, order = rank_world(), None, []
-    for step in range(start, stop):
-        epoch, i = divmod(step, n // batch)
-        if epoch != current:
-            order, current = torch.randperm(n, generator=generator(seed, 0, epoch)).tolist(), epoch
-        first = i * batch + rank * batch // world
-        yield [(epoch, j) for j in order[first:first + batch // world]]
 
 
 def image_folders(data: str, limit: int | None, workers: int) -> tuple[list, list, list[str]]:

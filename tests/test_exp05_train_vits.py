@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+import common
 import exp05_train_vits as E
 from common import InputError, generator, load_checkpoint, read_csv, save_checkpoint
 
@@ -217,7 +218,7 @@ def test_batches_of_all_processes_make_the_batch_of_one(monkeypatch):
     whole = list(E.batches(20, 6, 5, 2, 8))
     parts = []
     for rank in range(3):
-        monkeypatch.setattr(E, "rank_world", lambda: (rank, 3))
+        monkeypatch.setattr(common, "rank_world", lambda: (rank, 3))
         parts.append(list(E.batches(20, 6, 5, 2, 8)))
     assert [a + b + c for a, b, c in zip(*parts)] == whole
     monkeypatch.undo()
