@@ -2026,8 +2026,8 @@ def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
     the data.
     """
     folder = Path(args.out or Path("runs") / script / tag)
-    for name in DATA_ARGS:
-        data = getattr(args, name, None)
+    named = [(name, getattr(args, name, None)) for name in DATA_ARGS]
+    for name, data in [(k, d) for k, v in named for d in (v if isinstance(v, list) else [v])]:
         if data and Path(data).is_dir() and Path(data).resolve() in (p := folder.resolve(), *p.parents):
             raise InputError(f"results would be written into the data ({folder} in --{name} {data}); choose "
                              "an --out elsewhere.")
