@@ -63,11 +63,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common import (CROP_224, IMAGE_SUFFIXES, MAP_SIGMA, MAP_SIZE, PALETTE, ROOT, GazeData, GazeImage,
-                    InputError, Preprocess, RolloutViT, RowLog, add_common_args, bootstrap_ci, cli,
-                    collate_gaze, data_places, gather_rows, human_maps, init_distributed, input_errors,
-                    load_gaze, load_tuned, load_vit, minmax, open_batches, paired_t, pick_device,
-                    print_paper_vs_ours, rank_world, read_csv, read_image, resize_matrix, save_figure,
-                    start_run, write_results)
+                    InputError, Preprocess, RolloutViT, RowLog, add_common_args, argument_parser,
+                    bootstrap_ci, cli, collate_gaze, data_places, gather_rows, human_maps, init_distributed,
+                    input_errors, load_gaze, load_tuned, load_vit, minmax, open_batches, paired_t,
+                    pick_device, print_paper_vs_ours, rank_world, read_csv, read_image, resize_matrix,
+                    save_figure, start_run, write_results)
 
 matplotlib.use("Agg")
 
@@ -227,8 +227,8 @@ class BiasData(GazeData):
         self.coco, self.ids, self.whole = coco, ids, whole
         for i, path in enumerate(folders):
             if not path.is_dir() or path.name in [*SOURCES, *(other.name for other in folders[:i])]:
-                raise InputError(f"--maps {path}: expected a folder whose name is no other source's (nor one of "
-                                 f"{', '.join(SOURCES)}); correct or rename it.")
+                raise InputError(f"--maps {path}: expected a folder whose name is no other source's, such as "
+                                 f"{', '.join(SOURCES)}; correct or rename it.")
         self.files = [{p.stem: p for p in sorted(folder.iterdir())
                        if p.suffix.lower() in (".npy", *IMAGE_SUFFIXES)} for folder in folders]
 
@@ -533,7 +533,7 @@ def draw_all(folder: Path) -> None:
 # -------------------------------------------------------------------------------- main
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argument_parser(__doc__)
     add_common_args(p)
     g = p.add_argument_group("study")
     g.add_argument("--salicon", type=Path, help="SALICON's folder (or OSIE's, for the entropy alone)")
@@ -587,7 +587,8 @@ def main(argv: list[str] | None = None) -> None:
     results = write_results(
         folder, "exp03_biases", args.data or "files", found.pop("headline"), args, time.time() - began,
         device, found.pop("tests"), not_run, [image.path for image in data.images] + files,
-        preprocess=dataclasses.asdict(pre), sigma=MAP_SIGMA, unreadable=unreadable, left_out=left_out, **found)
+        preprocess=dataclasses.asdict(pre), sigma=MAP_SIGMA, unreadable=unreadable, left_out=left_out,
+        **found)
     if rank == 0:
         draw_all(folder)
         print_paper_vs_ours(results)
