@@ -2033,6 +2033,7 @@ def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
                              "an --out elsewhere.")
     manifest, rows = folder / "args.json", list(folder.glob("per_image.*"))
     rows += folder.glob("*/per_image.*") if manifest.exists() else ()  # of the run's parts
+    rows += folder.glob("linear_head.pth") if getattr(args, "train_head", False) else ()  # fitted anew
     now = json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in _FREE_ARGS}, default=str))
     if args.plot_only:
         if not (folder / "results.json").exists():
@@ -2067,7 +2068,9 @@ def save_figure(fig, path: Path | str) -> None:
 
 def fingerprint(paths: Iterable[Path | str]) -> str:
     """Data fingerprint: the first 16 hex digits of the SHA-256 of the sorted (name, size) of the files."""
-    lines = sorted(f"{Path(p).name} {Path(p).stat().st_size}" for p in paths)
+    def size(p: Path) -> int | str:
+        return p.stat().st_size if p.exists() else "missing"  # such as a dead link, left out of the run
+    lines = sorted(f"{p.name} {size(p)}" for p in map(Path, paths))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 

@@ -225,10 +225,10 @@ def test_threshold_is_chosen_on_one_half_and_judged_on_the_other():
 
 def test_verdicts_follow_the_interval():
     ones, zeros = np.ones(60), np.zeros(60)
-    mixed = np.arange(60) % 2
+    mixed, many = np.arange(60) % 2, np.arange(6000) % 2
     for a, b, expected, verdict in ((ones, zeros, "> 0", "agrees"), (ones, zeros, "< 0", "differs"),
                                     (mixed, 1 - mixed, "> 0", "undecided"),
-                                    (mixed, mixed, "about 0", "agrees"),
+                                    (mixed, mixed, "about 0", "undecided"), (many, many, "about 0", "agrees"),
                                     (ones, zeros, "about 5", "differs")):
         assert S.ordering("x", a, b, expected, "points", 100)["unit"] == f"points, {verdict}"
 
@@ -458,10 +458,14 @@ def test_cache_serves_the_second_run(pictures, tmp_path):
         path.write_bytes((pictures / "val/red/0.jpg").read_bytes())
     first = [S.Images(items, view, tmp_path / "cache")[i][1] for i in range(2)]
     for path, _ in items:
-        path.write_bytes(b"x" * path.stat().st_size)  # no longer an image
+        was = path.stat()
+        path.write_bytes(b"x" * was.st_size)  # no longer an image
+        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
     data = S.Images(items, view, tmp_path / "cache")
     assert all(torch.equal(data[i][1], first[i]) for i in range(2))
     assert data[2] == (2, None)  # was not read before
+    os.utime(items[0][0], ns=(0, 0))  # another file of that name and size
+    assert S.Images(items, view, tmp_path / "cache")[0] == (0, None)
 
 
 def test_imagenette_labels_are_classes_of_the_thousand(tmp_path, monkeypatch):
@@ -533,6 +537,8 @@ def test_wrong_input_is_refused_in_one_sentence(pictures, tmp_path):
             (small(pictures, tmp_path / "out", "--fovea", "4"), "fovea 4: expected an odd"),
             (small(pictures, tmp_path / "out", "--fovea", "15"), "at most 14"),
             (small(pictures, tmp_path / "out", "--saliency", "--size", "100", "96"), "multiples of the"),
+            (small(pictures, tmp_path / "out", "--saliency", "--policy", "centre"), "makes saccades"),
+            (small(pictures, tmp_path / "out", "--limit", "1"), "at least two"),
             (small(pictures, tmp_path / "out", "--head", "x"), "exclude each other"),
             (small(pictures, tmp_path / "out", "--animals"), "none of the 1000 classes"),
             (small(pictures, tmp_path / "out", "--saliency-dir", str(tmp_path / "no")), "no such folder"),
@@ -553,3 +559,83 @@ def test_wrong_input_is_refused_in_one_sentence(pictures, tmp_path):
         S.main(argv)
     with pytest.raises(InputError, match="none of the 1 images can be read"):
         S.main([*(a for a in argv if a != "--train-head"), "--head", str(tmp_path / "one.pth")])
+
+
+# ---- added
+from common import cls_attention, resize_matrix, upsample  # noqa: E402
+
+
+@torch.no_grad()
+def test_maps_are_the_maximum_over_heads_of_the_block_that_layer_names(demo_study):
+    study, images, index = demo_study
+    every = cls_attention(study.model, study.normalise(images[:4])).amax(2)  # (4, 12, 14, 14)
+    last, study.block = study.block, 2
+    rows = study.main(images[:4], index[:4])
+    study.block = last
+    best = S.fixation_sequence(every[:, 2], 3, 10)[0]
+    assert [[[r[f"row_{s}"], r[f"col_{s}"]] for s in range(1, 11)] for r, *_ in rows] == best.tolist()
+
+
+@torch.no_grad()
+def test_sweep_reads_the_maps_of_smaller_inputs(demo_study):
+    study, images, index = demo_study
+    x = study.normalise(images[:2])
+    a = resize_matrix(224, 128, "bilinear", antialias=True)
+    low = upsample(cls_attention(study.model, a @ x @ a.T).amax(2)[:, 11], (14, 14))
+    tokens = S.fixation_sequence(low, 3, 10)[1].sum((2, 3))
+    rows = [{r["condition"]: r for r in part} for part in study.sweep(images[:2], index[:2])]
+    assert [[r["block11 grid08"][f"tokens_{s}"] for s in range(1, 11)] for r in rows] == tokens.tolist()
+
+
+def measured(correct, row=0.) -> dict:
+    n = len(correct)
+    one = dict.fromkeys(("row", "col"), np.full((n, 10), row)) | {"correct": np.array(correct, float)}
+    return one | {"tokens": np.tile(np.arange(1, 11.) * 9, (n, 1)), "n_tokens": np.full(n, 196.),
+                  "image": np.arange(n), "label": np.zeros(n), "certainty": np.full((n, 10), .5),
+                  "correct_full": np.ones(n), "entropy": np.arange(n) + 1.}
+
+
+def test_lines_of_the_table_subtract_in_the_order_they_name():
+    right, wrong = measured(np.ones((8, 10)), 3.), measured(np.zeros((8, 10)))
+    main = {"attention fovea3": right, "random fovea3": wrong}
+    found = {"dino": right, "gbvs": wrong, "unisal": wrong, "random": wrong}
+    ours = {h["name"]: h["ours"] for h in S.saliency_headline(found, main, 3)}
+    assert ours["accuracy, DINO - random"] == ours["accuracy, DINO - GBVS"] == 100
+    assert ours["DINO to UNISAL - to GBVS, saccades 1-3"] == 0
+    np.testing.assert_allclose(S.distances(right, wrong), 18 ** .5)
+    later = measured(np.arange(10) >= np.arange(8)[:, None])  # image i: correct from saccade i + 1 on
+    table = {h["name"]: h for h in S.entropy_rows("x", later, measured(1 - later["correct"][::-1]))}
+    assert table["x: entropy per saccade needed, attention"]["ours"] == pytest.approx(1)
+    late = {"attention fovea3": later, "random fovea3": wrong}
+    ours = {h["name"]: h["ours"] for h in S.main_headline(late, [3], None, 0)}
+    assert ours["fovea 3: correct at least once - full"] == 0
+    grids = {f"block{b:02d} grid{g:02d}": right for b in range(4) for g in (14, 12, 10, 8)}
+    ours = {h["name"]: h["ours"] for h in S.sweep_headline(grids | {"random": wrong})}
+    assert ours["accuracy, 10x10 maps - random"] == ours["accuracy, block00 - random"] == 100
+
+
+def test_threshold_ignores_the_half_that_judges():
+    rng, n = np.random.default_rng(1), 400
+    t = {"label": np.zeros(n), "certainty": rng.random((n, 10)),
+         "correct": rng.integers(0, 2, (n, 10)).astype(float), "tokens": np.tile(np.arange(1, 11) * 9., (n, 1))}
+    before, judged = S.stopping(t, 0)["threshold"], np.random.default_rng([0, 4]).permutation(n) >= n // 2
+    t["certainty"][judged], t["correct"][judged] = rng.random((n // 2, 10)) ** 3, 0
+    assert S.stopping(t, 0)["threshold"] == before
+
+
+@torch.no_grad()
+def test_resnet_sees_the_first_fixation_and_the_centre(demo_study):
+    study, images, index = demo_study
+    seen, grid = [], torch.zeros(2, 14, 14)
+    grid[:, 9, 4] = 1.
+
+    class Net(nn.Module):
+        fc = nn.Linear(1, 12)
+
+        def forward(self, crops):
+            seen.append(crops)
+            return torch.zeros(len(crops), 12)
+    study.saliency(images[:2], index[:2], lambda *a: {"dino": grid}, Net())
+    for crops, (top, left) in zip(seen, ((128, 48), (88, 88))):  # 48 px around row 152, col 72; the centre
+        crop = images[:2, :, top:top + 48, left:left + 48]
+        torch.testing.assert_close(crops, S.standardise(S.upsample(crop, (224, 224))))
