@@ -28,7 +28,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache, partial, wraps
 from pathlib import Path
 from typing import NamedTuple
@@ -40,9 +40,13 @@ import torch.distributed as dist
 import torch.nn as nn
 import torch.nn.functional as F
 import torchvision.transforms.functional as TF
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import special, stats
 from torch import Tensor
+from torchvision.models.resnet import Bottleneck, ResNet
+from tqdm import tqdm
 
 ROOT = Path(__file__).resolve().parent
 
@@ -372,7 +376,7 @@ VIT_BENCHMARK = Preprocess(256, 224, *HALF, "bilinear")  # google/vit-base-patch
 
 
 class Spec(NamedTuple):
-    """One row of WEIGHTS. kind: "vit" and "linear" load here, "resnet50" and "unisal" in their scripts."""
+    """One row of WEIGHTS. kind: "vit", "resnet" and "linear" load here, "unisal" in its script."""
     kind: str
     url: str | None      # None: `file` in this project's checkpoints/
     sha256: str | None   # hex digest or its first digits; None: none known
@@ -388,7 +392,7 @@ WEIGHTS: dict[str, Spec] = {
         "vit", "https://huggingface.co/google/vit-base-patch16-224/resolve/main/pytorch_model.bin", None,
         Preprocess(224, 224, *HALF, "bilinear", squash=True), BASE | dict(patch_size=16, eps=1e-12),
         "google-vit-base-patch16-224.bin"),
-    "resnet50": Spec("resnet50", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth", "11ad3fa6",
+    "resnet50": Spec("resnet", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth", "11ad3fa6",
                      Preprocess(232, 224, *IMAGENET, "bilinear")),  # torchvision IMAGENET1K_V2
     "unisal": Spec("unisal", "https://github.com/rdroste/unisal/raw/master/training_runs/pretrained_unisal/"
                    "weights_best.pth", None, file="unisal_weights_best.pth"),
@@ -601,6 +605,28 @@ def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransf
         raise InputError(f"{path}: {e}") from e
 
 
+def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, Preprocess]:
+    """(model, preprocess) of the rows "resnet50" and "demo_resnet": float32, on the CPU, in eval mode.
+
+    weights: as in load_vit. Depth, width and classes are read from the file, so that any of torchvision's
+    ResNets of bottleneck blocks can be given. The load is strict.
+    """
+    names = [n for n, spec in WEIGHTS.items() if spec.kind == "resnet"]
+    if name not in names:
+        raise InputError(f"no model {name}; expected {' or '.join(names)}.")
+    path = locate_weights(WEIGHTS[name]) if weights is None else Path(weights)
+    state = read_state_dict(path)
+    try:
+        blocks = [len({k.split(".")[1] for k in state if k.startswith(f"layer{i}.")}) for i in range(1, 5)]
+        model = ResNet(Bottleneck, blocks, len(state["fc.bias"]),
+                       width_per_group=len(state["layer1.0.conv1.weight"]))
+        model.load_state_dict(state)
+    except (KeyError, RuntimeError) as e:
+        raise InputError(f"{path}: no weights of a ResNet of bottleneck blocks "
+                         f"({' '.join(str(e).split())[:200]}); give torchvision's ResNet-50.") from e
+    return model.eval(), WEIGHTS[name].preprocess
+
+
 # -------------------------------------------------------------------------------- attention
 
 def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
@@ -662,15 +688,19 @@ def attention_state(vit: VisionTransformer) -> dict[str, Tensor]:
     return {k: v for k, v in vit.state_dict().items() if ".attn." in k}
 
 
-def load_tuned(vit: VisionTransformer, path: str | Path) -> VisionTransformer:
-    """A copy of vit with the attention weights of a file that exp01 wrote; all other weights are vit's."""
-    state, own = read_state_dict(path), attention_state(vit)
+def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attention_state) -> nn.Module:
+    """A copy of net, in eval mode, with the weights of a file that exp01 or exp02 wrote; others are net's.
+
+    tuned_state(net): the entries of its state dict that such a file holds.
+    """
+    state, own = read_state_dict(path), tuned_state(net)
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
-        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...) that are not the attention "
-                         f"weights of this model ({len(own)}); name the model it was tuned from.")
-    vit = copy.deepcopy(vit)
-    vit.load_state_dict(vit.state_dict() | {k: v.to(own[k]) for k, v in state.items()})
-    return vit.eval()
+        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...) that are not the tuned "
+                         f"weights of this model ({len(own)}: {next(iter(own))} ...); name the model it was "
+                         "tuned from.")
+    net = copy.deepcopy(net)
+    net.load_state_dict(net.state_dict() | {k: v.to(own[k]) for k, v in state.items()})
+    return net.eval()
 
 
 @full_precision
@@ -1571,8 +1601,8 @@ class GazeTuner:
     square of features - teacher's, plus lam KL(human map || map). teacher (n, D): the frozen model's
     features, made once, because nothing is augmented. train, held_out: indices into data. run() validates
     every eval_every steps, stops early, leaves net with the weights of the lowest validation loss (before the
-    first step included). The state is in `file` after each validation; on the CPU a resumed run equals an
-    undisturbed one bit for bit.
+    first step included). net is in train mode in its training passes alone. The state is in `file` after each
+    validation; on the CPU a resumed run equals an undisturbed one bit for bit.
     """
 
     def __init__(self, net: nn.Module, data: GazeData, teacher: Tensor, train: Sequence[int],
@@ -1585,6 +1615,7 @@ class GazeTuner:
                              f"train, {len(held_out)} held out; it must divide evenly and find its images.")
         self.params = {n: p for n, p in net.named_parameters() if p.requires_grad}
         self.optimiser = torch.optim.AdamW(self.params.values(), recipe.lr, weight_decay=recipe.weight_decay)
+        self.kept = self.params | dict(net.named_buffers())  # batch norm's statistics may move too
         parallel = nn.parallel.DistributedDataParallel if dist.is_initialized() else lambda m: m
         self.parallel, self.total = parallel(net), recipe.epochs * (len(train) // recipe.batch_size)
         self.state = dict(step=0, lowest=math.inf, best_step=0, waited=0, log=[], best={}, seconds=0.0)
@@ -1592,6 +1623,7 @@ class GazeTuner:
     def loss(self, batch: tuple, forward: Callable) -> Tensor:
         """(distillation, attention loss) of the images of a batch, (2, B)."""
         x, counts, index, _ = batch
+        self.net.train(torch.is_grad_enabled())  # batch norm's mode; a ViT has no such thing
         features, maps = forward(x.to(self.device))
         human = human_maps(counts.to(self.device))
         pair = (maps, human) if self.recipe.kl == "human" else (human, maps)
@@ -1615,12 +1647,12 @@ class GazeTuner:
         s["waited"] = 0 if total < s["lowest"] - self.recipe.min_delta else s["waited"] + 1
         if total < s["lowest"]:
             s.update(lowest=total, best_step=s["step"],
-                     best={n: p.detach().cpu().clone() for n, p in self.params.items()})
+                     best={n: p.detach().cpu().clone() for n, p in self.kept.items()})
         s["log"].append({"step": s["step"], "train_loss": train_loss, "val_loss": total, "val_distill": mse,
                          "val_kl": kl})
         if rank_world()[0] == 0:
             save_checkpoint({**s, "optimiser": self.optimiser.state_dict(),
-                             "now": {n: p.detach().cpu() for n, p in self.params.items()}}, self.file)
+                             "now": {n: p.detach().cpu() for n, p in self.kept.items()}}, self.file)
         return s["step"] < self.total and s["waited"] < self.recipe.patience
 
     def resume(self) -> None:
@@ -1633,7 +1665,7 @@ class GazeTuner:
 
     @torch.no_grad()
     def load(self, weights: dict[str, Tensor]) -> None:
-        for n, p in self.params.items():
+        for n, p in self.kept.items():
             p.copy_(weights[n])
 
     def run(self, progress: Callable[[dict], None] = lambda row: None) -> dict:
@@ -1658,6 +1690,59 @@ class GazeTuner:
                     break
         self.load(s["best"])
         return s
+
+
+HELD_OUT = .1  # share of the training images that early stopping looks at; the paper states none
+
+
+def add_tuning_args(parser: argparse.ArgumentParser, paper: dict) -> None:
+    """The arguments of Recipe; paper: its values in the paper."""
+    add = parser.add_argument_group("training (defaults: paper; demo: shorter, larger steps)").add_argument
+    for name, what in (("lr", "AdamW's step"), ("weight_decay", ""), ("epochs", "at most"),
+                       ("eval_every", "steps between validations"), ("patience", "validations without gain"),
+                       ("min_delta", "smallest gain"), ("lam", "weight of the attention loss")):
+        add("--" + name.replace("_", "-"), type=type(paper[name]), help=f"{what} ({paper[name]})")
+    add("--kl", choices=["human", "model"], default="human", help="KL(human || model) or reverse")
+
+
+def held_out_split(n: int, seed: int) -> tuple[list[int], list[int]]:
+    """Indices of n images in order: to train on, and a random HELD_OUT for early stopping."""
+    order, k = torch.randperm(n, generator=generator(seed, 2)).tolist(), max(2, round(HELD_OUT * n))
+    return sorted(order[k:]), sorted(order[:k])
+
+
+def set_trainable(net: nn.Module, names: Iterable[str]) -> tuple[int, int]:
+    """Only the named parameters take gradients; (their number, all parameters)."""
+    names = set(names)
+    for name, p in net.named_parameters():
+        p.requires_grad_(name in names)
+    sizes = [(p.requires_grad, p.numel()) for p in net.parameters()]
+    return sum(n for on, n in sizes if on), sum(n for _, n in sizes)
+
+
+def run_tuner(tuner: GazeTuner, stem: Path, tuned_state: Callable[[], dict], resume: bool,
+              half: bool = False) -> dict:
+    """Train to the end; writes stem.pth (tuned_state() of the weights that are kept; half: float16),
+    stem.csv (losses) and stem.json: the record that it returns."""
+    if resume:
+        tuner.resume()
+    with tqdm(total=tuner.total, initial=tuner.state["step"], desc=stem.name, unit="step",
+              disable=rank_world()[0] > 0) as bar:
+        def progress(row: dict) -> None:
+            bar.update(row["step"] - bar.n)
+            bar.set_postfix(val_loss=f"{row['val_loss']:.4f}")
+        state = tuner.run(progress)
+    trainable, total = (sum(p.numel() for p in v) for v in (tuner.params.values(), tuner.net.parameters()))
+    record = {k: state[k] for k in ("step", "best_step", "lowest", "seconds")} | dict(
+        recipe=asdict(tuner.recipe), train=len(tuner.sets[0]), held_out=len(tuner.sets[1]),
+        trainable=trainable, parameters=total, share=trainable / total, of_steps=tuner.total)
+    if rank_world()[0] == 0:
+        save_checkpoint({k: v.cpu().half() if half else v.cpu() for k, v in tuned_state().items()},
+                        stem.with_suffix(".pth"))
+        write_csv(state["log"], stem.with_suffix(".csv"))
+        write_json(record, stem.with_suffix(".json"))
+    barrier()
+    return record
 
 
 def open_batches(names: Sequence[str], batch_size: int, log: RowLog) -> list[list[int]]:
@@ -1724,6 +1809,26 @@ def classify(nets: dict[str, nn.Module], items: Sequence[tuple], prepare: Callab
     return sorted(gather_rows(bad))
 
 
+class Classifier(nn.Module):
+    """forward(x) -> logits, in bfloat16 on request."""
+
+    def __init__(self, net: nn.Module, bf16: bool):
+        super().__init__()
+        self.net, self.bf16 = net, bf16
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
+            return self.net(x)
+
+
+def prepare_plain(image: Image.Image, number: int, pre: Preprocess) -> Tensor:
+    return pre(image)
+
+
+def view_plain(x: Tensor, numbers: list[int]) -> list[tuple[str, Tensor]]:
+    return [("", x)]
+
+
 class NumberedImages(ImageList):
     """ImageList whose transform also gets the item's last field."""
 
@@ -1784,6 +1889,57 @@ def alignment_tables(rows: Sequence[dict], pairs: Sequence[str],
         tests += [dict(test="paired t", metric=metric, pair=f"{a} - {b}", n=len(table[a]),
                        **paired_t(table[a], table[b])) for a, b in pairs if a in table and b in table]
     return headline, tests
+
+
+def parity_tests(rows: Sequence[dict], benchmarks: dict[str, str], paper: dict
+                 ) -> tuple[list[dict], list[dict]]:
+    """(headline, tests) of the benchmarks: accuracies; B and C against A with three Bayes factors for no
+    difference, the difference with its interval, and the discordant counts. benchmarks: {key: name}; paper:
+    {(key, condition or "BF01"): value}."""
+    headline, tests = [], []
+    for key, name in benchmarks.items():
+        part = [r for r in rows if r["benchmark"] == key]
+        items, right = paired_values(part, "correct", "view") if part else ([], {})
+        if not items:
+            continue
+        image = np.unique([i for i, _ in items], return_inverse=True)[1]
+        for k, v in right.items():
+            per_image = 100 * np.bincount(image, v) / np.bincount(image)
+            headline.append(dict(name=f"{name} top-1, {k}", paper=paper.get((key, k)),
+                                 ours=100 * float(v.mean()), n=len(v), unit="%",
+                                 ci=bootstrap_ci(per_image, n_boot=2000)))
+        for k in ("B", "C"):
+            if k in right and "A" in right and len(items) > 1:
+                t, n = paired_t(right[k], right["A"]), len(items)
+                bf = {"unit_information": bf01_unit_information(t["t"], n, log=True),
+                      "jzs_r1": bf01_jzs(t["t"], n, 1., log=True),
+                      "jzs_r707": bf01_jzs(t["t"], n, .5**.5, log=True)}
+                tests.append(dict(test="parity", benchmark=key, pair=f"{k} - A", n=n, **t,
+                                  mcnemar=mcnemar(right[k], right["A"]), log_bf01=bf,
+                                  bf01={form: float(np.exp(v)) for form, v in bf.items()}))
+                if k == "B":
+                    d = tests[-1]["mcnemar"]
+                    headline += [dict(name=f"{name}, B - A", ours=100 * d["diff"], unit="points", n=n,
+                                      ci=[100 * v for v in d["ci"]]),
+                                 dict(name=f"BF01 {name} (unit information)", paper=paper.get((key, "BF01")),
+                                      ours=float(np.exp(bf["unit_information"])), n=n),
+                                 dict(name=f"BF01 {name} (JZS, r = 1)", paper=paper.get((key, "BF01")),
+                                      ours=float(np.exp(bf["jzs_r1"])), n=n)]
+    return headline, tests
+
+
+def gain_shares(rows: Sequence[dict], categories: Sequence[dict], paper: float) -> list[dict]:
+    """Headline rows: per cent of the images and of the COCO categories in which B's CC is above A's."""
+    values, out = {"images": paired_values(rows, "cc")[1]}, []
+    if categories:
+        values["COCO categories"] = {k: np.array([r[k] for r in categories])
+                                     for k in "AB" if k in categories[0]}
+    for what, v in values.items():
+        if {"A", "B"} <= set(v):
+            up = 100. * (v["B"] > v["A"])
+            out.append(dict(name=f"{what} with a gain in CC", paper=paper, ours=float(up.mean()), n=len(up),
+                            ci=bootstrap_ci(up) if what == "images" else None, unit="%"))
+    return out
 
 
 # -------------------------------------------------------------------------------- results
@@ -1927,6 +2083,11 @@ def read_csv(path: Path | str) -> list[dict]:
         return [{k: value(k, v) for k, v in row.items()} for row in rows]
 
 
+def read_rows(path: Path) -> list[dict]:
+    """read_csv; no rows where there is no file."""
+    return read_csv(path) if path.exists() else []
+
+
 class RowLog:
     """Per-image rows that survive a kill: each process appends one JSON line an image to its own part file.
 
@@ -2064,6 +2225,75 @@ def save_figure(fig, path: Path | str) -> None:
     for kind in ("png", "pdf"):
         with atomic_write(Path(f"{path}.{kind}"), "wb") as f:
             fig.savefig(f, format=kind, dpi=150)
+
+
+def new_figure(columns: int, width: float = 3.2, height: float = 3.) -> tuple[Figure, list[Axes]]:
+    """A row of panels, each width x height inches; no window, no global state."""
+    fig = Figure(figsize=(width * columns, height), layout="constrained")
+    axes = fig.subplots(1, columns, squeeze=False)[0]
+    for ax in axes:
+        ax.spines[["top", "right"]].set_visible(False)
+    return fig, axes
+
+
+def diagonal(ax: Axes, *values: np.ndarray) -> None:
+    """Identity line over the values' range, axes square."""
+    low, high = min(v.min() for v in values), max(v.max() for v in values)
+    pad = .05 * (high - low or 1)
+    ax.plot([low - pad, high + pad], [low - pad, high + pad], "--", color="black", linewidth=.8, zorder=0)
+    ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), aspect="equal")
+
+
+def draw_training(folder: Path) -> None:
+    """fig_training: held-out losses against steps; the ring marks the weights that are kept."""
+    fig, axes = new_figure(3)
+    for k in (k for k in "BC" if (folder / f"tuned_{k}.csv").exists()):
+        log = read_csv(folder / f"tuned_{k}.csv")
+        for ax, key in zip(axes, ("val_loss", "val_kl", "val_distill")):
+            how = dict(color=PALETTE[k], markersize=3)
+            ax.plot([r["step"] for r in log], [r[key] for r in log], "o-", label=k, **how)
+            for best in sorted(log, key=lambda r: r["val_loss"])[:1]:
+                ax.plot(best["step"], best[key], "o", markerfacecolor="none", **how | {"markersize": 9})
+    for ax, label in zip(axes, ("loss", "KL to fixations (nats)", "squared change of features")):
+        ax.set(xlabel="step", ylabel=f"held-out {label}")
+    axes[0].legend(title="model", frameon=False)
+    save_figure(fig, folder / "fig_training")
+
+
+def draw_metrics(axes: Sequence[Axes], rows: Sequence[dict]) -> None:
+    """Means of the five metrics of align()'s rows, +-1 SEM, one panel each."""
+    for ax, metric in zip(axes, METRICS):
+        _, table = paired_values(rows, metric)
+        for i, (k, v) in enumerate(table.items()):
+            ax.bar(i, v.mean(), yerr=v.std(ddof=1) / len(v) ** .5, color=PALETTE[k], capsize=3)
+        low = min(v.mean() - 4 * v.std() / len(v) ** .5 for v in table.values())
+        ax.set(xticks=range(len(table)), xticklabels=table)
+        ax.set_title(metric.upper() + (" (nats)" if metric == "kl" else ""))
+        ax.set_ylim(bottom=min(low, 0) if metric != "auc" else .5)
+        if metric == "kl":
+            ax.set_xlabel("lower is better", fontsize=8)
+    axes[0].set_ylabel("mean over images, ±1 SEM")
+
+
+def draw_gain(rows: Sequence[dict], categories: Sequence[dict]) -> Figure:
+    """CC of B against A by image and, with C where there is one, by category."""
+    _, cc = paired_values(rows, "cc")
+    fig, axes = new_figure(2 if categories else 1, 3.4)
+    axes[0].scatter(cc["A"], cc["B"], s=6, color=PALETTE["B"], alpha=.6, linewidths=0)
+    diagonal(axes[0], cc["A"], cc["B"])
+    axes[0].set(xlabel="CC with fixations, A", ylabel="CC, B", title=f"{len(cc['A'])} images")
+    if categories:
+        columns = {k: np.array([r[k] for r in categories]) for k in cc}
+        if "C" in cc:
+            axes[1].vlines(columns["A"], columns["C"], columns["B"], color=PALETTE["C"], linewidth=.6)
+            axes[1].scatter(columns["A"], columns["C"], s=14, color=PALETTE["C"], label="C")
+        axes[1].scatter(columns["A"], columns["B"], s=14, color=PALETTE["B"], label="B")
+        diagonal(axes[1], *columns.values())
+        axes[1].set(xlabel="CC, A (mean of category)", ylabel="CC, B or C" if "C" in cc else "CC, B",
+                    title=f"{len(categories)} COCO categories")
+        if "C" in cc:
+            axes[1].legend(frameon=False)
+    return fig
 
 
 def fingerprint(paths: Iterable[Path | str]) -> str:

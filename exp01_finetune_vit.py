@@ -48,30 +48,28 @@ from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import scipy.fft
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import torchvision.transforms.functional as TF
+from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 from torch import Tensor
 from tqdm import tqdm
 
-from common import (add_common_args, argument_parser, align, alignment_tables, atomic_write, attention_state,
-                    barrier, bf01_jzs, bf01_unit_information, bootstrap_ci, category_table, check_baseline,
-                    classify, cli, coco_categories, data_places, fingerprint, gaze_features, GazeData,
-                    GazeImage, GazeTuner, generator, human_maps, IMAGE_SUFFIXES, imagenet_items,
-                    imagenet_wnids, init_distributed, InputError, load_gaze, load_tuned, load_vit, MAP_SIGMA,
-                    MAP_SIZE, mcnemar, minmax, observer_consistency, paired_t, paired_values, PALETTE,
-                    pick_device, Preprocess, print_paper_vs_ours, rank_world, read_csv, read_image, Recipe,
-                    RolloutViT, ROOT, RowLog, save_checkpoint, save_figure, shard, start_run, VIT_BENCHMARK,
-                    write_csv, write_json, write_results)
-
-matplotlib.use("Agg")
+from common import (add_common_args, add_tuning_args, align, alignment_tables, argument_parser, atomic_write,
+                    attention_state, bootstrap_ci, category_table, check_baseline, Classifier, classify, cli,
+                    coco_categories, data_places, diagonal, draw_gain, draw_metrics, draw_training,
+                    fingerprint, gain_shares, gaze_features, GazeData, GazeImage, GazeTuner, generator,
+                    held_out_split, human_maps, IMAGE_SUFFIXES, imagenet_items, imagenet_wnids,
+                    init_distributed, InputError, load_gaze, load_tuned, load_vit, MAP_SIGMA, MAP_SIZE,
+                    minmax, new_figure, observer_consistency, paired_values, PALETTE, parity_tests,
+                    pick_device, prepare_plain, Preprocess, print_paper_vs_ours, rank_world, read_image,
+                    read_rows, Recipe, RolloutViT, ROOT, RowLog, run_tuner, save_figure, set_trainable, shard,
+                    start_run, view_plain, VIT_BENCHMARK, write_csv, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -80,11 +78,11 @@ PAPER = dict(lr=1e-5, epochs=20, eval_every=200, patience=3, min_delta=1e-3, wei
 # Demo: 81 steps for the paper's thousands, and a CLS vector of larger scale (variance 6.4 a channel).
 DEMO = PAPER | dict(lr=3e-4, epochs=3, eval_every=27, lam=10., imagenet_c_images=24, model="demo_sl12")
 SHUFFLE_SEED = 42  # of model C's maps (Model Variants)
-HELD_OUT = .1  # share of the training images that early stopping looks at; the paper states none
 DATA = "salicon", "coco", "imagenet", "objectnet"
 STAGES = "B", "C", "align", "consistency", "benchmark", "figures"
 BENCHMARKS = {"imagenet": "ImageNet", "imagenet_c": "ImageNet-C", "objectnet": "ObjectNet"}
-PAPER_BF01 = {"imagenet": 222., "imagenet_c": 242.8, "objectnet": 89.}  # n 50,000, 75,000, about 18,500
+PAPER_BF01 = {("imagenet", "BF01"): 222., ("imagenet_c", "BF01"): 242.8,  # n 50,000, 75,000 ...
+              ("objectnet", "BF01"): 89.}  # ... and about 18,500
 PAPER_GAIN_R = -.55  # r(gain, consistency)
 JEFFREYS = {3: "moderate", 10: "strong", 30: "very strong", 100: "decisive"}  # BF01 above
 OBJECTNET_OFFICIAL = 313, 113, 18574  # folders, classes of ImageNet among them, their images
@@ -445,10 +443,6 @@ def objectnet_items(root: Path, classes: list[str]) -> tuple[list[tuple], dict]:
 
 # What classify's loaders and views do with an image: top-level functions, which any process can import.
 
-def prepare_plain(image: Image.Image, number: int, pre: Preprocess) -> Tensor:
-    return pre(image)
-
-
 def prepare_objectnet(image: Image.Image, number: int, pre: Preprocess) -> Tensor:
     return pre(image.crop((BORDER, BORDER, image.width - BORDER, image.height - BORDER)))
 
@@ -464,10 +458,6 @@ def prepare_corrupted(image: Image.Image, number: int, pre: Preprocess, severity
     x, seeds = TF.pil_to_tensor(image)[None], item_seeds(seed, [number])
     return torch.stack([pre(TF.to_pil_image(corrupt(x, name, severity, seeds, frost_dir)[0]))
                         for name in CORRUPTIONS])
-
-
-def view_plain(x: Tensor, numbers: list[int]) -> list[tuple[str, Tensor]]:
-    return [("", x)]
 
 
 def view_corrupted(x: Tensor, numbers: list[int]) -> Iterator[tuple[str, Tensor]]:
@@ -488,57 +478,22 @@ def item_seeds(seed: int, numbers: list[int]) -> Tensor:
 
 # -------------------------------------------------------------------------------- model
 
-class Classifier(nn.Module):
-    """forward(x) -> logits, in bfloat16 on request."""
-
-    def __init__(self, vit: nn.Module, bf16: bool):
-        super().__init__()
-        self.vit, self.bf16 = vit, bf16
-
-    def forward(self, x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.bf16):
-            return self.vit(x)
-
-
 def tunable(vit: nn.Module) -> tuple[int, int]:
     """Only the attention's q, k, v and output projections take gradients; (their number, all parameters)."""
-    names = set(attention_state(vit))
-    for name, p in vit.named_parameters():
-        p.requires_grad_(name in names)
-    sizes = {n: p.numel() for n, p in vit.named_parameters()}
-    return sum(sizes[n] for n in names), sum(sizes.values())
+    return set_trainable(vit, attention_state(vit))
 
 
 def tune(vit: nn.Module, pre: Preprocess, images: list[GazeImage], teacher: Tensor, shuffled: bool,
          recipe: Recipe, stem: Path, workers: int, resume: bool, half: bool) -> dict:
     """Train B, or C with shuffled maps, from vit; writes stem.pth, stem.csv and stem.json. The record."""
-    order = torch.randperm(len(images), generator=generator(recipe.seed, 2)).tolist()
-    n = max(2, round(HELD_OUT * len(images)))
-    parts, target = (sorted(order[n:]), sorted(order[:n])), np.arange(len(images))
+    parts, target = held_out_split(len(images), recipe.seed), np.arange(len(images))
     for part in parts:
         if shuffled:  # each set within itself: the held-out maps stay unseen
             target[part] = np.array(part)[derangement(len(part))]
-    trainable, total = tunable(vit)
+    tunable(vit)
     tuner = GazeTuner(RolloutViT(vit), GazeData(images, pre, target), teacher, *parts, recipe,
                       stem.with_suffix(".pt"), workers)
-    if resume:
-        tuner.resume()
-    with tqdm(total=tuner.total, initial=tuner.state["step"], desc=stem.name, unit="step",
-              disable=rank_world()[0] > 0) as bar:
-        def progress(row: dict) -> None:
-            bar.update(row["step"] - bar.n)
-            bar.set_postfix(val_loss=f"{row['val_loss']:.4f}")
-        state = tuner.run(progress)
-    record = {k: state[k] for k in ("step", "best_step", "lowest", "seconds")} | dict(
-        recipe=dataclasses.asdict(recipe), train=len(parts[0]), held_out=len(parts[1]),
-        trainable=trainable, parameters=total, share=trainable / total, of_steps=tuner.total)
-    if rank_world()[0] == 0:
-        save_checkpoint({k: v.cpu().half() if half else v.cpu() for k, v in attention_state(vit).items()},
-                        stem.with_suffix(".pth"))
-        write_csv(state["log"], stem.with_suffix(".csv"))
-        write_json(record, stem.with_suffix(".json"))
-    barrier()
-    return record
+    return run_tuner(tuner, stem, partial(attention_state, vit), resume, half)
 
 
 # -------------------------------------------------------------------------------- measure
@@ -641,109 +596,30 @@ def consistency_tests(rows: list[dict], human: list[dict]) -> tuple[list[dict], 
     return headline, tests, quartiles
 
 
-def parity_tests(rows: list[dict]) -> tuple[list[dict], list[dict]]:
-    """(headline, tests) of the benchmarks: accuracies; B and C against A with three Bayes factors for no
-    difference, the difference with its interval, and the discordant counts."""
-    headline, tests = [], []
-    for key, name in BENCHMARKS.items():
-        part = [r for r in rows if r["benchmark"] == key]
-        items, right = paired_values(part, "correct", "view") if part else ([], {})
-        if not items:
-            continue
-        image = np.unique([i for i, _ in items], return_inverse=True)[1]
-        for k, v in right.items():
-            per_image = 100 * np.bincount(image, v) / np.bincount(image)
-            headline.append(dict(name=f"{name} top-1, {k}", ours=100 * float(v.mean()), n=len(v), unit="%",
-                                 ci=bootstrap_ci(per_image, n_boot=2000)))
-        for k in ("B", "C"):
-            if k in right and "A" in right and len(items) > 1:
-                t, n = paired_t(right[k], right["A"]), len(items)
-                bf = {"unit_information": bf01_unit_information(t["t"], n, log=True),
-                      "jzs_r1": bf01_jzs(t["t"], n, 1., log=True),
-                      "jzs_r707": bf01_jzs(t["t"], n, .5**.5, log=True)}
-                tests.append(dict(test="parity", benchmark=key, pair=f"{k} - A", n=n, **t,
-                                  mcnemar=mcnemar(right[k], right["A"]), log_bf01=bf,
-                                  bf01={form: float(np.exp(v)) for form, v in bf.items()}))
-                if k == "B":
-                    d = tests[-1]["mcnemar"]
-                    headline += [dict(name=f"{name}, B - A", ours=100 * d["diff"], unit="points", n=n,
-                                      ci=[100 * v for v in d["ci"]]),
-                                 dict(name=f"BF01 {name} (unit information)", paper=PAPER_BF01[key],
-                                      ours=float(np.exp(bf["unit_information"])), n=n),
-                                 dict(name=f"BF01 {name} (JZS, r = 1)", paper=PAPER_BF01[key],
-                                      ours=float(np.exp(bf["jzs_r1"])), n=n)]
-    return headline, tests
-
-
-def read_rows(path: Path) -> list[dict]:
-    return read_csv(path) if path.exists() else []
-
-
 def summarise(folder: Path) -> dict:
     """Everything that results.json says, from the tables in the folder."""
     rows = read_rows(folder / "per_image.csv")
     headline, tests, quartiles, gain = [], [], [], []
     if rows:
         headline, tests = alignment_tables(rows, ("BA", "BC", "CA"))
-        _, cc = paired_values(rows, "cc")
-        if {"A", "B"} <= set(cc):
-            up = 100. * (cc["B"] > cc["A"])
-            gain.append(dict(name="images with a gain in CC", paper=100., ours=float(up.mean()), n=len(up),
-                             ci=bootstrap_ci(up), unit="%"))
-        categories = read_rows(folder / "categories.csv")
-        if categories and "B" in categories[0]:
-            up = 100. * np.array([r["B"] > r["A"] for r in categories])
-            gain.append(dict(name="COCO categories with a gain", paper=100., ours=float(up.mean()),
-                             n=len(up), unit="%"))
+        gain = gain_shares(rows, read_rows(folder / "categories.csv"), paper=100.)
     human = read_rows(folder / "consistency" / "per_image.csv")
     if rows and human:
         more, found, quartiles = consistency_tests(rows, human)
         gain, tests = gain + more, tests + found
     benchmark = read_rows(folder / "benchmark" / "per_image.csv")
-    more, found = parity_tests(benchmark) if benchmark else ([], [])
+    more, found = parity_tests(benchmark, BENCHMARKS, PAPER_BF01) if benchmark else ([], [])
     training = {k: json.loads((folder / f"tuned_{k}.json").read_text()) for k in "BC"
                 if (folder / f"tuned_{k}.json").exists()}
     return dict(headline=headline + gain + more, tests=tests + found, quartiles=quartiles, training=training)
 # -------------------------------------------------------------------------------- figures
 
-def new_figure(columns: int, width: float = 3.2, height: float = 3.) -> tuple:
-    fig, axes = plt.subplots(1, columns, figsize=(width * columns, height), layout="constrained",
-                             squeeze=False)
-    for ax in axes[0]:
-        ax.spines[["top", "right"]].set_visible(False)
-    return fig, axes[0]
-
-
-def diagonal(ax: plt.Axes, *values: np.ndarray) -> None:
-    """Identity line over the values' range, axes square."""
-    low, high = min(v.min() for v in values), max(v.max() for v in values)
-    pad = .05 * (high - low or 1)
-    ax.plot([low - pad, high + pad], [low - pad, high + pad], "--", color="black", linewidth=.8, zorder=0)
-    ax.set(xlim=(low - pad, high + pad), ylim=(low - pad, high + pad), aspect="equal")
-
-
-def draw_training(folder: Path) -> None:
-    """fig_training: held-out losses against steps; the ring marks the weights that are kept."""
-    fig, axes = new_figure(3)
-    for k in "BC":
-        log = read_rows(folder / f"tuned_{k}.csv")
-        for ax, key in zip(axes, ("val_loss", "val_kl", "val_distill")):
-            how = dict(color=PALETTE[k], markersize=3)
-            ax.plot([r["step"] for r in log], [r[key] for r in log], "o-", label=k, **how)
-            for best in sorted(log, key=lambda r: r["val_loss"])[:1]:
-                ax.plot(best["step"], best[key], "o", markerfacecolor="none", **how | {"markersize": 9})
-    for ax, label in zip(axes, ("loss", "KL to fixations (nats)", "squared change of CLS")):
-        ax.set(xlabel="step", ylabel=f"held-out {label}")
-    axes[0].legend(title="model", frameon=False)
-    save_figure(fig, folder / "fig_training")
-
-
 def draw_1b(folder: Path) -> None:
     """fig_1B: images, fixations, rollouts of A and B, and B - A of maps that sum to one."""
     with np.load(folder / "examples.npz") as data:
         images, human, a, b = (data[k] for k in ("images", "human", "A", "B"))
-    fig, axes = plt.subplots(len(images), 5, figsize=(8.4, 1.65 * len(images)), layout="constrained",
-                             squeeze=False)
+    fig = Figure(figsize=(8.4, 1.65 * len(images)), layout="constrained")
+    axes = fig.subplots(len(images), 5, squeeze=False)
     share = [m / m.sum((1, 2), keepdims=True) * m[0].size for m in (a, b)]
     change = share[1] - share[0]
     top = np.quantile(np.abs(change), .995)
@@ -765,36 +641,10 @@ def draw_1b(folder: Path) -> None:
 def draw_alignment(folder: Path, rows: list[dict]) -> None:
     """fig_2A: the five metrics, +-1 SEM; fig_2B: CC of B against A by image and, with C, by category."""
     fig, axes = new_figure(5, 1.7, 2.6)
-    for ax, metric in zip(axes, ("cc", "nss", "auc", "kl", "sim")):
-        _, table = paired_values(rows, metric)
-        for i, (k, v) in enumerate(table.items()):
-            ax.bar(i, v.mean(), yerr=v.std(ddof=1) / len(v) ** .5, color=PALETTE[k], capsize=3)
-        low = min(v.mean() - 4 * v.std() / len(v) ** .5 for v in table.values())
-        ax.set(xticks=range(len(table)), xticklabels=table)
-        ax.set_title(metric.upper() + (" (nats)" if metric == "kl" else ""))
-        ax.set_ylim(bottom=min(low, 0) if metric != "auc" else .5)
-    axes[0].set_ylabel("mean over images, ±1 SEM")
-    axes[3].set_xlabel("lower is better", fontsize=8)
+    draw_metrics(axes, rows)
     save_figure(fig, folder / "fig_2A")
-    _, cc = paired_values(rows, "cc")
-    if not {"A", "B"} <= set(cc):
-        return
-    categories = read_rows(folder / "categories.csv")
-    fig, axes = new_figure(2 if categories else 1, 3.4)
-    axes[0].scatter(cc["A"], cc["B"], s=6, color=PALETTE["B"], alpha=.6, linewidths=0)
-    diagonal(axes[0], cc["A"], cc["B"])
-    axes[0].set(xlabel="CC with fixations, A", ylabel="CC, B", title=f"{len(cc['A'])} images")
-    if categories:
-        columns = {k: np.array([r[k] for r in categories]) for k in cc}
-        if "C" in cc:
-            axes[1].vlines(columns["A"], columns["C"], columns["B"], color=PALETTE["C"], linewidth=.6)
-            axes[1].scatter(columns["A"], columns["C"], s=14, color=PALETTE["C"], label="C")
-        axes[1].scatter(columns["A"], columns["B"], s=14, color=PALETTE["B"], label="B")
-        diagonal(axes[1], *columns.values())
-        axes[1].set(xlabel="CC, A (mean of category)", ylabel="CC, B or C",
-                    title=f"{len(categories)} COCO categories")
-        axes[1].legend(frameon=False)
-    save_figure(fig, folder / "fig_2B")
+    if {"A", "B"} <= {r["condition"] for r in rows}:
+        save_figure(draw_gain(rows, read_rows(folder / "categories.csv")), folder / "fig_2B")
 
 
 def draw_2c(folder: Path, rows: list[dict], human: list[dict], quartiles: list[dict]) -> None:
@@ -888,7 +738,6 @@ def draw_all(folder: Path) -> None:
         draw_benchmarks(folder, benchmark, found["headline"], found["tests"])
         if any(r["condition"] == "B" for r in benchmark):
             draw_4c(folder, benchmark)
-    plt.close("all")
 
 
 # -------------------------------------------------------------------------------- main
@@ -911,12 +760,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                    help="before resizing (paper; default), or the 224 crop in batches (ImageNet-C's own way)")
     g.add_argument("--imagenet-c-images", type=int, help="size of the random subset (paper: 5000)")
     g.add_argument("--frost", type=Path, help="folder of ImageNet-C's six frost textures (default: drawn)")
-    t = p.add_argument_group("training (defaults: paper; demo: shorter, larger steps)")
-    for name, what in (("lr", "AdamW's step"), ("weight_decay", ""), ("epochs", "at most"),
-                       ("eval_every", "steps between validations"), ("patience", "validations without gain"),
-                       ("min_delta", "smallest gain"), ("lam", "weight of the attention loss")):
-        t.add_argument("--" + name.replace("_", "-"), type=type(PAPER[name]), help=f"{what} ({PAPER[name]})")
-    t.add_argument("--kl", choices=["human", "model"], default="human", help="KL(human || model) or reverse")
+    add_tuning_args(p, PAPER)
     args = p.parse_args(argv)
     if args.data == "demo" and any((args.salicon, args.coco, args.imagenet, args.objectnet)):
         args.data = None  # only what was named

@@ -20,7 +20,7 @@ import exp01_finetune_vit as E
 from common import (BASE, GazeData, GazeImage, GazeTuner, InputError, Preprocess, Recipe, RolloutViT, RowLog,
                     VisionTransformer, alignment_tables, attention_kl, attention_state, cc, density_map,
                     gaze_features, generator, human_maps, load_checkpoint, load_gaze, load_tuned, load_vit,
-                    mean_pairwise_cc, observer_consistency, read_csv, read_image, save_checkpoint)
+                    mean_pairwise_cc, observer_consistency, parity_tests, read_csv, read_image, save_checkpoint)
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")
@@ -354,7 +354,7 @@ def test_only_attention_weights_move_and_the_file_restores_the_model(blobs, tmp_
     again = load_tuned(small_vit(), tmp_path / "tuned_B.pth").state_dict()
     assert all(torch.equal(again[k], now[k]) for k in now)
     assert record["train"] == 18 and record["held_out"] == 2 and record["step"] == 4
-    with pytest.raises(InputError, match="attention weights"):
+    with pytest.raises(InputError, match="tuned weights"):
         load_tuned(small_vit(depth=2), tmp_path / "tuned_B.pth")
 
 
@@ -490,7 +490,7 @@ def test_parity_reports_three_bayes_factors_and_discordant_counts():
     b[np.flatnonzero(a == 0)[:6]], b[np.flatnonzero(a == 1)[:4]] = 1, 0
     rows = [{"image": f"{i}", "condition": k, "benchmark": "imagenet", "view": "", "correct": v}
             for k, x in (("A", a), ("B", b)) for i, v in enumerate(x)]
-    headline, tests = E.parity_tests(rows)
+    headline, tests = parity_tests(rows, E.BENCHMARKS, E.PAPER_BF01)
     d = (b - a).astype(float)
     t = d.mean() / (d.std(ddof=1) / 4000**.5)
     assert tests[0]["bf01"]["unit_information"] == pytest.approx(4000**.5 * (1 + t**2 / 3999)**-2000)
