@@ -1928,8 +1928,11 @@ def parity_tests(rows: Sequence[dict], benchmarks: dict[str, str], paper: dict
     return headline, tests
 
 
-def gain_shares(rows: Sequence[dict], categories: Sequence[dict], paper: float) -> list[dict]:
-    """Headline rows: per cent of the images and of the COCO categories in which B's CC is above A's."""
+def gain_shares(rows: Sequence[dict], categories: Sequence[dict], paper: dict[str, float]) -> list[dict]:
+    """Headline rows: per cent of the images and of the COCO categories in which B's CC is above A's.
+
+    paper: its values for "images" and "COCO categories".
+    """
     values, out = {"images": paired_values(rows, "cc")[1]}, []
     if categories:
         values["COCO categories"] = {k: np.array([r[k] for r in categories])
@@ -1937,8 +1940,8 @@ def gain_shares(rows: Sequence[dict], categories: Sequence[dict], paper: float) 
     for what, v in values.items():
         if {"A", "B"} <= set(v):
             up = 100. * (v["B"] > v["A"])
-            out.append(dict(name=f"{what} with a gain in CC", paper=paper, ours=float(up.mean()), n=len(up),
-                            ci=bootstrap_ci(up) if what == "images" else None, unit="%"))
+            out.append(dict(name=f"{what} with a gain in CC", paper=paper[what], ours=float(up.mean()),
+                            n=len(up), ci=bootstrap_ci(up) if what == "images" else None, unit="%"))
     return out
 
 

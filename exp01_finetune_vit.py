@@ -83,6 +83,7 @@ STAGES = "B", "C", "align", "consistency", "benchmark", "figures"
 BENCHMARKS = {"imagenet": "ImageNet", "imagenet_c": "ImageNet-C", "objectnet": "ObjectNet"}
 PAPER_BF01 = {("imagenet", "BF01"): 222., ("imagenet_c", "BF01"): 242.8,  # n 50,000, 75,000 ...
               ("objectnet", "BF01"): 89.}  # ... and about 18,500
+PAPER_GAIN = {"images": 100., "COCO categories": 100.}  # %
 PAPER_GAIN_R = -.55  # r(gain, consistency)
 JEFFREYS = {3: "moderate", 10: "strong", 30: "very strong", 100: "decisive"}  # BF01 above
 OBJECTNET_OFFICIAL = 313, 113, 18574  # folders, classes of ImageNet among them, their images
@@ -602,7 +603,7 @@ def summarise(folder: Path) -> dict:
     headline, tests, quartiles, gain = [], [], [], []
     if rows:
         headline, tests = alignment_tables(rows, ("BA", "BC", "CA"))
-        gain = gain_shares(rows, read_rows(folder / "categories.csv"), paper=100.)
+        gain = gain_shares(rows, read_rows(folder / "categories.csv"), PAPER_GAIN)
     human = read_rows(folder / "consistency" / "per_image.csv")
     if rows and human:
         more, found, quartiles = consistency_tests(rows, human)
