@@ -1,0 +1,341 @@
+"""exp02: a ResNet-50 tuned on human fixations as exp01 tunes a Vision Transformer, and what that costs.
+
+Knights (2026), "Cognitive alignment at no cost: inducing human attention biases for interpretable Vision
+Transformers", arXiv 2604.20027, CNN replication. Model A: ResNet-50, frozen. B: A with layer4 tuned so that
+its Grad-CAM matches where people looked (SALICON) while its pooled vector stays A's. Measured: agreement with
+fixations (CC, NSS, AUC-Judd, KL, SIM) and top-1 accuracy on ImageNet. `diff exp01_finetune_vit.py
+exp02_resnet.py` shows what the CNN changes.
+
+Commands
+    laptop, demo world    python exp02_resnet.py
+    one GPU               python exp02_resnet.py --salicon SALICON --coco COCO --imagenet IMAGENET
+    eight GPUs            torchrun --nproc_per_node 8 exp02_resnet.py (the same)
+    some stages           ... --stages B align (of: B align benchmark figures)
+    own fixations (OSIE)  python exp02_resnet.py --salicon OSIE
+    own network           python exp02_resnet.py --salicon SALICON --weights resnet50-0676ba61.pth
+    batch norm's part     python exp02_resnet.py --batch-norm all
+    go on after a kill    the same command with --resume
+    redraw                the same command with --plot-only
+Data: as exp01's. SALICON/fixations_{train,val}2014.json and images in SALICON/images/ or
+COCO/{train,val}2014/; COCO/annotations/instances_val2014.json (gain by category); IMAGENET/val/<wnid>/; or
+OSIE/fixations.mat and OSIE/stimuli/. A part without its data is reported as not run. --data FOLDER: one that
+holds salicon/, coco/ and imagenet/.
+Result, in runs/exp02_resnet/<tag>/ or --out: tuned_B.pth (layer4, batch norm's statistics), tuned_B.csv
+(losses), per_image.csv (alignment), benchmark/per_image.csv, categories.csv, results.json; from these files
+fig_5B (metrics, accuracy), fig_5C (gain by image and category), fig_training (.png, .pdf).
+Grad-CAM alone: grad_cam(model, images, target).
+
+The paper, A -> B: CC .39 -> .11, NSS .49 -> .13, AUC .74 -> .58, KL .90 -> 1.86, SIM .59 -> .45, ImageNet
+80.3 -> 68.7 %; B above A on about 15 % of the images and in one category.
+
+Batch norm: the statistics of every block, frozen or tuned, stay the pretrained ones in all passes, so a map
+depends on its own image alone; layer4's gains and offsets are tuned with its convolutions, the others are
+frozen. --batch-norm layer4, or all: in training passes these blocks normalise by the batch and move their
+running statistics, as a training loop does that calls model.train(): the frozen blocks' then drift too.
+Departures, and choices where the paper is silent: torchvision's IMAGENET1K_V2; ImageNet's mean and standard
+deviation; Grad-CAM of the class that the model itself predicts, from its logit; KL(human || Grad-CAM)
+(--kl model: the reverse); a map without any positive value is 0 everywhere (uniform in the loss), and
+counted; held-out set, weight decay and first validation as in exp01; no control C, as in the paper.
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from common import (add_common_args, add_tuning_args, align, alignment_tables, category_table,
+                    check_baseline, Classifier, classify, cli, coco_categories, data_places, draw_gain,
+                    draw_metrics, draw_training, fingerprint, gain_shares, gaze_features, GazeData,
+                    GazeImage, GazeTuner, held_out_split, imagenet_items, init_distributed, InputError,
+                    load_gaze, load_resnet, load_tuned, MAP_SIZE, minmax, new_figure, paired_values, PALETTE,
+                    parity_tests, pick_device, prepare_plain, Preprocess, print_paper_vs_ours, rank_world,
+                    read_rows, Recipe, RowLog, run_tuner, save_figure, set_trainable, start_run, upsample,
+                    view_plain, write_csv, write_results)
+
+# -------------------------------------------------------------------------------- constants
+
+PAPER = dict(lr=5e-6, epochs=20, eval_every=200, patience=3, min_delta=1e-3, weight_decay=.01, lam=.01,
+             model="resnet50")  # Generalisability to CNN Architectures; the rest is exp01's
+DEMO = PAPER | dict(epochs=3, eval_every=27, model="demo_resnet")
+DATA = "salicon", "coco", "imagenet"
+STAGES = "B", "align", "benchmark", "figures"
+BENCHMARKS = {"imagenet": "ImageNet"}
+TUNED = "layer4."  # the one block that is trained
+MOVING_NORMS = {"fixed": (), "layer4": TUNED, "all": ""}  # prefix of the batch norms that follow the batch
+BENCHMARK_RESIZE = 256  # px, short side (Benchmark); torchvision's own for these weights is 232
+PAPER_MEANS = dict(zip(((m, k) for m in ("cc", "nss", "auc", "kl", "sim") for k in "AB"),
+                       (.39, .11, .49, .13, .74, .58, .90, 1.86, .59, .45)))  # CNN Replication
+PAPER_TOP1 = {("imagenet", "A"): 80.3, ("imagenet", "B"): 68.7}  # %
+PAPER_GAIN = {"images": 15., "COCO categories": 100 / 80}  # %; about 15, one category
+
+# -------------------------------------------------------------------------------- model
+
+def features_and_cam(model: nn.Module, x: Tensor, target: Tensor | None = None, layer: str = "layer4",
+                     create_graph: bool = False) -> tuple[Tensor, Tensor]:
+    """Pooled vector (B, D) and Grad-CAM (B, h, w) of a torchvision ResNet, from one forward pass."""
+    parts = dict(model.named_children())  # conv1 ... layer4, avgpool, fc: in the order of the forward pass
+    names = list(parts)
+    cut = names.index(layer) + 1
+    with torch.set_grad_enabled(create_graph):
+        for name in names[:cut]:
+            x = parts[name](x)
+    with torch.enable_grad():  # also inside torch.no_grad()
+        maps = x if x.requires_grad else x.requires_grad_()  # (B, K, h, w)
+        for name in names[cut:-1]:
+            x = parts[name](x)
+        features = x.flatten(1)  # (B, D)
+        logits = parts[names[-1]](features)
+        target = logits.argmax(1) if target is None else target
+        score = logits.gather(1, target[:, None]).sum()  # images do not mix: each has its own gradient
+        (gradient,) = torch.autograd.grad(score, maps, create_graph=create_graph)
+    weights = gradient.mean((2, 3))  # (B, K)
+    cam = torch.relu(torch.einsum("bk,bkhw->bhw", weights, maps))
+    return (features, cam) if create_graph else (features.detach(), cam.detach())
+
+
+def grad_cam(model: nn.Module, x: Tensor, target: Tensor | None = None, layer: str = "layer4",
+             create_graph: bool = False) -> Tensor:
+    """Grad-CAM (Selvaraju et al. 2017): ReLU(sum_k mean_hw(d score / d A_k) A_k), (B, h, w), not normalised.
+
+    A_k: maps of `layer` of a torchvision ResNet; x (B, 3, img_h, img_w); score: the logit of class target
+    (B,), None: of the predicted class. create_graph: differentiable in the weights, through the gradient too.
+    (After layer4 only pooling and a linear layer follow: there the map is the class's weighted sum, CAM.)
+    """
+    return features_and_cam(model, x, target, layer, create_graph)[1]
+
+
+class GradCamResNet(nn.Module):
+    """forward(x (B, 3, img_h, img_w)) -> pooled vector (B, D), Grad-CAM up-sampled to `size` and min-max
+    normalised (B, *size): what exp02 tunes. Second-order graph where gradients are enabled.
+
+    batch_norm: the blocks that use and move batch statistics in train mode: fixed (none), layer4, all.
+    """
+
+    def __init__(self, resnet: nn.Module, batch_norm: str = "fixed", size: tuple[int, int] = MAP_SIZE):
+        super().__init__()
+        self.resnet, self.batch_norm, self.size = resnet, batch_norm, size
+
+    def train(self, mode: bool = True) -> GradCamResNet:
+        super().train(False)
+        for name, m in self.resnet.named_modules():
+            if isinstance(m, nn.BatchNorm2d) and name.startswith(MOVING_NORMS[self.batch_norm]):
+                m.train(mode)
+        return self
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        features, cam = features_and_cam(self.resnet, x, create_graph=torch.is_grad_enabled())
+        return features, minmax(upsample(cam, self.size))
+
+
+def tuned_state(resnet: nn.Module) -> dict[str, Tensor]:
+    """Weights of layer4, and the running statistics of all batch norms: what a tuned model is made of."""
+    return {k: v for k, v in resnet.state_dict().items()
+            if k.startswith(TUNED) and "num_batches" not in k or "running" in k}
+
+
+def tunable(resnet: nn.Module) -> tuple[int, int]:
+    """Only layer4, with its batch norms' gains and offsets, takes gradients; (their number, all)."""
+    return set_trainable(resnet, [k for k, _ in resnet.named_parameters() if k.startswith(TUNED)])
+
+
+def tune(resnet: nn.Module, pre: Preprocess, images: list[GazeImage], teacher: Tensor, batch_norm: str,
+         recipe: Recipe, stem: Path, workers: int, resume: bool) -> dict:
+    """Train B from resnet; writes stem.pth, stem.csv and stem.json. The record."""
+    if batch_norm != "fixed" and rank_world()[1] > 1:
+        raise InputError(f"--batch-norm {batch_norm} on {rank_world()[1]} processes: the statistics of a "
+                         "batch need the whole batch; use one process.")
+    tunable(resnet)
+    tuner = GazeTuner(GradCamResNet(resnet, batch_norm), GazeData(images, pre), teacher,
+                      *held_out_split(len(images), recipe.seed), recipe, stem.with_suffix(".pt"), workers)
+    return run_tuner(tuner, stem, partial(tuned_state, resnet), resume)
+
+
+# -------------------------------------------------------------------------------- measure
+
+def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, args: argparse.Namespace,
+                   log: RowLog, device: torch.device) -> tuple[list[str], list[str]]:
+    """(parts not run, unreadable images); rows into log."""
+    n_classes = next(iter(models.values())).net.fc.out_features
+    if not places["imagenet"]:
+        return ["ImageNet: no data, give --imagenet"], []
+    items, _ = imagenet_items(places["imagenet"], n_classes, args.limit, args.seed)
+    bad = classify(models, items, partial(prepare_plain, pre=pre), view_plain, log, "imagenet", device,
+                   args.eval_batch_size, args.workers)
+    check_baseline(log, "imagenet")
+    return [], bad
+
+
+# -------------------------------------------------------------------------------- statistics
+
+def blank_maps(rows: list[dict]) -> list[dict]:
+    """Headline rows: share of images whose Grad-CAM has no positive value, which no metric can rank."""
+    _, cc = paired_values(rows, "cc")
+    return [dict(name=f"blank Grad-CAMs, {k}", ours=100 * float((v == 0).mean()), n=len(v), unit="%")
+            for k, v in cc.items()]
+
+
+def summarise(folder: Path) -> dict:
+    """Everything that results.json says, from the tables in the folder."""
+    rows, benchmark = (read_rows(folder / k) for k in ("per_image.csv", "benchmark/per_image.csv"))
+    headline, tests, gain = [], [], []
+    if rows:
+        headline, tests = alignment_tables(rows, ("BA",), PAPER_MEANS)
+        gain = gain_shares(rows, read_rows(folder / "categories.csv"), PAPER_GAIN) + blank_maps(rows)
+    more, found = parity_tests(benchmark, BENCHMARKS, PAPER_TOP1) if benchmark else ([], [])
+    training = {k: json.loads((folder / f"tuned_{k}.json").read_text()) for k in "B"
+                if (folder / f"tuned_{k}.json").exists()}
+    return dict(headline=headline + gain + more, tests=tests + found, training=training)
+
+
+# -------------------------------------------------------------------------------- figures
+
+def draw_alignment(folder: Path, rows: list[dict], headline: list[dict]) -> None:
+    """fig_5B: the five metrics, +-1 SEM, and top-1 accuracy, 95 % interval; fig_5C: CC of B against A by
+    image and by category."""
+    accuracy = {k: h for h in headline for k in "AB" if h["name"] == f"ImageNet top-1, {k}"}
+    fig, axes = new_figure(6 if accuracy else 5, 1.7, 2.6)
+    draw_metrics(axes, rows)
+    for i, (k, h) in enumerate(accuracy.items()):
+        axes[5].bar(i, h["ours"], yerr=np.abs(np.array(h["ci"]) - h["ours"])[:, None], color=PALETTE[k],
+                    capsize=3)
+    if accuracy:
+        axes[5].set(xticks=range(len(accuracy)), xticklabels=accuracy, ylim=(0, 100), title="ImageNet",
+                    ylabel="top-1 (%), 95 % CI")
+    save_figure(fig, folder / "fig_5B")
+    if {"A", "B"} <= {r["condition"] for r in rows}:
+        save_figure(draw_gain(rows, read_rows(folder / "categories.csv")), folder / "fig_5C")
+
+
+def draw_all(folder: Path) -> None:
+    """The figures whose tables the folder holds."""
+    found, rows = summarise(folder), read_rows(folder / "per_image.csv")
+    if list(folder.glob("tuned_B.csv")):
+        draw_training(folder)
+    if rows:
+        draw_alignment(folder, rows, found["headline"])
+
+
+# -------------------------------------------------------------------------------- main
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_common_args(p, batch_size=8)
+    g = p.add_argument_group("study")
+    g.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")
+    for name, what in (("salicon", "SALICON's or OSIE's folder"), ("coco", "COCO's folder (annotations/)"),
+                       ("imagenet", "folder with val/")):
+        g.add_argument(f"--{name}", type=Path, help=what)
+    g.add_argument("--model", help="model A, a ResNet of common.py's table (default: %s; demo: %s)"
+                   % (PAPER["model"], DEMO["model"]))
+    g.add_argument("--model-b", type=Path, help="tuned weights of B (default: the run's)")
+    g.add_argument("--eval-batch-size", type=int, default=32, help="images a batch elsewhere (%(default)s)")
+    g.add_argument("--batch-norm", choices=list(MOVING_NORMS), default="fixed",
+                   help="blocks that use and move batch statistics in training passes (%(default)s: none)")
+    add_tuning_args(p, PAPER)
+    args = p.parse_args(argv)
+    if args.data == "demo" and any((args.salicon, args.coco, args.imagenet)):
+        args.data = None  # only what was named
+    for name, value in (DEMO if args.data == "demo" else PAPER).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
+
+
+def tune_models(args: argparse.Namespace, places: dict, pre: Preprocess, device: torch.device,
+                folder: Path) -> dict:
+    """Stage B. What was skipped and why."""
+    images, skipped = load_gaze(places["salicon"], "train", places["coco"], args.limit)
+    recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
+    resnet, _ = load_resnet(args.model, args.weights)
+    features, skipped["train, unreadable"] = gaze_features(GradCamResNet(resnet.to(device)), images, pre,
+                                                           device, args.workers)
+    keep = (~features.isnan().any(1)).nonzero()[:, 0].tolist()
+    images, features = [images[i] for i in keep], features[keep]
+    stem = folder / "tuned_B"
+    if not (args.resume and stem.with_suffix(".pth").exists()):
+        tune(resnet, pre, images, features, args.batch_norm, recipe, stem, args.workers, args.resume)
+    return skipped
+
+
+def load_models(args: argparse.Namespace, folder: Path, device: torch.device) -> tuple[dict, list[str]]:
+    """{"A", "B": GradCamResNet} as far as there are weights; parts not run."""
+    resnet, _ = load_resnet(args.model, args.weights)
+    models, not_run = {"A": GradCamResNet(resnet).to(device).eval()}, []
+    file = args.model_b or folder / "tuned_B.pth"
+    if file.exists() or args.model_b:
+        models["B"] = GradCamResNet(load_tuned(resnet, file, tuned_state)).to(device).eval()
+    else:
+        not_run.append("model B: not trained yet, run --stages B or give --model-b")
+    return models, not_run
+
+
+def evaluate(args: argparse.Namespace, places: dict, pre: Preprocess, fixed: Preprocess, device: torch.device,
+             folder: Path) -> tuple[dict, list[str]]:
+    """Stages align and benchmark: (skipped, parts not run)."""
+    models, not_run = load_models(args, folder, device)
+    skipped = {}
+    if "align" in args.stages and places["salicon"]:
+        images, skipped = load_gaze(places["salicon"], "val", places["coco"], args.limit)
+        log = RowLog(folder, args.resume)
+        skipped["val, unreadable"] = align(models, images, fixed, log, device, args.eval_batch_size,
+                                           args.workers)
+        rows = log.merge()
+        names = {r["image"] for r in rows}
+        table = category_table(rows, coco_categories(places["coco"], names) if places["coco"] else {})
+        if table and rank_world()[0] == 0:
+            write_csv(table, folder / "categories.csv")
+        if not table:
+            not_run.append("gain by COCO category: no annotations of these images, give --coco")
+    if "benchmark" in args.stages:
+        log = RowLog(folder / "benchmark", args.resume)
+        nets = {k: Classifier(m.resnet, args.dtype == "bfloat16") for k, m in models.items()}
+        parts, skipped["benchmark, unreadable"] = run_benchmarks(nets, pre, places, args, log, device)
+        log.merge()
+        not_run += parts
+    return skipped, not_run
+
+
+def main(argv: list[str] | None = None) -> None:
+    args, began = parse(argv), time.time()
+    device, (rank, _) = pick_device(args.device), init_distributed()
+    tag = f"{args.data if args.data in ('demo', None) else Path(args.data).name}_{args.model}_seed{args.seed}"
+    folder = Path(args.out or Path("runs") / "exp02_resnet" / tag.replace("None", "real"))
+    if not (args.resume or args.plot_only) and (folder / "tuned_B.pt").exists() and "B" in args.stages:
+        raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
+    start_run(argparse.Namespace(**{k: v for k, v in vars(args).items() if k != "stages"} | {"out": folder}),
+              "exp02_resnet", tag)
+    if args.plot_only:
+        draw_all(folder)
+        return print_paper_vs_ours(json.loads((folder / "results.json").read_text()))
+    places = data_places(args, DATA, ("imagenet", "salicon"))
+    _, pre = load_resnet(args.model, args.weights)
+    fixed = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # as exp01's
+    plain = dataclasses.replace(pre, resize=BENCHMARK_RESIZE) if args.model == PAPER["model"] else pre
+    skipped, not_run = {}, []
+    if not places["salicon"]:
+        not_run.append("tuning, alignment: no data, give --salicon")
+    if "B" in args.stages and places["salicon"]:
+        skipped = tune_models(args, places, fixed, device, folder)
+    more, parts = evaluate(args, places, plain, fixed, device, folder)
+    found, skipped = summarise(folder), {k: v for k, v in {**skipped, **more}.items() if v}
+    used = [p for k in ("tuned_B.pth",) if (p := folder / k).exists()]
+    results = write_results(
+        folder, "exp02_resnet", args.data or "files", found.pop("headline"), args, time.time() - began,
+        device, found.pop("tests"), not_run + parts, skipped=skipped, batch_norm=args.batch_norm,
+        weights=fingerprint(used), **found)
+    if rank == 0:
+        if "figures" in args.stages:
+            draw_all(folder)
+        print_paper_vs_ours(results)
+
+
+if __name__ == "__main__":
+    cli(main)

@@ -1,0 +1,445 @@
+"""exp02: Grad-CAM is the field's and differentiable twice, batch norm is as stated, effects are found."""
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.models import resnet50
+from torchvision.models.resnet import Bottleneck, ResNet
+
+import demo
+import exp02_resnet as E
+from common import (GazeData, GazeImage, InputError, Preprocess, Recipe, RowLog, attention_kl, cc,
+                    gaze_features, generator, human_maps, load_checkpoint, load_gaze, load_resnet, load_tuned,
+                    minmax, read_csv, upsample)
+
+torch.set_num_threads(1)
+FORK = multiprocessing.get_context("fork")
+SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+
+
+def small_resnet(width: int = 8, seed: int = 4) -> ResNet:
+    """One narrow block a stage, 5 classes, batch norms that are no identity."""
+    net, g = ResNet(Bottleneck, [1, 1, 1, 1], 5, width_per_group=width), generator(seed)
+    for name, p in net.named_parameters():
+        if p.ndim > 1:
+            torch.nn.init.kaiming_normal_(p, generator=g)
+        else:
+            torch.nn.init.normal_(p, float(name.endswith("weight")), .1, generator=g)
+    for name, b in net.named_buffers():
+        if name.endswith("mean"):
+            torch.nn.init.normal_(b, 0., .1, generator=g)
+        if name.endswith("var"):
+            torch.nn.init.uniform_(b, .5, 1.5, generator=g)
+    return net.eval()
+
+
+# ------------------------------------------------------------------------------------------------ Grad-CAM
+
+# torchcam 0.5.0 (maps of layer4 in [0, 1]) and grad-cam 1.5.7 (maps of layer4 and layer3 at 64x96 px, every
+# 21st row and 31st column) on small_resnet() and randn(2, 3, 64, 96, generator=generator(5))
+TORCHCAM = {
+    None: ((0, .931148, .294834, 1, .809674, .496507), (.175895, .637223, 1, .73946, 0, .310348)),
+    (1, 4): ((1, .813462, .736357, 0, 0, 0), (.407354, 0, 0, .407401, 1, .331678))}
+GRAD_CAM = {
+    ("layer4", None): (
+        (0, .451026, .642819, .294834, .171875, .529536, .647108, .329496,
+         .828125, .829301, .663482, .461843, 1, .907811, .66777, .496506),
+        (.171878, .396423, .800639, 1, .269213, .393303, .686479, .880888,
+         .640855, .381389, .250597, .426097, .73819, .378269, .136438, .306985)),
+    ("layer4", (1, 4)): (
+        (1, .909646, .778524, .736356, .828125, .7533, .644715, .609795,
+         .171875, .156345, .133809, .126561, 0, 0, 0, 0),
+        (.411162, .212005, 0, 0, .41117, .29604, .120945, .05754,
+         .411201, .616897, .582737, .277238, .411209, .700932, .703682, .334778)),
+    ("layer3", None): (
+        (0, .288032, .345686, .269323, .12255, .529152, .212508, .06212,
+         .381186, .410759, .399982, .430863, .493169, .189012, .132223, .127855),
+        (0, .490809, .341418, .07859, .338404, .277001, .053346, .01228,
+         .492934, .338656, .185408, .143371, .27341, 0, .40733, .917574)),
+    ("layer3", (1, 4)): (
+        (0, .760432, .012614, 0, .858082, .118817, .001971, .098062, .399444, 0, 0, 0, 0, 0, 0, 0),
+        (.234307, .178763, .052998, .310322, .425966, .686454, .684822, .873523,
+         .20272, .74695, .455648, .525116, .363416, .835922, .580311, 0))}
+
+
+@pytest.mark.parametrize("target", TORCHCAM, ids=str)
+def test_grad_cam_equals_torchcam(target):
+    x = torch.randn(2, 3, 64, 96, generator=generator(5))
+    cam = minmax(E.grad_cam(small_resnet(), x, target and torch.tensor(target)))
+    assert cam.shape == (2, 2, 3)
+    torch.testing.assert_close(cam.flatten(1), torch.tensor(TORCHCAM[target]).float(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("layer, target", GRAD_CAM, ids=str)
+def test_grad_cam_equals_package_grad_cam_after_its_second_min_max(layer, target):
+    x = torch.randn(2, 3, 64, 96, generator=generator(5))
+    cam = minmax(upsample(E.grad_cam(small_resnet(), x, target and torch.tensor(target), layer), (64, 96)))
+    stored = torch.tensor(GRAD_CAM[layer, target]).float()
+    torch.testing.assert_close(cam[:, ::21, ::31].flatten(1), stored, atol=1e-5, rtol=0)
+
+
+def test_grad_cam_of_layer4_is_the_predicted_class_own_weighted_sum_of_maps():
+    net, x, maps = small_resnet(), torch.randn(3, 3, 96, 64, generator=generator(6)), []
+    handle = net.layer4.register_forward_hook(lambda *a: maps.append(a[-1].detach()))
+    with torch.no_grad():
+        target = net(x).argmax(1)
+        cam = E.grad_cam(net, x)
+    handle.remove()
+    weighted = torch.einsum("bk,bkhw->bhw", net.fc.weight[target], maps[0]).detach()
+    torch.testing.assert_close(cam, torch.relu(weighted) / 6, atol=1e-5, rtol=1e-5)  # 3 x 2 places
+    assert not cam.requires_grad and all(p.grad is None for p in net.parameters())
+
+
+def test_map_of_an_image_does_not_depend_on_its_batch_and_a_map_without_positive_values_is_zero():
+    net, x = small_resnet(), torch.randn(3, 3, 64, 64, generator=generator(7))
+    torch.testing.assert_close(E.grad_cam(net, x)[1:2], E.grad_cam(net, x[1:2]), atol=1e-5, rtol=1e-4)
+    net.fc.weight.data.fill_(-1.)
+    wrapped = E.GradCamResNet(net, size=(64, 64)).eval()
+    with torch.no_grad():
+        features, maps = wrapped(x)
+    assert maps.abs().max() == 0 and torch.isfinite(attention_kl(maps, torch.rand(3, 64, 64))).all()
+    torch.testing.assert_close(net.fc(features), net(x), atol=1e-5, rtol=1e-5)
+
+
+class CamLoss(torch.nn.Module):
+    """Attention loss through the Grad-CAM of layer3: its weights of maps depend on layer4's parameters."""
+
+    def __init__(self, net: ResNet, create_graph: bool = True):
+        super().__init__()
+        self.net, self.create_graph = net, create_graph
+
+    def forward(self, x: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+        if self.create_graph:
+            cam = E.grad_cam(self.net, x, torch.tensor([1, 3]), "layer3", create_graph=True)
+        else:  # first order alone: the weights of the maps are taken for constants
+            maps = torch.nn.Sequential(*list(self.net.children())[:7])(x)
+            score = self.net.fc(self.net.layer4(maps).mean((2, 3)))[[0, 1], [1, 3]].sum()
+            weights, = torch.autograd.grad(score, maps, retain_graph=True)
+            cam = torch.relu(torch.einsum("bk,bkhw->bhw", weights.mean((2, 3)), maps))
+        return attention_kl(minmax(upsample(cam, (32, 48))), q).sum()
+
+
+def slopes(loss, net: torch.nn.Module, names: list[str]) -> list[tuple[float, float]]:
+    """(gradient times direction, central difference along it) of five random directions in these weights."""
+    weights, out = {k: v.detach() for k, v in net.named_parameters() if k in names}, []
+    for i in range(5):
+        gen = generator(10, i)
+        step = {k: torch.randn(v.shape, generator=gen, dtype=v.dtype) for k, v in weights.items()}
+        leaves = {k: v.clone().requires_grad_() for k, v in weights.items()}
+        gradient = torch.autograd.grad(loss(leaves), leaves.values(), allow_unused=True)
+        up, down = (loss({k: v + h * step[k] for k, v in weights.items()}) for h in (1e-6, -1e-6))
+        out.append((sum(float((g * step[k]).sum()) for k, g in zip(leaves, gradient) if g is not None),
+                    float((up - down).detach()) / 2e-6))
+    return out
+
+
+def test_second_derivative_of_grad_cam_equals_finite_differences():
+    x = torch.randn(2, 3, 64, 96, generator=generator(8)).double()
+    q = torch.rand(2, 32, 48, generator=generator(9)).double()
+    names = [f"net.{k}" for k in ("layer4.0.conv2.weight", "layer4.0.bn1.weight", "layer3.0.bn2.bias")]
+    for part in (names, names[:1]):
+        for create_graph in (True, False):
+            module = CamLoss(small_resnet(4).double(), create_graph)
+            for m in module.modules():  # with ReLU the gradient jumps where a unit crosses 0
+                if hasattr(m, "relu"):
+                    m.relu = torch.nn.SiLU()
+            found = slopes(lambda w: torch.func.functional_call(module, w, (x, q)), module, part)
+            gaps = [abs(a - b) for a, b in found]
+            assert max(abs(b) for _, b in found) > .1
+            assert (max(gaps) < 1e-5) == create_graph, gaps  # first order alone is another gradient
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+def test_loss_of_the_training_has_the_right_gradient(reverse):
+    cam = E.GradCamResNet(small_resnet(4).double(), size=(32, 32))
+    x = torch.randn(2, 3, 96, 96, generator=generator(2)).double()
+    q = torch.rand(2, 32, 32, generator=generator(3)).double()
+
+    def loss(weights: dict) -> torch.Tensor:
+        features, maps = torch.func.functional_call(cam, weights, x)
+        return attention_kl(*((q, maps) if reverse else (maps, q))).sum() + features.square().mean()
+    for a, b in slopes(loss, cam, [k for k, _ in cam.named_parameters() if "layer4" in k]):
+        assert a == pytest.approx(b, abs=1e-5, rel=1e-5) and abs(b) > .01
+
+
+def test_layer4_of_resnet50_is_tuned_and_the_paper_is_the_default():
+    with torch.device("meta"):
+        assert E.tunable(resnet50()) == (14_964_736, 25_557_032)  # 58.6 %
+    args = E.parse("--salicon SALICON --coco COCO --imagenet IMAGENET".split())
+    assert (args.lr, args.lam, args.batch_size, args.epochs, args.eval_every) == (5e-6, .01, 8, 20, 200)
+    assert (args.patience, args.min_delta, args.model) == (3, 1e-3, "resnet50")
+    assert args.kl == "human" and args.batch_norm == "fixed" and args.data is None
+    assert E.PAPER_MEANS["kl", "B"] == 1.86 and E.PAPER_MEANS["sim", "A"] == .59
+
+
+def test_loader_reads_depth_and_width_from_the_file_and_refuses_others(tmp_path):
+    net = small_resnet()
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    again, pre = load_resnet("resnet50", tmp_path / "net.pth")
+    x = torch.randn(1, 3, 64, 64, generator=generator(1))
+    assert torch.equal(again(x), net(x)) and pre.resize == 232
+    torch.save({k: v for k, v in net.state_dict().items() if "layer4.0.bn1" not in k}, tmp_path / "part.pth")
+    with pytest.raises(InputError, match="bn1"):
+        load_resnet("resnet50", tmp_path / "part.pth")
+    with pytest.raises(InputError, match="expected resnet50 or demo_resnet"):
+        load_resnet("resnet18")
+
+
+# ------------------------------------------------------------------------------------------------ training
+
+PRE = Preprocess(None, 128, (.5,) * 3, (.5,) * 3, "bilinear", squash=True)
+
+
+@pytest.fixture(scope="module")
+def blobs(tmp_path_factory) -> list[GazeImage]:
+    """Pictures with one bright disk, which two observers look at."""
+    root, images = tmp_path_factory.mktemp("blobs"), []
+    for i in range(48):
+        rng = np.random.default_rng([7, i])
+        row, col = rng.integers(8, 56, 2)
+        rows, cols = np.mgrid[:64, :64]
+        x = rng.integers(0, 60, (64, 64, 3)) + 190 * ((rows - row)**2 + (cols - col)**2 < 80)[..., None]
+        Image.fromarray(x.astype(np.uint8)).save(root / f"{i:02d}.png")
+        points = rng.normal((3.5 * row, 3.5 * col), 8, (2, 20, 2)).clip(0, 223).astype(np.int16)
+        gaze = [(p[:, 0], p[:, 1]) for p in points]
+        images.append(GazeImage(f"{i:02d}.png", root / f"{i:02d}.png", gaze))
+    return images
+
+
+def tuned(blobs: list, out: Path, batch_norm: str = "fixed", resume: bool = False, **more) -> tuple:
+    net = small_resnet()
+    features, _ = gaze_features(E.GradCamResNet(net), blobs, PRE, torch.device("cpu"), 0)
+    recipe = Recipe(**dict(lr=3e-4, epochs=5, eval_every=4, lam=100.) | more)
+    return E.tune(net, PRE, blobs, features, batch_norm, recipe, out / "tuned_B", 0, resume), net
+
+
+def held_out_cc(net: ResNet, blobs: list) -> float:
+    data = [GazeData(blobs, PRE)[i] for i in range(len(blobs))]
+    with torch.no_grad():
+        _, maps = E.GradCamResNet(net)(torch.stack([x for _, x, _ in data]))
+    return float(cc(maps, human_maps(torch.stack([c for *_, c in data]))).mean())
+
+
+def test_tuning_finds_planted_fixations_and_fixations_of_other_images_are_not_found(blobs, tmp_path):
+    others = [a._replace(observers=b.observers) for a, b in zip(blobs, blobs[17:40] + blobs[:17])]
+    _, b = tuned(blobs[:40], tmp_path / "b")
+    _, c = tuned(others, tmp_path / "c")
+    a_cc, b_cc, c_cc = (held_out_cc(v, blobs[40:]) for v in (small_resnet(), b, c))
+    assert b_cc > a_cc + .1 and b_cc > c_cc + .1, (a_cc, b_cc, c_cc)
+
+
+@pytest.mark.parametrize("batch_norm, drifting", [("fixed", ()), ("layer4", "layer4."), ("all", "")])
+def test_only_layer4_moves_statistics_move_as_stated_and_the_file_restores_the_model(blobs, tmp_path,
+                                                                                     batch_norm, drifting):
+    record, net = tuned(blobs[:20], tmp_path, batch_norm, epochs=2, eval_every=1, patience=9)
+    start, now = small_resnet().state_dict(), net.state_dict()
+    learnt = {k for k, _ in net.named_parameters() if k.startswith("layer4.")}
+    drift = {k for k in now if "running" in k and k.startswith(drifting)}
+    last = load_checkpoint(tmp_path / "tuned_B.pt")["now"]  # of the last step, whichever is the best
+    moved = {k.removeprefix("resnet.") for k, v in last.items()
+             if "num_batches" not in k and not torch.equal(v, start[k.removeprefix("resnet.")])}
+    assert moved == learnt | drift
+    assert all(torch.equal(now[k], start[k]) for k in now if k not in learnt | drift and "num_b" not in k)
+    again = load_tuned(small_resnet(), tmp_path / "tuned_B.pth", E.tuned_state)
+    x = torch.randn(2, 3, 64, 64, generator=generator(1))
+    assert torch.equal(again(x), net.eval()(x)) and record["train"] == 18 and record["step"] == 4
+    with pytest.raises(InputError, match="tuned weights"):
+        load_tuned(small_resnet(16), tmp_path / "tuned_B.pth", E.tuned_state)
+
+
+def test_train_mode_of_the_network_touches_the_stated_batch_norms_alone():
+    for batch_norm, n in (("fixed", 0), ("layer4", 4), ("all", 17)):
+        cam = E.GradCamResNet(small_resnet(), batch_norm).train()
+        assert sum(m.training for m in cam.modules()) == n
+        assert not any(m.training for m in cam.eval().modules())
+
+
+@pytest.mark.parametrize("batch_norm", ["fixed", "all"])
+def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp_path, batch_norm):
+    how = dict(batch_norm=batch_norm, epochs=3, eval_every=2, patience=99)
+    tuned(blobs[:40], tmp_path / "a", **how)
+    child = FORK.Process(target=tuned, args=(blobs[:40], tmp_path / "b"), kwargs=how)
+    child.start()
+    file = tmp_path / "b" / "tuned_B.pt"
+    while not file.exists() or load_checkpoint(file)["step"] < 4:
+        assert child.is_alive()
+        time.sleep(.005)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    assert not (tmp_path / "b" / "tuned_B.pth").exists()
+    tuned(blobs[:40], tmp_path / "b", resume=True, **how)
+    for name in ("tuned_B.pth", "tuned_B.csv"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def one_of_two(rank: int, port: int, work, *args) -> None:
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
+                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
+    from common import init_distributed
+    init_distributed()
+    work(*args)
+
+
+def in_two(work, *args) -> None:
+    port = 20000 + (os.getpid() * 7 + int(time.time())) % 20000
+    two = [FORK.Process(target=one_of_two, args=(r, port, work, *args)) for r in range(2)]
+    [p.start() for p in two], [p.join() for p in two]
+    assert [p.exitcode for p in two] == [0, 0]
+
+
+def test_two_processes_train_the_same_model_and_refuse_moving_statistics(blobs, tmp_path):
+    tuned(blobs[:24], tmp_path / "one", epochs=2, eval_every=2)
+    (tmp_path / "two").mkdir()
+    in_two(two_train, blobs[:24], tmp_path / "two")
+    a, b = (read_csv(tmp_path / k / "tuned_B.csv") for k in ("one", "two"))
+    assert [r["val_loss"] for r in a] == pytest.approx([r["val_loss"] for r in b], rel=1e-3)
+    assert [r["train_loss"] for r in a[1:]] == pytest.approx([r["train_loss"] for r in b[1:]], rel=1e-3)
+
+
+def two_train(blobs: list, out: Path) -> None:
+    tuned(blobs, out, epochs=2, eval_every=2)
+    with pytest.raises(InputError, match="use one process"):
+        tuned(blobs, out, "all")
+
+
+# ------------------------------------------------------------------------------------------------ the script
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A small demo world: 12 + 8 gaze images, two pictures a class."""
+    return demo.demo_world(tmp_path_factory.mktemp("world"), n_train=12, n_val=24, n_salicon=(12, 8),
+                           parts=("imagenet", "salicon"))
+
+
+def run(world: Path, out: Path, *more: str) -> dict | None:
+    argv = ("--model demo_resnet --workers 0 --device cpu --limit 12 --batch-size 4 --eval-batch-size 4 "
+            "--epochs 1 --eval-every 1 --lr 1e-5").split()
+    E.main([*argv, "--data", str(world), "--out", str(out), *more])
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        return json.loads((out / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("run")
+    return out, run(world, out)
+
+
+def test_all_stages_leave_tables_figures_and_results(finished):
+    out, results = finished
+    rows = read_csv(out / "per_image.csv")
+    assert list(rows[0])[:2] == ["image", "condition"] and len(rows) == 8 * 2
+    assert len(read_csv(out / "benchmark" / "per_image.csv")) == 2 * 12
+    assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000
+               for k in ("5B", "5C", "training") for kind in ("png", "pdf"))
+    assert results["not_run"] == [] and results["batch_norm"] == "fixed"
+    assert results["training"]["B"]["trainable"] < results["training"]["B"]["parameters"]
+    names = [h["name"] for h in results["headline"]]
+    assert {"CC, B", "images with a gain in CC", "blank Grad-CAMs, B", "ImageNet, B - A"} <= set(names)
+    paper = {h["name"]: h["paper"] for h in results["headline"]}
+    assert paper["CC, A"] == .39 and paper["ImageNet top-1, B"] == 68.7 and len(names) == len(set(names))
+
+
+def test_resume_computes_only_what_is_missing_and_equals_the_undisturbed_run(world, finished, tmp_path):
+    out, _ = finished
+    again = shutil.copytree(out, tmp_path / "again")
+    log = RowLog(again, resume=True)  # as after a kill: some images done, one line torn
+    rows = log.rows()
+    log.csv.unlink()
+    for name in list(rows)[:3]:
+        log.add(rows[name])
+    log.file.write(b'[{"image": "torn')
+    log.file.close()
+    run(world, again, "--resume")
+    for name in ("per_image.csv", "benchmark/per_image.csv", "categories.csv"):
+        assert (again / name).read_bytes() == (out / name).read_bytes(), name
+    with pytest.raises(InputError, match="batch_norm"):
+        run(world, again, "--resume", "--batch-norm", "all")
+    with pytest.raises(InputError, match="holds a training"):
+        run(world, again)
+
+
+def test_plot_only_redraws_without_a_model(finished, monkeypatch, capsys):
+    out, _ = finished
+    (out / "fig_5B.png").unlink()
+    monkeypatch.setattr(E, "load_resnet", None)
+    E.main(["--out", str(out), "--plot-only", "--data", "demo"])
+    assert (out / "fig_5B.png").exists() and "paper" in capsys.readouterr().out
+
+
+def two_stages(world: Path, out: Path) -> None:
+    run(world, out, "--stages", "align", "benchmark", "--model-b", str(out / "b.pth"))
+
+
+def test_two_processes_give_the_rows_of_one(world, finished, tmp_path):
+    out, _ = finished
+    shutil.copy(out / "tuned_B.pth", tmp_path / "b.pth")
+    in_two(two_stages, world, tmp_path)
+    for name in ("per_image.csv", "benchmark/per_image.csv"):
+        a, b = (read_csv(f / name) for f in (out, tmp_path))
+        assert len(a) == len(b)
+        for r, s in zip(a, b):
+            assert r["image"] == s["image"]
+            assert all(s[k] == pytest.approx(v, rel=1e-3) if isinstance(v, float) else s[k] == v
+                       for k, v in r.items())
+
+
+@pytest.mark.parametrize("more", [(), ("--batch-norm", "all"), ("--stages", "B", "align")], ids=str)
+def test_demo_commands_of_the_header_run_and_say_that_they_are_demo_numbers(world, tmp_path, monkeypatch,
+                                                                           capsys, more):
+    monkeypatch.setattr(demo, "demo_world", lambda **_: world)
+    argv = ["--out", str(tmp_path), "--limit", "12", "--workers", "0", "--device", "cpu", "--epochs", "1"]
+    E.main([*argv, *more])
+    assert "numbers of the built-in demo world" in capsys.readouterr().out
+    assert {r["condition"] for r in read_csv(tmp_path / "per_image.csv")} == {"A", "B"}
+
+
+def test_parts_without_data_are_reported_as_not_run(world, tmp_path):
+    argv = "--model demo_resnet --limit 3 --stages align benchmark --workers 0 --device cpu".split()
+    E.main([*argv, "--salicon", str(world / "salicon"), "--out", str(tmp_path)])
+    not_run = " ".join(json.loads((tmp_path / "results.json").read_text())["not_run"])
+    for part in ("model B", "ImageNet:", "COCO category"):
+        assert part in not_run
+
+
+def test_unreadable_images_are_skipped_and_listed(world, tmp_path):
+    shutil.copytree(world / "salicon", tmp_path / "salicon")
+    victim = sorted((tmp_path / "salicon" / "images").glob("*val*"))[2]
+    victim.write_bytes(victim.read_bytes()[:900])
+    E.main(["--salicon", str(tmp_path / "salicon"), "--model", "demo_resnet", "--out", str(tmp_path / "o"),
+            "--stages", "align", "--workers", "0", "--device", "cpu", "--limit", "4"])
+    results = json.loads((tmp_path / "o" / "results.json").read_text())
+    assert results["skipped"] == {"val, unreadable": [victim.name]}
+    assert len(read_csv(tmp_path / "o" / "per_image.csv")) == 3
+
+
+def test_wrong_input_ends_in_one_sentence_and_status_2(tmp_path):
+    script = Path(E.__file__)
+    found = subprocess.run([sys.executable, script, "--salicon", tmp_path, "--model", "demo_resnet", "--out",
+                            tmp_path / "o"], capture_output=True, text=True)
+    assert found.returncode == 2 and "fixations_train2014.json" in found.stderr
+    assert "Traceback" not in found.stderr
+
+
+@pytest.mark.real
+@pytest.mark.skipif(not (SHARED / "real" / "osie").exists(), reason="no OSIE at GAZE_SHARED")
+def test_osie_runs_from_end_to_end_with_the_demo_network_and_a_random_resnet50(tmp_path):
+    torch.save(small_resnet(64).state_dict(), tmp_path / "random.pth")
+    for weights in ([], ["--model", "resnet50", "--weights", str(tmp_path / "random.pth")]):
+        out = tmp_path / f"run{len(weights)}"
+        E.main(["--salicon", str(SHARED / "real" / "osie"), "--model", "demo_resnet", *weights,
+                "--out", str(out), "--limit", "12", "--epochs", "1", "--workers", "0", "--device", "cpu"])
+        results = json.loads((out / "results.json").read_text())
+        assert {h["n"] for h in results["headline"]} == {12} and (out / "fig_5C.png").exists()
+    assert load_gaze(SHARED / "real" / "osie", "val")[0][0].name in {r["image"] for r in
+                                                                  read_csv(out / "per_image.csv")}
