@@ -1,5 +1,4 @@
 """exp01: the corruptions are ImageNet-C's, the training is the paper's, planted effects are found."""
-import dataclasses
 import json
 import multiprocessing
 import os
@@ -17,10 +16,10 @@ from PIL import Image
 
 import demo
 import exp01_finetune_vit as E
-from common import (BASE, GazeData, GazeImage, GazeTuner, InputError, Preprocess, Recipe, RolloutViT, RowLog,
+from common import (BASE, GazeData, GazeImage, InputError, Preprocess, Recipe, RolloutViT, RowLog,
                     VisionTransformer, alignment_tables, attention_kl, attention_state, cc, density_map,
-                    gaze_features, generator, human_maps, load_checkpoint, load_gaze, load_tuned, load_vit,
-                    mean_pairwise_cc, observer_consistency, parity_tests, read_csv, read_image, save_checkpoint)
+                    gaze_features, generator, human_maps, load_checkpoint, load_gaze, load_tuned,
+                    mean_pairwise_cc, observer_consistency, parity_tests, read_csv)
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")

@@ -356,6 +356,7 @@ def test_resume_computes_only_what_is_missing_and_equals_the_undisturbed_run(wor
     log = RowLog(again, resume=True)  # as after a kill: some images done, one line torn
     rows = log.rows()
     log.csv.unlink()
+    log = RowLog(again, resume=True)
     for name in list(rows)[:3]:
         log.add(rows[name])
     log.file.write(b'[{"image": "torn')
