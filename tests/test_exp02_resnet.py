@@ -425,9 +425,10 @@ def test_unreadable_images_are_skipped_and_listed(world, tmp_path):
 
 
 def test_wrong_input_ends_in_one_sentence_and_status_2(tmp_path):
+    (tmp_path / "empty").mkdir()
     script = Path(E.__file__)
-    found = subprocess.run([sys.executable, script, "--salicon", tmp_path, "--model", "demo_resnet", "--out",
-                            tmp_path / "o"], capture_output=True, text=True)
+    found = subprocess.run([sys.executable, script, "--salicon", tmp_path / "empty", "--model", "demo_resnet",
+                            "--out", tmp_path / "o"], capture_output=True, text=True)
     assert found.returncode == 2 and "fixations_train2014.json" in found.stderr
     assert "Traceback" not in found.stderr
 
