@@ -2257,7 +2257,7 @@ def draw_training(folder: Path) -> None:
             ax.plot([r["step"] for r in log], [r[key] for r in log], "o-", label=k, **how)
             for best in sorted(log, key=lambda r: r["val_loss"])[:1]:
                 ax.plot(best["step"], best[key], "o", markerfacecolor="none", **how | {"markersize": 9})
-    for ax, label in zip(axes, ("loss", "KL to fixations (nats)", "squared change of features")):
+    for ax, label in zip(axes, ("loss", "KL to fixations (nats)", "MSE of features")):
         ax.set(xlabel="step", ylabel=f"held-out {label}")
     axes[0].legend(title="model", frameon=False)
     save_figure(fig, folder / "fig_training")
