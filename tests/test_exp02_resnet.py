@@ -266,18 +266,18 @@ def test_train_mode_of_the_network_touches_the_stated_batch_norms_alone():
 
 @pytest.mark.parametrize("batch_norm", ["fixed", "all"])
 def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp_path, batch_norm):
-    how = dict(batch_norm=batch_norm, epochs=3, eval_every=2, patience=99)
-    tuned(blobs[:40], tmp_path / "a", **how)
-    child = FORK.Process(target=tuned, args=(blobs[:40], tmp_path / "b"), kwargs=how)
+    how = dict(batch_norm=batch_norm, epochs=2, eval_every=3, patience=99)
+    tuned(blobs[:28], tmp_path / "a", **how)
+    child = FORK.Process(target=tuned, args=(blobs[:28], tmp_path / "b"), kwargs=how)
     child.start()
     file = tmp_path / "b" / "tuned_B.pt"
-    while not file.exists() or load_checkpoint(file)["step"] < 4:
+    while not file.exists() or load_checkpoint(file)["step"] < 3:
         assert child.is_alive()
-        time.sleep(.005)
+        time.sleep(.05)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     assert not (tmp_path / "b" / "tuned_B.pth").exists()
-    tuned(blobs[:40], tmp_path / "b", resume=True, **how)
+    tuned(blobs[:28], tmp_path / "b", resume=True, **how)
     for name in ("tuned_B.pth", "tuned_B.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
