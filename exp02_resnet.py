@@ -55,9 +55,9 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from common import (add_common_args, add_tuning_args, align, alignment_tables, category_table,
-                    check_baseline, Classifier, classify, cli, coco_categories, data_places, draw_gain,
-                    draw_metrics, draw_training, fingerprint, gain_shares, gaze_features, GazeData,
+from common import (add_common_args, add_tuning_args, align, alignment_tables, argument_parser,
+                    category_table, check_baseline, Classifier, classify, cli, coco_categories, data_places,
+                    draw_gain, draw_metrics, draw_training, fingerprint, gain_shares, gaze_features, GazeData,
                     GazeImage, GazeTuner, held_out_split, imagenet_items, init_distributed, InputError,
                     load_gaze, load_resnet, load_tuned, MAP_SIZE, minmax, new_figure, paired_values, PALETTE,
                     parity_tests, pick_device, prepare_plain, Preprocess, print_paper_vs_ours, rank_world,
@@ -230,7 +230,7 @@ def draw_all(folder: Path) -> None:
 # -------------------------------------------------------------------------------- main
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p = argument_parser(__doc__)
     add_common_args(p, batch_size=8)
     g = p.add_argument_group("study")
     g.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")

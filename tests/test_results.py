@@ -16,8 +16,7 @@ import pytest
 import torch
 
 import common
-from common import (InputError, RowLog, atomic_write, load_checkpoint, save_checkpoint, start_run,
-                    write_results)
+from common import InputError, RowLog, atomic_write, load_checkpoint, start_run, write_results
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
