@@ -14,7 +14,9 @@ import argparse
 import copy
 import csv
 import hashlib
+import heapq
 import io
+import itertools
 import json
 import math
 import os
@@ -1980,7 +1982,8 @@ def argument_parser(doc: str, epilog: str | None = None) -> argparse.ArgumentPar
                                    formatter_class=formatter)
 
 
-def add_common_args(parser: argparse.ArgumentParser, batch_size: int = 32) -> None:
+def add_common_args(parser: argparse.ArgumentParser, batch_size: int = 32,
+                    limit: str = "use only the first N images (default: all)") -> None:
     """The arguments that mean the same in every script."""
     def at_least(low: int) -> Callable[[str], int]:
         def whole(text: str) -> int:
@@ -2000,7 +2003,7 @@ def add_common_args(parser: argparse.ArgumentParser, batch_size: int = 32) -> No
     add("--workers", type=at_least(0), default=min(2, os.cpu_count() or 1),
         help="decoding processes; 0: none beside the main one (%(default)s)")
     add("--seed", type=at_least(0), default=0, help="of every random draw (%(default)s)")
-    add("--limit", type=at_least(1), help="use only the first N images (default: all)")
+    add("--limit", type=at_least(1), help=limit)
     add("--resume", action="store_true", help="go on with an interrupted run of the same arguments")
     add("--plot-only", action="store_true", help="redraw figures and table from the files of a run")
 
@@ -2063,12 +2066,14 @@ def write_json(obj, path: Path | str) -> None:
         json.dump(clean(obj), f, indent=1, ensure_ascii=False)
 
 
-def write_csv(rows: Sequence[dict], path: Path | str) -> None:
+def write_csv(rows: Iterable[dict], path: Path | str) -> None:
     """Rows of equal keys as CSV with a header, atomically. Floats keep all their digits."""
+    rows = iter(rows)
+    first = list(itertools.islice(rows, 1))
     with atomic_write(path) as f:
-        writer = csv.DictWriter(f, list(rows[0]) if rows else ["image", "condition"])
+        writer = csv.DictWriter(f, list(first[0]) if first else ["image", "condition"])
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(itertools.chain(first, rows))
 
 
 def read_csv(path: Path | str) -> list[dict]:
@@ -2113,30 +2118,46 @@ class RowLog:
             self.file = open(part, "ab")
             self.file.truncate(part.read_bytes().rfind(b"\n") + 1)  # a torn last line goes
         barrier()
-        rows = self._read()
-        self.done, self.keys = set(rows), {tuple(row) for image in rows.values() for row in image}
+        self.done, self.keys = set(), set()
+        for image, rows in self._images():
+            self.done.add(image)
+            self.keys |= {tuple(row) for row in rows}
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("per_image.part*.jsonl"))
 
-    def _read(self) -> dict[str, list[dict]]:
-        """Rows by image, of the merged file and of all parts."""
-        images: dict[str, list[dict]] = {}
-        with input_errors(self.folder, "the rows of an interrupted run; delete them or choose another --out"):
+    def _images(self) -> Iterator[tuple[str, list[dict]]]:
+        """(image, rows) of the merged file and of all parts, sorted; one image at a time is in memory."""
+        def of_csv():
             if self.csv.exists():
                 with open(self.csv, newline="", encoding="utf-8") as f:
-                    for row in csv.DictReader(f):
-                        images.setdefault(row["image"], []).append(row)
+                    for image, rows in itertools.groupby(csv.DictReader(f), lambda r: r["image"]):
+                        yield image, list(rows)
+
+        def of_parts():
+            places = {}
             for part in self._parts():
-                for line in part.read_bytes().split(b"\n")[:-1]:
-                    rows = json.loads(line)
-                    images.setdefault(rows[0]["image"], rows)
-        return images
+                with open(part, "rb") as f:
+                    at = 0
+                    for line in f:
+                        if line.endswith(b"\n"):
+                            places.setdefault(json.loads(line)[0]["image"], (part, at))
+                        at += len(line)
+            for image, (part, at) in sorted(places.items()):
+                with open(part, "rb") as f:
+                    f.seek(at)
+                    yield image, json.loads(f.readline())
+        last = None
+        with input_errors(self.folder, "the rows of an interrupted run; delete them or choose another --out"):
+            for image, rows in heapq.merge(of_csv(), of_parts(), key=lambda found: found[0]):
+                if image != last:  # else in the file and in a part: killed before the part was removed
+                    yield image, rows
+                last = image
 
     def rows(self) -> dict[str, list[dict]]:
         """Rows by image so far, of all processes."""
         barrier()
-        return self._read()
+        return dict(self._images())
 
     def add(self, rows: Sequence[dict]) -> None:
         """All rows of one image, each with the columns image, condition, ...; a kill right after the call
@@ -2155,17 +2176,18 @@ class RowLog:
             self.file.write(json.dumps(rows).encode() + b"\n")
             self.file.flush()
 
-    def merge(self) -> list[dict]:
-        """Write `per_image.csv`, sorted by image and condition, and return its rows (all processes)."""
+    def merge(self, read: bool = True) -> list[dict]:
+        """Write `per_image.csv`, sorted by image and condition, and return its rows (all processes); without
+        `read` none, for tables too large for a list of dicts."""
         self.file.close()
         barrier()
         if rank_world()[0] == 0:
-            rows = [row for image in self._read().values() for row in image]
-            write_csv(sorted(rows, key=lambda r: (str(r["image"]), str(r["condition"]))), self.csv)
+            write_csv((row for _, rows in self._images()
+                       for row in sorted(rows, key=lambda r: str(r["condition"]))), self.csv)
             for part in self._parts():
                 part.unlink()
         barrier()
-        return read_csv(self.csv)
+        return read_csv(self.csv) if read else []
 
 
 def gather_rows(rows: list) -> list:

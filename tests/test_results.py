@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -82,7 +83,7 @@ for i in shard(range(40)):
     if f"img{i:02d}" not in log.done:
         log.add([{"image": f"img{i:02d}", "condition": c, "value": i / 7} for c in "ab"])
         time.sleep(float(sys.argv[2]))
-log.merge()
+assert log.merge(read=False) == []
 """
 
 
@@ -157,6 +158,18 @@ def test_a_kill_between_writing_the_table_and_removing_the_parts_loses_and_doubl
     assert again.done == {"0", "1", "2"}
     again.merge()
     assert (tmp_path / "per_image.csv").read_bytes() == table
+
+
+def test_a_table_is_merged_and_resumed_with_one_image_in_memory_at_a_time(tmp_path):
+    log, row = RowLog(tmp_path), {f"value_{k}": k / 3 for k in range(60)}
+    for i in range(200):
+        log.add([{"image": str(i), "condition": str(c)} | row for c in range(10)])
+    tracemalloc.start()
+    log.merge(read=False)
+    RowLog(tmp_path, resume=True)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < (tmp_path / "per_image.csv").stat().st_size / 2
 
 
 def test_a_log_refuses_rows_without_its_two_first_columns(tmp_path):
