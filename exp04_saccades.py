@@ -22,10 +22,12 @@ Data: IMAGENET/val/<wnid>/*.JPEG, the flat validation folder with its devkit, or
 MAPS/[<class>/]<image name>.npy or .png: one map of the whole image each. Weights download once.
 Result, in runs/exp04_saccades/<tag>/ or --out: per_image.csv (a row an image and condition: correct, tokens,
 certainty, pred, row, col of saccades 1 to 10), saccades.npz (fixations and classes, compact), sweep/ and
-saliency/ (the same; sweep: correct and tokens alone), examples.npz, results.json; from these files the figures fig03_* to fig17_*.
+saliency/ (the same), examples.npz, results.json; from these files the figures fig03_* to fig17_*.
+TIMES
 
 To compare with: official DINO ViT-S/16 with its linear head, full images: 77.0 %. All else in the paper's
-text is an ordering, but for 5 points (DINO over GBVS and UNISAL) and 6.0 bits (lowest entropy of failures); the table that ends the run says whether ours agrees. Not stated by the paper, ours:
+text is an ordering, but for 5 points (DINO over GBVS and UNISAL) and 6.0 bits (lowest entropy of failures);
+the table that ends the run says whether ours agrees. Not stated by the paper, ours:
 fovea cut at the border (--border shift: moved inside), tokens dropped and not blanked, certainty
 1 - H / log(classes) (its sentence has the ends swapped), entropy in bits, 288x384 px in --saliency (a crop of
 2.1 % implies that), ResNet crops moved inside the image and resized to 224 px.
@@ -36,12 +38,14 @@ from __future__ import annotations
 
 import argparse
 import copy
+import csv
 import hashlib
 import json
 import math
 import os
 import tempfile
 import time
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -66,8 +70,8 @@ from common import (IMAGENET, IMAGE_SUFFIXES, InputError, PALETTE, ROOT, WEIGHTS
                     cli, collate_readable, fit_linear, gather_rows, gbvs, generator,
                     imagenet_wnids, init_distributed, input_errors, load_head, load_imagefolder, load_vit,
                     locate_weights, mcnemar, minmax, paired_t, pick_device, print_paper_vs_ours, rank_world,
-                    read_csv, read_image, read_state_dict, resize_matrix, save_checkpoint, save_figure, shard,
-                    start_run, upsample, write_results)
+                    read_image, read_state_dict, resize_matrix, save_checkpoint, save_figure, shard,
+                    start_run, upsample, write_json, write_results)
 
 matplotlib.use("Agg")
 
@@ -89,6 +93,9 @@ EXAMPLES = 6  # images in the strips
 DEMO_IMAGES = 200  # of the demo world's 600, unless --limit says otherwise
 STOP_LOSS = 0.01  # accuracy that early stopping may lose on the half that chooses its threshold
 HEAD_L2 = 1e-3  # penalty on the standardised weights of --train-head
+NOT_RUN = dict(
+    sweep="maps of every block and of smaller inputs (Fig 6, 17): add --sweep",
+    saliency="other saliency models on larger images, ResNet crops (Fig 9 to 11): add --saliency")
 CHOICES = dict(  # the paper states none of these
     suppressed=SUPPRESSED, hidden_tokens="dropped, position embeddings kept", random="uniform map per image",
     certainty="1 - H(softmax) / log(classes)", entropy="bits",
@@ -586,9 +593,7 @@ class Study:
                 a = resize_matrix(x.shape[-1], side * self.model.patch_size, "bilinear", antialias=True).to(x)
                 maps = upsample(look(self.model, a @ x @ a.T, blocks)[1].float(), grid)
             conditions |= {f"block{b:02d} grid{side:02d}": (maps[:, b], fovea) for b in blocks}
-        found = self.saccades(x, index, conditions)
-        found = {k: {m: v[m] for m in ("correct", "tokens")} for k, v in found.items()}
-        return self.rows(index, found, {"label": columns["label"]})
+        return self.rows(index, self.saccades(x, index, conditions), columns)
 
     def saliency(self, images: Tensor, index: Tensor, maps_of: Callable, resnet: nn.Module | None
                  ) -> list[list[dict]]:
@@ -630,9 +635,8 @@ class Study:
         return maps
 
 
-def run_part(folder: Path, study: Study, measure: Callable, args: argparse.Namespace
-             ) -> tuple[list[dict], list[str]]:
-    """(rows of folder/per_image.csv, unreadable images): measure(images, index) over all items.
+def run_part(folder: Path, study: Study, measure: Callable, args: argparse.Namespace) -> list[str]:
+    """measure(images, index) over all items into folder/per_image.csv; returns the unreadable images.
 
     Batches are fixed slices of the items. Processes share batches, and a resumed run repeats an interrupted
     batch as a whole, so neither changes a digit.
@@ -648,7 +652,8 @@ def run_part(folder: Path, study: Study, measure: Callable, args: argparse.Names
     bad = sorted(gather_rows(bad))
     if len(bad) == n:
         raise InputError(f"none of the {n} images can be read (first: {bad[0]}); check the files.")
-    return log.merge(), bad
+    log.merge(read=False)
+    return bad
 
 
 def slices(n: int, size: int) -> list[list[int]]:
@@ -667,24 +672,26 @@ def load_batches(study: Study, items: list[tuple], batches: list, args: argparse
 
 def train_head(study: Study, fit: list[tuple], n_classes: int, file: Path, args: argparse.Namespace
                ) -> tuple[nn.Linear, list[str]]:
-    """A linear head on the frozen features of full images, kept in `file`; and the unreadable images."""
-    found, bad = [], []
+    """A linear head on the frozen features of full images, kept in `file`; and the unreadable images, kept
+    beside it."""
+    found, bad, listed = [], [], file.with_suffix(".json")
     if not (args.resume and file.exists()):
         batches = shard(slices(len(fit), args.batch_size))
         for images, index, unreadable in load_batches(study, fit, batches, args, "features for the head"):
             bad += [image_name(fit[i][0]) for i in unreadable]
             if len(index):
-                x = look(study.model, study.normalise(images), [0])[0].float().cpu().numpy()  # rows of a tensor would each be sent with all others
-                found += zip(index.tolist(), x)
-        found = sorted(gather_rows(found), key=lambda f: f[0])
+                x = look(study.model, study.normalise(images), [0])[0].float().cpu()
+                found += zip(index.tolist(), x.numpy())  # a row of a tensor would be sent with all its batch
+        found, bad = sorted(gather_rows(found), key=lambda f: f[0]), sorted(gather_rows(bad))
         if not found:
             raise InputError(f"--train-head: no readable image among the {len(fit)} to fit on; check them.")
-        x, y = torch.from_numpy(np.stack([row for _, row in found])), torch.tensor([fit[i][1] for i, _ in found])
-        weight, bias = fit_linear(x, y, n_classes, HEAD_L2)
+        x, y = np.stack([row for _, row in found]), torch.tensor([fit[i][1] for i, _ in found])
+        weight, bias = fit_linear(torch.from_numpy(x), y, n_classes, HEAD_L2)
         if rank_world()[0] == 0:
+            write_json(bad, listed)  # first: where the head is, it is complete
             save_checkpoint({"weight": weight, "bias": bias}, file)
         barrier()
-    return load_head(file), sorted(gather_rows(bad))
+    return load_head(file), json.loads(listed.read_text(encoding="utf-8"))
 
 
 def save_arrays(folder: Path, found: dict[str, dict]) -> None:
@@ -731,17 +738,24 @@ def save_map_examples(folder: Path, study: Study, names, maps_of: Callable) -> N
 
 # -------------------------------------------------------------------------------- statistics
 
-def collect(rows: list[dict]) -> dict[str, dict[str, np.ndarray]]:
-    """{condition: {column: (n,), or (n, 10) for saccades}}, images in the same order in all conditions."""
-    grouped: dict[str, list] = {}
-    for row in rows:
-        grouped.setdefault(row["condition"], []).append(row)
-    out = {}
-    for condition, part in grouped.items():
-        out[condition] = {k: np.array([r[k] for r in part]) for k in part[0] if not k[-1].isdigit()}
-        out[condition] |= {k: np.array([[r[f"{k}_{s}"] for s in range(1, SACCADES + 1)] for r in part], float)
-                           for k in PER_SACCADE if f"{k}_1" in part[0]}
-    return out
+def collect(folder: Path) -> dict[str, dict[str, np.ndarray]]:
+    """{condition: {column: (n,), or (n, 10) for saccades}} of per_image.csv, images in the same order in all.
+
+    Read into flat arrays: as dicts the 2.5 million rows of --sweep on ImageNet would fill any memory.
+    """
+    names, flat = {}, {}
+    file = folder / "per_image.csv"
+    with input_errors(file, "the rows of a run"), open(file, newline="", encoding="utf-8") as f:
+        rows = csv.reader(f)
+        columns = next(rows)[2:]
+        for image, condition, *values in rows:
+            names[image] = None
+            flat.setdefault(condition, array("d")).extend(map(float, values))
+        tables = {k: np.asarray(v).reshape(len(names), len(columns)) for k, v in flat.items()}
+    one = [i for i, k in enumerate(columns) if not k[-1].isdigit()]
+    first = {k: columns.index(f"{k}_1") for k in PER_SACCADE}
+    return {condition: {"image": np.array(list(names))} | {columns[i]: t[:, i] for i in one}
+            | {k: t[:, i:i + SACCADES] for k, i in first.items()} for condition, t in tables.items()}
 
 
 def first_success(correct: np.ndarray) -> np.ndarray:
@@ -827,18 +841,25 @@ def ordering(name: str, a: np.ndarray, b: np.ndarray, expected: str | None, unit
     return dict(name=name, paper=expected, ours=mean, ci=ci, n=len(a), unit=unit)
 
 
+def slope_rows(name: str, first: np.ndarray, values: np.ndarray, expected: str, unit: str) -> list[dict]:
+    """Line of the table: slope of a value over the saccade of first success; none if that is always one."""
+    if len(first) < 3 or np.ptp(first) == 0:
+        return []
+    fit = stats.linregress(first, values)
+    half = stats.t.ppf(.975, len(first) - 2) * fit.stderr
+    ci = (fit.slope - half, fit.slope + half)
+    return [dict(name=name, paper=expected, ours=float(fit.slope), ci=ci, n=len(first),
+                 unit=f"{unit}, {verdict(expected, ci)}")]
+
+
 def entropy_rows(tag: str, a: dict, r: dict) -> list[dict]:
     """Slope of the map's entropy over the saccade of first success, and the lowest entropy of failures."""
     out = []
     for name, t, expected in (("attention", a, "> 0"), ("random", r, "< 0")):
         first, entropy, full = first_success(t["correct"]), t["entropy"], int(t["n_tokens"][0])
         ok = first <= SACCADES
-        if ok.sum() > 2 and np.ptp(first[ok]) > 0:
-            fit = stats.linregress(first[ok], entropy[ok])
-            half = stats.t.ppf(.975, ok.sum() - 2) * fit.stderr
-            slope, ci = float(fit.slope), (fit.slope - half, fit.slope + half)
-            out.append(dict(name=f"{tag}: entropy per saccade needed, {name}", paper=expected, ours=slope,
-                            ci=ci, n=int(ok.sum()), unit=f"bits, {verdict(expected, ci)}"))
+        out += slope_rows(f"{tag}: entropy per saccade needed, {name}", first[ok], entropy[ok], expected,
+                          "bits")
         if (~ok).any():
             low, side = float(entropy[~ok].min()), expected.replace("0", "6.0")
             known = full == 196  # the paper's number of tokens
@@ -857,6 +878,8 @@ def main_headline(found: dict, foveas: list[int], official: float | None, seed: 
         out.append(mean_row(f"{tag}: accuracy, saccade {SACCADES}", 100 * a["correct"][:, -1], "%"))
         out += [ordering(f"{tag}: attention - random, saccade {s}", *(t["correct"][:, s - 1] for t in (a, r)),
                          "> 0", "points", 100) for s in (1, 2, 3, 5, SACCADES)]
+        gaps = [a["correct"][:, s] - r["correct"][:, s] for s in (0, -1)]
+        out.append(ordering(f"{tag}: gap at saccade 1 - at {SACCADES}", *gaps, "> 0", "points", 100))
         every = [100 * t["correct"].mean(1) for t in (a, r)]
         out.append(ordering(f"{tag}: attention - random, mean of all", *every, "> 0", "points"))
         share = [100 * t["tokens"].mean(1) / t["n_tokens"] for t in (a, r)]
@@ -867,6 +890,10 @@ def main_headline(found: dict, foveas: list[int], official: float | None, seed: 
         if both.sum() > 1:
             out.append(ordering(f"{tag}: certainty, attention - random", a["certainty"][both].mean(1),
                                 r["certainty"][both].mean(1), "> 0", "0 to 1"))
+        first = first_success(a["correct"])
+        solved = (full == 1) & (first <= SACCADES)
+        out += slope_rows(f"{tag}: full-image certainty per saccade needed", first[solved],
+                          a["certainty_full"][solved], "< 0", "0 to 1")
         stop = stopping(a, seed)
         out += [*entropy_rows(tag, a, r),
                 ordering(f"{tag}: stop at certainty {stop['threshold']:.3f} - never", stop["correct"],
@@ -874,9 +901,10 @@ def main_headline(found: dict, foveas: list[int], official: float | None, seed: 
                 mean_row(f"{tag}: tokens used so", 100 * stop["tokens"] / stop["tokens_10"], "%")]
     if {3, 5} <= {*foveas}:
         small, large = (found[f"attention fovea{f}"]["correct"] for f in (3, 5))
-        out += [ordering("fovea 5 - 3: accuracy, mean of all", 100 * large.mean(1), 100 * small.mean(1), "> 0",
-                         "points"),
-                ordering("fovea 5 - 3: correct at least once", large.any(1), small.any(1), "> 0", "points", 100)]
+        every = (100 * t.mean(1) for t in (large, small))
+        out += [ordering("fovea 5 - 3: accuracy, mean of all", *every, "> 0", "points"),
+                ordering("fovea 5 - 3: correct at least once", large.any(1), small.any(1), "> 0", "points",
+                         100)]
     return out
 
 
@@ -919,6 +947,11 @@ def saliency_headline(found: dict, main: dict, fovea: int) -> list[dict]:
                 lambda t: 100 * t["tokens"].mean(1) / t["n_tokens"])
         compare("from first fixation", a, "unisal", "> 0", "tokens",
                 lambda t: distances(t, t, True)[:, 1:].mean(1))
+    for a, b in (("dino", "gbvs"), ("dino", "unisal"), ("gbvs", "unisal")):
+        if {a, b} <= found.keys():
+            apart = distances(found[a], found[b])
+            out.append(ordering(f"{title(a)} to {title(b)}, saccade {SACCADES} - 1", apart[:, -1],
+                                apart[:, 0], "> 0", "tokens"))
     if {"dino", "gbvs", "unisal"} <= found.keys():
         near, far = (distances(found["dino"], found[k])[:, :3].mean(1) for k in ("unisal", "gbvs"))
         out.append(ordering("DINO to UNISAL - to GBVS, saccades 1-3", near, far, "< 0", "tokens"))
@@ -1191,14 +1224,14 @@ def draw_map_examples(folder: Path) -> None:
 
 def draw_all(folder: Path, parts: list[str], seed: int) -> None:
     """Every figure of the main part, and of `sweep` and `saliency` if named."""
-    found = collect(read_csv(folder / "per_image.csv"))
+    found = collect(folder)
     for draw in (draw_accuracy, draw_dynamics, draw_certainty, draw_entropy):
         draw(found, folder)
     draw_stopping(found, folder, seed)
     draw_strips(folder)
     for part, draw in (("sweep", draw_sweep), ("saliency", draw_policies)):
         if part in parts:
-            draw(collect(read_csv(folder / part / "per_image.csv")), folder / part)
+            draw(collect(folder / part), folder / part)
     if "saliency" in parts and (folder / "saliency" / "examples.npz").exists():
         draw_map_examples(folder / "saliency")
 
@@ -1207,7 +1240,7 @@ def draw_all(folder: Path, parts: list[str], seed: int) -> None:
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argument_parser(__doc__)
-    add_common_args(p)
+    add_common_args(p, limit=f"a random N of the images (default: all; demo: {DEMO_IMAGES})")
     add = p.add_argument_group("model").add_argument
     add("--model", help="a ViT of the weight table, or auto with --weights (dino_vits16; demo: demo_dino12)")
     add("--head", type=Path, help="linear classifier, weight and bias (default: the model's published one)")
@@ -1250,6 +1283,8 @@ def set_up(args: argparse.Namespace, folder: Path, device: torch.device
     head = None if args.train_head else find_head(args.head, args.model, model)
     n_out = head.out_features if head else None
     items, fit, classes = find_data(args.data, n_out, args.animals, args.limit, args.seed, args.workers)
+    if len(classes) < 2:
+        raise InputError(f"{args.data} has one class ({classes[0]}); a classification needs two or more.")
     block, bad = len(model.blocks) - 1 if args.layer is None else args.layer, []
     stand_in = nn.Linear(LAST_BLOCKS * model.embed_dim, len(classes))  # until the head is fitted
     study = Study(model, view, head or stand_in, items, args.fovea, block, args.border, args.seed, device,
@@ -1278,7 +1313,7 @@ def saliency_parts(args: argparse.Namespace, study: Study, not_run: list[str]) -
     """(size of the images, UNISAL, ResNet) of --saliency, None where weights cannot be had."""
     patch, demo, unisal, resnet = study.model.patch_size, args.data == "demo", None, None
     size = tuple(args.size or (n * patch for n in SALIENCY_GRID))
-    if any(s < patch or s % patch for s in size) or max(study.foveas[0], 1) * patch > min(size):
+    if any(s % patch for s in size) or study.foveas[0] * patch > min(size):
         raise InputError(f"--size {size[0]} {size[1]}: both must be multiples of the patch size {patch}, "
                          f"at least the fovea's {study.foveas[0] * patch} px.")
     if "unisal" in args.policy and demo and not args.unisal_weights:
@@ -1300,20 +1335,33 @@ def saliency_parts(args: argparse.Namespace, study: Study, not_run: list[str]) -
 
 
 def run_saliency(args: argparse.Namespace, study: Study, folder: Path, size: tuple[int, int],
-                 unisal: nn.Module | None, resnet: nn.Module | None) -> dict:
+                 unisal: nn.Module | None, resnet: nn.Module | None) -> None:
     """--saliency: the study on larger, squashed images, with the policies whose weights are there."""
     items = some_per_class(study.items, args.per_class, args.seed)
     study.use(items, Preprocess(None, size, study.view.mean, study.view.std, "bilinear", squash=True))
     unisal, resnet = (net and net.to(study.device) for net in (unisal, resnet))
     maps_of = partial(study.policy_maps, policies=args.policy, unisal=unisal, static=args.unisal_static,
                       folder=args.saliency_dir)
-    found = collect(run_part(folder, study, partial(study.saliency, maps_of=maps_of, resnet=resnet), args)[0])
+    run_part(folder, study, partial(study.saliency, maps_of=maps_of, resnet=resnet), args)
     if rank_world()[0] == 0:
-        save_arrays(folder, found)
-        names = next(iter(found.values()))["image"]
+        names = next(iter(collect(folder).values()))["image"]
         some = names[[i * len(names) // EXAMPLES for i in range(EXAMPLES)]]
         save_map_examples(folder, study, some, maps_of)
-    return found
+
+
+def tables(folder: Path, parts: list[str], args: argparse.Namespace, official: float | None
+           ) -> tuple[list[dict], list[dict]]:
+    """(lines of the table, paired tests) of the CSV files, and saccades.npz beside each of them."""
+    found = collect(folder)
+    headline = main_headline(found, args.fovea, official, args.seed)
+    save_arrays(folder, found)
+    for part, lines in (("sweep", sweep_headline),
+                        ("saliency", partial(saliency_headline, main=found, fovea=args.fovea[0]))):
+        if part in parts:
+            measured = collect(folder / part)
+            headline += lines(measured)
+            save_arrays(folder / part, measured)
+    return headline, paired_tests(found, args.fovea)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -1328,38 +1376,33 @@ def main(argv: list[str] | None = None) -> None:
     study, classes, unreadable = set_up(args, folder, device)
     parts, not_run = [k for k in ("sweep", "saliency") if getattr(args, k)], []
     extra = saliency_parts(args, study, not_run) if args.saliency else ()  # before hours of work
-    rows, bad = run_part(folder, study, study.main, args)
-    found = collect(rows)
-    if len(rows) < 2 * len(found):
+    bad = run_part(folder, study, study.main, args)
+    if len(study.items) - len(bad) < 2:
         raise InputError("one readable image: the statistics need at least two; give more, or raise --limit.")
-    published = args.model == "dino_vits16" and len(classes) == 1000 and not (
-        args.weights or args.head or args.train_head or args.data == "imagenette")
-    headline = main_headline(found, args.fovea, 77.0 if published else None, args.seed)
     facts = dict(model=args.model, block=study.block, images=len(study.items), unreadable=unreadable + bad,
                  classes=len(classes), preprocessing=vars(study.view), choices=CHOICES, parts=parts,
                  files=[p for p, _ in study.items])
     if rank == 0:
-        save_arrays(folder, found)
-        names = pick_examples(found[f"attention fovea{args.fovea[0]}"])
+        names = pick_examples(collect(folder)[f"attention fovea{args.fovea[0]}"])
         save_examples(folder, study, names, class_titles(classes))
     if args.sweep:
-        headline += sweep_headline(collect(run_part(folder / "sweep", study, study.sweep, args)[0]))
-    else:
-        not_run.append("maps of every block and of smaller inputs (Fig 6, 17): add --sweep")
+        run_part(folder / "sweep", study, study.sweep, args)
     if args.saliency:
-        policies = run_saliency(args, study, folder / "saliency", *extra)
-        headline += saliency_headline(policies, found, args.fovea[0])
-    else:
-        not_run.append("other saliency models on larger images, ResNet crops (Fig 9 to 11): add --saliency")
+        run_saliency(args, study, folder / "saliency", *extra)
+    if rank > 0:
+        return  # the tables take one process, and its memory
+    official = 77.0 if args.model == "dino_vits16" and len(classes) == 1000 and not (
+        args.weights or args.head or args.train_head or args.data == "imagenette") else None
+    headline, tests = tables(folder, parts, args, official)
+    not_run += [text for part, text in NOT_RUN.items() if part not in parts]
     results = write_results(folder, "exp04_saccades", args.data, headline, args, time.time() - began, device,
-                            paired_tests(found, args.fovea), not_run, **facts)
-    if rank == 0:
-        draw_all(folder, parts, args.seed)
-        if facts["unreadable"]:
-            print(f"{len(facts['unreadable'])} unreadable images left out; results.json lists them.")
-        depth = len(study.model.blocks)
-        print(f"block {study.block} (layer {study.block + 1} of {depth}); results in {folder}")
-        print_paper_vs_ours(results)
+                            tests, not_run, **facts)
+    draw_all(folder, parts, args.seed)
+    if facts["unreadable"]:
+        print(f"{len(facts['unreadable'])} unreadable images left out; results.json lists them.")
+    depth = len(study.model.blocks)
+    print(f"block {study.block} (layer {study.block + 1} of {depth}); results in {folder}")
+    print_paper_vs_ours(results)
 
 
 if __name__ == "__main__":

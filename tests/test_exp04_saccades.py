@@ -2,6 +2,7 @@
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,8 +14,8 @@ from PIL import Image
 from torch import nn
 
 import exp04_saccades as S
-from common import (InputError, Preprocess, VisionTransformer, generator, imagenet_wnids, load_head, read_csv,
-                    save_checkpoint)
+from common import (InputError, Preprocess, VisionTransformer, cls_attention, generator, imagenet_wnids,
+                    load_head, read_csv, resize_matrix, save_checkpoint, upsample, write_csv)
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")
@@ -316,23 +317,24 @@ def first_result(function):
     return again
 
 
-def gap(study, images, index) -> list[dict]:
+def gap(study, images, index, folder: Path) -> list[dict]:
     """Attention minus random at each saccade, with CI."""
     with torch.no_grad():
-        rows = sum(study.main(images, index), [])
-    return S.paired_tests(S.collect(sorted(rows, key=lambda r: r["image"])), [3])
+        write_csv(sum(study.main(images, index), []), folder / "per_image.csv")
+    return S.paired_tests(S.collect(folder), [3])
 
 
-def test_attention_beats_random_early_and_an_untrained_head_shows_no_difference(demo_study, monkeypatch):
+def test_attention_beats_random_early_and_an_untrained_head_shows_no_difference(demo_study, tmp_path,
+                                                                               monkeypatch):
     study, images, index = demo_study
     for name in ("look", "forward_visible"):  # both heads read the same features: computed once
         monkeypatch.setattr(S, name, first_result(getattr(S, name)))
-    tests = gap(study, images, index)
+    tests = gap(study, images, index, tmp_path)
     assert all(t["ci"][0] > 0 for t in tests[:3]) and tests[1]["diff"] > .2
     trained, study.head = study.head, nn.Linear(384, 12)
     nn.init.normal_(study.head.weight, std=.05, generator=generator(1))
     nn.init.zeros_(study.head.bias)
-    untrained = gap(study, images, index)
+    untrained = gap(study, images, index, tmp_path)
     study.head = trained
     assert all(t["ci"][0] <= 0 <= t["ci"][1] for t in untrained[:3])
     assert max(abs(t["diff"]) for t in untrained) < .12
@@ -392,7 +394,11 @@ def test_card_commands(command, tmp_path, capsys, monkeypatch):
     if command == ["--sweep"]:
         assert {p.stem for p in (tmp_path / "sweep").glob("*.png")} == {"fig06_depth_resolution",
                                                                         "fig17_depth_by_resolution"}
-        assert len(read_csv(tmp_path / "sweep" / "per_image.csv")) == n * (12 * 4 + 1)
+        rows = read_csv(tmp_path / "sweep" / "per_image.csv")
+        assert len(rows) == n * (12 * 4 + 1) and 0 <= rows[-1]["certainty_10"] <= 1
+        with np.load(tmp_path / "sweep" / "saccades.npz") as arrays:
+            assert arrays["fixations"].shape == (n, 49, 10, 2)
+            assert arrays["pred"][2, 48, 9] == rows[-1]["pred_10"]
     if command == ["--saliency"]:
         figures = {p.stem for p in (tmp_path / "saliency").glob("*.png")}
         assert figures == {"fig09_saliency_maps", "fig10_policies", "fig11_fixations"}
@@ -408,6 +414,20 @@ def test_commands_for_gpus_and_real_data_are_understood():
     assert S.parse([]).model == "demo_dino12"
 
 
+@pytest.mark.real
+def test_every_part_of_the_study_runs_on_real_images(tmp_path):
+    data, file = SHARED / "real/imagenet", SHARED / "real/weights/dinov2_vits14_derived_fp16.pth"
+    if not (data.is_dir() and file.exists()):
+        pytest.skip(f"{data} or {file} is missing: set GAZE_SHARED to the shared folder")
+    S.main(["--data", str(data), "--model", "dinov2_vits14", "--weights", str(file), "--train-head",
+            "--animals", "--sweep", "--saliency", "--limit", "8", "--out", str(tmp_path), "--workers", "0",
+            "--device", "cpu", "--fovea", "3", "--policy", "dino", "gbvs", "random"])
+    for part, conditions in ((".", 2), ("sweep", 12 * 4 + 1), ("saliency", 3)):
+        assert len(read_csv(tmp_path / part / "per_image.csv")) == 8 * conditions
+    ours = [h["ours"] for h in json.loads((tmp_path / "results.json").read_text())["headline"]]
+    assert len(ours) > 20 and all(isinstance(v, float) and np.isfinite(v) for v in ours)
+
+
 # ------------------------------------------------------------------------------------------------ own data
 
 def test_grey_cmyk_and_tiny_pictures_run_with_a_fitted_head_and_half_is_left_out(pictures, tmp_path):
@@ -421,7 +441,6 @@ def test_grey_cmyk_and_tiny_pictures_run_with_a_fitted_head_and_half_is_left_out
 
 
 def test_truncated_picture_is_left_out_and_listed(pictures, tmp_path):
-    import shutil
     shutil.copytree(pictures, tmp_path / "data")
     for name in ("red", "green", "blue"):
         whole = (tmp_path / "data/val" / name / "0.jpg").read_bytes()
@@ -432,6 +451,17 @@ def test_truncated_picture_is_left_out_and_listed(pictures, tmp_path):
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert results["unreadable"] == ["blue/torn.jpg", "green/torn.jpg", "red/torn.jpg"]
     assert len(read_csv(tmp_path / "out/per_image.csv")) == 2 * 12
+
+
+def test_a_resumed_run_lists_the_fitting_pictures_that_could_not_be_read(pictures, tmp_path):
+    shutil.copytree(pictures / "val", tmp_path / "data/val")
+    shutil.copytree(pictures / "val", tmp_path / "data/train")
+    (tmp_path / "data/train/red/torn.jpg").write_bytes(b"no image")
+    argv = small(tmp_path / "data", tmp_path / "out")
+    for resume in ([], ["--resume"]):
+        S.main([*argv, *resume])
+        results = json.loads((tmp_path / "out/results.json").read_text())
+        assert results["unreadable"] == ["red/torn.jpg"]
 
 
 def test_other_saliency_maps_and_unisal_become_policies(pictures, tmp_path):
@@ -496,6 +526,7 @@ def test_killed_and_resumed_run_equals_an_undisturbed_one(pictures, tmp_path):
     S.main(small(pictures, tmp_path / "a"))
     argv = small(pictures, tmp_path / "b")
     interrupted(argv, tmp_path / "b/per_image.part0.jsonl")
+    assert not (tmp_path / "b/results.json").exists()  # killed in time
     S.main([*argv, "--resume"])
     for name in ("per_image.csv", "linear_head.pth"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
@@ -551,18 +582,18 @@ def test_wrong_input_is_refused_in_one_sentence(pictures, tmp_path):
             S.main(argv)
     for path in (tmp_path / "flat").iterdir():
         path.unlink()
-    (tmp_path / "flat/a").mkdir()
-    (tmp_path / "flat/a/x.jpg").write_bytes(b"no image")
-    save_checkpoint({"weight": torch.zeros(1, 96), "bias": torch.zeros(1)}, tmp_path / "one.pth")
+    save_checkpoint({"weight": torch.zeros(2, 96), "bias": torch.zeros(2)}, tmp_path / "two.pth")
     argv = small(tmp_path / "flat", tmp_path / "out")
-    with pytest.raises(InputError, match="no readable image"):
-        S.main(argv)
-    with pytest.raises(InputError, match="none of the 1 images can be read"):
-        S.main([*(a for a in argv if a != "--train-head"), "--head", str(tmp_path / "one.pth")])
+    for name, message in (("a", "one class"), ("b", "no readable image")):
+        (tmp_path / "flat" / name).mkdir()
+        (tmp_path / "flat" / name / "x.jpg").write_bytes(b"no image")
+        with pytest.raises(InputError, match=message):
+            S.main(argv)
+    with pytest.raises(InputError, match="none of the 2 images can be read"):
+        S.main([*(a for a in argv if a != "--train-head"), "--head", str(tmp_path / "two.pth")])
 
 
-# ---- added
-from common import cls_attention, resize_matrix, upsample  # noqa: E402
+# -------------------------------------------------------------------------------- the central claims
 
 
 @torch.no_grad()
@@ -592,7 +623,7 @@ def measured(correct, row=0.) -> dict:
     one = dict.fromkeys(("row", "col"), np.full((n, 10), row)) | {"correct": np.array(correct, float)}
     return one | {"tokens": np.tile(np.arange(1, 11.) * 9, (n, 1)), "n_tokens": np.full(n, 196.),
                   "image": np.arange(n), "label": np.zeros(n), "certainty": np.full((n, 10), .5),
-                  "correct_full": np.ones(n), "entropy": np.arange(n) + 1.}
+                  "certainty_full": np.full(n, .5), "correct_full": np.ones(n), "entropy": np.arange(n) + 1.}
 
 
 def test_lines_of_the_table_subtract_in_the_order_they_name():
@@ -609,15 +640,40 @@ def test_lines_of_the_table_subtract_in_the_order_they_name():
     late = {"attention fovea3": later, "random fovea3": wrong}
     ours = {h["name"]: h["ours"] for h in S.main_headline(late, [3], None, 0)}
     assert ours["fovea 3: correct at least once - full"] == 0
+    assert ours["fovea 3: gap at saccade 1 - at 10"] == pytest.approx(100 * (1 - 8) / 8)
     grids = {f"block{b:02d} grid{g:02d}": right for b in range(4) for g in (14, 12, 10, 8)}
     ours = {h["name"]: h["ours"] for h in S.sweep_headline(grids | {"random": wrong})}
     assert ours["accuracy, 10x10 maps - random"] == ours["accuracy, block00 - random"] == 100
 
 
+def test_certainty_is_that_of_images_right_on_the_full_image():
+    later = np.arange(10) >= np.arange(8)[:, None]  # image i: correct from saccade i + 1 on
+    a, r = measured(later), measured(later)
+    a["certainty"], a["certainty_full"] = np.full((8, 10), .6), .9 - .05 * np.arange(8)
+    for t in (a, r):
+        t["correct_full"] = (np.arange(8) > 0) * 1.  # the first image is wrong in full
+    a["certainty"][0], r["certainty"][0], a["certainty_full"][0] = 1, 0, 0
+    table = {h["name"]: h for h in S.main_headline({"attention fovea3": a, "random fovea3": r}, [3], None, 0)}
+    lines = [table[f"fovea 3: {k}"] for k in ("certainty, attention - random",
+                                              "full-image certainty per saccade needed")]
+    np.testing.assert_allclose([h["ours"] for h in lines], [.1, -.05], atol=1e-12)
+    assert [h["n"] for h in lines] == [7, 7]
+
+
+def test_disagreement_between_models_is_that_at_the_last_saccade_less_that_at_the_first():
+    still, moves = measured(np.ones((8, 10))), measured(np.ones((8, 10)))
+    moves["col"] = np.tile(np.arange(2., 12.), (8, 1))
+    found = {"dino": still, "unisal": moves, "random": still}
+    main = {"attention fovea3": still, "random fovea3": still}
+    ours = {h["name"]: h["ours"] for h in S.saliency_headline(found, main, 3)}
+    assert ours["DINO to UNISAL, saccade 10 - 1"] == 9
+
+
 def test_threshold_ignores_the_half_that_judges():
     rng, n = np.random.default_rng(1), 400
     t = {"label": np.zeros(n), "certainty": rng.random((n, 10)),
-         "correct": rng.integers(0, 2, (n, 10)).astype(float), "tokens": np.tile(np.arange(1, 11) * 9., (n, 1))}
+         "correct": rng.integers(0, 2, (n, 10)).astype(float),
+         "tokens": np.tile(np.arange(1, 11) * 9., (n, 1))}
     before, judged = S.stopping(t, 0)["threshold"], np.random.default_rng([0, 4]).permutation(n) >= n // 2
     t["certainty"][judged], t["correct"][judged] = rng.random((n // 2, 10)) ** 3, 0
     assert S.stopping(t, 0)["threshold"] == before
