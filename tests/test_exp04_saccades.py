@@ -593,7 +593,7 @@ def test_wrong_input_is_refused_in_one_sentence(pictures, tmp_path):
         S.main([*(a for a in argv if a != "--train-head"), "--head", str(tmp_path / "two.pth")])
 
 
-# -------------------------------------------------------------------------------- the central claims
+# ------------------------------------------------------------------------------------------------ claims
 
 
 @torch.no_grad()
