@@ -87,7 +87,7 @@ PER_CLASS = 10  # images of a class in --saliency
 LAST_BLOCKS = 4  # the linear head reads the CLS token of the last four blocks (DINO's eval_linear.py, ViT-S)
 N_ANIMALS = 398  # classes 0 to 397 of ImageNet-1k are animals
 POLICIES = ("dino", "gbvs", "unisal", "random", "centre")  # centre: crops only
-CLOSE = 2.0  # points: "close", "comparable" in the paper's text count as confirmed within this difference
+CLOSE = 2.0  # points: "close", "comparable" in the paper's text are confirmed by an interval within it
 PER_SACCADE = ("correct", "tokens", "certainty", "pred", "row", "col")  # columns <name>_1 to <name>_10
 COLOURS = dict(PALETTE, other="#e377c2")
 EXAMPLES = 6  # images in the strips
