@@ -24,7 +24,7 @@ Result, in runs/exp04_saccades/<tag>/ or --out: per_image.csv (a row an image an
 certainty, pred, row, col of saccades 1 to 10), saccades.npz (fixations and classes, compact), sweep/ and
 saliency/ (the same), examples.npz, results.json; from these files the figures fig03_* to fig17_*.
 Time and memory: the bare demo (200 images) takes 55 s of one CPU core and 1.1 GB; --sweep on 50,000 images
-writes 3 GB of rows, joined into a CSV of 0.7 GB, and its tables need 3 GB in the first process alone.
+writes 3 GB of rows, joined into a CSV of 0.7 GB, and its tables need about 3 GB in the first process alone.
 
 To compare with: official DINO ViT-S/16 with its linear head, full images: 77.0 %. All else in the paper's
 text is an ordering, but for 5 points (DINO over GBVS and UNISAL) and 6.0 bits (lowest entropy of failures);
@@ -676,7 +676,7 @@ def train_head(study: Study, fit: list[tuple], n_classes: int, file: Path, args:
     """A linear head on the frozen features of full images, kept in `file`; and the unreadable images, kept
     beside it."""
     found, bad, listed = [], [], file.with_suffix(".json")
-    if not (args.resume and file.exists()):
+    if not (args.resume and file.exists() and listed.exists()):
         batches = shard(slices(len(fit), args.batch_size))
         for images, index, unreadable in load_batches(study, fit, batches, args, "features for the head"):
             bad += [image_name(fit[i][0]) for i in unreadable]
