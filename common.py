@@ -2076,12 +2076,15 @@ def write_csv(rows: Iterable[dict], path: Path | str) -> None:
         writer.writerows(itertools.chain(first, rows))
 
 
+TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part")  # names: 01 is not 1
+
+
 def read_csv(path: Path | str) -> list[dict]:
-    """Rows of a CSV with a header; numbers become floats (not 1_000), image and condition stay text.
+    """Rows of a CSV with a header; numbers become floats (not 1_000), the TEXT_COLUMNS stay text.
     InputError: no such file, a row of another length than the header."""
     def value(key, s):
         with suppress(ValueError):
-            return s if key in ("image", "condition") or "_" in s else float(s)
+            return s if key in TEXT_COLUMNS or "_" in s else float(s)
         return s
     with input_errors(path, "a CSV file with a header"), open(path, newline="", encoding="utf-8") as f:
         rows = list(csv.DictReader(f))
@@ -2204,8 +2207,9 @@ DATA_ARGS = ("data", "salicon", "coco", "imagenet", "objectnet", "maps", "salien
 _FREE_ARGS = {"resume", "plot_only", "workers", "device", "out"}
 
 
-def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
-    """The run's folder, `--out` or runs/<script>/<tag>, with its arguments in args.json.
+def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable[str] = ()) -> Path:
+    """The run's folder, `--out` or runs/<script>/<tag>, with its arguments in args.json. free: arguments that
+    may change before a --resume, beside _FREE_ARGS: no kept file depends on them.
 
     A new run first removes rows and results of an old one, so that nothing later mixes the two. InputError:
     --resume with other arguments than the run was started with, --plot-only without a run, a folder inside
@@ -2220,7 +2224,8 @@ def start_run(args: argparse.Namespace, script: str, tag: str) -> Path:
     manifest, rows = folder / "args.json", list(folder.glob("per_image.*"))
     rows += folder.glob("*/per_image.*") if manifest.exists() else ()  # of the run's parts
     rows += folder.glob("linear_head.pth") if getattr(args, "train_head", False) else ()  # fitted anew
-    now = json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in _FREE_ARGS}, default=str))
+    fixed = {k: v for k, v in vars(args).items() if k not in {*_FREE_ARGS, *free}}
+    now = json.loads(json.dumps(fixed, default=str))
     if args.plot_only:
         if not (folder / "results.json").exists():
             raise InputError(f"--plot-only: no finished run in {folder}; run once without it first.")

@@ -275,6 +275,8 @@ def test_resume_with_other_arguments_is_refused_and_names_them(tmp_path):
     start_run(run_args(out=tmp_path, resume=True, workers=0), "s", "t")  # changes the speed, not the result
     with pytest.raises(InputError, match="seed 0 -> 3"):
         start_run(run_args(out=tmp_path, resume=True, seed=3), "s", "t")
+    start_run(run_args(out=tmp_path), "s", "t", free=("seed",))
+    start_run(run_args(out=tmp_path, resume=True, seed=3), "s", "t", free=("seed",))
 
 
 def test_plot_only_without_a_run_is_refused(tmp_path):
@@ -319,7 +321,8 @@ def test_generators_are_functions_of_their_key():
 
 
 def test_csv_keeps_all_digits_and_text(tmp_path):
-    rows = [{"image": "007", "condition": "a", "x": 1 / 3, "note": "é", "viewer": "00_1"}]
+    rows = [{"image": "007", "condition": "a", "x": 1 / 3, "note": "é", "code": "00_1", "viewer": "01",
+             "group": "1", "clip": "2", "part": "3"}]
     common.write_csv(rows, tmp_path / "r.csv")
     assert common.read_csv(tmp_path / "r.csv") == rows
     assert next(csv.reader(open(tmp_path / "r.csv", encoding="utf-8")))[:2] == ["image", "condition"]
