@@ -38,7 +38,6 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-import shutil
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -320,7 +319,8 @@ def optimum(values: np.ndarray) -> tuple[int, int]:
 
 def crossed_bootstrap(values: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -> np.ndarray:
     """Means over participants and objects, (n_boot, ...), both drawn anew with replacement and independently
-    (Owen 2007: both are samples from populations); values (P, O, ...), NaN = not seen."""
+    (Owen 2007: both are samples from populations); values (P, O, ...), NaN = not seen. Draws without any seen
+    pair have no mean and are left out."""
     (n_people, n_objects), rng = values.shape[:2], np.random.default_rng(seed)
     flat, out = values.reshape(n_people * n_objects, -1), []
     seen = ~np.isnan(flat[:, 0])  # a pair is NaN for all heads and sigmas, or for none
@@ -328,8 +328,9 @@ def crossed_bootstrap(values: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -
         people = rng.multinomial(n_people, np.full(n_people, 1 / n_people), 100)  # (100, P)
         objects = rng.multinomial(n_objects, np.full(n_objects, 1 / n_objects), 100)
         weights = (people[:, :, None] * objects[:, None]).reshape(100, -1)[:, seen]
-        out.append(weights @ flat[seen] / np.maximum(weights.sum(1, keepdims=True), 1))
-    return np.concatenate(out)[:n_boot].reshape(n_boot, *values.shape[2:])
+        weights = weights[weights.any(1)]
+        out.append(weights @ flat[seen] / weights.sum(1, keepdims=True))
+    return np.concatenate(out)[:n_boot].reshape(-1, *values.shape[2:])
 
 
 def interval(draws: np.ndarray) -> tuple[float, float]:
@@ -683,15 +684,13 @@ def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
     rank, world = init_distributed(device)
-    tag = f"{'demo_' * (args.data == 'demo')}{args.model}{'_simulated' * bool(args.simulate)}"
-    folder = start_run(args, "exp06_gaze_objects", tag)
+    tag = [Path(args.data).resolve().name, args.model, *["simulated"] * bool(args.simulate),
+           *[f"limit{args.limit}"] * bool(args.limit)]
+    begin = partial(start_run, args, "exp06_gaze_objects", "_".join(tag))
     if args.plot_only:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        results = json.loads(((folder := begin()) / "results.json").read_text(encoding="utf-8"))
         draw_all(folder, results["summary"])
         return print_paper_vs_ours(results)
-    if rank == 0 and not args.resume:
-        shutil.rmtree(folder / "sweep", ignore_errors=True)
-    barrier()
     if args.data == "demo":
         import demo  # only here: real data need no demo world
         items = load_data(demo.demo_world(parts=("objects",)) / "objects")
@@ -699,6 +698,10 @@ def main(argv: list[str] | None = None) -> None:
         items = load_data(Path(args.data))
     items = items[:args.limit]
     model, preprocess = model_for(args.model, args.weights, args.size)
+    folder = begin()  # only now: a run whose data or model cannot be read removes no other run
+    for old in (folder / "sweep").glob("*.npz") if rank == 0 and not args.resume else ():
+        old.unlink()
+    barrier()
     blocks = args.layer or [len(model.blocks) - 1]
     heads = [f"b{b:02d}h{h:02d}" for b in blocks for h in range(model.num_heads)]
     first, last, step = args.sigmas

@@ -187,6 +187,10 @@ def test_bootstrap_leaves_out_pairs_that_were_not_seen():
     values = np.full((3, 4, 2), 5.)
     values[1, 2] = np.nan
     np.testing.assert_allclose(E.crossed_bootstrap(values, 200), 5)
+    values = np.full((3, 3, 2), np.nan)
+    values[range(3), range(3)] = 5  # each saw another object: many draws hold no seen pair
+    draws = E.crossed_bootstrap(values, 200)
+    assert 20 < len(draws) < 200 and draws.min() == draws.max() == 5
 
 
 def test_anova_tukey_and_friedman_equal_pingouin_and_statsmodels():
@@ -442,6 +446,25 @@ def test_wrong_input_ends_in_one_sentence_and_status_2(tmp_path):
     command = [sys.executable, ROOT / "exp06_gaze_objects.py", "--data", tmp_path / "none", "--out", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+
+
+def test_a_run_removes_no_data_and_no_run_before_its_data_are_read(objects, tmp_path, no_figures):
+    data = small_copy(objects, tmp_path / "P" / "sweep", n=1)
+    run(data, data.parent)
+    kept = {p: p.read_bytes() for p in data.parent.rglob("*") if p.is_file()}
+    assert data / "images" / "bag01.png" in kept and data / "bag01.png.npz" in kept
+    for more in (["--model", "vgg"], ["--data", str(tmp_path / "typo")]):
+        with pytest.raises(InputError, match="no model vgg|no such folder"):
+            run(data, data.parent, *more)
+    assert {p: p.read_bytes() for p in data.parent.rglob("*") if p.is_file()} == kept
+
+
+def test_runs_of_other_data_models_and_limits_have_other_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for argv, tag in (("--data A/B", "B_dino_vitb16"), ("--limit 3 --model m", "demo_m_limit3"),
+                      ("--simulate 0 1 9", "demo_demo_dino12_simulated")):
+        with pytest.raises(InputError, match=f"/{tag};"):
+            E.main([*argv.split(), "--plot-only", "--device", "cpu"])
 
 
 # ------------------------------------------------------------------------------------------------ real data
