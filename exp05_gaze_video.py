@@ -24,9 +24,9 @@ Data, one of three layouts
     N2010    its video in clips/ and allclip1.mat as distributed, or gaze.npz (gaze: viewers x samples x 2,
              x and y in px; group). Blank frames are left out.
     CW2019   as distributed: GazeData/NV/<viewer>/*.mat, Clips_small_size/*.mov, 30s_segment_description.csv
-Result, in runs/exp05_gaze_video/<tag>/ or --out: gaze/ (all heads' positions by clip), per_image.csv (clip x
-head or viewer), distances.csv (set of clips x head or viewer), similarity.csv, timecourse.csv, clusters.npz,
-examples.npz, popout.npz, results.json, and from these files fig_*.png, .pdf.
+Result, in runs/exp05_gaze_video/<tag>/ or --out: heads_gaze/ (all heads' positions by clip), per_image.csv
+(clip x head or viewer), distances.csv (set of clips x head or viewer), compare.csv, similarity.csv,
+timecourse.csv, clusters.npz, examples.npz, popout.npz, results.json, and from these files fig_*.png, .pdf.
 Time: the demo 100 s on one core, 1.2 GB. A 720x480 frame through one ViT-S: benchmarks/bench_gaze_video.py.
 
 Paper (N2010, px from the median viewer, medians of the five best heads of six models): DINO with 4, 8 and 12
@@ -34,7 +34,8 @@ layers 94.2, 74.8, 62.6; supervised 166.5, 155.7, 147.6. Best head of DINO's own
 Departures, and + choices where the paper is silent: of equal maxima the first in reading order (authors: any
 at random); samples without gaze are left out of the shares of looks (authors: looks at nothing); GBVS without
 flicker and motion; + cosine distance between maps; + sides of frames rounded to whole patches (but CW2019);
-+ dimension of the scaling at most half the viewers; + no gaze where the next record is over 50 ms away.
++ dimension of the scaling at most half the viewers; + no gaze where the next record is over 50 ms away or
+outside the frame (CW2019: on the bars above and below, too).
 """
 from __future__ import annotations
 
@@ -118,7 +119,7 @@ class Clip:
     genre: str = ""
     fps: float | None = None  # of a folder of frames
     samples: int = SAMPLES
-    relative: bool = False  # t is the share of the video that has passed, the same for all viewers (N2010)
+    relative: int = 0  # frames of the whole video, if t is the share of it that has passed (N2010)
     blank: tuple = ()  # frames without a picture
     points: Path | None = None
     masks: Path | None = None
@@ -138,7 +139,7 @@ def gaze_csv(path: Path) -> dict[str, np.ndarray]:
     with input_errors(path, "columns viewer, t_s, x_px, y_px; numbers, the last two empty if missing"):
         for row in read_csv(path) if path.is_file() else []:
             xy = [np.nan if row[k] == "" else float(row[k]) for k in ("x_px", "y_px")]
-            viewers.setdefault(str(row["viewer"]), []).append([float(row["t_s"]), *xy])
+            viewers.setdefault(row["viewer"], []).append([float(row["t_s"]), *xy])
     return {k: np.array(sorted(v)) for k, v in viewers.items()}
 
 
@@ -161,17 +162,26 @@ def load_any(root: Path, fps: float | None) -> Study:
     """The generic layout of the card, also the demo world's."""
     def table(name: str, key: str) -> dict[str, dict]:
         with input_errors(root / name, f"a CSV file with a column {key}"):
-            return {str(r[key]): r for r in read_csv(root / name)} if (root / name).is_file() else {}
-    info, clips = table("clips.csv", "clip"), []
+            return {r[key]: r for r in read_csv(root / name)} if (root / name).is_file() else {}
+    info, clips, names = table("clips.csv", "clip"), [], set()
     for s in sorted((root / "clips").iterdir()):
         if s.is_dir() or s.suffix.lower() in (".mp4", ".mov", ".avi", ".mkv"):
-            row, name = info.get(s.stem, {}), s.stem
+            name = s.name if s.is_dir() else s.stem
+            row = info.get(name, {})
+            rate = row.get("fps") or fps
+            if name in names:
+                raise InputError(f"{root / 'clips'}: two clips are called {name}; rename one of them.")
+            if rate is not None and not (isinstance(rate, float) and 0 < rate < math.inf):
+                raise InputError(f"{s}: {rate!r} frames/s; expected a number above 0 in clips.csv or --fps.")
+            names.add(name)
             points, masks = (p if p.is_file() else None for p in
                              (root / "keypoints" / f"{name}.csv", root / "masks" / f"{name}.npz"))
             clips.append(Clip(name, s, partial(gaze_csv, root / "gaze" / f"{name}.csv"),
-                              str(row.get("genre", "")), row.get("fps") or fps, points=points, masks=masks))
-    groups = {v: str(r.get("group", "")) for v, r in table("viewers.csv", "viewer").items()}
-    return Study("any", clips, groups)
+                              str(row.get("genre", "")), rate, points=points, masks=masks))
+    groups = {v: r.get("group", "") for v, r in table("viewers.csv", "viewer").items()}
+    given = (p for folder in ("gaze", "keypoints", "masks") for p in sorted((root / folder).glob("[!.]*.*")))
+    return Study("any", clips, groups, [f"{p.parent.name}/{p.name}: no clip has this name, so not used"
+                                        for p in given if p.stem not in names])
 
 
 def load_n2010(root: Path, fps: float | None) -> Study:
@@ -192,7 +202,7 @@ def load_n2010(root: Path, fps: float | None) -> Study:
     t = np.linspace(0, 1, gaze.shape[1])[:, None]
     records = {f"viewer{i:03d}": np.concatenate([t, g], 1) for i, g in enumerate(gaze)}
     clip = study.clips[0]
-    clip.records, clip.relative, clip.genre = lambda: records, True, ""
+    clip.records, clip.relative, clip.genre = lambda: records, BLANK[-1][1], ""
     clip.blank = tuple(i for a, b in BLANK for i in range(a, b))
     return Study("n2010", [clip], {v: N2010_GROUPS.get(g, str(g)) for v, g in zip(records, group.tolist())})
 
@@ -200,6 +210,10 @@ def load_n2010(root: Path, fps: float | None) -> Study:
 def load_cw2019(root: Path) -> Study:
     """CW2019 as distributed. A record belongs to the video that its movieFileName names."""
     videos = {p.stem: p for p in sorted((root / "Clips_small_size").glob("*.mov"))}
+    bare = {re.sub(r"_c( 2)?$", "", v): v for v in videos}  # suffix: compressed
+
+    def begins(name: str, whole: str) -> bool:  # X_1 is not the beginning of X_10
+        return bool(name) and re.match(re.escape(name) + r"(?!\d)", whole) is not None
     of_clip, study, table = {}, Study("cw2019", []), root / "30s_segment_description.csv"
     with input_errors(table, "columns 'file name' and 'genre category'"):
         genre = {str(r["file name"]): next((g for k, g in GENRES.items() if k in r["genre category"]), "")
@@ -208,14 +222,16 @@ def load_cw2019(root: Path) -> Study:
         with input_errors(path, "a .mat file with movieFileName and eyetrackRecord"):
             name = scipy.io.loadmat(path, variable_names=["movieFileName"],
                                     simplify_cells=True)["movieFileName"]
-            name = re.sub(r"_c( 2)?$", "", Path(str(name).replace("\\", "/")).stem)  # suffix: compressed
-        of_clip.setdefault(next((v for v in videos if v.startswith(name)), ""), []).append(path)
+            name = re.sub(r"_c( 2)?$", "", Path(str(name).replace("\\", "/")).stem)
+        video = bare.get(name) or next((v for k, v in bare.items() if begins(name, k)), "")
+        of_clip.setdefault(video, []).append(path)
     if lost := of_clip.pop("", []):
         study.notes.append(f"{len(lost)} gaze records of videos that Clips_small_size lacks were left out")
-    for name, paths in sorted(of_clip.items()):
-        kind = next((g for k, g in genre.items() if name.startswith(k)), "")
-        study.clips.append(Clip(name, videos[name], partial(gaze_mats, paths, videos[name]), kind,
-                                samples=CW_SAMPLES))
+    for name, video in bare.items():
+        if paths := of_clip.get(video):
+            kind = genre.get(name) or next((g for k, g in genre.items() if begins(k, name)), "")
+            study.clips.append(Clip(video, videos[video], partial(gaze_mats, paths, videos[video]), kind,
+                                    samples=CW_SAMPLES))
     return study
 
 
@@ -282,11 +298,13 @@ def align(records: dict[str, np.ndarray], times: np.ndarray, clip: Clip) -> tupl
     """Gaze on common samples (V, S, 2), NaN where missing, and the frame shown at each sample (S,).
 
     clip.samples samples a frame at even distances take each viewer's nearest record (authors' CW2019 code).
-    N2010 keeps its samples; a sample shows the nearest of the frames spread evenly from first to last.
+    N2010 keeps its samples; a sample shows the nearest of the frames spread evenly from first to last, those
+    of frames that were not decoded are left out.
     """
     if clip.relative:
         gaze = np.stack([r[:, 1:] for r in records.values()])  # (V, S, 2)
-        frame = np.ceil(next(iter(records.values()))[:, 0] * (len(times) - 1) - .5).astype(int).clip(0)
+        frame = np.ceil(next(iter(records.values()))[:, 0] * (clip.relative - 1) - .5).astype(int).clip(0)
+        gaze, frame = gaze[:, frame < len(times)], frame[frame < len(times)]
     else:
         edges = np.append(times, times[-1] + (np.median(np.diff(times)) if len(times) > 1 else 1 / 24))
         at = (np.arange(len(times) * clip.samples) + .5) / clip.samples  # (S,), in frames
@@ -315,6 +333,8 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
     longest, length = max(r[-1, 0] for r in records.values()), times[-1]
     if whole and not clip.relative and abs(longest - length) > .5:
         notes.append(f"{clip.name}: {length:.1f} s of video, {longest:.1f} s of gaze; the shorter is used")
+    if whole and clip.relative not in (0, len(times)):
+        notes.append(f"{clip.name}: {len(times)} of {clip.relative} frames; only their gaze is used")
     seen = np.isfinite(gaze[..., 0]).any(1)
     notes += [f"{clip.name}: no gaze of viewer {v}, left out here" for v, s in zip(records, seen) if not s]
     return [v for v, s in zip(records, seen) if s], gaze[seen], frame
@@ -355,6 +375,9 @@ def load_models(names: list[str], weights: Path | None, device: torch.device) ->
             raise InputError(f"--models {name}: expected KIND=FILE with a kind like dino12 or sl4.")
         if file:
             net, norm = vit_from_state(read_state_dict(file), num_heads=6), IMAGENET
+            if (len(net.blocks), True) != (int(re.sub(r"\D", "", kind)), net.embed_dim in (96, 384)):
+                raise InputError(f"--models {name}: {len(net.blocks)} blocks, {net.embed_dim} wide; "
+                                 f"expected the blocks that {kind} says, 96 or 384 wide.")
         else:
             net, pre = load_vit(name, weights)
             kind, norm = name.removeprefix("demo_"), (pre.mean, pre.std)
@@ -588,8 +611,8 @@ def gather(study: Study, folder: Path, whole: bool) -> tuple[list[Seen], dict, l
     for clip in study.clips:
         info, traces = json.loads((folder / f"{clip.name}.json").read_text()), []
         study.notes += info["notes"]
-        for path in sorted(folder.glob(f"{clip.name}.????.npz")):
-            with np.load(path) as part:
+        for k in range(math.ceil(info["frames"] / CHUNK)):
+            with np.load(folder / f"{clip.name}.{k:04d}.npz") as part:
                 traces.append(part["gaze"])
                 sums = {k: v + part[k] for k, v in sums.items()}
                 if "picture" in part:
@@ -598,6 +621,10 @@ def gather(study: Study, folder: Path, whole: bool) -> tuple[list[Seen], dict, l
         if traces:
             viewers = viewers_of(clip, np.array(info["times"]), info["size"], whole, study.notes)
             seen.append(Seen(clip, np.concatenate(traces, 1), *viewers))
+            for k, m in seen[-1].masks.items():
+                if m.shape != (expected := (info["frames"], *info["size"])):
+                    raise InputError(f"{clip.masks}: {k} has shape {m.shape}, its clip {expected}: frames, "
+                                     "img_h, img_w; make them equal.")
     if not seen:
         raise InputError("no clip could be decoded: " + "; ".join(study.notes))
     return seen, sums, examples
@@ -640,7 +667,10 @@ def distance_sets(seen: list[Seen], pooled: bool) -> dict[str, dict]:
         d = np.where(np.isnan(d), np.nanmedian(d, 0), d) * (1 - np.eye(len(d)))
         one |= dict(names=[v for v, m in zip(names, met) if m], traces=one["traces"][:, met],
                     viewers=(d + d.T) / 2)
-    return {k: v for k, v in sets.items() if len(v["names"]) >= 4}
+    if not (sets := {k: v for k, v in sets.items() if len(v["names"]) >= 4}):
+        raise InputError(f"{len(names)} viewers, but no 4 who saw what another saw; heads cannot be placed "
+                         "among them. Give clips that several people watched.")
+    return sets
 
 
 def nan_mean(arrays: list[np.ndarray]) -> np.ndarray:
@@ -772,7 +802,7 @@ def compare_all(rows: list[dict], group: str) -> list[dict]:
         people = {k: [r["distance"] for r in v] for k, v in kinds.items() if k.startswith("viewer")}
         name = f"viewer {group}" if f"viewer {group}" in people else "all viewers"
         adults = people.pop(name, None) or sum(people.values(), [])
-        people = people if len(people) > 1 or name != "all viewers" else {}
+        people = {} if name == "all viewers" else people  # who belong to it
         models = {k: v for k, v in kinds.items() if v[0]["model"]}
         heads = {k: best_heads([r["distance"] for r in v], [r["model"] for r in v])
                  for k, v in models.items()}
@@ -1145,7 +1175,7 @@ def draw_regions(folder: Path, rows: list[dict], courses: list[dict]) -> None:
 def draw_heads(folder: Path, rows: list[dict]) -> None:
     """fig_heads: likeness of a block's heads against depth; every head's distance in two sets of clips."""
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    table, sets = read_csv(folder / "similarity.csv"), list(dict.fromkeys(r["set"] for r in rows))
+    table, others = (read_csv(folder / f"{name}.csv") for name in ("similarity", "compare"))
     for kind in dict.fromkeys(r["kind"] for r in table):
         blocks = sorted({r["block"] for r in table if r["kind"] == kind})
         mean = [np.mean([r["cosine"] for r in table if (r["kind"], r["block"]) == (kind, b)]) for b in blocks]
@@ -1154,13 +1184,18 @@ def draw_heads(folder: Path, rows: list[dict]) -> None:
     axes[0].set(xlabel="layer (block + 1)", ylabel="cosine between heads of a block",
                 title="attention maps of a block's heads")
     axes[0].legend(frameon=False, fontsize=7, handlelength=4)
-    a, b = sets[-2:] if len(sets) > 1 else (sets[0], sets[0])
-    of = {s: {r["condition"]: r for r in rows if r["set"] == s and r["model"]} for s in (a, b)}
-    both = [k for k in of[a] if k in of[b]]
-    axes[1].scatter([of[a][k]["distance"] for k in both], [of[b][k]["distance"] for k in both], s=6,
-                    c=[colour_of(of[a][k]["kind"]) for k in both])
-    axes[1].set(xlabel=f"MDS distance, {a} ({of[a][both[0]]['unit']})", ylabel=f"MDS distance, {b}",
-                title="every head in two sets of clips")
+    of: dict[str, dict] = {}
+    for r in rows + others:
+        of.setdefault(r["set"], {}).update({r["condition"]: r} if r["model"] else {})
+    names = list(of)
+    pair = [names[0], others[0]["set"]] if others else names[-2:]
+    heads = [[of[s][k] for k in of[pair[0]] if k in of[pair[-1]]] for s in pair]  # those of both
+    axes[1].scatter(*([r["distance"] for r in heads[i]] for i in (0, -1)), s=6,
+                    c=[colour_of(r["kind"]) for r in heads[0]])
+    x, y = (f"MDS distance, {s} ({next(r['unit'] for r in rows + others if r['set'] == s)})"
+            for s in (pair[0], pair[-1]))
+    axes[1].set(xlabel=x, ylabel=y, title="every head in two sets of clips")
+    axes[1].set_visible(len(pair) > 1 and len(heads[0]) > 0)
     save_figure(fig, folder / "fig_heads")
     plt.close(fig)
 
@@ -1224,6 +1259,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--weights belongs to one model; give several as --models KIND=FILE KIND=FILE.")
     if bad := [c for c in args.cluster if not re.fullmatch(r"\w+:\d+(,\d+)*", c)]:
         raise InputError(f"--cluster {bad[0]}: expected KIND:BLOCK,BLOCK as in dino12:8,9.")
+    if args.dim < 1 or not (args.scale is None or 0 < args.scale < math.inf):
+        raise InputError(f"--dim {args.dim}, --scale {args.scale}: expected numbers above 0.")
+    if args.compare and not (args.compare / "distances.csv").is_file():
+        raise InputError(f"--compare {args.compare}: no distances.csv; give the folder of a finished run.")
     return args
 
 
@@ -1245,7 +1284,7 @@ def missing_parts(study: Study, args: argparse.Namespace, table: list[dict], cou
     kinds, out = {r["kind"] for r in table}, ["GBVS: its flicker and motion channels are not built"]
     for absent, text in (
             (args.group not in study.groups.values(),
-             f"tests against the group {args.group}: no such viewers; all viewers instead"),
+             f"tests against the group {args.group}: no such viewers; all instead, models only"),
             (not any(c.points for c in study.clips), "looks at eyes, mouth and face, animals: no keypoints"),
             (not any(c.masks for c in study.clips), "looks at body and ground: no masks"),
             (not courses, "left-right face time course: no clip has key points of two faces"),
@@ -1261,7 +1300,7 @@ def missing_parts(study: Study, args: argparse.Namespace, table: list[dict], cou
 def analyse(args: argparse.Namespace, study: Study, folder: Path, table: list[dict], see: Callable,
             device: torch.device) -> dict:
     """From every head's gaze to the tables; returns the parts of results.json."""
-    seen, sums, examples = gather(study, folder / "gaze", args.limit is None)
+    seen, sums, examples = gather(study, folder / "heads_gaze", args.limit is None)
     sets = distance_sets(seen, (args.unit or ("relative" if study.layout == "cw2019" else "px")) == "px")
     place_all(sets, args.dim)
     distance = next(iter(sets.values()))["distance"]
@@ -1282,8 +1321,9 @@ def analyse(args: argparse.Namespace, study: Study, folder: Path, table: list[di
     others = []
     if args.compare:
         with input_errors(args.compare / "distances.csv", "the folder of a finished run"):
-            others = [r | {"set": f"{args.compare.name}: {r['set']}"} for r in
+            others = [r | {"set": f"{args.compare.resolve().name}: {r['set']}"} for r in
                       read_csv(args.compare / "distances.csv")]
+    write_csv(others, folder / "compare.csv")
     of_sets: dict[str, dict] = {}
     for r in rows + others:
         if r["model"]:
@@ -1303,19 +1343,24 @@ def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
     rank, _ = init_distributed(device)
-    folder = start_run(args, "exp05_gaze_video", Path(args.data).resolve().name)
+    kinds = dict.fromkeys(m.partition("=")[0].removeprefix("demo_") for m in args.models)
+    tag = [Path(args.data).resolve().name, *kinds, *[f"limit{args.limit}"] * bool(args.limit)]
+    begin = partial(start_run, args, "exp05_gaze_video", "_".join(tag),
+                    free=("compare", "dim", "unit", "group"))
     if args.plot_only:
-        draw_all(folder)
+        draw_all(folder := begin())
         return print_paper_vs_ours(json.loads((folder / "results.json").read_text(encoding="utf-8")))
     study, models = load_study(args.data, args.fps, args.seed), load_models(args.models, args.weights, device)
-    late = {k: tuple(map(int, blocks.split(","))) for k, blocks in (c.split(":") for c in args.cluster)}
+    folder, clusters = begin(), [c.split(":") for c in args.cluster]  # rows and heads' maps go up in blocks
+    late = {k: tuple(sorted(set(map(int, blocks.split(","))))) for k, blocks in clusters}
     see = partial(look, models=models, late=late, with_gbvs=args.gbvs, dtype=args.dtype,
                   scale=args.scale or (CW_SCALE if study.layout == "cw2019" else None))
-    for old in (folder / "gaze").glob("*") if rank == 0 and not args.resume else ():
-        old.unlink()
+    for old in (folder / "heads_gaze").glob("*") if rank == 0 and not args.resume else ():
+        if re.search(r"\.(json|\d{4}\.npz)$", old.name):
+            old.unlink()
     barrier()
     for number, clip in enumerate(tqdm(study.clips, "heads' gaze, clips", disable=rank > 0)):
-        watch(clip, number, folder / "gaze", see, args.batch_size, args.limit, device)
+        watch(clip, number, folder / "heads_gaze", see, args.batch_size, args.limit, device)
     barrier()
     if rank == 0:  # heads among viewers, clusters, regions
         found = analyse(args, study, folder, trace_table(models, late, args.gbvs), see, device)

@@ -25,8 +25,14 @@ from common import InputError, generator, read_csv, write_csv
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+ONE = "--models demo_dino4 --no-gbvs --device cpu".split()
 TINY = ("--models demo_dino4 demo_sl4 --cluster dino4:2,3 --no-gbvs --limit 3 --device cpu "
         "--batch-size 2").split()
+
+
+@pytest.fixture
+def no_figures(monkeypatch):
+    monkeypatch.setattr(E, "draw_all", lambda folder: None)
 
 
 def real(name: str):
@@ -370,6 +376,21 @@ def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
     np.testing.assert_array_equal(again.clips[0].records()["viewer004"][:, 1:], gaze[4])
 
 
+@pytest.mark.parametrize("more", [["--limit", "12"], []], ids=["limit", "short"])
+def test_n2010_keeps_its_time_when_frames_are_missing(tmp_path, no_figures, more):
+    (tmp_path / "N" / "clips").mkdir(parents=True)
+    write_video(tmp_path / "N" / "clips" / "all.mp4", 14)
+    rng = np.random.default_rng(0)  # a sample a frame of 2,327; all look at one place for 14 frames
+    gaze = rng.uniform(0, 64, (5, 2327, 2))
+    gaze[:, :14] = np.array([20, 30]) + rng.uniform(-1, 1, (5, 14, 2))
+    np.savez(tmp_path / "N" / "gaze.npz", gaze=gaze, group=np.array([0, 0, 0, 1, 1]))
+    E.main([*ONE, "--data", str(tmp_path / "N"), "--out", str(tmp_path / "o"), *more])
+    rows = [r for r in read_csv(tmp_path / "o" / "per_image.csv") if r["kind"].startswith("viewer")]
+    assert len(rows) == 5 and max(r["distance_px"] for r in rows) < 3
+    notes = json.loads((tmp_path / "o" / "results.json").read_text())["data_notes"]
+    assert notes == ([] if more else ["all: 14 of 2327 frames; only their gaze is used"])
+
+
 def write_video(path: Path, n: int = 12, size: tuple = (64, 96), pts=None) -> np.ndarray:
     """n frames of growing brightness; pts: presentation times in ms."""
     pictures = np.random.default_rng(9).integers(0, 40, (n, *size, 3), dtype=np.uint8)
@@ -438,22 +459,25 @@ def test_frames_before_the_damage_are_used_and_it_says_so(tmp_path):
 def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     for folder in ("Clips_small_size", "GazeData/NV/0043er", "GazeData/NV/0724er"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("STEPF_3a_c", "BLUE_1a_c"):
+    for name in ("STEPF_3a_c", "BLUE_1a_c", "X_10_c", "X_1_c"):
         write_video(tmp_path / "Clips_small_size" / f"{name}.mov", 3, (48, 128))
     write_csv([{"index": i, "file name": n, "genre category": g} for i, (n, g) in enumerate(
-        [("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature")])],
+        [("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature"), ("X_1", "cartoon"),
+         ("X_10", "drama")])],
         tmp_path / "30s_segment_description.csv")
     record = dict(t=[5000., 5010, 5020, 5030], x=[0., 1280, 2560, 7], y=[240., 720, 1200, 7],
                   missing=[0, 0, 0, 1])
     for viewer, movie in (("0043er", "STEPF_3a_c 2.mov"), ("0724er", "STEPF_3a_c.mov"),
-                          ("0724er", "BLUE_1a.mov"),
-                          ("0043er", "ABSENT_9z.mov")):
-        scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{movie[:4]}.mat",
+                          ("0724er", "BLUE_1a.mov"), ("0043er", "ABSENT_9z.mov"), ("0043er", "X_1_c.mov"),
+                          ("0724er", "X_10_c.mov"), ("0724er", "")):
+        scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{movie[:4]}{len(movie)}.mat",
                          dict(eyetrackRecord=record, movieFileName=movie))
     study = E.load_study(str(tmp_path))
     assert [(c.name, c.genre, c.samples)
-            for c in study.clips] == [("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30)]
-    assert "1 gaze records" in study.notes[0]
+            for c in study.clips] == [("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30),
+                                      ("X_10_c", "drama", 30), ("X_1_c", "animation", 30)]
+    assert "2 gaze records" in study.notes[0]
+    assert [list(c.records()) for c in study.clips[2:]] == [["0724er"], ["0043er"]]
     records = study.clips[1].records()
     assert list(records) == ["0043er", "0724er"]
     # 2560 display px are 128 video px; the picture has 48 / .05 = 960 of 1440 rows, so 240 above it
@@ -555,11 +579,6 @@ def test_demo_run_writes_tables_figures_and_says_what_was_not_run(run, capsys):
     assert (run / "fig_heads.png").read_bytes() == before and "demo world" in capsys.readouterr().out
 
 
-@pytest.fixture
-def no_figures(monkeypatch):
-    monkeypatch.setattr(E, "draw_all", lambda folder: None)
-
-
 def same_tables(a: Path, b: Path) -> None:
     for name in ("per_image.csv", "distances.csv", "similarity.csv", "timecourse.csv"):
         assert (a / name).read_bytes() == (b / name).read_bytes(), name
@@ -570,13 +589,13 @@ def same_tables(a: Path, b: Path) -> None:
 def test_killed_and_resumed_run_equals_an_undisturbed_one(run, tmp_path, no_figures):
     child = FORK.Process(target=E.main, args=([*TINY, "--out", str(tmp_path)],))
     child.start()
-    while len(list((tmp_path / "gaze").glob("*.npz")) if (tmp_path / "gaze").exists() else []) < 2:
+    while len(list((tmp_path / "heads_gaze").glob("*.npz")) if (tmp_path / "heads_gaze").exists() else []) < 2:
         assert child.is_alive()
         time.sleep(.005)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
     assert not (tmp_path / "results.json").exists()
-    first = sorted((tmp_path / "gaze").glob("*.npz"))[0]
+    first = sorted((tmp_path / "heads_gaze").glob("*.npz"))[0]
     stamp = first.stat().st_mtime_ns
     E.main([*TINY, "--out", str(tmp_path), "--resume"])
     assert first.stat().st_mtime_ns == stamp
@@ -602,7 +621,7 @@ def test_two_processes_give_the_rows_of_one(run, tmp_path, no_figures):
 def test_long_clips_are_cut_into_parts_and_put_together(run, tmp_path, monkeypatch, no_figures):
     monkeypatch.setattr(E, "CHUNK", 2)
     E.main([*TINY, "--out", str(tmp_path)])
-    assert len(list((tmp_path / "gaze").glob("clip01.*.npz"))) == 2
+    assert len(list((tmp_path / "heads_gaze").glob("clip01.*.npz"))) == 2
     whole, cut = read_csv(run / "per_image.csv"), read_csv(tmp_path / "per_image.csv")
     assert whole == cut
 
