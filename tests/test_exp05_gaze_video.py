@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import time
 from fractions import Fraction
@@ -20,7 +21,7 @@ from scipy.spatial.distance import pdist, squareform
 
 import demo
 import exp05_gaze_video as E
-from common import InputError, generator, read_csv, write_csv
+from common import InputError, ROOT, generator, read_csv, write_csv
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")
@@ -164,25 +165,22 @@ def test_place_is_a_minimum_where_no_point_fits():
 def test_published_distances_medians_and_tests_come_back():
     data = real("yamamoto_n2010_mds32.npz")
     people, best = data["coord_subj"], {}
-    np.testing.assert_allclose(E.from_median(people, people), data["dist_subj"], atol=.1)
+    np.testing.assert_allclose(E.from_median(people, people), data["dist_subj"], atol=1e-9)
     kinds = {f"{m}_{d}": f"{k}{d}" for m, k in (("dino", "dino"), ("supervised", "sl")) for d in (4, 8, 12)}
     for key in [*kinds, "dino_deit_small16", "supervised_deit_small16", "gbvs"]:
         heads = data["coord_" + key]
         distances = np.linalg.norm(heads[..., None, :] - people, axis=-1)
-        if key in kinds:  # two of the six models here: placement of all takes a minute
-            ours = E.from_median(E.place(distances[:2], people), people)
-            np.testing.assert_allclose(ours, data["dist_" + key][:2], atol=.1)
-            ours = data["dist_" + key].reshape(6, -1)
+        ours = E.from_median(E.place(distances, people), people)
+        np.testing.assert_allclose(ours, data["dist_" + key], atol=1e-9)
+        if key in kinds:
+            ours = ours.reshape(6, -1)
             best[kinds[key]] = E.best_heads(ours.ravel(), np.repeat(range(6), ours.shape[1]))
             assert len(best[kinds[key]]) == 30
             assert np.median(best[kinds[key]]) == pytest.approx(E.PAPER[kinds[key]], abs=.1)
-        else:
-            ours = E.from_median(E.place(distances, people), people)
-            np.testing.assert_allclose(ours, data["dist_" + key], atol=.1)
-            if key != "gbvs":
-                official = "dino_vits16" if key.startswith("dino") else "deit_small_patch16_224"
-                assert ours.min() == pytest.approx(E.PAPER[official], abs=.1)
-                assert key != "dino_deit_small16" or np.argwhere(ours == ours.min()).tolist() == [[7, 4]]
+        elif key != "gbvs":
+            official = "dino_vits16" if key.startswith("dino") else "deit_small_patch16_224"
+            assert ours.min() == pytest.approx(E.PAPER[official], abs=.1)
+            assert key != "dino_deit_small16" or np.argwhere(ours == ours.min()).tolist() == [[7, 4]]
     for depth in (4, 8, 12):
         assert E.compare("", best[f"dino{depth}"], best[f"sl{depth}"])["p"] <= 8.2e-7
 
@@ -265,6 +263,22 @@ def test_relative_distances_average_clips_and_fill_pairs_that_never_met():
     pt, qt = (seen[2].between[i, 2] / units[2] for i in (0, 1))
     assert d[2, 4] == d[4, 2] == pytest.approx((np.median([pr, qr, rs]) + np.median([pt, qt])) / 2)
     assert (np.diag(d) == 0).all()
+
+
+@pytest.mark.parametrize("pooled", [True, False])
+def test_viewers_who_each_saw_another_clip_are_refused(pooled):
+    gaze = np.random.default_rng(0).uniform(0, 99, (4, 2, 8, 2))
+    seen = [E.Seen(clip_of(), g[:1], [v], g[1:], np.arange(8)) for v, g in zip("pqrs", gaze)]
+    with pytest.raises(InputError, match="no 4 who saw what another saw"):
+        E.distance_sets(seen, pooled)
+
+
+def test_groups_are_not_tested_against_all_viewers_who_include_them():
+    rows = [dict(set="all", kind=k, model=m, distance=float(i)) for k, m in
+            (("viewer child", ""), ("viewer old", ""), ("dino4", "dino4.0")) for i in range(5)]
+    names = {g: [t["name"] for t in E.compare_all(rows, g)] for g in ("child", "adult")}
+    assert names == {"child": ["all, heads: viewer old vs viewer child", "all, heads: dino4 vs viewer child"],
+                     "adult": ["all, heads: dino4 vs all viewers"]}
 
 
 # ------------------------------------------------------------------------------------------------ recovery
@@ -499,6 +513,11 @@ def small_world(root: Path, viewers: int = 5, seconds: float = .5) -> Path:
     return root
 
 
+def write_masks(root: Path, *shape: int) -> None:
+    (root / "masks").mkdir()
+    np.savez(root / "masks" / "one.npz", body=np.zeros(shape, bool), ground=np.ones(shape, bool))
+
+
 def edit_gaze(path: Path, change) -> None:
     rows = read_csv(path)
     write_csv([r for r in map(change, rows) if r], path)
@@ -512,12 +531,20 @@ def test_bad_gaze_is_left_out_and_named(tmp_path):
             r["x_px"] = "" if r["viewer"] == "v0" else 500
         return None if r["viewer"] == "v2" else r
     edit_gaze(root / "gaze" / "one.csv", change)
-    E.main(["--data", str(root), "--out", str(tmp_path / "o"), "--models", "demo_dino4", "--no-gbvs",
-            "--device", "cpu"])
+    (root / "gaze" / "on.csv").write_text("viewer,t_s,x_px,y_px\n")
+    clip = root / "clips" / "two.mp4"
+    write_video(clip, 12)
+    raw = bytearray(clip.read_bytes())
+    with av.open(str(clip)) as file:
+        start, size = [(p.pos, p.size) for p in file.demux(video=0) if p.size][9]
+    raw[start:start + size] = bytes(size)
+    clip.write_bytes(raw)
+    E.main([*ONE, "--data", str(root), "--out", str(tmp_path / "o")])
     results = json.loads((tmp_path / "o" / "results.json").read_text())
     notes = "\n".join(results["data_notes"])
     assert "one: no gaze of viewer v0" in notes and "of the gaze lies outside the frame" in notes
-    assert "0.5 s of video, 3.0 s of gaze" in notes
+    assert "0.5 s of video, 3.0 s of gaze" in notes and "gaze/on.csv: no clip has this name" in notes
+    assert "two.mp4: damaged after 9 frames" in notes
     assert results["sets"]["all"]["viewers"] == 6 and any("no keypoints" in n for n in results["not_run"])
     rows = read_csv(tmp_path / "o" / "per_image.csv")
     assert list(rows[0])[:2] == ["image", "condition"]
@@ -526,27 +553,56 @@ def test_bad_gaze_is_left_out_and_named(tmp_path):
     assert all(r["distance_px"] != "" for r in rows if r["condition"] == "v2")
 
 
+def test_names_of_clips_and_viewers_are_kept_as_they_are(tmp_path, no_figures):
+    root = small_world(tmp_path / "w")
+    (root / "clips" / "two.mp4").rename(root / "clips" / "1.mp4")
+    (root / "clips" / "one.mp4").rename(root / "clips" / "one [1].mp4")
+    for name in ("s.1", "s.2"):
+        (root / "clips" / name).mkdir()
+        for i in range(2):
+            Image.new("RGB", (96, 64), (i, 9, 9)).save(root / "clips" / name / f"{i}.png")
+    rows = [r | {"viewer": {"v0": "01", "v1": "1"}.get(r["viewer"], r["viewer"])}
+            for r in read_csv(root / "gaze" / "one.csv")]
+    for name in ("one [1]", "1", "s.1", "s.2"):
+        write_csv(rows, root / "gaze" / f"{name}.csv")
+    write_csv([dict(viewer="01", group="1"), dict(viewer="1", group="2")], root / "viewers.csv")
+    write_csv([dict(clip=c, genre=f"g{c}", fps=24) for c in ("1", "s.1", "s.2")], root / "clips.csv")
+    write_csv([dict(frame=0, part="7", x_px=9, y_px=9)], root / "keypoints" / "1.csv")
+    E.main([*ONE, "--data", str(root), "--out", str(tmp_path / "o")])
+    rows = read_csv(tmp_path / "o" / "per_image.csv")
+    assert {(r["image"], r["genre"]) for r in rows} == {("one [1]", ""), ("1", "g1"), ("s.1", "gs.1"),
+                                                        ("s.2", "gs.2")}
+    assert {(r["condition"], r["kind"]) for r in rows} >= {("01", "viewer 1"), ("1", "viewer 2")}
+
+
 @pytest.mark.parametrize("spoil, message", [
     (lambda w: (w / "gaze" / "one.csv").write_text("viewer,time\na,1\n"), "columns viewer, t_s, x_px, y_px"),
     (lambda w: (w / "gaze" / "one.csv").write_text("viewer,t_s,x_px,y_px\na,soon,1,1\n"), "one.csv"),
     (lambda w: (w / "clips.csv").write_text("name\none\n"), "clips.csv"),
+    (lambda w: (w / "clips.csv").write_text("clip,fps\none,24 fps\n"), "'24 fps' frames/s"),
+    (lambda w: (w / "clips" / "one").mkdir(), "two clips are called one"),
+    (lambda w: write_masks(w, 3, 64, 96), "body has shape (3, 64, 96), its clip (12, 64, 96)"),
+    (lambda w: write_masks(w, 12, 48, 96), "body has shape (12, 48, 96)"),
     (lambda w: [p.unlink() for p in (w / "clips").iterdir()], "no clips"),
     (lambda w: [p.write_bytes(b"x") for p in (w / "clips").iterdir()], "no clip could be decoded"),
     (lambda w: [p.unlink() for p in (w / "gaze").iterdir()], "0 viewers have gaze"),
     (lambda w: np.savez(w / "gaze.npz", gaze=np.zeros((5, 9, 3))), "gaze of shape"),
-], ids=["columns", "time", "clips.csv", "no-clips", "no-video", "no-gaze", "n2010-shape"])
+], ids=["columns", "time", "clips.csv", "fps", "same-name", "mask-frames", "mask-size", "no-clips",
+        "no-video", "no-gaze", "n2010-shape"])
 def test_wrong_data_is_named(tmp_path, spoil, message):
     root = small_world(tmp_path / "w")
     spoil(root)
     with pytest.raises(InputError, match=re.escape(message)):
-        E.main(["--data", str(root), "--out", str(tmp_path / "o"), "--models", "demo_dino4", "--no-gbvs",
-                "--device", "cpu"])
+        E.main([*ONE, "--data", str(root), "--out", str(tmp_path / "o")])
 
 
 @pytest.mark.parametrize("argv, message", [
     (["--models", "what=x.pth"], "KIND=FILE"), (["--models", "dino99"], "no model dino99"),
     (["--cluster", "dino12"], "KIND:BLOCK"), (["--models", "dino4=/no/file.pth"], "no such weight file"),
-    (["--weights", "x.pth"], "one model"), (["--data", "/no/such/folder"], "no folder clips")])
+    (["--weights", "x.pth"], "one model"), (["--data", "/no/such/folder"], "no folder clips"),
+    (["--models", f"dino12={ROOT}/checkpoints/demo_dino4.pth"], "4 blocks, 96 wide"),
+    (["--dim", "-3"], "--dim -3"), (["--dim", "0"], "--dim 0"), (["--scale", "-1"], "--scale -1"),
+    (["--fps", "-2"], "-2.0 frames/s"), (["--compare", "/no/run"], "no distances.csv")])
 def test_wrong_arguments_are_named(tmp_path, argv, message):
     with pytest.raises(InputError, match=message):
         E.main([*argv, "--out", str(tmp_path), "--device", "cpu"])
@@ -557,8 +613,44 @@ def test_wrong_arguments_are_named(tmp_path, argv, message):
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("run")
+    for name in ("gaze/one.csv", "heads_gaze/mine.txt"):
+        (out / name).parent.mkdir()
+        (out / name).write_text("a user's")
     E.main([*TINY, "--out", str(out)])
     return out
+
+
+def test_a_run_removes_no_data_and_no_run_before_its_data_are_read(run):
+    before = (run / "results.json").read_bytes()
+    for more in (["--data", str(run / "typo")], ["--models", "vgg"]):
+        with pytest.raises(InputError, match="no folder clips|no model vgg"):
+            E.main([*TINY, "--out", str(run), *more])
+    assert (run / "results.json").read_bytes() == before and (run / "heads_gaze" / "clip01.0000.npz").exists()
+    assert (run / "gaze" / "one.csv").exists() and (run / "heads_gaze" / "mine.txt").exists()
+
+
+def test_runs_of_other_data_models_and_limits_have_other_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for argv, tag in (("", "demo_dino4_dino8_dino12_sl4_sl8_sl12"),
+                      ("--models dino12=F sl12=G sl12=H --limit 3", "demo_dino12_sl12_limit3"),
+                      ("--data A/B", "B_dino_vits16_deit_small_patch16_224")):
+        with pytest.raises(InputError, match=f"/{tag};"):
+            E.main([*argv.split(), "--plot-only", "--device", "cpu"])
+
+
+def test_bare_demo_command_compares_six_models_and_gbvs_in_six_figures(tmp_path):
+    E.main(["--limit", "2", "--out", str(tmp_path), "--device", "cpu"])
+    names = [h["name"] for h in json.loads((tmp_path / "results.json").read_text())["headline"]]
+    models = {f"{m.removeprefix('demo_')}, 5 best heads" for m in E.DEMO_MODELS}
+    assert models | {"GBVS, all channels"} <= set(names)
+    assert {"GBVS", "GBVS orientation"} <= {r["condition"] for r in read_csv(tmp_path / "per_image.csv")}
+    figures = {p.stem for p in tmp_path.glob("fig_*.p*")}
+    assert figures == {f"fig_{k}" for k in ("distance", "gaze", "heads", "regions", "clusters", "popout")}
+
+
+def test_order_of_blocks_in_the_command_does_not_matter(run, tmp_path, no_figures):
+    E.main([*(a.replace("2,3", "3,2,3") for a in TINY), "--out", str(tmp_path)])
+    same_tables(run, tmp_path)
 
 
 def test_demo_run_writes_tables_figures_and_says_what_was_not_run(run, capsys):
@@ -568,8 +660,6 @@ def test_demo_run_writes_tables_figures_and_says_what_was_not_run(run, capsys):
     assert any("dino4 vs sl4" in t["name"] for t in results["tests"])
     assert any("flicker and motion" in n
                for n in results["not_run"]) and "GBVS: switched off" in results["not_run"]
-    figures = {p.stem for p in run.glob("fig_*.png")}
-    assert figures == {f"fig_{k}" for k in ("distance", "gaze", "heads", "regions", "clusters", "popout")}
     rows = read_csv(run / "distances.csv")
     assert len(rows) == 4 * (48 + 24) and {r["cluster"] for r in rows} == {"", "G1", "G2", "G3"}
     assert len(results["correlations"]) == 6 and results["correlations"][0]["n"] == 48
@@ -589,7 +679,7 @@ def same_tables(a: Path, b: Path) -> None:
 def test_killed_and_resumed_run_equals_an_undisturbed_one(run, tmp_path, no_figures):
     child = FORK.Process(target=E.main, args=([*TINY, "--out", str(tmp_path)],))
     child.start()
-    while len(list((tmp_path / "heads_gaze").glob("*.npz")) if (tmp_path / "heads_gaze").exists() else []) < 2:
+    while len(list((tmp_path / "heads_gaze").glob("[!.]*.npz"))) < 2:
         assert child.is_alive()
         time.sleep(.005)
     os.kill(child.pid, signal.SIGKILL)
@@ -600,8 +690,8 @@ def test_killed_and_resumed_run_equals_an_undisturbed_one(run, tmp_path, no_figu
     E.main([*TINY, "--out", str(tmp_path), "--resume"])
     assert first.stat().st_mtime_ns == stamp
     same_tables(run, tmp_path)
-    with pytest.raises(InputError, match="dim"):
-        E.main([*TINY, "--out", str(tmp_path), "--resume", "--dim", "5"])
+    with pytest.raises(InputError, match="scale"):
+        E.main([*TINY, "--out", str(tmp_path), "--resume", "--scale", ".5"])
 
 
 def one_of_two(rank: int, port: int, argv: list) -> None:
@@ -626,11 +716,21 @@ def test_long_clips_are_cut_into_parts_and_put_together(run, tmp_path, monkeypat
     assert whole == cut
 
 
-def test_compare_correlates_the_heads_of_two_runs(run, tmp_path, no_figures):
-    E.main([*TINY, "--out", str(tmp_path), "--compare", str(run)])
-    found = json.loads((tmp_path / "results.json").read_text())["correlations"]
+def test_compare_correlates_and_draws_two_runs_without_measuring_again(run, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(E, "save_figure", lambda fig, path: drawn.append((path.name, fig)))
+    monkeypatch.setattr(E, "watch_chunk", None)
+    shutil.copytree(run, tmp_path / "o")
+    E.main([*TINY, "--out", str(tmp_path / "o"), "--resume", "--compare", str(run), "--group", "child"])
+    found = json.loads((tmp_path / "o" / "results.json").read_text())["correlations"]
     same = next(c for c in found if c["sets"] == ["all", f"{run.name}: all"])
     assert same["r"] == pytest.approx(1) and same["n"] == 48
+    right = dict(drawn)["fig_heads"].axes[1]
+    assert right.get_xlabel() == "MDS distance, all (px)" and f"{run.name}: all" in right.get_ylabel()
+    x, y = right.collections[0].get_offsets().T
+    assert len(x) == 48 and (x == y).all() and right.get_visible()
+    E.draw_heads(run, [r for r in read_csv(run / "distances.csv") if r["set"] == "all"])
+    assert not drawn[-1][1].axes[1].get_visible()  # one set: nothing to compare
 
 
 def test_commands_of_the_card_parse():
