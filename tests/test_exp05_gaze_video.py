@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import av
@@ -26,6 +27,7 @@ from common import InputError, ROOT, generator, read_csv, write_csv
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+FIGURES = {f"fig_{k}" for k in ("distance", "gaze", "heads", "regions", "clusters", "popout")}
 ONE = "--models demo_dino4 --no-gbvs --device cpu".split()
 TINY = ("--models demo_dino4 demo_sl4 --cluster dino4:2,3 --no-gbvs --limit 3 --device cpu "
         "--batch-size 2").split()
@@ -638,14 +640,16 @@ def test_runs_of_other_data_models_and_limits_have_other_folders(tmp_path, monke
             E.main([*argv.split(), "--plot-only", "--device", "cpu"])
 
 
-def test_bare_demo_command_compares_six_models_and_gbvs_in_six_figures(tmp_path):
+def test_bare_demo_command_compares_six_models_and_gbvs_in_six_figures(tmp_path, monkeypatch):
+    figures = set()
+    monkeypatch.setattr(E, "save_figure", lambda fig, path: figures.add(path.name))
+    monkeypatch.setattr(E, "place", partial(E.place, starts=1))  # the other starts take 10 s
     E.main(["--limit", "2", "--out", str(tmp_path), "--device", "cpu"])
     names = [h["name"] for h in json.loads((tmp_path / "results.json").read_text())["headline"]]
     models = {f"{m.removeprefix('demo_')}, 5 best heads" for m in E.DEMO_MODELS}
     assert models | {"GBVS, all channels"} <= set(names)
     assert {"GBVS", "GBVS orientation"} <= {r["condition"] for r in read_csv(tmp_path / "per_image.csv")}
-    figures = {p.stem for p in tmp_path.glob("fig_*.p*")}
-    assert figures == {f"fig_{k}" for k in ("distance", "gaze", "heads", "regions", "clusters", "popout")}
+    assert figures == FIGURES
 
 
 def test_order_of_blocks_in_the_command_does_not_matter(run, tmp_path, no_figures):
@@ -660,6 +664,7 @@ def test_demo_run_writes_tables_figures_and_says_what_was_not_run(run, capsys):
     assert any("dino4 vs sl4" in t["name"] for t in results["tests"])
     assert any("flicker and motion" in n
                for n in results["not_run"]) and "GBVS: switched off" in results["not_run"]
+    assert {p.stem for p in run.glob("fig_*.png")} == {p.stem for p in run.glob("fig_*.pdf")} == FIGURES
     rows = read_csv(run / "distances.csv")
     assert len(rows) == 4 * (48 + 24) and {r["cluster"] for r in rows} == {"", "G1", "G2", "G3"}
     assert len(results["correlations"]) == 6 and results["correlations"][0]["n"] == 48
