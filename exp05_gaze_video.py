@@ -298,8 +298,7 @@ def align(records: dict[str, np.ndarray], times: np.ndarray, clip: Clip) -> tupl
     """Gaze on common samples (V, S, 2), NaN where missing, and the frame shown at each sample (S,).
 
     clip.samples samples a frame at even distances take each viewer's nearest record (authors' CW2019 code).
-    N2010 keeps its samples; a sample shows the nearest of the frames spread evenly from first to last, those
-    of frames that were not decoded are left out.
+    N2010 keeps its samples, but those of frames not decoded; the frames are spread evenly over them.
     """
     if clip.relative:
         gaze = np.stack([r[:, 1:] for r in records.values()])  # (V, S, 2)
@@ -366,8 +365,7 @@ class Model(NamedTuple):
 
 
 def load_models(names: list[str], weights: Path | None, device: torch.device) -> list[Model]:
-    """NAME of common.WEIGHTS, or KIND=FILE with KIND dino4 ... sl12 (six heads, as exp05_train_vits.py
-    makes)."""
+    """NAME of common.WEIGHTS, or KIND=FILE, KIND dino4 ... sl12 (six heads, of exp05_train_vits.py)."""
     models = []
     for name in names:
         kind, _, file = name.partition("=")
@@ -375,7 +373,7 @@ def load_models(names: list[str], weights: Path | None, device: torch.device) ->
             raise InputError(f"--models {name}: expected KIND=FILE with a kind like dino12 or sl4.")
         if file:
             net, norm = vit_from_state(read_state_dict(file), num_heads=6), IMAGENET
-            if (len(net.blocks), True) != (int(re.sub(r"\D", "", kind)), net.embed_dim in (96, 384)):
+            if len(net.blocks) != int(re.sub(r"\D", "", kind)) or net.embed_dim not in (96, 384):
                 raise InputError(f"--models {name}: {len(net.blocks)} blocks, {net.embed_dim} wide; "
                                  f"expected the blocks that {kind} says, 96 or 384 wide.")
         else:
@@ -389,8 +387,7 @@ def load_models(names: list[str], weights: Path | None, device: torch.device) ->
 
 
 def corner_means(n: int, patch: int) -> tuple[Tensor, Tensor]:
-    """(n + 1, n): weights of the n patches of a line in its n + 1 box means that can be the largest, and
-    where.
+    """(n + 1, n): weights of a line's n patches in its n + 1 box means that can be the largest, and where.
 
     Means over 2 patch px of a line that is constant within patches are linear between the pixels patch k - 1.
     Borders are reflected: the box at pixel 0 holds 2 patch - 1 times the first patch, once the second; so do,
@@ -404,8 +401,7 @@ def corner_means(n: int, patch: int) -> tuple[Tensor, Tensor]:
 
 
 def head_gaze(attn: Tensor, patch: int) -> Tensor:
-    """Peak of smoothed attention: attn (..., h, w), both at least 2 -> (..., 2) x, y in px of the network's
-    input.
+    """Peak of smoothed attention: attn (..., h, w), both at least 2 -> (..., 2) x, y in px of the input.
 
     The authors': nearest up-sampling by `patch`, mean over boxes of 2 patch px (patch - 1 before, patch after
     the pixel, borders reflected), arg-max; here exactly, from (h + 1)(w + 1) boxes instead of one for every
@@ -485,8 +481,7 @@ def cosine_distances(maps: Tensor) -> np.ndarray:
 
 def watch_chunk(pictures: list, start: int, clip: Clip, see: Callable, batch: int,
                 device: torch.device) -> dict:
-    """The arrays of one part file; pictures: functions that give the frames start, start + 1, ... of the
-    clip."""
+    """The arrays of one part file; pictures: functions that give the clip's frames start, start + 1, ..."""
     gaze, alike, apart, example = [], [], [], {}
     for i in range(0, len(pictures), batch):
         shots = [load() for load in pictures[i:i + batch]]
@@ -532,8 +527,7 @@ def watch(clip: Clip, number: int, folder: Path, see: Callable, batch: int, limi
 
 
 def median_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Median over time of the distance in px between the traces a (S, 2) and b (V, S, 2): (V,), NaN ignored.
-    """
+    """Median over time of the px between the traces a (S, 2) and b (V, S, 2): (V,), NaN ignored."""
     d = np.sort(np.hypot(*np.moveaxis(b - a, -1, 0)), axis=1)  # (V, S), NaN last
     n = np.isfinite(d).sum(1, keepdims=True)
     middle = [np.take_along_axis(d, i.clip(0, max(d.shape[1] - 1, 0)), 1) for i in ((n - 1) // 2, n // 2)]
@@ -585,8 +579,7 @@ def left_minus_right(gaze: np.ndarray, points: np.ndarray, parts: np.ndarray) ->
 
 @dataclass
 class Seen:
-    """A clip after the models: gaze of the C traces (C, T, 2) and of its viewers (V, S, 2), their distances.
-    """
+    """A clip after the models: gaze of the C traces (C, T, 2), of its viewers (V, S, 2), their distances."""
     clip: Clip
     traces: np.ndarray
     viewers: list[str]
@@ -623,16 +616,15 @@ def gather(study: Study, folder: Path, whole: bool) -> tuple[list[Seen], dict, l
             seen.append(Seen(clip, np.concatenate(traces, 1), *viewers))
             for k, m in seen[-1].masks.items():
                 if m.shape != (expected := (info["frames"], *info["size"])):
-                    raise InputError(f"{clip.masks}: {k} has shape {m.shape}, its clip {expected}: frames, "
-                                     "img_h, img_w; make them equal.")
+                    raise InputError(f"{clip.masks}: {k} has shape {m.shape}, its clip {expected}; make "
+                                     "them equal (frames, img_h, img_w).")
     if not seen:
         raise InputError("no clip could be decoded: " + "; ".join(study.notes))
     return seen, sums, examples
 
 
 def distance_sets(seen: list[Seen], pooled: bool) -> dict[str, dict]:
-    """{set: names (V) of viewers, traces to viewers (C, V), viewers to viewers (V, V), unit}: "all", then
-    genres.
+    """{set: names (V) of viewers, traces to viewers (C, V), viewers to viewers (V, V), unit}; all, genres.
 
     "all" pooled (N2010): medians over the time of all clips, px. Else, and genres (CW2019): each clip's
     medians divided by their median over its pairs of viewers, then the mean over clips. Pairs that never met
@@ -668,8 +660,7 @@ def distance_sets(seen: list[Seen], pooled: bool) -> dict[str, dict]:
         one |= dict(names=[v for v, m in zip(names, met) if m], traces=one["traces"][:, met],
                     viewers=(d + d.T) / 2)
     if not (sets := {k: v for k, v in sets.items() if len(v["names"]) >= 4}):
-        raise InputError(f"{len(names)} viewers, but no 4 who saw what another saw; heads cannot be placed "
-                         "among them. Give clips that several people watched.")
+        raise InputError("no 4 viewers who saw what another saw; give clips that several people watched.")
     return sets
 
 

@@ -271,7 +271,7 @@ def test_relative_distances_average_clips_and_fill_pairs_that_never_met():
 def test_viewers_who_each_saw_another_clip_are_refused(pooled):
     gaze = np.random.default_rng(0).uniform(0, 99, (4, 2, 8, 2))
     seen = [E.Seen(clip_of(), g[:1], [v], g[1:], np.arange(8)) for v, g in zip("pqrs", gaze)]
-    with pytest.raises(InputError, match="no 4 who saw what another saw"):
+    with pytest.raises(InputError, match="no 4 viewers who saw what another saw"):
         E.distance_sets(seen, pooled)
 
 
