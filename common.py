@@ -1747,6 +1747,37 @@ def run_tuner(tuner: GazeTuner, stem: Path, tuned_state: Callable[[], dict], res
     return record
 
 
+def keep_results(args: argparse.Namespace, folder: Path, measured: Sequence[str]) -> None:
+    """InputError where a new run would remove a training or the rows of `measured` stages it leaves out."""
+    if args.resume or args.plot_only:
+        return
+    if any((folder / f"tuned_{k}.pt").exists() for k in args.stages):
+        raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
+    rows = [*folder.glob("per_image.*"), *folder.glob("*/per_image.*")]
+    if rows and not set(measured) <= set(args.stages):
+        raise InputError(f"{folder} holds rows of other stages; add --resume to keep them, or choose another "
+                         "--out.")
+
+
+def model_log(folder: Path, models: dict[str, nn.Module], resume: bool) -> RowLog:
+    """RowLog whose rows a resumed run keeps only if all models have the weights that made them; the SHA-256
+    of each model's weights is in models.json."""
+    now, file = {}, folder / "models.json"
+    for name, model in models.items():
+        digest = hashlib.sha256()
+        for v in model.state_dict().values():
+            digest.update(v.cpu().numpy().tobytes())
+        now[name] = digest.hexdigest()
+    with input_errors(file, "the models of a run; choose another --out"):
+        same = file.exists() and json.loads(file.read_text(encoding="utf-8")) == now
+    log = RowLog(folder, resume and same)
+    if rank_world()[0] == 0:
+        if resume and file.exists() and not same:
+            print(f"{folder}: its rows are of other models and are computed anew.")
+        write_json(now, file)
+    return log
+
+
 def open_batches(names: Sequence[str], batch_size: int, log: RowLog) -> list[list[int]]:
     """This process's batches of indices that hold an image without rows. An image keeps its batch in a
     resumed run, because the last bits of a result may depend on the batch."""

@@ -65,11 +65,11 @@ from common import (add_common_args, add_tuning_args, align, alignment_tables, a
                     coco_categories, data_places, diagonal, draw_gain, draw_metrics, draw_training,
                     fingerprint, gain_shares, gaze_features, GazeData, GazeImage, GazeTuner, generator,
                     held_out_split, human_maps, IMAGE_SUFFIXES, imagenet_items, imagenet_wnids,
-                    init_distributed, InputError, load_gaze, load_tuned, load_vit, MAP_SIGMA, MAP_SIZE,
-                    minmax, new_figure, observer_consistency, paired_values, PALETTE, parity_tests,
-                    pick_device, prepare_plain, Preprocess, print_paper_vs_ours, rank_world, read_image,
-                    read_rows, Recipe, RolloutViT, ROOT, RowLog, run_tuner, save_figure, set_trainable, shard,
-                    start_run, view_plain, VIT_BENCHMARK, write_csv, write_results)
+                    init_distributed, InputError, keep_results, load_gaze, load_tuned, load_vit, MAP_SIGMA,
+                    MAP_SIZE, minmax, model_log, new_figure, observer_consistency, paired_values, PALETTE,
+                    parity_tests, pick_device, prepare_plain, Preprocess, print_paper_vs_ours, rank_world,
+                    read_image, read_rows, Recipe, RolloutViT, ROOT, RowLog, run_tuner, save_figure,
+                    set_trainable, shard, start_run, view_plain, VIT_BENCHMARK, write_csv, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -810,7 +810,7 @@ def load_models(args: argparse.Namespace, folder: Path, device: torch.device) ->
 def align_stage(args: argparse.Namespace, models: dict, images: list[GazeImage], coco: Path | None,
                 pre: Preprocess, device: torch.device, folder: Path) -> tuple[dict, list[str]]:
     """per_image.csv, examples.npz, categories.csv: (unreadable images, parts not run)."""
-    log = RowLog(folder, args.resume)
+    log = model_log(folder, models, args.resume)
     bad = align(models, images, pre, log, device, args.eval_batch_size, args.workers)
     rows = log.merge()
     table = category_table(rows, coco_categories(coco, {r["image"] for r in rows})) if coco else []
@@ -824,23 +824,23 @@ def align_stage(args: argparse.Namespace, models: dict, images: list[GazeImage],
 
 
 def open_run(args: argparse.Namespace) -> Path:
-    """The run's folder; InputError where a training would be overwritten."""
+    """The run's folder; InputError where a training or rows of other stages would be lost."""
     tag = f"{args.model}_seed{args.seed}"
     folder = Path(args.out or Path("runs") / "exp01_finetune_vit" / tag)
-    trained = [k for k in "BC" if k in args.stages and (folder / f"tuned_{k}.pt").exists()]
-    if trained and not (args.resume or args.plot_only):
-        raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
+    keep_results(args, folder, ("align", "consistency", "benchmark"))
     free = {k: v for k, v in vars(args).items() if k != "stages"}  # stages may come one after the other
     return start_run(argparse.Namespace(**free), "exp01_finetune_vit", tag)
 
 
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
-    device, (rank, _), folder = pick_device(args.device), init_distributed(), open_run(args)
+    device = pick_device(args.device)
+    rank, _ = init_distributed(device)
+    places = {} if args.plot_only else data_places(args, DATA, ("imagenet", "objectnet", "salicon"))
+    folder = open_run(args)
     if args.plot_only:
         draw_all(folder)
         return print_paper_vs_ours(json.loads((folder / "results.json").read_text()))
-    places = data_places(args, DATA, ("imagenet", "objectnet", "salicon"))
     _, pre = load_vit(args.model, args.weights)
     squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
     skipped, not_run, objectnet = {}, [], {}
@@ -859,7 +859,7 @@ def main(argv: list[str] | None = None) -> None:
             measure_consistency(images, log := RowLog(folder / "consistency", args.resume))
             log.merge()
     if "benchmark" in args.stages:
-        log = RowLog(folder / "benchmark", args.resume)
+        log = model_log(folder / "benchmark", models, args.resume)
         parts, bad, objectnet = run_benchmarks(models, pre, places, args, log, device)
         log.merge()
         skipped["benchmark, unreadable"], missing = bad, missing + parts

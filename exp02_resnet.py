@@ -59,10 +59,10 @@ from common import (add_common_args, add_tuning_args, align, alignment_tables, a
                     category_table, check_baseline, Classifier, classify, cli, coco_categories, data_places,
                     draw_gain, draw_metrics, draw_training, fingerprint, gain_shares, gaze_features, GazeData,
                     GazeImage, GazeTuner, held_out_split, imagenet_items, init_distributed, InputError,
-                    load_gaze, load_resnet, load_tuned, MAP_SIZE, minmax, new_figure, paired_values, PALETTE,
-                    parity_tests, pick_device, prepare_plain, Preprocess, print_paper_vs_ours, rank_world,
-                    read_rows, Recipe, RowLog, run_tuner, save_figure, set_trainable, start_run, upsample,
-                    view_plain, write_csv, write_results)
+                    keep_results, load_gaze, load_resnet, load_tuned, MAP_SIZE, minmax, model_log, new_figure,
+                    paired_values, PALETTE, parity_tests, pick_device, prepare_plain, Preprocess,
+                    print_paper_vs_ours, rank_world, read_rows, Recipe, RowLog, run_tuner, save_figure,
+                    set_trainable, start_run, upsample, view_plain, write_csv, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -288,7 +288,7 @@ def evaluate(args: argparse.Namespace, places: dict, pre: Preprocess, fixed: Pre
     skipped = {}
     if "align" in args.stages and places["salicon"]:
         images, skipped = load_gaze(places["salicon"], "val", places["coco"], args.limit)
-        log = RowLog(folder, args.resume)
+        log = model_log(folder, models, args.resume)
         skipped["val, unreadable"] = align(models, images, fixed, log, device, args.eval_batch_size,
                                            args.workers)
         rows = log.merge()
@@ -299,7 +299,7 @@ def evaluate(args: argparse.Namespace, places: dict, pre: Preprocess, fixed: Pre
         if not table:
             not_run.append("gain by COCO category: no annotations of these images, give --coco")
     if "benchmark" in args.stages:
-        log = RowLog(folder / "benchmark", args.resume)
+        log = model_log(folder / "benchmark", models, args.resume)
         nets = {k: Classifier(m.resnet, args.dtype == "bfloat16") for k, m in models.items()}
         parts, skipped["benchmark, unreadable"] = run_benchmarks(nets, pre, places, args, log, device)
         log.merge()
@@ -309,17 +309,17 @@ def evaluate(args: argparse.Namespace, places: dict, pre: Preprocess, fixed: Pre
 
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
-    device, (rank, _) = pick_device(args.device), init_distributed()
+    device = pick_device(args.device)
+    rank, _ = init_distributed(device)
     tag = f"{args.data if args.data in ('demo', None) else Path(args.data).name}_{args.model}_seed{args.seed}"
     folder = Path(args.out or Path("runs") / "exp02_resnet" / tag.replace("None", "real"))
-    if not (args.resume or args.plot_only) and (folder / "tuned_B.pt").exists() and "B" in args.stages:
-        raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
+    places = {} if args.plot_only else data_places(args, DATA, ("imagenet", "salicon"))
+    keep_results(args, folder, ("align", "benchmark"))
     start_run(argparse.Namespace(**{k: v for k, v in vars(args).items() if k != "stages"} | {"out": folder}),
               "exp02_resnet", tag)
     if args.plot_only:
         draw_all(folder)
         return print_paper_vs_ours(json.loads((folder / "results.json").read_text()))
-    places = data_places(args, DATA, ("imagenet", "salicon"))
     _, pre = load_resnet(args.model, args.weights)
     fixed = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # as exp01's
     plain = dataclasses.replace(pre, resize=BENCHMARK_RESIZE) if args.model == PAPER["model"] else pre

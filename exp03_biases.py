@@ -65,7 +65,7 @@ from tqdm import tqdm
 from common import (CROP_224, IMAGE_SUFFIXES, MAP_SIGMA, MAP_SIZE, PALETTE, ROOT, GazeData, GazeImage,
                     InputError, Preprocess, RolloutViT, RowLog, add_common_args, argument_parser,
                     bootstrap_ci, cli, collate_gaze, data_places, gather_rows, human_maps, init_distributed,
-                    input_errors, load_gaze, load_tuned, load_vit, minmax, open_batches, paired_t,
+                    input_errors, load_gaze, load_tuned, load_vit, minmax, model_log, open_batches, paired_t,
                     pick_device, print_paper_vs_ours, rank_world, read_csv, read_image, resize_matrix,
                     save_figure, start_run, write_results)
 
@@ -560,12 +560,12 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(args.device)
     rank, world = init_distributed(device)
     tag = f"{'demo' if args.data == 'demo' else Path(args.data or args.salicon or '.').name}_{args.model}"
+    places = {} if args.plot_only else data_places(args, ("salicon", "coco"), ("salicon",))
     folder = start_run(args, "exp03_biases", tag)
     if args.plot_only:
         draw_all(folder)
         return print_paper_vs_ours(json.loads((folder / "results.json").read_text(encoding="utf-8")))
 
-    places = data_places(args, ("salicon", "coco"), ("salicon",))
     if not places["salicon"]:
         raise InputError("no fixations; give --salicon, whose images are measured.")
     images, left_out = load_gaze(places["salicon"], args.split, places["coco"], args.limit)
@@ -576,7 +576,7 @@ def main(argv: list[str] | None = None) -> None:
     sources = dict(models={k: m.to(device).eval() for k, m in models.items()}, human="human" in args.sources,
                    folders=[path.name for path in args.maps], device=device, dtype=getattr(torch, args.dtype))
 
-    log = RowLog(folder, args.resume)
+    log = model_log(folder, models, args.resume)
     unreadable = measure(data, log, max(1, args.batch_size // world), args.workers, **sources)
     rows = log.merge()
     if not rows:

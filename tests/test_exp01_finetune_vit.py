@@ -649,6 +649,35 @@ def test_resume_computes_only_what_is_missing_and_equals_the_undisturbed_run(wor
         run(world, again)
 
 
+def test_stages_and_wrong_arguments_leave_rows_of_other_stages_alone(world, finished, tmp_path):
+    again = shutil.copytree(finished[0], tmp_path / "again")
+    for file in again.glob("tuned_*.pt"):  # not the training, the rows alone
+        file.unlink()
+    for stages in (["figures"], ["align"], ["B", "C"], ["align", "consistency"]):
+        with pytest.raises(InputError, match="rows of other stages"):
+            run(world, again, "--stages", *stages)
+    with pytest.raises(InputError, match="no such folder"):
+        run(world, again, "--data", str(tmp_path / "nowhere"))
+    for name in ("per_image.csv", "benchmark/per_image.csv", "consistency/per_image.csv", "results.json"):
+        assert (again / name).read_bytes() == (finished[0] / name).read_bytes(), name
+
+
+def test_resume_keeps_no_row_of_other_models(world, finished, tmp_path):
+    def means(*more: str) -> dict[str, float]:
+        run(world, tmp_path, "--stages", "align", "--limit", "3", *more)
+        rows = read_csv(tmp_path / "per_image.csv")
+        cc = {k: [r["cc"] for r in rows if r["condition"] == k] for k in "ABC"}
+        return {k: np.mean(v) for k, v in cc.items() if v}
+    a = means()
+    assert set(a) == {"A"}
+    shutil.copy(finished[0] / "tuned_B.pth", tmp_path / "tuned_B.pth")  # as a later --stages B
+    b = means("--resume")
+    state = load_checkpoint(tmp_path / "tuned_B.pth")
+    torch.save({k: v * 1.3 for k, v in state.items()}, tmp_path / "tuned_B.pth")  # B trained anew
+    c = means("--resume")
+    assert set(b) == set(c) == {"A", "B"} and a["A"] == b["A"] == c["A"] and b["B"] != c["B"]
+
+
 def test_plot_only_redraws_without_a_model(finished, monkeypatch, capsys):
     out, _ = finished
     (out / "fig_2A.png").unlink()

@@ -370,6 +370,14 @@ def test_resume_computes_only_what_is_missing_and_equals_the_undisturbed_run(wor
         run(world, again)
 
 
+def test_a_stage_leaves_rows_of_other_stages_alone(world, finished, tmp_path):
+    again = shutil.copytree(finished[0], tmp_path / "again")
+    for stages in (["figures"], ["benchmark"]):
+        with pytest.raises(InputError, match="rows of other stages"):
+            run(world, again, "--stages", *stages)
+    assert (again / "per_image.csv").read_bytes() == (finished[0] / "per_image.csv").read_bytes()
+
+
 def test_plot_only_redraws_without_a_model(finished, monkeypatch, capsys):
     out, _ = finished
     (out / "fig_5B.png").unlink()

@@ -501,6 +501,15 @@ def test_rows_of_a_torn_and_resumed_run_are_those_of_an_undisturbed_one(worlds, 
         run(*study(worlds, tuned, "--resume", "--split", "train", "--out", tmp_path / "out"))
 
 
+def test_resume_keeps_no_row_of_another_model(worlds, tuned, tmp_path):
+    mine, tables = {**tuned, "B": tmp_path / "b.pth"}, []
+    for k in "BC":  # another B at the same path
+        shutil.copy(tuned[k], mine["B"])
+        run(*study(worlds, mine, "--limit", 3, "--resume", "--out", tmp_path / "out"))
+        tables.append({r["condition"]: r["entropy"] for r in read_csv(tmp_path / "out" / "per_image.csv")})
+    assert tables[0]["A"] == tables[1]["A"] and tables[1]["B"] == tables[1]["C"] != tables[0]["B"]
+
+
 def test_two_processes_write_the_rows_of_one(worlds, tuned, finished, tmp_path):
     command("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, ROOT / "exp03_biases.py",
             *study(worlds, tuned, "--out", tmp_path / "two"), cwd=tmp_path)
