@@ -1438,6 +1438,10 @@ def data_places(args: argparse.Namespace, names: Sequence[str],
     elif root and not root.is_dir():
         raise InputError(f"--data {root}: no such folder; expected one that holds {', '.join(names)}.")
     given = {name: getattr(args, name, None) for name in names}
+    for name, folder in given.items():
+        if folder and not Path(folder).is_dir():
+            raise InputError(f"--{name} {folder}: no such folder; expected one with the files that --help "
+                             "lists.")
     return {k: v or (root / k if root and (root / k).is_dir() else None) for k, v in given.items()}
 
 
@@ -1482,17 +1486,46 @@ def load_gaze(folder: str | Path, split: str, coco: str | Path | None = None,
     return images[:limit], other
 
 
-def coco_categories(folder: Path, names: set[str]) -> dict[str, list[str]]:
-    """{category: file names among `names` of images that show it}, from annotations/instances_*.json."""
-    out: dict[str, set] = {}
-    for file in sorted((folder / "annotations").glob("instances_*.json")):
-        with input_errors(file, "COCO's instances_*.json"):
+def gaze_files(folder: str | Path | None) -> list[Path]:
+    """The files of fixations in a folder as load_gaze's, for the data fingerprint."""
+    names = "fixations.mat", "fixations_*2014.json", "fixations/*/*.mat"
+    return sorted(p for name in names for p in Path(folder).glob(name)) if folder else []
+
+
+def plain_name(file_name: str) -> str:
+    """COCO_val2014_000000000042.jpg (2014, SALICON) and 000000000042.jpg (2017) are one image: its digits."""
+    return re.sub(r"^COCO_\w+_(?=\d{12})", "", Path(file_name).stem)
+
+
+def coco_files(folder: str | Path | None, split: str) -> list[Path]:
+    """annotations/instances_<split>2014.json, else all instances_*.json there."""
+    if folder is None:
+        return []
+    file = Path(folder) / "annotations" / f"instances_{split}2014.json"
+    return [file] if file.is_file() else sorted(file.parent.glob("instances_*.json"))
+
+
+def read_coco(files: Sequence[Path]) -> dict[str, list[dict]]:
+    """COCO's images, annotations, categories of several files, each id once: the files may overlap."""
+    parts: dict[str, dict] = {"images": {}, "annotations": {}, "categories": {}}
+    for file in files:
+        with input_errors(file, "instances_*.json: COCO's images, annotations, categories"):
             data = json.loads(file.read_text(encoding="utf-8"))
-            image = {i["id"]: i["file_name"] for i in data["images"] if i["file_name"] in names}
-            label = {c["id"]: c["name"] for c in data["categories"]}
-            for a in data["annotations"]:
-                if a["image_id"] in image:
-                    out.setdefault(label[a["category_id"]], set()).add(image[a["image_id"]])
+            for key, part in parts.items():
+                part |= {v["id"]: v for v in data[key]}
+    return {key: list(part.values()) for key, part in parts.items()}
+
+
+def coco_categories(files: Sequence[Path], names: set[str]) -> dict[str, list[str]]:
+    """{category: file names among `names` of images that show it}, of coco_files."""
+    out: dict[str, set] = {}
+    plain, data = {plain_name(name): name for name in names}, read_coco(files)
+    with input_errors(files[0] if files else "", "COCO's instances_*.json"):
+        label = {c["id"]: c["name"] for c in data["categories"]}
+        image = {i["id"]: plain.get(plain_name(i["file_name"])) for i in data["images"]}
+        for a in data["annotations"]:
+            if name := image.get(a["image_id"]):
+                out.setdefault(label[a["category_id"]], set()).add(name)
     return {k: sorted(v) for k, v in sorted(out.items())}
 
 
@@ -1620,7 +1653,8 @@ class GazeTuner:
         self.kept = self.params | dict(net.named_buffers())  # batch norm's statistics may move too
         parallel = nn.parallel.DistributedDataParallel if dist.is_initialized() else lambda m: m
         self.parallel, self.total = parallel(net), recipe.epochs * (len(train) // recipe.batch_size)
-        self.state = dict(step=0, lowest=math.inf, best_step=0, waited=0, log=[], best={}, seconds=0.0)
+        self.state = dict(step=0, lowest=math.inf, mark=math.inf, best_step=0, waited=0, log=[], best={},
+                          seconds=0.0)
 
     def loss(self, batch: tuple, forward: Callable) -> Tensor:
         """(distillation, attention loss) of the images of a batch, (2, B)."""
@@ -1646,7 +1680,8 @@ class GazeTuner:
         total = mse + self.recipe.lam * kl
         if not math.isfinite(total):
             raise InputError(f"the validation loss became {total} at step {s['step']}; lower --lr.")
-        s["waited"] = 0 if total < s["lowest"] - self.recipe.min_delta else s["waited"] + 1
+        gained = total < s["mark"] - self.recipe.min_delta  # since the last gain: small steps add up
+        s.update(mark=total, waited=0) if gained else s.update(waited=s["waited"] + 1)
         if total < s["lowest"]:
             s.update(lowest=total, best_step=s["step"],
                      best={n: p.detach().cpu().clone() for n, p in self.kept.items()})
@@ -1928,7 +1963,8 @@ def parity_tests(rows: Sequence[dict], benchmarks: dict[str, str], paper: dict
                  ) -> tuple[list[dict], list[dict]]:
     """(headline, tests) of the benchmarks: accuracies; B and C against A with three Bayes factors for no
     difference, the difference with its interval, and the discordant counts. benchmarks: {key: name}; paper:
-    {(key, condition or "BF01"): value}."""
+    {(key, condition or "BF01"): value}. Several views of an image are no independent pairs: intervals are
+    bootstrapped over images; t, Bayes factors and McNemar take them as independent, as the paper does."""
     headline, tests = [], []
     for key, name in benchmarks.items():
         part = [r for r in rows if r["benchmark"] == key]
@@ -1936,6 +1972,7 @@ def parity_tests(rows: Sequence[dict], benchmarks: dict[str, str], paper: dict
         if not items:
             continue
         image = np.unique([i for i, _ in items], return_inverse=True)[1]
+        views, n_images = len(items) > image.max() + 1, int(image.max()) + 1
         for k, v in right.items():
             per_image = 100 * np.bincount(image, v) / np.bincount(image)
             headline.append(dict(name=f"{name} top-1, {k}", paper=paper.get((key, k)),
@@ -1947,13 +1984,16 @@ def parity_tests(rows: Sequence[dict], benchmarks: dict[str, str], paper: dict
                 bf = {"unit_information": bf01_unit_information(t["t"], n, log=True),
                       "jzs_r1": bf01_jzs(t["t"], n, 1., log=True),
                       "jzs_r707": bf01_jzs(t["t"], n, .5**.5, log=True)}
-                tests.append(dict(test="parity", benchmark=key, pair=f"{k} - A", n=n, **t,
+                tests.append(dict(test="parity", benchmark=key, pair=f"{k} - A", n=n, images=n_images, **t,
+                                  pairs="image x view, taken as independent" if views else "image",
                                   mcnemar=mcnemar(right[k], right["A"]), log_bf01=bf,
                                   bf01={form: float(np.exp(v)) for form, v in bf.items()}))
                 if k == "B":
                     d = tests[-1]["mcnemar"]
+                    gap = 100 * np.bincount(image, right["B"] - right["A"]) / np.bincount(image)
+                    ci = bootstrap_ci(gap, n_boot=2000) if views else [100 * v for v in d["ci"]]
                     headline += [dict(name=f"{name}, B - A", ours=100 * d["diff"], unit="points", n=n,
-                                      ci=[100 * v for v in d["ci"]]),
+                                      ci=ci),
                                  dict(name=f"BF01 {name} (unit information)", paper=paper.get((key, "BF01")),
                                       ours=float(np.exp(bf["unit_information"])), n=n),
                                  dict(name=f"BF01 {name} (JZS, r = 1)", paper=paper.get((key, "BF01")),

@@ -12,7 +12,7 @@ Commands
     one GPU               python exp01_finetune_vit.py --salicon SALICON --coco COCO --imagenet IMAGENET
                               --objectnet OBJECTNET
     eight GPUs            torchrun --nproc_per_node 8 exp01_finetune_vit.py (the same)
-    some stages           ... --stages B C (of: B C align consistency benchmark figures)
+    some stages           ... --stages B C (of: B C align consistency benchmark figures); more: + --resume
     own fixations (OSIE)  python exp01_finetune_vit.py --salicon OSIE --model dinov2_vits14
     go on after a kill    the same command with --resume
     redraw                the same command with --plot-only
@@ -24,17 +24,19 @@ Result, in runs/exp01_finetune_vit/<tag>/ or --out: tuned_B.pth, tuned_C.pth (at
 (losses), per_image.csv (alignment), consistency/ and benchmark/per_image.csv, categories.csv, examples.npz,
 results.json; from these files fig_1B, fig_2A to 2C, fig_4A to 4C and fig_training (.png, .pdf).
 Corruptions alone: corrupt(images, "snow", 5, torch.arange(len(images))).
-Time, one core of a busy 2-core machine: demo 8 minutes; a training step of ViT-B/16 (8 images) 7.3 s; 15
-corruptions of a 224 px image 61 ms; consistency of a SALICON image 15 ms. GPU times were not measured.
+Time, one core of a busy 2-core machine (AMD EPYC): demo 8 minutes; a training step of ViT-B/16 (8 images)
+7.3 s, 2.7 GiB of memory; 15 corruptions of a 224 px image 61 ms; consistency of a SALICON image 15 ms. GPU
+times were not measured.
 
 The paper's numbers: r(gain, consistency) -.55; a gain on every image and category; BF01 222 (ImageNet), 242.8
 (ImageNet-C), 89 (ObjectNet). It prints no table of the five metrics and no accuracies.
 Departures, and choices where the paper is silent: KL(human || rollout) (--kl model: the reverse); the CLS
 vector before the final norm; the held-out set is a random tenth of the training images (for C its maps are
 dealt anew within it); weight decay .01; the loss before the first step counts as a validation; C's dealing
-leaves no image its own map; ImageNet-C is computed anew (the paper's package no longer imports), with random
-draws that are a function of seed, image and corruption, the same for A, B and C; frost has drawn textures
-unless --frost names the six original ones; ObjectNet is cropped by 2 px.
+leaves no image its own map; gains below min_delta add up until they count as one; ImageNet-C is computed anew
+(the paper's package no longer imports), with random draws that are a function of seed, image and corruption,
+the same for A, B and C; frost has drawn textures unless --frost names the six original ones; ObjectNet is
+cropped by 2 px.
 """
 from __future__ import annotations
 
@@ -62,14 +64,15 @@ from tqdm import tqdm
 
 from common import (add_common_args, add_tuning_args, align, alignment_tables, argument_parser, atomic_write,
                     attention_state, bootstrap_ci, category_table, check_baseline, Classifier, classify, cli,
-                    coco_categories, data_places, diagonal, draw_gain, draw_metrics, draw_training,
-                    fingerprint, gain_shares, gaze_features, GazeData, GazeImage, GazeTuner, generator,
-                    held_out_split, human_maps, IMAGE_SUFFIXES, imagenet_items, imagenet_wnids,
-                    init_distributed, InputError, keep_results, load_gaze, load_tuned, load_vit, MAP_SIGMA,
-                    MAP_SIZE, minmax, model_log, new_figure, observer_consistency, paired_values, PALETTE,
-                    parity_tests, pick_device, prepare_plain, Preprocess, print_paper_vs_ours, rank_world,
-                    read_image, read_rows, Recipe, RolloutViT, ROOT, RowLog, run_tuner, save_figure,
-                    set_trainable, shard, start_run, view_plain, VIT_BENCHMARK, write_csv, write_results)
+                    coco_categories, coco_files, data_places, diagonal, draw_gain, draw_metrics,
+                    draw_training, gain_shares, gaze_features, gaze_files, GazeData, GazeImage, GazeTuner,
+                    generator, held_out_split, human_maps, IMAGE_SUFFIXES, imagenet_items, imagenet_wnids,
+                    init_distributed, input_errors, InputError, keep_results, load_gaze, load_tuned, load_vit,
+                    MAP_SIGMA, MAP_SIZE, minmax, model_log, new_figure, observer_consistency, paired_values,
+                    PALETTE, parity_tests, pick_device, prepare_plain, Preprocess, print_paper_vs_ours,
+                    rank_world, read_image, read_rows, Recipe, RolloutViT, ROOT, RowLog, run_tuner,
+                    save_figure, set_trainable, shard, start_run, view_plain, VIT_BENCHMARK, write_csv,
+                    write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -418,19 +421,21 @@ def objectnet_items(root: Path, classes: list[str]) -> tuple[list[tuple], dict]:
             raise InputError(f"{file}: no such file; give the release, with images/ and mappings/.")
         text = file.read_text(encoding="utf-8")
         return json.loads(text) if file.suffix == ".json" else dict(enumerate(text.splitlines()))
-    folders, to_imagenet = mapping("folder_to_objectnet_label.json"), mapping("objectnet_to_imagenet_1k.json")
-    line_of_name = {name: line for line, name in mapping("imagenet_to_label_2012_v2").items()}
-    wnid_of_line = {int(line): imagenet_wnids()[int(i)]
-                    for i, line in mapping("pytorch_to_imagenet_2012_id.json").items()}
+    with input_errors(root / "mappings", "ObjectNet's four mapping files as released; unpack them again"):
+        folders, names = mapping("folder_to_objectnet_label.json"), mapping("objectnet_to_imagenet_1k.json")
+        line_of_name = {name: line for line, name in mapping("imagenet_to_label_2012_v2").items()}
+        wnid_of_line = {int(line): imagenet_wnids()[int(i)]
+                        for i, line in mapping("pytorch_to_imagenet_2012_id.json").items()}
+        wnids = {folder: {wnid_of_line[line_of_name[name.strip()]]
+                          for name in names.get(label, "").split(";") if name}
+                 for folder, label in sorted(folders.items())}
     there = {p.name for p in (root / "images").iterdir()} if (root / "images").is_dir() else set()
     if absent := sorted(set(folders) - there):
         raise InputError(f"{root}/images: {len(absent)} of {len(folders)} class folders are missing "
                          f"({absent[0]} ...); unpack the whole release.")
     items, known = [], 0
-    for folder, label in sorted(folders.items()):
-        names = [name.strip() for name in to_imagenet.get(label, "").split(";") if name]
-        wnids = {wnid_of_line[line_of_name[name]] for name in names}
-        right = {classes.index(w) for w in wnids if w in classes}
+    for folder, own in wnids.items():
+        right = {classes.index(w) for w in own if w in classes}
         files = sorted(p for p in (root / "images" / folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if right:
             known += 1
@@ -499,12 +504,6 @@ def tune(vit: nn.Module, pre: Preprocess, images: list[GazeImage], teacher: Tens
 
 # -------------------------------------------------------------------------------- measure
 
-def gaze_files(folder: Path | None) -> list[Path]:
-    """The files of fixations, for the data fingerprint."""
-    names = "fixations.mat", "fixations_train2014.json", "fixations_val2014.json"
-    return [folder / n for n in names if (folder / n).exists()] if folder else []
-
-
 def measure_consistency(images: list[GazeImage], log: RowLog) -> None:
     """Rows image, condition, observers, consistency: mean correlation of two observers' maps."""
     for image in tqdm(shard(images), desc="consistency", disable=rank_world()[0] > 0):
@@ -515,11 +514,11 @@ def measure_consistency(images: list[GazeImage], log: RowLog) -> None:
 
 
 def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, args: argparse.Namespace,
-                   log: RowLog, device: torch.device) -> tuple[list[str], list[str], dict]:
-    """(parts not run, unreadable images, counts of ObjectNet); rows into log."""
-    head, not_run, bad, found = models["A"].vit.head, [], [], {}
+                   log: RowLog, device: torch.device) -> tuple[list[str], list[str], dict, list[Path]]:
+    """(parts not run, unreadable images, counts of ObjectNet, files); rows into log."""
+    head, not_run, bad, found, files = models["A"].vit.head, [], [], {}, []
     if not isinstance(head, nn.Linear):
-        return [f"benchmarks: {args.model} has no classification head"], [], {}
+        return [f"benchmarks: {args.model} has no classification head"], [], {}, []
     pre, n_classes = VIT_BENCHMARK if args.model == PAPER["model"] else pre, head.out_features
     models = {k: Classifier(m.vit, args.dtype == "bfloat16") for k, m in models.items()}
     how = dict(log=log, device=device, batch_size=args.eval_batch_size, workers=args.workers)
@@ -527,7 +526,7 @@ def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, 
     corruption = dict(pre=pre, severity=args.severity, seed=args.seed, frost_dir=args.frost)
     if places["imagenet"]:
         items, classes = imagenet_items(places["imagenet"], n_classes, args.limit, args.seed)
-        prepare = partial(prepare_plain, pre=pre)
+        prepare, files = partial(prepare_plain, pre=pre), [item[0] for item in items]
         bad += classify(models, items, prepare, view_plain, benchmark="imagenet", **how)
         check_baseline(log, "imagenet")
         n = min(args.imagenet_c_images, args.limit or args.imagenet_c_images)
@@ -537,6 +536,8 @@ def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, 
             prepare, view = partial(prepare_corrupted, **corruption), view_corrupted
             how["batch_size"] = max(1, args.eval_batch_size // len(CORRUPTIONS))
         bad += classify(models, items, prepare, view, benchmark="imagenet_c", **how)
+        if not args.frost:
+            not_run.append("frost with ImageNet-C's six textures: drawn ones were used, give --frost")
     else:
         not_run += [f"{name}: no data, give --imagenet" for name in ("ImageNet", "ImageNet-C")]
     if places["objectnet"] and classes:
@@ -544,18 +545,19 @@ def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, 
         order = torch.randperm(len(items), generator=generator(args.seed, 3)).tolist()[:args.limit]
         how["batch_size"], items = args.eval_batch_size, [items[i] for i in sorted(order)]
         prepare = partial(prepare_objectnet, pre=pre)
+        files += [item[0] for item in items]
         bad += classify(models, items, prepare, view_plain, benchmark="objectnet", **how)
         check_baseline(log, "objectnet")
     else:
         not_run.append("ObjectNet: no data, give --objectnet" if classes else
                        "ObjectNet: the model's classes are unknown, give --imagenet too")
-    return not_run, bad, found
+    return not_run, bad, found, files
 
 
 @torch.no_grad()
 def save_examples(models: dict[str, nn.Module], images: list[GazeImage], pre: Preprocess, rows: list[dict],
                   device: torch.device, path: Path) -> None:
-    """The images that gained most (every tenth of the ranking's top), as uint8, with human, A and B maps."""
+    """EXAMPLES images, evenly spread over the quarter that gained most, as uint8, with human, A, B maps."""
     names, cc = paired_values(rows, "cc")
     ranked = [names[i][0] for i in np.argsort(cc["A"] - cc["B"])]
     wanted = ranked[:max(len(ranked) // 4, EXAMPLES)][::max(len(ranked) // (4 * EXAMPLES), 1)][:EXAMPLES]
@@ -575,6 +577,8 @@ def consistency_tests(rows: list[dict], human: list[dict]) -> tuple[list[dict], 
     agreement = {r["image"]: r["consistency"] for r in human if r["consistency"] != ""}
     items, cc = paired_values([r for r in rows if r["image"] in agreement], "cc")
     c = np.array([agreement[i] for i, in items])
+    if not len(c):
+        return [], [], []
     headline = [dict(name="inter-observer consistency", ours=float(c.mean()), ci=bootstrap_ci(c), n=len(c))]
     if len(c) < 4 or not {"A", "B"} <= set(cc):
         return headline, [], []
@@ -586,7 +590,8 @@ def consistency_tests(rows: list[dict], human: list[dict]) -> tuple[list[dict], 
     r = next(t for t in tests if t["y"] == "gain B - A")
     headline.append(dict(name="r(gain, consistency)", paper=PAPER_GAIN_R, ours=r["r"], ci=r["ci"], n=len(c)))
     headline.append(dict(name="headroom gain", ours=float(head.mean()), ci=bootstrap_ci(head), n=len(c)))
-    quarter, quartiles = np.searchsorted(np.quantile(c, (.25, .5, .75)), c), []
+    rank, quartiles = np.argsort(np.argsort(c, kind="stable"), kind="stable"), []  # ties in the rows' order
+    quarter = rank * 4 // len(c)
     for q in range(4):
         part = quarter == q
         gains = {"gain_A": gain[part], "headroom": head[part]} | (
@@ -813,7 +818,7 @@ def align_stage(args: argparse.Namespace, models: dict, images: list[GazeImage],
     log = model_log(folder, models, args.resume)
     bad = align(models, images, pre, log, device, args.eval_batch_size, args.workers)
     rows = log.merge()
-    table = category_table(rows, coco_categories(coco, {r["image"] for r in rows})) if coco else []
+    table = category_table(rows, coco_categories(coco_files(coco, "val"), {r["image"] for r in rows}))
     if rank_world()[0] == 0:
         if "B" in models:
             save_examples(models, images, pre, rows, device, folder / "examples.npz")
@@ -843,7 +848,7 @@ def main(argv: list[str] | None = None) -> None:
         return print_paper_vs_ours(json.loads((folder / "results.json").read_text()))
     _, pre = load_vit(args.model, args.weights)
     squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
-    skipped, not_run, objectnet = {}, [], {}
+    skipped, not_run, objectnet, files = {}, [], {}, gaze_files(places["salicon"])
     if not places["salicon"]:
         not_run.append("tuning, alignment, consistency: no data, give --salicon")
     elif {"B", "C"} & set(args.stages):
@@ -860,14 +865,17 @@ def main(argv: list[str] | None = None) -> None:
             log.merge()
     if "benchmark" in args.stages:
         log = model_log(folder / "benchmark", models, args.resume)
-        parts, bad, objectnet = run_benchmarks(models, pre, places, args, log, device)
+        parts, bad, objectnet, more = run_benchmarks(models, pre, places, args, log, device)
         log.merge()
         skipped["benchmark, unreadable"], missing = bad, missing + parts
-    found, used = summarise(folder), sorted(folder.glob("tuned_[BC].pth"))
+        files += more
+    tuned = [getattr(args, f"model_{k.lower()}") or folder / f"tuned_{k}.pth" for k in "BC"]
+    files += [*coco_files(places["coco"], "val"), *(p for p in tuned if p.exists())]
+    found = summarise(folder)
     results = write_results(
         folder, "exp01_finetune_vit", args.data or "files", found.pop("headline"), args, time.time() - began,
-        device, found.pop("tests"), not_run + missing, skipped={k: v for k, v in skipped.items() if v},
-        objectnet=objectnet, fingerprint=fingerprint([*used, *gaze_files(places["salicon"])]), **found)
+        device, found.pop("tests"), not_run + missing, files,
+        skipped={k: v for k, v in skipped.items() if v}, objectnet=objectnet, **found)
     if rank == 0:
         if "figures" in args.stages:
             draw_all(folder)

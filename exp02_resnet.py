@@ -10,7 +10,7 @@ Commands
     laptop, demo world    python exp02_resnet.py
     one GPU               python exp02_resnet.py --salicon SALICON --coco COCO --imagenet IMAGENET
     eight GPUs            torchrun --nproc_per_node 8 exp02_resnet.py (the same)
-    some stages           ... --stages B align (of: B align benchmark figures)
+    some stages           ... --stages B align (of: B align benchmark figures); more: + --resume
     own fixations (OSIE)  python exp02_resnet.py --salicon OSIE
     own network           python exp02_resnet.py --salicon SALICON --weights resnet50-0676ba61.pth
     batch norm's part     python exp02_resnet.py --batch-norm all
@@ -56,13 +56,14 @@ import torch.nn as nn
 from torch import Tensor
 
 from common import (add_common_args, add_tuning_args, align, alignment_tables, argument_parser,
-                    category_table, check_baseline, Classifier, classify, cli, coco_categories, data_places,
-                    draw_gain, draw_metrics, draw_training, fingerprint, gain_shares, gaze_features, GazeData,
-                    GazeImage, GazeTuner, held_out_split, imagenet_items, init_distributed, InputError,
-                    keep_results, load_gaze, load_resnet, load_tuned, MAP_SIZE, minmax, model_log, new_figure,
-                    paired_values, PALETTE, parity_tests, pick_device, prepare_plain, Preprocess,
-                    print_paper_vs_ours, rank_world, read_rows, Recipe, RowLog, run_tuner, save_figure,
-                    set_trainable, start_run, upsample, view_plain, write_csv, write_results)
+                    category_table, check_baseline, Classifier, classify, cli, coco_categories, coco_files,
+                    data_places, draw_gain, draw_metrics, draw_training, gain_shares, gaze_features,
+                    gaze_files, GazeData, GazeImage, GazeTuner, held_out_split, imagenet_items,
+                    init_distributed, InputError, keep_results, load_gaze, load_resnet, load_tuned, MAP_SIZE,
+                    minmax, model_log, new_figure, paired_values, PALETTE, parity_tests, pick_device,
+                    prepare_plain, Preprocess, print_paper_vs_ours, rank_world, read_rows, Recipe, RowLog,
+                    run_tuner, save_figure, set_trainable, start_run, upsample, view_plain, write_csv,
+                    write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -165,16 +166,16 @@ def tune(resnet: nn.Module, pre: Preprocess, images: list[GazeImage], teacher: T
 # -------------------------------------------------------------------------------- measure
 
 def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, args: argparse.Namespace,
-                   log: RowLog, device: torch.device) -> tuple[list[str], list[str]]:
-    """(parts not run, unreadable images); rows into log."""
+                   log: RowLog, device: torch.device) -> tuple[list[str], list[str], list[Path]]:
+    """(parts not run, unreadable images, files); rows into log."""
     n_classes = next(iter(models.values())).net.fc.out_features
     if not places["imagenet"]:
-        return ["ImageNet: no data, give --imagenet"], []
+        return ["ImageNet: no data, give --imagenet"], [], []
     items, _ = imagenet_items(places["imagenet"], n_classes, args.limit, args.seed)
     bad = classify(models, items, partial(prepare_plain, pre=pre), view_plain, log, "imagenet", device,
                    args.eval_batch_size, args.workers)
     check_baseline(log, "imagenet")
-    return [], bad
+    return [], bad, [item[0] for item in items]
 
 
 # -------------------------------------------------------------------------------- statistics
@@ -282,10 +283,10 @@ def load_models(args: argparse.Namespace, folder: Path, device: torch.device) ->
 
 
 def evaluate(args: argparse.Namespace, places: dict, pre: Preprocess, fixed: Preprocess, device: torch.device,
-             folder: Path) -> tuple[dict, list[str]]:
-    """Stages align and benchmark: (skipped, parts not run)."""
+             folder: Path) -> tuple[dict, list[str], list[Path]]:
+    """Stages align and benchmark: (skipped, parts not run, the benchmark's files)."""
     models, not_run = load_models(args, folder, device)
-    skipped = {}
+    skipped, files = {}, []
     if "align" in args.stages and places["salicon"]:
         images, skipped = load_gaze(places["salicon"], "val", places["coco"], args.limit)
         log = model_log(folder, models, args.resume)
@@ -293,7 +294,7 @@ def evaluate(args: argparse.Namespace, places: dict, pre: Preprocess, fixed: Pre
                                            args.workers)
         rows = log.merge()
         names = {r["image"] for r in rows}
-        table = category_table(rows, coco_categories(places["coco"], names) if places["coco"] else {})
+        table = category_table(rows, coco_categories(coco_files(places["coco"], "val"), names))
         if table and rank_world()[0] == 0:
             write_csv(table, folder / "categories.csv")
         if not table:
@@ -301,10 +302,10 @@ def evaluate(args: argparse.Namespace, places: dict, pre: Preprocess, fixed: Pre
     if "benchmark" in args.stages:
         log = model_log(folder / "benchmark", models, args.resume)
         nets = {k: Classifier(m.resnet, args.dtype == "bfloat16") for k, m in models.items()}
-        parts, skipped["benchmark, unreadable"] = run_benchmarks(nets, pre, places, args, log, device)
+        parts, skipped["benchmark, unreadable"], files = run_benchmarks(nets, pre, places, args, log, device)
         log.merge()
         not_run += parts
-    return skipped, not_run
+    return skipped, not_run, files
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -328,13 +329,14 @@ def main(argv: list[str] | None = None) -> None:
         not_run.append("tuning, alignment: no data, give --salicon")
     if "B" in args.stages and places["salicon"]:
         skipped = tune_models(args, places, fixed, device, folder)
-    more, parts = evaluate(args, places, plain, fixed, device, folder)
+    more, parts, files = evaluate(args, places, plain, fixed, device, folder)
     found, skipped = summarise(folder), {k: v for k, v in {**skipped, **more}.items() if v}
-    used = [p for k in ("tuned_B.pth",) if (p := folder / k).exists()]
+    tuned = args.model_b or folder / "tuned_B.pth"
+    files += [*gaze_files(places["salicon"]), *coco_files(places["coco"], "val"), *[tuned] * tuned.exists()]
     results = write_results(
         folder, "exp02_resnet", args.data or "files", found.pop("headline"), args, time.time() - began,
-        device, found.pop("tests"), not_run + parts, skipped=skipped, batch_norm=args.batch_norm,
-        weights=fingerprint(used), **found)
+        device, found.pop("tests"), not_run + parts, files, skipped=skipped,
+        batch_norm=args.batch_norm, **found)
     if rank == 0:
         if "figures" in args.stages:
             draw_all(folder)

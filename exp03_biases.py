@@ -46,7 +46,6 @@ import io
 import itertools
 import json
 import math
-import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,10 +63,11 @@ from tqdm import tqdm
 
 from common import (CROP_224, IMAGE_SUFFIXES, MAP_SIGMA, MAP_SIZE, PALETTE, ROOT, GazeData, GazeImage,
                     InputError, Preprocess, RolloutViT, RowLog, add_common_args, argument_parser,
-                    bootstrap_ci, cli, collate_gaze, data_places, gather_rows, human_maps, init_distributed,
-                    input_errors, load_gaze, load_tuned, load_vit, minmax, model_log, open_batches, paired_t,
-                    pick_device, print_paper_vs_ours, rank_world, read_csv, read_image, resize_matrix,
-                    save_figure, start_run, write_results)
+                    bootstrap_ci, cli, coco_files, collate_gaze, data_places, gather_rows, gaze_files,
+                    human_maps, init_distributed, input_errors, load_gaze, load_tuned, load_vit, minmax,
+                    model_log, open_batches, paired_t, pick_device, plain_name, print_paper_vs_ours,
+                    rank_world, read_coco, read_csv, read_image, resize_matrix, save_figure, start_run,
+                    write_results)
 
 matplotlib.use("Agg")
 
@@ -114,29 +114,16 @@ PAPER_ENTROPY = {("sparsity", k): v for k, v in {  # bits, mean and SD; C's are 
 
 # -------------------------------------------------------------------------------- data
 
-def plain_name(file_name: str) -> str:
-    """COCO_val2014_000000000042.jpg (2014, SALICON) and 000000000042.jpg (2017) are one image: its digits."""
-    return re.sub(r"^COCO_\w+_(?=\d{12})", "", Path(file_name).stem)
-
-
 def load_coco(folder: Path, split: str) -> tuple[COCO, dict[str, int], list[Path]]:
-    """(annotations, {plain image name: COCO's id}, files read): annotations/instances_<split>2014.json, else
-    all instances_*.json there."""
-    files = [folder / "annotations" / f"instances_{split}2014.json"]
-    if not files[0].is_file():
-        files = sorted((folder / "annotations").glob("instances_*.json"))
-    coco, parts = COCO(), {"images": [], "annotations": [], "categories": []}
+    """(annotations, {plain image name: COCO's id}, files read)."""
+    coco, files = COCO(), coco_files(folder, split)
     with input_errors(folder / "annotations", "instances_*.json: COCO's images, annotations, categories"), \
             contextlib.redirect_stdout(io.StringIO()):  # pycocotools reports its progress there
         if not files:
             raise ValueError("no instances_*.json")
-        for file in files:
-            data = json.loads(file.read_text(encoding="utf-8"))
-            for key, part in parts.items():
-                part += data[key]
-        coco.dataset = parts
+        coco.dataset = read_coco(files)
         coco.createIndex()
-        ids = {plain_name(image["file_name"]): image["id"] for image in parts["images"]}
+        ids = {plain_name(image["file_name"]): image["id"] for image in coco.dataset["images"]}
     return coco, ids, files
 
 
@@ -582,13 +569,14 @@ def main(argv: list[str] | None = None) -> None:
     if not rows:
         raise InputError(f"no source, or none of {len(data)} images can be read; check --sources and files.")
     found = summarise(rows)
+    files += [image.path for image in data.images] + gaze_files(places["salicon"])
+    files += [p for p in (args.model_b, args.model_c, *(p for f in data.files for p in f.values())) if p]
     not_run += [f"{k}: {found['counts'][k]} images" for k in PAIRS if coco and found["counts"][k] < 2]
     not_run += [] if coco else ["animacy, size, entropy by number of objects: no annotations, give --coco"]
     results = write_results(
         folder, "exp03_biases", args.data or "files", found.pop("headline"), args, time.time() - began,
-        device, found.pop("tests"), not_run, [image.path for image in data.images] + files,
-        preprocess=dataclasses.asdict(pre), sigma=MAP_SIGMA, unreadable=unreadable, left_out=left_out,
-        **found)
+        device, found.pop("tests"), not_run, files, preprocess=dataclasses.asdict(pre), sigma=MAP_SIGMA,
+        unreadable=unreadable, left_out=left_out, **found)
     if rank == 0:
         draw_all(folder)
         print_paper_vs_ours(results)

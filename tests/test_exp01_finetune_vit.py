@@ -16,10 +16,11 @@ from PIL import Image
 
 import demo
 import exp01_finetune_vit as E
-from common import (BASE, GazeData, GazeImage, InputError, Preprocess, Recipe, RolloutViT, RowLog,
-                    VisionTransformer, alignment_tables, attention_kl, attention_state, cc, density_map,
-                    gaze_features, generator, human_maps, load_checkpoint, load_gaze, load_tuned,
-                    mean_pairwise_cc, observer_consistency, parity_tests, read_csv)
+from common import (BASE, GazeData, GazeImage, GazeTuner, InputError, Preprocess, Recipe, RolloutViT, RowLog,
+                    VisionTransformer, alignment_tables, attention_kl, attention_state, bootstrap_ci, cc,
+                    coco_categories, coco_files, density_map, fingerprint, gaze_features, gaze_files,
+                    generator, human_maps, load_checkpoint, load_gaze, load_tuned, mean_pairwise_cc,
+                    observer_consistency, parity_tests, read_coco, read_csv)
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")
@@ -382,6 +383,59 @@ def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
+def tuner_of(blobs: list, out: Path, **more) -> GazeTuner:
+    vit = small_vit()
+    E.tunable(vit)
+    recipe = Recipe(**dict(batch_size=4, eval_every=1, epochs=2) | more)
+    return GazeTuner(RolloutViT(vit), GazeData(blobs, PRE), torch.zeros(len(blobs), 24), range(8),
+                     range(8, 12), recipe, out / "t.pt")
+
+
+@pytest.mark.parametrize("kl", ["human", "model"])
+def test_loss_is_distillation_and_kl_in_the_stated_direction(blobs, tmp_path, kl):
+    tuner = tuner_of(blobs[:12], tmp_path, kl=kl)
+    batch = next(iter(tuner.loader([[0, 1]])))
+    (features, maps), human = tuner.net(batch[0]), human_maps(batch[1])
+    mse, found = tuner.loss(batch, tuner.net)
+    torch.testing.assert_close(found, attention_kl(*((maps, human) if kl == "human" else (human, maps))))
+    torch.testing.assert_close(mse, features.square().mean(1))  # the teacher's features are zeros
+
+
+def test_gains_below_min_delta_end_the_training_and_a_worse_model_is_not_kept(blobs, tmp_path):
+    assert tuner_of(blobs[:12], tmp_path, min_delta=1e6, patience=2, epochs=9).run()["step"] == 2
+    tuner = tuner_of(blobs[:12], tmp_path, lr=.5, patience=2, epochs=9)
+    assert tuner.run()["best_step"] == 0
+    start = small_vit().state_dict()
+    assert all(torch.equal(v, start[k]) for k, v in tuner.net.vit.state_dict().items())
+
+
+def test_gains_below_min_delta_add_up_to_one(blobs, tmp_path, monkeypatch):
+    tuner, losses = tuner_of(blobs[:12], tmp_path, min_delta=1., lam=0.), iter([10., 9.4, 8.8, 8.2])
+    monkeypatch.setattr(tuner, "loss", lambda batch, _: torch.full((2, len(batch[2])), next(losses)))
+    waited = []
+    for _ in range(4):
+        tuner.validate(float("nan"))
+        waited.append(tuner.state["waited"])
+    assert waited == [0, 1, 0, 1] and tuner.state["lowest"] == pytest.approx(8.2)
+
+
+def test_control_s_maps_are_dealt_anew_within_the_training_and_the_held_out_set(blobs, tmp_path, monkeypatch):
+    seen = []
+
+    class Recorder(GazeTuner):
+        def __init__(self, net, data, teacher, *more):
+            seen.append((data.target, *map(list, more[:2])))
+            super().__init__(net, data, teacher, *more)
+    monkeypatch.setattr(E, "GazeTuner", Recorder)
+    for shuffled in (False, True):
+        tuned(blobs[:40], tmp_path, shuffled, epochs=1, eval_every=99, batch_size=36)
+    (b, *_), (c, *parts) = seen
+    assert (b == np.arange(40)).all()
+    assert [len(part) for part in parts] == [36, 4]
+    for part in parts:
+        assert sorted(c[part]) == part and (c[part] != part).all()
+
+
 def one_of_two(rank: int, port: int, work, *args) -> None:
     os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
                       MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
@@ -502,6 +556,31 @@ def test_parity_reports_three_bayes_factors_and_discordant_counts():
     assert gap["ours"] == pytest.approx(100 * d.mean()) and gap["ci"][0] < gap["ours"] < gap["ci"][1]
 
 
+def test_intervals_of_several_views_are_over_images():
+    """Two equal views of an image carry no more than one: the intervals are those of the images."""
+    rng = np.random.default_rng(4)
+    a, b = (rng.random(60) < .7).astype(int), (rng.random(60) < .8).astype(int)
+
+    def rows(views: str) -> list[dict]:
+        return [{"image": f"{i:02d}", "condition": k, "benchmark": "imagenet_c", "view": v, "correct": x[i]}
+                for k, x in (("A", a), ("B", b)) for i in range(60) for v in views]
+    headline, tests = parity_tests(rows("xy"), E.BENCHMARKS, {})
+    found = {h["name"]: h for h in headline}
+    assert found["ImageNet-C top-1, A"]["ci"] == pytest.approx(bootstrap_ci(100. * a, n_boot=2000))
+    assert found["ImageNet-C, B - A"]["ci"] == pytest.approx(bootstrap_ci(100. * (b - a), n_boot=2000))
+    assert tests[0]["n"] == 120 and tests[0]["images"] == 60 and "independent" in tests[0]["pairs"]
+    one = parity_tests(rows("x"), E.BENCHMARKS, {})
+    assert one[1][0]["pairs"] == "image" and one[1][0]["images"] == 60
+
+
+def test_tied_consistencies_fill_four_quartiles_and_no_consistency_gives_no_test():
+    values = np.random.default_rng(5).random((3, 12))
+    rows = rows_of(dict(zip("ABC", values)))
+    human = [{"image": f"{i:03d}", "consistency": .5 + .1 * (i == 3)} for i in range(12)]
+    assert [q["n"] for q in E.consistency_tests(rows, human)[2]] == [3] * 4
+    assert E.consistency_tests(rows, [h | {"consistency": ""} for h in human]) == ([], [], [])
+
+
 # ------------------------------------------------------------------------------------------------ data
 
 @pytest.fixture(scope="module")
@@ -581,6 +660,39 @@ def test_objectnet_labels_by_the_release_files_and_half_a_release_is_refused(wor
         E.objectnet_items(tmp_path, classes)
 
 
+@pytest.mark.parametrize("name, change", [
+    ("folder_to_objectnet_label.json", lambda text: text[:40]),
+    ("imagenet_to_label_2012_v2", lambda _: "cup"),
+    ("pytorch_to_imagenet_2012_id.json", lambda _: '{"0": 5000}')], ids=["torn", "short", "no class"])
+def test_broken_mappings_of_objectnet_end_in_one_sentence(world, tmp_path, name, change):
+    shutil.copytree(world / "objectnet" / "mappings", tmp_path / "mappings")
+    file = tmp_path / "mappings" / name
+    file.write_text(change(file.read_text()))
+    with pytest.raises(InputError, match="four mapping files"):
+        E.objectnet_items(tmp_path, ["n0"])
+
+
+def test_categories_of_coco_are_found_by_2014_and_2017_names_and_overlapping_files(tmp_path):
+    (tmp_path / "annotations").mkdir()
+    for k, file_name in (("val2017", "000000000007.jpg"), ("train2017", "000000000007.jpg")):
+        (tmp_path / "annotations" / f"instances_{k}.json").write_text(json.dumps(dict(
+            images=[dict(id=7, file_name=file_name)], categories=[dict(id=1, name="dog")],
+            annotations=[dict(id=3, image_id=7, category_id=1)])))
+    files, name = coco_files(tmp_path, "val"), "COCO_val2014_000000000007.jpg"
+    assert len(files) == 2 and coco_categories(files, {name, "other.jpg"}) == {"dog": [name]}
+    assert [len(v) for v in read_coco(files).values()] == [1, 1, 1]  # each object once
+    (tmp_path / "annotations" / "instances_val2014.json").write_text("{}")
+    assert [f.name for f in coco_files(tmp_path, "val")] == ["instances_val2014.json"]  # the others unread
+    assert coco_categories(coco_files(tmp_path / "none", "val"), {name}) == {}
+
+
+def test_a_mistyped_folder_is_an_error_and_not_a_part_that_is_not_run(world, tmp_path):
+    for name in ("coco", "imagenet", "objectnet"):
+        with pytest.raises(InputError, match=f"--{name} .*no such folder"):
+            E.main(["--salicon", str(world / "salicon"), f"--{name}", str(tmp_path / "typo"),
+                    "--device", "cpu", "--out", str(tmp_path / "o")])
+
+
 def test_objectnet_loses_its_red_frame():
     image = np.zeros((40, 50, 3), np.uint8)
     image[:2], image[-2:], image[:, :2], image[:, -2:] = ([255, 0, 0],) * 4
@@ -614,7 +726,7 @@ def finished(world, tmp_path_factory) -> tuple[Path, dict]:
     return out, json.loads((out / "results.json").read_text())
 
 
-def test_all_stages_leave_tables_figures_and_results(finished):
+def test_all_stages_leave_tables_figures_and_results(world, finished):
     out, results = finished
     rows = read_csv(out / "per_image.csv")
     assert list(rows[0])[:2] == ["image", "condition"] and len(rows) == 8 * 3
@@ -623,13 +735,17 @@ def test_all_stages_leave_tables_figures_and_results(finished):
     assert len(read_csv(out / "consistency" / "per_image.csv")) == 8
     figures = "1B 2A 2B 2C 4A 4B 4C training".split()
     assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000 for k in figures for kind in ("png", "pdf"))
-    assert results["not_run"] == [] and results["training"]["B"]["share"] == pytest.approx(.3112, abs=1e-3)
+    assert len(results["not_run"]) == 1 and results["not_run"][0].startswith("frost with ImageNet-C's six")
+    used = [*gaze_files(world / "salicon"), *coco_files(world / "coco", "val"), *out.glob("tuned_[BC].pth")]
+    assert results["data_fingerprint"] not in (fingerprint([]), fingerprint(used)) and len(used) == 5
+    assert results["training"]["B"]["share"] == pytest.approx(.3112, abs=1e-3)
     names = [h["name"] for h in results["headline"]]
     assert {"CC, B", "KL, C", "r(gain, consistency)", "BF01 ImageNet-C (unit information)"} <= set(names)
-    assert "Model A" not in names and len(names) == len(set(names))
+    assert len(names) == len(set(names))
 
 
-def test_resume_computes_only_what_is_missing_and_equals_the_undisturbed_run(world, finished, tmp_path):
+def test_resume_computes_only_what_is_missing_and_equals_the_undisturbed_run(world, finished, tmp_path,
+                                                                                  monkeypatch):
     out, _ = finished
     again = shutil.copytree(out, tmp_path / "again")
     log = RowLog(again, resume=True)  # as after a kill: some images done, one line torn
@@ -640,7 +756,11 @@ def test_resume_computes_only_what_is_missing_and_equals_the_undisturbed_run(wor
         log.add(rows[name])
     log.file.write(b'[{"image": "torn')
     log.file.close()
+    added, add = [], RowLog.add
+    monkeypatch.setattr(RowLog, "add", lambda log, new: added.append(new[0]["image"]) or add(log, new))
+    monkeypatch.setattr(E.Classifier, "forward", None)  # all benchmarks are done
     run(world, again, "--resume")
+    assert sorted(added) == sorted(list(rows)[3:]) and len(added) == 5
     for name in ("per_image.csv", "benchmark/per_image.csv", "categories.csv"):
         assert (again / name).read_bytes() == (out / name).read_bytes(), name
     with pytest.raises(InputError, match="lr"):
@@ -703,12 +823,17 @@ def test_two_processes_give_the_rows_of_one(world, finished, tmp_path):
                        for k, v in r.items())
 
 
-def test_bare_demo_command_without_training_uses_the_shipped_models(world, tmp_path, monkeypatch, capsys):
+def test_bare_demo_command_without_training_finds_the_planted_gaze_with_the_shipped_models(
+        tmp_path, monkeypatch, capsys):
+    world = demo.demo_world(tmp_path / "world", parts=("salicon",), n_salicon=(1, 40))
     monkeypatch.setattr(demo, "demo_world", lambda **_: world)
-    E.main(["--out", str(tmp_path), "--limit", "4", "--stages", "align", "--workers", "0", "--device", "cpu"])
-    assert "checkpoints/demo_B.pth" in capsys.readouterr().out
-    assert {r["condition"] for r in read_csv(tmp_path / "per_image.csv")} == {"A", "B", "C"}
-    assert "demo numbers" not in (tmp_path / "results.json").read_text()
+    E.main(["--out", str(tmp_path / "o"), "--stages", "align", "--workers", "0", "--device", "cpu"])
+    said = capsys.readouterr().out
+    assert "checkpoints/demo_B.pth" in said and "numbers of the built-in demo world" in said
+    assert {r["condition"] for r in read_csv(tmp_path / "o" / "per_image.csv")} == {"A", "B", "C"}
+    gain = {t["pair"]: t for t in json.loads((tmp_path / "o" / "results.json").read_text())["tests"]
+            if t["test"] == "paired t" and t["metric"] == "cc"}
+    assert all(gain[pair]["n"] == 40 and gain[pair]["ci"][0] > 0 for pair in ("B - A", "B - C")), gain
 
 
 def test_parts_without_data_are_reported_as_not_run(world, tmp_path):

@@ -18,9 +18,9 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 import demo
 import exp02_resnet as E
-from common import (GazeData, GazeImage, InputError, Preprocess, Recipe, RowLog, attention_kl, cc,
-                    gaze_features, generator, human_maps, load_checkpoint, load_gaze, load_resnet, load_tuned,
-                    minmax, read_csv, upsample)
+from common import (GazeData, GazeImage, InputError, Preprocess, Recipe, RowLog, attention_kl, cc, coco_files,
+                    fingerprint, gaze_features, gaze_files, generator, human_maps, load_checkpoint, load_gaze,
+                    load_resnet, load_tuned, minmax, read_csv, upsample)
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")
@@ -335,7 +335,7 @@ def finished(world, tmp_path_factory) -> tuple[Path, dict]:
     return out, run(world, out)
 
 
-def test_all_stages_leave_tables_figures_and_results(finished):
+def test_all_stages_leave_tables_figures_and_results(world, finished):
     out, results = finished
     rows = read_csv(out / "per_image.csv")
     assert list(rows[0])[:2] == ["image", "condition"] and len(rows) == 8 * 2
@@ -343,6 +343,8 @@ def test_all_stages_leave_tables_figures_and_results(finished):
     assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000
                for k in ("5B", "5C", "training") for kind in ("png", "pdf"))
     assert results["not_run"] == [] and results["batch_norm"] == "fixed"
+    used = [*gaze_files(world / "salicon"), *coco_files(world / "coco", "val"), out / "tuned_B.pth"]
+    assert results["data_fingerprint"] not in (fingerprint([]), fingerprint(used))  # and ImageNet's images
     assert results["training"]["B"]["trainable"] < results["training"]["B"]["parameters"]
     names = [h["name"] for h in results["headline"]]
     assert {"CC, B", "images with a gain in CC", "blank Grad-CAMs, B", "ImageNet, B - A"} <= set(names)

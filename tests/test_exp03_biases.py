@@ -20,8 +20,8 @@ from pycocotools.coco import COCO
 
 import demo
 import exp03_biases as E
-from common import (InputError, attention_state, cli, density_map, gaussian_blur, generator, load_vit,
-                    read_csv, save_checkpoint)
+from common import (InputError, attention_state, cli, density_map, fingerprint, gaussian_blur, gaze_files,
+                    generator, load_vit, read_csv, save_checkpoint)
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
@@ -477,7 +477,7 @@ def finished(worlds, tuned, tmp_path_factory) -> Path:
     return out
 
 
-def test_a_run_writes_rows_results_and_figures(finished):
+def test_a_run_writes_rows_results_and_figures(worlds, tuned, finished):
     rows, results = read_csv(finished / "per_image.csv"), json.loads((finished / "results.json").read_text())
     assert list(rows[0])[:2] == ["image", "condition"] and len(rows) == 40
     assert {r["condition"] for r in rows} == {"A", "B", "C", "human"} and results["not_run"] == []
@@ -485,6 +485,10 @@ def test_a_run_writes_rows_results_and_figures(finished):
     assert results["counts"]["images"] == results["counts"]["animacy"] == 10
     a, b = ([r["entropy"] for r in rows if r["condition"] == k] for k in "AB")
     assert a != b  # B's attention weights were used
+    root, names = worlds[True], {r["image"] for r in rows}
+    used = [*(root / "salicon" / "images" / name for name in names), *gaze_files(root / "salicon"),
+            root / "coco" / "annotations" / "instances_val2014.json", *tuned.values()]
+    assert results["data_fingerprint"] == fingerprint(used)
 
 
 def test_rows_of_a_torn_and_resumed_run_are_those_of_an_undisturbed_one(worlds, tuned, finished, tmp_path):
@@ -620,8 +624,9 @@ def test_damaged_annotations_end_in_one_sentence(copied, tmp_path, damage, said)
 @pytest.mark.parametrize("argv, said", [
     ("--data /nowhere", "no such folder"), ("--data W --sources human --maps /nowhere", "--maps"),
     ("--data W --sources human --maps A", "--maps"), ("--data W --sources human --maps D --maps D", "--maps"),
-    ("--salicon S --coco /nowhere", "instances_"), ("--coco C", "--salicon"), ("--plot-only", "--plot-only"),
-    ("--salicon /nowhere", "SALICON"),
+    ("--salicon S --coco /nowhere", "--coco /nowhere: no such folder"), ("--coco C", "--salicon"),
+    ("--plot-only", "--plot-only"), ("--salicon /nowhere", "no such folder"),
+    ("--salicon S --coco A", "instances_"),
     ("--data W --model demo_sl12 --model-b no.pth --limit 2", "no such weight file")])
 def test_wrong_arguments_end_in_one_sentence(argv, said, worlds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -631,6 +636,16 @@ def test_wrong_arguments_end_in_one_sentence(argv, said, worlds, tmp_path, monke
     argv = argv.replace(" C", f" {worlds[True]}/coco")
     with pytest.raises(InputError, match=said):
         E.main([*argv.split(), "--workers", "0", "--device", "cpu", "--out", str(tmp_path / "out")])
+
+
+def test_an_object_of_two_overlapping_annotation_files_counts_once(copied):
+    folder = copied / "coco" / "annotations"
+    one = E.load_coco(copied / "coco", "val")[0]
+    shutil.copy(folder / "instances_val2014.json", folder / "instances_a.json")
+    (folder / "instances_val2014.json").rename(folder / "instances_b.json")
+    two, _, files = E.load_coco(copied / "coco", "val")
+    assert len(files) == 2 and {k: len(v) for k, v in two.imgToAnns.items()} == {
+        k: len(v) for k, v in one.imgToAnns.items()}
 
 
 def test_wrong_input_is_status_2(tmp_path, capsys):
