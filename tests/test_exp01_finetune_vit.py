@@ -223,6 +223,14 @@ def test_draws_are_uniform_independent_and_the_same_on_any_machine():
     assert first == pytest.approx([.0413583, .5470271, .8527744], abs=1e-6)
 
 
+def test_benchmark_of_the_corruptions_needs_no_cuda(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(Path(E.__file__).parent / "benchmarks")
+    import bench_corruptions
+    monkeypatch.setattr(torch.cuda, "synchronize", None)
+    bench_corruptions.on_accelerator(torch.device("cpu"), 1, 32, 1)
+    assert capsys.readouterr().out.splitlines()[-1].endswith("batch 1, cpu")
+
+
 def test_corrupt_refuses_what_it_cannot_do():
     x = grey(0, 2, 32)
     for bad in (dict(name="rain"), dict(severity=6), dict(images=x.float()), dict(images=x[..., :31]),
@@ -802,6 +810,7 @@ def test_plot_only_redraws_without_a_model(finished, monkeypatch, capsys):
     out, _ = finished
     (out / "fig_2A.png").unlink()
     monkeypatch.setattr(E, "load_vit", None)
+    monkeypatch.setattr(E, "init_distributed", lambda device: (0, 1))  # it must be told the device
     E.main(["--out", str(out), "--plot-only", "--data", "demo"])
     assert (out / "fig_2A.png").exists() and "paper" in capsys.readouterr().out
 

@@ -384,6 +384,7 @@ def test_plot_only_redraws_without_a_model(finished, monkeypatch, capsys):
     out, _ = finished
     (out / "fig_5B.png").unlink()
     monkeypatch.setattr(E, "load_resnet", None)
+    monkeypatch.setattr(E, "init_distributed", lambda device: (0, 1))  # it must be told the device
     E.main(["--out", str(out), "--plot-only", "--data", "demo"])
     assert (out / "fig_5B.png").exists() and "paper" in capsys.readouterr().out
 
