@@ -63,13 +63,13 @@ from scipy import stats
 from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.datasets import Imagenette
-from torchvision.models.resnet import Bottleneck, ResNet, ResNet50_Weights
+from torchvision.models.resnet import ResNet50_Weights
 from tqdm import tqdm
 
 from common import (IMAGENET, IMAGE_SUFFIXES, InputError, PALETTE, ROOT, WEIGHTS, Preprocess, RowLog,
                     VisionTransformer, add_common_args, argument_parser, atomic_write, barrier, bootstrap_ci,
-                    cli, collate_readable, fit_linear, gather_rows, gbvs, generator,
-                    imagenet_wnids, init_distributed, input_errors, load_head, load_imagefolder, load_vit,
+                    cli, collate_readable, fit_linear, gather_rows, gbvs, generator, imagenet_wnids,
+                    init_distributed, input_errors, load_head, load_imagefolder, load_resnet, load_vit,
                     locate_weights, mcnemar, minmax, paired_t, pick_device, print_paper_vs_ours, rank_world,
                     read_image, read_state_dict, resize_matrix, save_checkpoint, save_figure, shard,
                     start_run, upsample, write_json, write_results)
@@ -326,27 +326,15 @@ def find_head(file: Path | None, name: str, model: VisionTransformer) -> nn.Line
     return copy.deepcopy(model.head)  # stays in float32 when the model goes to bfloat16
 
 
-def load_strictly(net: nn.Module, state: dict[str, Tensor], what: str) -> nn.Module:
-    """The network with these weights, in eval mode; InputError where a key or shape differs."""
+def load_unisal(file: Path | None, domain: str) -> UNISAL:
+    """UNISAL with the official weights_best.pth, strictly; file None: downloaded when absent."""
+    net, state = UNISAL(domain), read_state_dict(file or locate_weights(WEIGHTS["unisal"]))
     try:
         net.load_state_dict(state)
     except RuntimeError as e:
-        raise InputError(f"these weights are not {what} ({' '.join(str(e).split())[:200]}).") from e
+        raise InputError("these weights are not UNISAL's weights_best.pth "
+                         f"({' '.join(str(e).split())[:200]}).") from e
     return net.eval()
-
-
-def load_resnet(file: Path | None, demo: bool) -> nn.Module:
-    """The classifier of crops: ResNet-50 (IMAGENET1K_V2) or the demo's narrow one, classes as in the file."""
-    state = read_state_dict(file or locate_weights(WEIGHTS["demo_resnet" if demo else "resnet50"]))
-    layers, width = ([1, 1, 1, 1], 16) if demo else ([3, 4, 6, 3], 64)
-    net = ResNet(Bottleneck, layers, len(state.get("fc.bias", range(1000))), width_per_group=width)
-    return load_strictly(net, state, "torchvision's ResNet-50")
-
-
-def load_unisal(file: Path | None, domain: str) -> UNISAL:
-    """UNISAL with the official weights_best.pth; file None: downloaded when absent."""
-    state = read_state_dict(file or locate_weights(WEIGHTS["unisal"]))
-    return load_strictly(UNISAL(domain), state, "UNISAL's weights_best.pth")
 
 
 # UNISAL (Droste, Jiao & Noble 2020): MobileNetV2, a convolutional GRU and two up-sampling stages with skip
@@ -1323,8 +1311,9 @@ def saliency_parts(args: argparse.Namespace, study: Study, not_run: list[str]) -
         unisal = optional(partial(load_unisal, args.unisal_weights, args.unisal_domain), "UNISAL",
                           args.unisal_weights, not_run)
     if "centre" in args.policy:
-        resnet = optional(partial(load_resnet, args.resnet_weights, demo and not args.resnet_weights),
-                          "ResNet crops", args.resnet_weights, not_run)
+        name = "demo_resnet" if demo and not args.resnet_weights else "resnet50"
+        resnet = optional(lambda: load_resnet(name, args.resnet_weights)[0], "ResNet crops",
+                          args.resnet_weights, not_run)
     n, n_resnet = study.head.out_features, resnet.fc.out_features if resnet else 0
     if resnet and n_resnet != n and not (args.animals and n_resnet == 1000):
         not_run.append(f"ResNet crops: it has {n_resnet} classes, the data {n}; give --resnet-weights.")
