@@ -120,6 +120,16 @@ def barrier() -> None:
         dist.barrier()
 
 
+@contextmanager
+def first_process_first() -> Iterator[None]:
+    """The first process runs the block before the others do: what it draws or downloads, they find there."""
+    if rank_world()[0] > 0:
+        barrier()
+    yield
+    if rank_world()[0] == 0:
+        barrier()
+
+
 def full_precision(function):
     """Decorator: no autocast inside. A sum over 50,000 pixels has no digits to spare for bfloat16."""
     @wraps(function)
@@ -1430,11 +1440,8 @@ def data_places(args: argparse.Namespace, names: Sequence[str],
     root = Path(args.data) if args.data else None
     if args.data == "demo":
         import demo  # only here: real data need no demo world
-        if rank_world()[0] > 0:
-            barrier()  # rank 0 draws the pictures, the others find them
-        root = demo.demo_world(parts=tuple(parts), workers=max(args.workers, 1))
-        if rank_world()[0] == 0:
-            barrier()
+        with first_process_first():
+            root = demo.demo_world(parts=tuple(parts), workers=max(args.workers, 1))
     elif root and not root.is_dir():
         raise InputError(f"--data {root}: no such folder; expected one that holds {', '.join(names)}.")
     given = {name: getattr(args, name, None) for name in names}

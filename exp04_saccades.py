@@ -68,11 +68,11 @@ from tqdm import tqdm
 
 from common import (IMAGENET, IMAGE_SUFFIXES, InputError, PALETTE, ROOT, WEIGHTS, Preprocess, RowLog,
                     VisionTransformer, add_common_args, argument_parser, atomic_write, barrier, bootstrap_ci,
-                    cli, collate_readable, fit_linear, gather_rows, gbvs, generator, imagenet_wnids,
-                    init_distributed, input_errors, load_head, load_imagefolder, load_resnet, load_vit,
-                    locate_weights, mcnemar, minmax, paired_t, pick_device, print_paper_vs_ours, rank_world,
-                    read_image, read_state_dict, resize_matrix, save_checkpoint, save_figure, shard,
-                    start_run, upsample, write_json, write_results)
+                    cli, collate_readable, first_process_first, fit_linear, gather_rows, gbvs, generator,
+                    imagenet_wnids, init_distributed, input_errors, load_head, load_imagefolder, load_resnet,
+                    load_vit, locate_weights, mcnemar, minmax, paired_t, pick_device, print_paper_vs_ours,
+                    rank_world, read_image, read_state_dict, resize_matrix, save_checkpoint, save_figure,
+                    shard, start_run, upsample, write_json, write_results)
 
 matplotlib.use("Agg")
 
@@ -156,11 +156,8 @@ def find_data(data: str, n_out: int | None, animals: bool, limit: int | None, se
     """
     if data == "demo":
         import demo  # only here: real data need no demo world
-        if rank_world()[0] > 0:
-            barrier()  # rank 0 draws the pictures, the others find them
-        root = demo.demo_world(parts=("imagenet",), workers=max(workers, 1)) / "imagenet"
-        if rank_world()[0] == 0:
-            barrier()
+        with first_process_first():
+            root = demo.demo_world(parts=("imagenet",), workers=max(workers, 1)) / "imagenet"
     else:
         root = download_imagenette(ROOT / "runs") if data == "imagenette" else Path(data)
     items, classes, _ = load_imagefolder(root, imagenet_wnids() if n_out == 1000 or animals else None)

@@ -66,9 +66,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from common import (IMAGE_SUFFIXES, IMAGENET, InputError, PALETTE, add_common_args, argument_parser,
-                    atomic_write, barrier, bootstrap_ci, cli, cls_attention, gbvs, init_distributed,
-                    input_errors, load_vit, pick_device, print_paper_vs_ours, rank_world, read_csv,
-                    read_image, read_state_dict, resize_matrix, save_figure, start_run, upsample,
+                    atomic_write, barrier, bootstrap_ci, cli, cls_attention, first_process_first, gbvs,
+                    init_distributed, input_errors, load_vit, pick_device, print_paper_vs_ours, rank_world,
+                    read_csv, read_image, read_state_dict, resize_matrix, save_figure, start_run, upsample,
                     vit_from_state, write_csv, write_json, write_results)
 from demo_scenes import popout_displays
 
@@ -240,11 +240,8 @@ def load_study(data: str, fps: float | None = None, seed: int = 0) -> Study:
     root = Path(data)
     if data == "demo":
         import demo  # only here: real data need no demo world
-        if rank_world()[0] > 0:
-            barrier()  # rank 0 draws the clips, the others find them
-        root = demo.demo_world(parts=("videos",), seed=seed) / "videos"
-        if rank_world()[0] == 0:
-            barrier()
+        with first_process_first():
+            root = demo.demo_world(parts=("videos",), seed=seed) / "videos"
     if (root / "GazeData" / "NV").is_dir():
         study = load_cw2019(root)
     elif not (root / "clips").is_dir():

@@ -55,10 +55,10 @@ from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
 from common import (InputError, PALETTE, ROOT, VisionTransformer, add_common_args, argument_parser,
-                    atomic_write, barrier, batches, bootstrap_ci, cli, cls_attention, fit_linear, gather_rows,
-                    generator, init_distributed, load_checkpoint, load_head, pick_device, print_paper_vs_ours,
-                    rank_world, read_csv, read_image, save_checkpoint, save_figure, shard, start_run,
-                    upsample, write_csv, write_results)
+                    atomic_write, barrier, batches, bootstrap_ci, cli, cls_attention, first_process_first,
+                    fit_linear, gather_rows, generator, init_distributed, load_checkpoint, load_head,
+                    pick_device, print_paper_vs_ours, rank_world, read_csv, read_image, save_checkpoint,
+                    save_figure, shard, start_run, upsample, write_csv, write_results)
 
 matplotlib.use("Agg")
 
@@ -164,12 +164,9 @@ def image_folders(data: str, limit: int | None, workers: int) -> tuple[list, lis
     if data == "demo":
         import demo  # only here: real data need no demo world
         n_train, n_val = (min(n, limit or n) for n in DEMO_IMAGES)
-        if rank_world()[0] > 0:
-            barrier()  # rank 0 draws the pictures, the others find them
-        root = demo.demo_world(n_train=n_train, n_val=n_val, parts=("imagenet",), workers=max(workers, 1))
-        root = root / "imagenet"
-        if rank_world()[0] == 0:
-            barrier()
+        with first_process_first():
+            root = demo.demo_world(n_train=n_train, n_val=n_val, parts=("imagenet",), workers=max(workers, 1))
+            root = root / "imagenet"
     try:
         sets = [ImageFolder(root / split) for split in ("train", "val")]
     except FileNotFoundError as e:
