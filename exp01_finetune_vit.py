@@ -62,17 +62,18 @@ from scipy import stats
 from torch import Tensor
 from tqdm import tqdm
 
-from common import (add_common_args, add_tuning_args, align, alignment_tables, argument_parser, atomic_write,
-                    attention_state, bootstrap_ci, category_table, check_baseline, Classifier, classify, cli,
-                    coco_categories, coco_files, data_places, diagonal, draw_gain, draw_metrics,
-                    draw_training, gain_shares, gaze_features, gaze_files, GazeData, GazeImage, GazeTuner,
-                    generator, held_out_split, human_maps, IMAGE_SUFFIXES, imagenet_items, imagenet_wnids,
-                    init_distributed, input_errors, InputError, keep_results, load_gaze, load_tuned, load_vit,
-                    MAP_SIGMA, MAP_SIZE, minmax, model_log, new_figure, observer_consistency, paired_values,
-                    PALETTE, parity_tests, pick_device, prepare_plain, Preprocess, print_paper_vs_ours,
-                    rank_world, read_image, read_rows, Recipe, RolloutViT, ROOT, RowLog, run_tuner,
-                    save_figure, set_trainable, shard, start_run, view_plain, VIT_BENCHMARK, write_csv,
-                    write_results)
+from common import (IMAGE_SUFFIXES, InputError, Preprocess, ROOT, VIT_BENCHMARK, bootstrap_ci, generator,
+                    imagenet_wnids, init_distributed, input_errors, load_vit, minmax, observer_consistency,
+                    pick_device, rank_world, read_image, shard)
+from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIGMA, MAP_SIZE, Recipe, RolloutViT,
+                         add_tuning_args, align, alignment_tables, attention_state, category_table,
+                         check_baseline, classify, coco_categories, coco_files, data_places, diagonal,
+                         draw_gain, draw_metrics, draw_training, gain_shares, gaze_features, gaze_files,
+                         held_out_split, human_maps, imagenet_items, keep_results, load_gaze, load_tuned,
+                         model_log, paired_values, parity_tests, prepare_plain, run_tuner, set_trainable,
+                         view_plain)
+from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli, new_figure,
+                     print_paper_vs_ours, read_rows, save_figure, start_run, write_csv, write_results)
 
 # -------------------------------------------------------------------------------- constants
 

@@ -55,15 +55,16 @@ import torch
 import torch.nn as nn
 from torch import Tensor
 
-from common import (add_common_args, add_tuning_args, align, alignment_tables, argument_parser,
-                    category_table, check_baseline, Classifier, classify, cli, coco_categories, coco_files,
-                    data_places, draw_gain, draw_metrics, draw_training, gain_shares, gaze_features,
-                    gaze_files, GazeData, GazeImage, GazeTuner, held_out_split, imagenet_items,
-                    init_distributed, InputError, keep_results, load_gaze, load_resnet, load_tuned, MAP_SIZE,
-                    minmax, model_log, new_figure, paired_values, PALETTE, parity_tests, pick_device,
-                    prepare_plain, Preprocess, print_paper_vs_ours, rank_world, read_rows, Recipe, RowLog,
-                    run_tuner, save_figure, set_trainable, start_run, upsample, view_plain, write_csv,
-                    write_results)
+from common import (InputError, Preprocess, init_distributed, load_resnet, minmax, pick_device, rank_world,
+                    upsample)
+from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIZE, Recipe, add_tuning_args, align,
+                         alignment_tables, category_table, check_baseline, classify, coco_categories,
+                         coco_files, data_places, draw_gain, draw_metrics, draw_training, gain_shares,
+                         gaze_features, gaze_files, held_out_split, imagenet_items, keep_results, load_gaze,
+                         load_tuned, model_log, paired_values, parity_tests, prepare_plain, run_tuner,
+                         set_trainable, view_plain)
+from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
+                     read_rows, save_figure, start_run, write_csv, write_results)
 
 # -------------------------------------------------------------------------------- constants
 

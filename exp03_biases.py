@@ -61,13 +61,14 @@ from pycocotools.coco import COCO
 from torch import Tensor
 from tqdm import tqdm
 
-from common import (CROP_224, IMAGE_SUFFIXES, MAP_SIGMA, MAP_SIZE, PALETTE, ROOT, GazeData, GazeImage,
-                    InputError, Preprocess, RolloutViT, RowLog, add_common_args, argument_parser,
-                    bootstrap_ci, cli, coco_files, collate_gaze, data_places, gather_rows, gaze_files,
-                    human_maps, init_distributed, input_errors, load_gaze, load_tuned, load_vit, minmax,
-                    model_log, open_batches, paired_t, pick_device, plain_name, print_paper_vs_ours,
-                    rank_world, read_coco, read_csv, read_image, resize_matrix, save_figure, start_run,
-                    write_results)
+from common import (CROP_224, IMAGE_SUFFIXES, InputError, Preprocess, ROOT, bootstrap_ci, gather_rows,
+                    init_distributed, input_errors, load_vit, minmax, paired_t, pick_device, rank_world,
+                    read_image, resize_matrix)
+from gaze_tuning import (GazeData, GazeImage, MAP_SIGMA, MAP_SIZE, RolloutViT, coco_files, collate_gaze,
+                         data_places, gaze_files, human_maps, load_gaze, load_tuned, model_log, open_batches,
+                         plain_name, read_coco)
+from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, print_paper_vs_ours, read_csv,
+                     save_figure, start_run, write_results)
 
 matplotlib.use("Agg")
 

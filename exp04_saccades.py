@@ -66,13 +66,13 @@ from torchvision.datasets import Imagenette
 from torchvision.models.resnet import ResNet50_Weights
 from tqdm import tqdm
 
-from common import (IMAGENET, IMAGE_SUFFIXES, InputError, PALETTE, ROOT, WEIGHTS, Preprocess, RowLog,
-                    VisionTransformer, add_common_args, argument_parser, atomic_write, barrier, bootstrap_ci,
-                    cli, collate_readable, first_process_first, fit_linear, gather_rows, gbvs, generator,
-                    imagenet_wnids, init_distributed, input_errors, load_head, load_imagefolder, load_resnet,
-                    load_vit, locate_weights, mcnemar, minmax, paired_t, pick_device, print_paper_vs_ours,
-                    rank_world, read_image, read_state_dict, resize_matrix, save_checkpoint, save_figure,
-                    shard, start_run, upsample, write_json, write_results)
+from common import (IMAGE_SUFFIXES, IMAGENET, InputError, Preprocess, ROOT, VisionTransformer, WEIGHTS,
+                    barrier, bootstrap_ci, collate_readable, first_process_first, fit_linear, gather_rows,
+                    gbvs, generator, imagenet_wnids, init_distributed, input_errors, load_head,
+                    load_imagefolder, load_resnet, load_vit, locate_weights, mcnemar, minmax, paired_t,
+                    pick_device, rank_world, read_image, read_state_dict, resize_matrix, shard, upsample)
+from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli,
+                     print_paper_vs_ours, save_checkpoint, save_figure, start_run, write_json, write_results)
 
 matplotlib.use("Agg")
 

@@ -65,11 +65,11 @@ from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 from tqdm import tqdm
 
-from common import (IMAGE_SUFFIXES, IMAGENET, InputError, PALETTE, add_common_args, argument_parser,
-                    atomic_write, barrier, bootstrap_ci, cli, cls_attention, first_process_first, gbvs,
-                    init_distributed, input_errors, load_vit, pick_device, print_paper_vs_ours, rank_world,
-                    read_csv, read_image, read_state_dict, resize_matrix, save_figure, start_run, upsample,
-                    vit_from_state, write_csv, write_json, write_results)
+from common import (IMAGE_SUFFIXES, IMAGENET, InputError, barrier, bootstrap_ci, cls_attention,
+                    first_process_first, gbvs, init_distributed, input_errors, load_vit, pick_device,
+                    rank_world, read_image, read_state_dict, resize_matrix, upsample, vit_from_state)
+from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, print_paper_vs_ours,
+                     read_csv, save_figure, start_run, write_csv, write_json, write_results)
 from demo_scenes import popout_displays
 
 matplotlib.use("Agg")

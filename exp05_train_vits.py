@@ -54,11 +54,12 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
-from common import (InputError, PALETTE, ROOT, VisionTransformer, add_common_args, argument_parser,
-                    atomic_write, barrier, batches, bootstrap_ci, cli, cls_attention, first_process_first,
-                    fit_linear, gather_rows, generator, init_distributed, load_checkpoint, load_head,
-                    pick_device, print_paper_vs_ours, rank_world, read_csv, read_image, save_checkpoint,
-                    save_figure, shard, start_run, upsample, write_csv, write_results)
+from common import (InputError, ROOT, VisionTransformer, barrier, batches, bootstrap_ci, cls_attention,
+                    first_process_first, fit_linear, gather_rows, generator, init_distributed, load_head,
+                    pick_device, rank_world, read_image, shard, upsample)
+from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, load_checkpoint,
+                     print_paper_vs_ours, read_csv, save_checkpoint, save_figure, start_run, write_csv,
+                     write_results)
 
 matplotlib.use("Agg")
 

@@ -55,12 +55,12 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from common import (ImageList, InputError, PALETTE, Preprocess, VisionTransformer, add_common_args,
-                    argument_parser, atomic_write, barrier, bootstrap_ci, cc, cli, cls_attention,
-                    collate_readable, fixation_counts, gaussian_blur, init_distributed, input_errors, kld,
-                    load_osie, load_vit, minmax, paired_t, pick_device, print_paper_vs_ours, rank_world,
-                    read_csv, read_image, save_figure, scale_fixations, shard, sim, start_run, upsample,
-                    write_csv, write_results)
+from common import (ImageList, InputError, Preprocess, VisionTransformer, barrier, bootstrap_ci, cc,
+                    cls_attention, collate_readable, fixation_counts, gaussian_blur, init_distributed,
+                    input_errors, kld, load_osie, load_vit, minmax, paired_t, pick_device, rank_world,
+                    read_image, scale_fixations, shard, sim, upsample)
+from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, print_paper_vs_ours,
+                     read_csv, save_figure, start_run, write_csv, write_results)
 
 matplotlib.use("Agg")
 

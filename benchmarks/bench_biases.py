@@ -22,7 +22,7 @@ from PIL import Image
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 import demo  # noqa: E402
 import exp03_biases as E  # noqa: E402
-from common import load_gaze  # noqa: E402
+from gaze_tuning import load_gaze
 
 
 def plain_scene(anns: list, coco, img_h: int, img_w: int) -> list:

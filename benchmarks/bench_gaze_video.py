@@ -22,7 +22,7 @@ import torch.nn.functional as F
 
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 import exp05_gaze_video as E  # noqa: E402
-from common import IMAGENET, VisionTransformer, cls_attention  # noqa: E402
+from common import IMAGENET, VisionTransformer, cls_attention
 
 IMG_H, IMG_W, FRAMES = 480, 720, 2327  # N2010's video
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
-from common import gbvs  # noqa: E402
+from common import gbvs
 
 QUOTED = {"Python port (shreelock/gbvs)": 1.7, "original MATLAB toolbox, in Octave": 0.44}   # s an image
 

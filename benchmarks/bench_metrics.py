@@ -16,8 +16,8 @@ import numpy as np
 import torch
 
 sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
-from common import (auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss,  # noqa: E402
-                    observer_consistency, sim)
+from common import (auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss, observer_consistency,
+                    sim)
 
 try:
     import pysaliency.metrics as peer

@@ -18,7 +18,8 @@ import torch
 import torch.nn.functional as F
 
 sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
-from common import RolloutViT, VisionTransformer, attention_kl, generator, minmax, rollout  # noqa: E402
+from common import VisionTransformer, generator, minmax, rollout
+from gaze_tuning import RolloutViT, attention_kl
 from exp01_finetune_vit import tunable  # noqa: E402
 
 

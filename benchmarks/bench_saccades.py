@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from common import InputError, VisionTransformer, cls_attention, generator  # noqa: E402
+from common import InputError, VisionTransformer, cls_attention, generator
 from exp04_saccades import (Study, classify, fixation_sequence, forward_visible, image_name,  # noqa: E402
                             look, parse, set_up)
 

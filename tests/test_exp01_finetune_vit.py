@@ -16,11 +16,12 @@ from PIL import Image
 
 import demo
 import exp01_finetune_vit as E
-from common import (BASE, GazeData, GazeImage, GazeTuner, InputError, Preprocess, Recipe, RolloutViT, RowLog,
-                    VisionTransformer, alignment_tables, attention_kl, attention_state, bootstrap_ci, cc,
-                    coco_categories, coco_files, density_map, fingerprint, gaze_features, gaze_files,
-                    generator, human_maps, load_checkpoint, load_gaze, load_tuned, mean_pairwise_cc,
-                    observer_consistency, parity_tests, read_coco, read_csv)
+from common import (BASE, InputError, Preprocess, VisionTransformer, bootstrap_ci, cc, density_map, generator,
+                    mean_pairwise_cc, observer_consistency)
+from gaze_tuning import (GazeData, GazeImage, GazeTuner, Recipe, RolloutViT, alignment_tables, attention_kl,
+                         attention_state, coco_categories, coco_files, gaze_features, gaze_files, human_maps,
+                         load_gaze, load_tuned, parity_tests, read_coco)
+from results import RowLog, fingerprint, load_checkpoint, read_csv
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")

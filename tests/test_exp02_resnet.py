@@ -18,9 +18,10 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 import demo
 import exp02_resnet as E
-from common import (GazeData, GazeImage, InputError, Preprocess, Recipe, RowLog, attention_kl, cc, coco_files,
-                    fingerprint, gaze_features, gaze_files, generator, human_maps, load_checkpoint, load_gaze,
-                    load_resnet, load_tuned, minmax, read_csv, upsample)
+from common import InputError, Preprocess, cc, generator, load_resnet, minmax, upsample
+from gaze_tuning import (GazeData, GazeImage, Recipe, attention_kl, coco_files, gaze_features, gaze_files,
+                         human_maps, load_gaze, load_tuned)
+from results import RowLog, fingerprint, load_checkpoint, read_csv
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")

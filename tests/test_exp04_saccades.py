@@ -15,7 +15,8 @@ from torch import nn
 
 import exp04_saccades as S
 from common import (InputError, Preprocess, VisionTransformer, cls_attention, generator, imagenet_wnids,
-                    load_head, read_csv, resize_matrix, save_checkpoint, upsample, write_csv)
+                    load_head, resize_matrix, upsample)
+from results import read_csv, save_checkpoint, write_csv
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")

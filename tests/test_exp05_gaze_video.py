@@ -22,7 +22,8 @@ from scipy.spatial.distance import pdist, squareform
 
 import demo
 import exp05_gaze_video as E
-from common import InputError, ROOT, generator, read_csv, write_csv
+from common import InputError, ROOT, generator
+from results import read_csv, write_csv
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")

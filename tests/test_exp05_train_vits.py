@@ -14,7 +14,8 @@ from PIL import Image
 
 import common
 import exp05_train_vits as E
-from common import InputError, generator, load_checkpoint, read_csv, save_checkpoint
+from common import InputError, generator
+from results import load_checkpoint, read_csv, save_checkpoint
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")

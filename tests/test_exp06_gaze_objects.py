@@ -18,7 +18,8 @@ from scipy import ndimage
 
 import demo
 import exp06_gaze_objects as E
-from common import ROOT, InputError, cls_attention, read_csv, read_image
+from common import InputError, ROOT, cls_attention, read_image
+from results import read_csv
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")

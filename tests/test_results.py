@@ -17,7 +17,9 @@ import pytest
 import torch
 
 import common
-from common import InputError, RowLog, atomic_write, load_checkpoint, start_run, write_results
+import results
+from common import InputError
+from results import RowLog, atomic_write, load_checkpoint, start_run, write_results
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -46,7 +48,7 @@ def test_unwritable_folder_is_an_input_error(tmp_path):
 @pytest.mark.parametrize("delay", [.02, .3])
 def test_checkpoint_survives_kill_9(tmp_path, delay):
     path = tmp_path / "last.pt"
-    code = ("import sys, torch; from common import save_checkpoint\n"
+    code = ("import sys, torch; from results import save_checkpoint\n"
             "for i in range(10**6):\n"
             " save_checkpoint({'i': i, 'w': torch.full((400, 400), float(i))}, sys.argv[1])\n"
             " if i == 0: print('go', flush=True)")
@@ -76,7 +78,8 @@ def test_missing_checkpoint_is_an_input_error(tmp_path):
 
 ROWS = """
 import sys, time
-from common import RowLog, init_distributed, shard, rank_world
+from common import init_distributed, rank_world, shard
+from results import RowLog
 init_distributed()
 log = RowLog(sys.argv[1], resume=True)
 for i in shard(range(40)):
@@ -223,7 +226,7 @@ def test_errors_about_other_files_are_not_blamed_on_the_output(tmp_path):
 
 FULL = """
 import resource, sys, torch
-from common import RowLog, cli, save_checkpoint, write_json
+from results import RowLog, cli, save_checkpoint, write_json
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 def main():
@@ -251,11 +254,11 @@ def test_gathered_rows_without_processes_are_the_rows():
 def test_ragged_csv_is_refused(tmp_path, text):
     (tmp_path / "r.csv").write_text(text)
     with pytest.raises(InputError, match="row 2 is not as long"):
-        common.read_csv(tmp_path / "r.csv")
+        results.read_csv(tmp_path / "r.csv")
 
 
 def test_json_takes_numpy_and_tensors_and_marks_infinity(tmp_path):
-    common.write_json({"a": np.bool_(True), "b": np.arange(2), "c": torch.ones(1), "d": -math.inf},
+    results.write_json({"a": np.bool_(True), "b": np.arange(2), "c": torch.ones(1), "d": -math.inf},
                       tmp_path / "r.json")
     assert json.loads((tmp_path / "r.json").read_text()) == {"a": True, "b": [0, 1], "c": [1.0], "d": "-inf"}
 
@@ -264,7 +267,7 @@ def test_json_takes_numpy_and_tensors_and_marks_infinity(tmp_path):
                                   ["--workers", "-1"]])
 def test_numbers_out_of_range_end_in_status_2(argv, capsys):
     parser = argparse.ArgumentParser()
-    common.add_common_args(parser)
+    results.add_common_args(parser)
     with pytest.raises(SystemExit) as e:
         parser.parse_args(argv)
     assert e.value.code == 2 and "expected a whole number" in capsys.readouterr().err
@@ -296,15 +299,16 @@ def test_results_hold_the_promised_fields_and_nan_becomes_null(tmp_path):
 
 def test_table_shows_paper_ours_and_what_was_not_run(capsys):
     row = {"name": "top-1", "paper": 77., "ours": 12.345, "ci": (11., 13.), "n": 5, "unit": "%"}
-    common.print_paper_vs_ours({"headline": [row], "not_run": ["UNISAL: no weights"], "data": "demo"})
+    results.print_paper_vs_ours({"headline": [row], "not_run": ["UNISAL: no weights"], "data": "demo"})
     out = capsys.readouterr().out
     assert "12.35" in out or "12.34" in out
-    common.print_paper_vs_ours({"headline": [{"name": "x", "ours": None, "ci": (None, None)}]})
+    results.print_paper_vs_ours({"headline": [{"name": "x", "ours": None, "ci": (None, None)}]})
     assert "77" in out and "11 to 13" in out and "not run: UNISAL" in out and "not the paper" in out
 
 
 def test_input_error_ends_in_one_line_and_status_2(tmp_path):
-    code = ("from common import InputError, cli\n"
+    code = ("from common import InputError\n"
+            "from results import cli\n"
             "def main(): raise InputError('found x; expected y; do z.')\ncli(main)")
     p = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True)
     assert p.returncode == 2 and p.stderr == "error: found x; expected y; do z.\n"
@@ -323,6 +327,6 @@ def test_generators_are_functions_of_their_key():
 def test_csv_keeps_all_digits_and_text(tmp_path):
     rows = [{"image": "007", "condition": "a", "x": 1 / 3, "note": "é", "code": "00_1", "viewer": "01",
              "group": "1", "clip": "2", "part": "3"}]
-    common.write_csv(rows, tmp_path / "r.csv")
-    assert common.read_csv(tmp_path / "r.csv") == rows
+    results.write_csv(rows, tmp_path / "r.csv")
+    assert results.read_csv(tmp_path / "r.csv") == rows
     assert next(csv.reader(open(tmp_path / "r.csv", encoding="utf-8")))[:2] == ["image", "condition"]

@@ -14,7 +14,7 @@ import torch
 import torchvision
 
 import common
-from common import (WEIGHTS, InputError, Spec, VisionTransformer, load_head, load_vit, locate_weights,
+from common import (InputError, Spec, VisionTransformer, WEIGHTS, load_head, load_vit, locate_weights,
                     read_state_dict, to_timm_keys, vit_from_state)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
