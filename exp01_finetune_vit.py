@@ -66,14 +66,13 @@ from common import (IMAGE_SUFFIXES, InputError, Preprocess, ROOT, VIT_BENCHMARK,
                     imagenet_wnids, init_distributed, input_errors, load_vit, minmax, observer_consistency,
                     pick_device, rank_world, read_image, shard)
 from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIGMA, MAP_SIZE, Recipe, RolloutViT,
-                         add_tuning_args, align, alignment_tables, attention_state, category_table,
-                         check_baseline, classify, coco_categories, coco_files, data_places, diagonal,
-                         draw_gain, draw_metrics, draw_training, gain_shares, gaze_features, gaze_files,
-                         held_out_split, human_maps, imagenet_items, keep_results, load_gaze, load_tuned,
-                         model_log, paired_values, parity_tests, prepare_plain, run_tuner, set_trainable,
-                         view_plain)
+                         add_gaze_args, align_stage, alignment_tables, attention_state, check_baseline,
+                         classify, coco_files, data_places, diagonal, draw_gain, draw_metrics, draw_training,
+                         fill_in, gain_shares, gaze_features, gaze_files, held_out_split, human_maps,
+                         imagenet_items, load_gaze, load_tuned, model_log, open_run, paired_values,
+                         parity_tests, prepare_plain, run_tuner, set_trainable, view_plain)
 from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli, new_figure,
-                     print_paper_vs_ours, read_rows, save_figure, start_run, write_csv, write_results)
+                     print_paper_vs_ours, read_rows, save_figure, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -99,6 +98,8 @@ FROST_SIZE = 600, 900  # px, the largest original texture
 FROST_COLOURS = (  # mean R, G, B and standard deviation of the grey values of the six original textures
     ((78., 149., 166.), 19.), ((201., 205., 214.), 22.), ((201., 205., 214.), 22.),
     ((138., 153., 165.), 29.), ((112., 123., 135.), 43.), ((71., 95., 105.), 42.))
+
+
 # -------------------------------------------------------------------------------- ImageNet-C
 
 class Draw:
@@ -400,6 +401,8 @@ def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: 
         y = CORRUPTIONS[name](part.float() / 255, severity - 1, Draw(seed, stream), **more)
         out.append((y.clamp(0, 1) * 255 + LEVEL).byte())  # byte() cuts, as the originals do
     return torch.cat(out)
+
+
 # -------------------------------------------------------------------------------- data
 
 def derangement(n: int, seed: int = SHUFFLE_SEED) -> np.ndarray:
@@ -556,10 +559,10 @@ def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, 
 
 
 @torch.no_grad()
-def save_examples(models: dict[str, nn.Module], images: list[GazeImage], pre: Preprocess, rows: list[dict],
-                  device: torch.device, path: Path) -> None:
+def save_examples(models: dict[str, nn.Module], images: list[GazeImage], pre: Preprocess, folder: Path,
+                  device: torch.device) -> None:
     """EXAMPLES images, evenly spread over the quarter that gained most, as uint8, with human, A, B maps."""
-    names, cc = paired_values(rows, "cc")
+    names, cc = paired_values(read_rows(folder / "per_image.csv"), "cc")
     ranked = [names[i][0] for i in np.argsort(cc["A"] - cc["B"])]
     wanted = ranked[:max(len(ranked) // 4, EXAMPLES)][::max(len(ranked) // (4 * EXAMPLES), 1)][:EXAMPLES]
     data = GazeData([i for name in wanted for i in images if i.name == name], pre)
@@ -567,7 +570,7 @@ def save_examples(models: dict[str, nn.Module], images: list[GazeImage], pre: Pr
     x, human = torch.stack([v[1] for v in items]), human_maps(torch.stack([v[2] for v in items]))
     maps = {k: models[k](x.to(device))[1].cpu().numpy() for k in ("A", "B")}
     pictures = np.stack([np.asarray(TF.resize(read_image(i.path), list(MAP_SIZE))) for i in data.images])
-    with atomic_write(path, "wb") as f:
+    with atomic_write(folder / "examples.npz", "wb") as f:
         np.savez_compressed(f, images=pictures, human=human.numpy(), **maps)
 
 
@@ -619,6 +622,8 @@ def summarise(folder: Path) -> dict:
     training = {k: json.loads((folder / f"tuned_{k}.json").read_text()) for k in "BC"
                 if (folder / f"tuned_{k}.json").exists()}
     return dict(headline=headline + gain + more, tests=tests + found, quartiles=quartiles, training=training)
+
+
 # -------------------------------------------------------------------------------- figures
 
 def draw_1b(folder: Path) -> None:
@@ -752,28 +757,14 @@ def draw_all(folder: Path) -> None:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argument_parser(__doc__)
     add_common_args(p, batch_size=8)
-    g = p.add_argument_group("study")
-    g.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")
-    for name, what in (("salicon", "SALICON's or OSIE's folder"), ("coco", "COCO's folder (annotations/)"),
-                       ("imagenet", "folder with val/"), ("objectnet", "folder with images/ and mappings/")):
-        g.add_argument(f"--{name}", type=Path, help=what)
-    g.add_argument("--model", help="model A, a name of common.py's table (default: %s; demo: %s)"
-                   % (PAPER["model"], DEMO["model"]))
-    g.add_argument("--model-b", type=Path, help="attention weights of B (default: the run's; demo: shipped)")
-    g.add_argument("--model-c", type=Path, help="the same of C")
-    g.add_argument("--eval-batch-size", type=int, default=32, help="images a batch elsewhere (%(default)s)")
-    g.add_argument("--severity", type=int, choices=range(1, 6), help="of the corruptions (paper: 5)")
-    g.add_argument("--corrupt-at", choices=["original", "crop"], default="original",
-                   help="before resizing (paper; default), or the 224 crop in batches (ImageNet-C's own way)")
-    g.add_argument("--imagenet-c-images", type=int, help="size of the random subset (paper: 5000)")
-    g.add_argument("--frost", type=Path, help="folder of ImageNet-C's six frost textures (default: drawn)")
-    add_tuning_args(p, PAPER)
-    args = p.parse_args(argv)
-    if args.data == "demo" and any((args.salicon, args.coco, args.imagenet, args.objectnet)):
-        args.data = None  # only what was named
-    for name, value in (DEMO if args.data == "demo" else PAPER).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
+    add = add_gaze_args(p, STAGES, DATA, PAPER, DEMO)
+    add("--model-c", type=Path, help="the same of C")
+    add("--severity", type=int, choices=range(1, 6), help="of the corruptions (paper: 5)")
+    add("--corrupt-at", choices=["original", "crop"], default="original",
+        help="before resizing (paper; default), or the 224 crop in batches (ImageNet-C's own way)")
+    add("--imagenet-c-images", type=int, help="size of the random subset (paper: 5000)")
+    add("--frost", type=Path, help="folder of ImageNet-C's six frost textures (default: drawn)")
+    args = fill_in(p.parse_args(argv), DATA, PAPER, DEMO)
     if args.frost:
         frost_textures(args.frost)  # a wrong folder ends the run now, not in an hour
     return args
@@ -785,16 +776,14 @@ def tune_stage(args: argparse.Namespace, places: dict, pre: Preprocess, device: 
     images, skipped = load_gaze(places["salicon"], "train", places["coco"], args.limit)
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
     teacher = RolloutViT(load_vit(args.model, args.weights)[0].to(device))
-    features, skipped["train, unreadable"] = gaze_features(teacher, images, pre, device, args.workers)
-    keep = (~features.isnan().any(1)).nonzero()[:, 0].tolist()
-    images, features = [images[i] for i in keep], features[keep]
+    images, features, bad = gaze_features(teacher, images, pre, device, args.workers)
     for k in [k for k in "BC" if k in args.stages]:
         stem = folder / f"tuned_{k}"
         if not (args.resume and stem.with_suffix(".pth").exists()):
             vit, _ = load_vit(args.model, args.weights)
             tune(vit.to(device), pre, images, features, k == "C", recipe, stem, args.workers, args.resume,
                  half=args.data == "demo")
-    return skipped
+    return skipped | {"train, unreadable": bad}
 
 
 def load_models(args: argparse.Namespace, folder: Path, device: torch.device) -> tuple[dict, list[str]]:
@@ -813,37 +802,12 @@ def load_models(args: argparse.Namespace, folder: Path, device: torch.device) ->
     return models, not_run
 
 
-def align_stage(args: argparse.Namespace, models: dict, images: list[GazeImage], coco: Path | None,
-                pre: Preprocess, device: torch.device, folder: Path) -> tuple[dict, list[str]]:
-    """per_image.csv, examples.npz, categories.csv: (unreadable images, parts not run)."""
-    log = model_log(folder, models, args.resume)
-    bad = align(models, images, pre, log, device, args.eval_batch_size, args.workers)
-    rows = log.merge()
-    table = category_table(rows, coco_categories(coco_files(coco, "val"), {r["image"] for r in rows}))
-    if rank_world()[0] == 0:
-        if "B" in models:
-            save_examples(models, images, pre, rows, device, folder / "examples.npz")
-        if table:
-            write_csv(table, folder / "categories.csv")
-    return {"val, unreadable": bad}, [] if table else [
-        "gain by COCO category: no annotations of these images, give --coco"]
-
-
-def open_run(args: argparse.Namespace) -> Path:
-    """The run's folder; InputError where a training or rows of other stages would be lost."""
-    tag = f"{args.model}_seed{args.seed}"
-    folder = Path(args.out or Path("runs") / "exp01_finetune_vit" / tag)
-    keep_results(args, folder, ("align", "consistency", "benchmark"))
-    free = {k: v for k, v in vars(args).items() if k != "stages"}  # stages may come one after the other
-    return start_run(argparse.Namespace(**free), "exp01_finetune_vit", tag)
-
-
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
     rank, _ = init_distributed(device)
     places = {} if args.plot_only else data_places(args, DATA, ("imagenet", "objectnet", "salicon"))
-    folder = open_run(args)
+    folder = open_run(args, "exp01_finetune_vit", ("align", "consistency", "benchmark"))
     if args.plot_only:
         draw_all(folder)
         return print_paper_vs_ours(json.loads((folder / "results.json").read_text()))
@@ -855,12 +819,17 @@ def main(argv: list[str] | None = None) -> None:
     elif {"B", "C"} & set(args.stages):
         skipped |= tune_stage(args, places, squash, device, folder)
     models, missing = load_models(args, folder, device)
+    not_run += missing
     if places["salicon"] and {"align", "consistency"} & set(args.stages):
         images, more = load_gaze(places["salicon"], "val", places["coco"], args.limit)
         skipped |= more
         if "align" in args.stages:
-            more, parts = align_stage(args, models, images, places["coco"], squash, device, folder)
-            skipped, missing = skipped | more, missing + parts
+            skipped["val, unreadable"], parts = align_stage(
+                models, images, places["coco"], squash, folder, args.resume, device=device,
+                batch_size=args.eval_batch_size, workers=args.workers)
+            not_run += parts
+            if rank == 0 and "B" in models:
+                save_examples(models, images, squash, folder, device)
         if "consistency" in args.stages:
             measure_consistency(images, log := RowLog(folder / "consistency", args.resume))
             log.merge()
@@ -868,15 +837,14 @@ def main(argv: list[str] | None = None) -> None:
         log = model_log(folder / "benchmark", models, args.resume)
         parts, bad, objectnet, more = run_benchmarks(models, pre, places, args, log, device)
         log.merge()
-        skipped["benchmark, unreadable"], missing = bad, missing + parts
-        files += more
+        skipped["benchmark, unreadable"], not_run, files = bad, not_run + parts, files + more
     tuned = [getattr(args, f"model_{k.lower()}") or folder / f"tuned_{k}.pth" for k in "BC"]
     files += [*coco_files(places["coco"], "val"), *(p for p in tuned if p.exists())]
     found = summarise(folder)
     results = write_results(
         folder, "exp01_finetune_vit", args.data or "files", found.pop("headline"), args, time.time() - began,
-        device, found.pop("tests"), not_run + missing, files,
-        skipped={k: v for k, v in skipped.items() if v}, objectnet=objectnet, **found)
+        device, found.pop("tests"), not_run, files, skipped={k: v for k, v in skipped.items() if v},
+        objectnet=objectnet, **found)
     if rank == 0:
         if "figures" in args.stages:
             draw_all(folder)

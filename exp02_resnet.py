@@ -57,14 +57,14 @@ from torch import Tensor
 
 from common import (InputError, Preprocess, init_distributed, load_resnet, minmax, pick_device, rank_world,
                     upsample)
-from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIZE, Recipe, add_tuning_args, align,
-                         alignment_tables, category_table, check_baseline, classify, coco_categories,
-                         coco_files, data_places, draw_gain, draw_metrics, draw_training, gain_shares,
-                         gaze_features, gaze_files, held_out_split, imagenet_items, keep_results, load_gaze,
-                         load_tuned, model_log, paired_values, parity_tests, prepare_plain, run_tuner,
-                         set_trainable, view_plain)
+from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIZE, Recipe, add_gaze_args,
+                         align_stage, alignment_tables, check_baseline, classify, coco_files, data_places,
+                         draw_gain, draw_metrics, draw_training, fill_in, gain_shares, gaze_features,
+                         gaze_files, held_out_split, imagenet_items, load_gaze, load_tuned, model_log,
+                         open_run, paired_values, parity_tests, prepare_plain, run_tuner, set_trainable,
+                         view_plain)
 from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
-                     read_rows, save_figure, start_run, write_csv, write_results)
+                     read_rows, save_figure, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -81,6 +81,7 @@ PAPER_MEANS = dict(zip(((m, k) for m in ("cc", "nss", "auc", "kl", "sim") for k 
                        (.39, .11, .49, .13, .74, .58, .90, 1.86, .59, .45)))  # CNN Replication
 PAPER_TOP1 = {("imagenet", "A"): 80.3, ("imagenet", "B"): 68.7}  # %
 PAPER_GAIN = {"images": 15., "COCO categories": 100 / 80}  # %; about 15, one category
+
 
 # -------------------------------------------------------------------------------- model
 
@@ -169,9 +170,11 @@ def tune(resnet: nn.Module, pre: Preprocess, images: list[GazeImage], teacher: T
 def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, args: argparse.Namespace,
                    log: RowLog, device: torch.device) -> tuple[list[str], list[str], list[Path]]:
     """(parts not run, unreadable images, files); rows into log."""
-    n_classes = next(iter(models.values())).net.fc.out_features
     if not places["imagenet"]:
         return ["ImageNet: no data, give --imagenet"], [], []
+    n_classes = models["A"].resnet.fc.out_features
+    pre = dataclasses.replace(pre, resize=BENCHMARK_RESIZE) if args.model == PAPER["model"] else pre
+    models = {k: Classifier(m.resnet, args.dtype == "bfloat16") for k, m in models.items()}
     items, _ = imagenet_items(places["imagenet"], n_classes, args.limit, args.seed)
     bad = classify(models, items, partial(prepare_plain, pre=pre), view_plain, log, "imagenet", device,
                    args.eval_batch_size, args.workers)
@@ -234,41 +237,23 @@ def draw_all(folder: Path) -> None:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argument_parser(__doc__)
     add_common_args(p, batch_size=8)
-    g = p.add_argument_group("study")
-    g.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="default: all")
-    for name, what in (("salicon", "SALICON's or OSIE's folder"), ("coco", "COCO's folder (annotations/)"),
-                       ("imagenet", "folder with val/")):
-        g.add_argument(f"--{name}", type=Path, help=what)
-    g.add_argument("--model", help="model A, a ResNet of common.py's table (default: %s; demo: %s)"
-                   % (PAPER["model"], DEMO["model"]))
-    g.add_argument("--model-b", type=Path, help="tuned weights of B (default: the run's)")
-    g.add_argument("--eval-batch-size", type=int, default=32, help="images a batch elsewhere (%(default)s)")
-    g.add_argument("--batch-norm", choices=list(MOVING_NORMS), default="fixed",
-                   help="blocks that use and move batch statistics in training passes (%(default)s: none)")
-    add_tuning_args(p, PAPER)
-    args = p.parse_args(argv)
-    if args.data == "demo" and any((args.salicon, args.coco, args.imagenet)):
-        args.data = None  # only what was named
-    for name, value in (DEMO if args.data == "demo" else PAPER).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    return args
+    add = add_gaze_args(p, STAGES, DATA, PAPER, DEMO)
+    add("--batch-norm", choices=list(MOVING_NORMS), default="fixed",
+        help="blocks that use and move batch statistics in training passes (%(default)s: none)")
+    return fill_in(p.parse_args(argv), DATA, PAPER, DEMO)
 
 
-def tune_models(args: argparse.Namespace, places: dict, pre: Preprocess, device: torch.device,
-                folder: Path) -> dict:
-    """Stage B. What was skipped and why."""
+def tune_stage(args: argparse.Namespace, places: dict, pre: Preprocess, device: torch.device,
+               folder: Path) -> dict[str, list[str]]:
+    """Stage B; the names of images left out, by reason."""
     images, skipped = load_gaze(places["salicon"], "train", places["coco"], args.limit)
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
-    resnet, _ = load_resnet(args.model, args.weights)
-    features, skipped["train, unreadable"] = gaze_features(GradCamResNet(resnet.to(device)), images, pre,
-                                                           device, args.workers)
-    keep = (~features.isnan().any(1)).nonzero()[:, 0].tolist()
-    images, features = [images[i] for i in keep], features[keep]
+    resnet = load_resnet(args.model, args.weights)[0].to(device)
+    images, features, bad = gaze_features(GradCamResNet(resnet), images, pre, device, args.workers)
     stem = folder / "tuned_B"
     if not (args.resume and stem.with_suffix(".pth").exists()):
         tune(resnet, pre, images, features, args.batch_norm, recipe, stem, args.workers, args.resume)
-    return skipped
+    return skipped | {"train, unreadable": bad}
 
 
 def load_models(args: argparse.Namespace, folder: Path, device: torch.device) -> tuple[dict, list[str]]:
@@ -283,60 +268,42 @@ def load_models(args: argparse.Namespace, folder: Path, device: torch.device) ->
     return models, not_run
 
 
-def evaluate(args: argparse.Namespace, places: dict, pre: Preprocess, fixed: Preprocess, device: torch.device,
-             folder: Path) -> tuple[dict, list[str], list[Path]]:
-    """Stages align and benchmark: (skipped, parts not run, the benchmark's files)."""
-    models, not_run = load_models(args, folder, device)
-    skipped, files = {}, []
-    if "align" in args.stages and places["salicon"]:
-        images, skipped = load_gaze(places["salicon"], "val", places["coco"], args.limit)
-        log = model_log(folder, models, args.resume)
-        skipped["val, unreadable"] = align(models, images, fixed, log, device, args.eval_batch_size,
-                                           args.workers)
-        rows = log.merge()
-        names = {r["image"] for r in rows}
-        table = category_table(rows, coco_categories(coco_files(places["coco"], "val"), names))
-        if table and rank_world()[0] == 0:
-            write_csv(table, folder / "categories.csv")
-        if not table:
-            not_run.append("gain by COCO category: no annotations of these images, give --coco")
-    if "benchmark" in args.stages:
-        log = model_log(folder / "benchmark", models, args.resume)
-        nets = {k: Classifier(m.resnet, args.dtype == "bfloat16") for k, m in models.items()}
-        parts, skipped["benchmark, unreadable"], files = run_benchmarks(nets, pre, places, args, log, device)
-        log.merge()
-        not_run += parts
-    return skipped, not_run, files
-
-
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
     rank, _ = init_distributed(device)
-    tag = f"{args.data if args.data in ('demo', None) else Path(args.data).name}_{args.model}_seed{args.seed}"
-    folder = Path(args.out or Path("runs") / "exp02_resnet" / tag.replace("None", "real"))
     places = {} if args.plot_only else data_places(args, DATA, ("imagenet", "salicon"))
-    keep_results(args, folder, ("align", "benchmark"))
-    start_run(argparse.Namespace(**{k: v for k, v in vars(args).items() if k != "stages"} | {"out": folder}),
-              "exp02_resnet", tag)
+    folder = open_run(args, "exp02_resnet", ("align", "benchmark"))
     if args.plot_only:
         draw_all(folder)
         return print_paper_vs_ours(json.loads((folder / "results.json").read_text()))
     _, pre = load_resnet(args.model, args.weights)
-    fixed = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # as exp01's
-    plain = dataclasses.replace(pre, resize=BENCHMARK_RESIZE) if args.model == PAPER["model"] else pre
-    skipped, not_run = {}, []
+    squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
+    skipped, not_run, files = {}, [], gaze_files(places["salicon"])
     if not places["salicon"]:
         not_run.append("tuning, alignment: no data, give --salicon")
-    if "B" in args.stages and places["salicon"]:
-        skipped = tune_models(args, places, fixed, device, folder)
-    more, parts, files = evaluate(args, places, plain, fixed, device, folder)
-    found, skipped = summarise(folder), {k: v for k, v in {**skipped, **more}.items() if v}
+    elif "B" in args.stages:
+        skipped |= tune_stage(args, places, squash, device, folder)
+    models, missing = load_models(args, folder, device)
+    not_run += missing
+    if places["salicon"] and "align" in args.stages:
+        images, more = load_gaze(places["salicon"], "val", places["coco"], args.limit)
+        skipped |= more
+        skipped["val, unreadable"], parts = align_stage(
+            models, images, places["coco"], squash, folder, args.resume, device=device,
+            batch_size=args.eval_batch_size, workers=args.workers)
+        not_run += parts
+    if "benchmark" in args.stages:
+        log = model_log(folder / "benchmark", models, args.resume)
+        parts, bad, more = run_benchmarks(models, pre, places, args, log, device)
+        log.merge()
+        skipped["benchmark, unreadable"], not_run, files = bad, not_run + parts, files + more
     tuned = args.model_b or folder / "tuned_B.pth"
-    files += [*gaze_files(places["salicon"]), *coco_files(places["coco"], "val"), *[tuned] * tuned.exists()]
+    files += [*coco_files(places["coco"], "val"), *[tuned] * tuned.exists()]
+    found = summarise(folder)
     results = write_results(
         folder, "exp02_resnet", args.data or "files", found.pop("headline"), args, time.time() - began,
-        device, found.pop("tests"), not_run + parts, files, skipped=skipped,
+        device, found.pop("tests"), not_run, files, skipped={k: v for k, v in skipped.items() if v},
         batch_norm=args.batch_norm, **found)
     if rank == 0:
         if "figures" in args.stages:

@@ -51,12 +51,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn as nn
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 from pycocotools.coco import COCO
 from torch import Tensor
 from tqdm import tqdm
@@ -67,10 +67,8 @@ from common import (CROP_224, IMAGE_SUFFIXES, InputError, Preprocess, ROOT, boot
 from gaze_tuning import (GazeData, GazeImage, MAP_SIGMA, MAP_SIZE, RolloutViT, coco_files, collate_gaze,
                          data_places, gaze_files, human_maps, load_gaze, load_tuned, model_log, open_batches,
                          plain_name, read_coco)
-from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, print_paper_vs_ours, read_csv,
-                     save_figure, start_run, write_results)
-
-matplotlib.use("Agg")
+from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
+                     read_csv, save_figure, start_run, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -112,6 +110,7 @@ PAPER_BETWEEN = {
     **{("sparsity", m, "human"): (None, None, "< 0.001", "> 2.6") for m in "ABC"}}
 PAPER_ENTROPY = {("sparsity", k): v for k, v in {  # bits, mean and SD; C's are not stated
     "human": (14.99, .17), "A": (15.42, .09), "B": (15.38, .12)}.items()}
+
 
 # -------------------------------------------------------------------------------- data
 
@@ -240,6 +239,7 @@ def collate(batch: list[tuple]) -> tuple:
     maps = torch.stack([item[4] for item in good]) if good and good[0][4] is not None else None
     return *collate_gaze([item[:3] for item in batch]), [item[3] for item in good], maps
 
+
 # -------------------------------------------------------------------------------- model
 
 def load_models(name: str, weights: Path | None, tuned: dict[str, Path | None], wanted: Sequence[str],
@@ -258,6 +258,7 @@ def load_models(name: str, weights: Path | None, tuned: dict[str, Path | None], 
             not_run.append(f"model {k}: give --model-{k.lower()} the tuned_{k}.pth of exp01_finetune_vit.py")
     # the ViT image processor squashes to 224x224, bilinear (Image & Human Behaviour Dataset)
     return models, dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear"), not_run
+
 
 # -------------------------------------------------------------------------------- measure
 
@@ -327,6 +328,7 @@ def measure(data: BiasData, log: RowLog, batch_size: int, workers: int, **source
                 rows = measures(torch.stack([m[b] for m in maps.values()]), scene)
                 log.add([{"image": name, "condition": k} | row for k, row in zip(maps, rows)])
     return sorted(gather_rows(bad))
+
 
 # -------------------------------------------------------------------------------- statistics
 
@@ -440,6 +442,7 @@ def sem(v: np.ndarray) -> float:
     n = np.isfinite(v).sum()
     return float(np.nanstd(v, ddof=1) / n**.5) if n > 1 else 0.
 
+
 # -------------------------------------------------------------------------------- figures
 
 BAR = dict(edgecolor="black", linewidth=.8, capsize=3)
@@ -454,11 +457,10 @@ def colours(k: str, i: int) -> tuple:
     return tuple(c), tuple(.45 * c + .55), tuple(.75 * c)
 
 
-def two_panels(names: Sequence[str]) -> tuple:
-    fig, axes = plt.subplots(1, 2, figsize=(3.4 + .9 * len(names), 3.1), layout="constrained")
+def two_panels(names: Sequence[str]) -> tuple[Figure, Axes, Axes]:
+    fig, axes = new_figure(2, 1.7 + .45 * len(names), 3.1)
     for ax in axes:
         ax.set_xticks(range(len(names)), names)
-        ax.spines[["top", "right"]].set_visible(False)
     axes[0].axhline(0, color="black", linewidth=.8)
     fig.supxlabel("means over images; error bars: ±1 SEM", fontsize=7)
     return fig, *axes
@@ -484,7 +486,6 @@ def draw_pair(table: dict[str, dict[str, np.ndarray]], analysis: str, path: Path
     left.set(ylabel=f"{first} - {second} density\n({UNIT[analysis]})", title=f"bias, {n} images")
     right.set(ylabel=f"density ({UNIT[analysis]})", title=f"{first} (light), {second} (dark)")
     save_figure(fig, path)
-    plt.close(fig)
 
 
 def draw_entropy(table: dict[str, dict[str, np.ndarray]], path: Path) -> None:
@@ -508,7 +509,6 @@ def draw_entropy(table: dict[str, dict[str, np.ndarray]], path: Path) -> None:
               title=f"uniform attention: {math.log2(math.prod(MAP_SIZE)):.2f} bits")
     right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
     save_figure(fig, path)
-    plt.close(fig)
 
 
 def draw_all(folder: Path) -> None:
@@ -517,6 +517,7 @@ def draw_all(folder: Path) -> None:
     draw_pair(table, "animacy", folder / "fig_3A")
     draw_pair(table, "size", folder / "fig_3B")
     draw_entropy(table, folder / "fig_3C")
+
 
 # -------------------------------------------------------------------------------- main
 

@@ -36,7 +36,7 @@ from common import (ImageList, InputError, Preprocess, SALICON_SIZE, VisionTrans
                     minmax, nss, paired_t, rank_world, read_image, read_state_dict, rollout, scale_fixations,
                     shard, sim, upsample)
 from results import (PALETTE, RowLog, load_checkpoint, new_figure, read_csv, save_checkpoint, save_figure,
-                     write_csv, write_json)
+                     start_run, write_csv, write_json)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -269,8 +269,8 @@ class Recipe:
 
 @torch.no_grad()
 def gaze_features(net: nn.Module, images: Sequence[GazeImage], transform: Callable, device: torch.device,
-                  workers: int) -> tuple[Tensor, list[str]]:
-    """The frozen teacher's features of all images (n, D), NaN for unreadable ones, and the names of these."""
+                  workers: int) -> tuple[list[GazeImage], Tensor, list[str]]:
+    """(readable images, the frozen teacher's features of them (n, D), names of the unreadable ones)."""
     data, rows, bad = GazeData(images, transform), {}, []
     for x, _, index, unreadable in torch.utils.data.DataLoader(
             data, 16, sampler=shard(range(len(images))), num_workers=workers, collate_fn=collate_gaze):
@@ -280,8 +280,8 @@ def gaze_features(net: nn.Module, images: Sequence[GazeImage], transform: Callab
     rows = {i: row for part in gather_rows([rows]) for i, row in part.items()}
     if not rows:
         raise InputError(f"none of {len(images)} images can be read ({images[0].path} ...); check the files.")
-    blank = torch.full_like(next(iter(rows.values())), torch.nan)
-    return torch.stack([rows.get(i, blank) for i in range(len(images))]), sorted(gather_rows(bad))
+    keep = sorted(rows)
+    return [images[i] for i in keep], torch.stack([rows[i] for i in keep]), sorted(gather_rows(bad))
 
 
 class GazeTuner:
@@ -387,14 +387,39 @@ class GazeTuner:
 HELD_OUT = .1  # share of the training images that early stopping looks at; the paper states none
 
 
-def add_tuning_args(parser: argparse.ArgumentParser, paper: dict) -> None:
-    """The arguments of Recipe; paper: its values in the paper."""
-    add = parser.add_argument_group("training (defaults: paper; demo: shorter, larger steps)").add_argument
+FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (annotations/)",
+           "imagenet": "folder with val/", "objectnet": "folder with images/ and mappings/"}
+
+
+def add_gaze_args(parser: argparse.ArgumentParser, stages: Sequence[str], folders: Sequence[str],
+                  paper: dict, demo: dict) -> Callable:
+    """Arguments of exp01 and exp02, those of Recipe too; add_argument of the study's group, for more.
+
+    folders: keys of FOLDERS. paper, demo: what `fill_in` puts for arguments that were not given."""
+    add = parser.add_argument_group("study").add_argument
+    add("--stages", nargs="+", choices=stages, default=list(stages), help="default: all")
+    for name in folders:
+        add(f"--{name}", type=Path, help=FOLDERS[name])
+    add("--model", help=f"model A, in common.WEIGHTS (default: {paper['model']}; demo: {demo['model']})")
+    add("--model-b", type=Path, help="tuned weights of B (default: the run's; exp01's demo: shipped)")
+    add("--eval-batch-size", type=int, default=32, help="images a batch elsewhere (%(default)s)")
+    tune = parser.add_argument_group("training (defaults: paper; demo: shorter, larger steps)").add_argument
     for name, what in (("lr", "AdamW's step"), ("weight_decay", ""), ("epochs", "at most"),
                        ("eval_every", "steps between validations"), ("patience", "validations without gain"),
                        ("min_delta", "smallest gain"), ("lam", "weight of the attention loss")):
-        add("--" + name.replace("_", "-"), type=type(paper[name]), help=f"{what} ({paper[name]})")
-    add("--kl", choices=["human", "model"], default="human", help="KL(human || model) or reverse")
+        tune("--" + name.replace("_", "-"), type=type(paper[name]), help=f"{what} ({paper[name]})")
+    tune("--kl", choices=["human", "model"], default="human", help="KL(human || model) or reverse")
+    return add
+
+
+def fill_in(args: argparse.Namespace, folders: Sequence[str], paper: dict, demo: dict) -> argparse.Namespace:
+    """args with the demo's or the paper's values where none were given; a folder named: no demo."""
+    if args.data == "demo" and any(getattr(args, name) for name in folders):
+        args.data = None  # only what was named
+    for name, value in (demo if args.data == "demo" else paper).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
 
 
 def held_out_split(n: int, seed: int) -> tuple[list[int], list[int]]:
@@ -439,16 +464,19 @@ def run_tuner(tuner: GazeTuner, stem: Path, tuned_state: Callable[[], dict], res
 
 # -------------------------------------------------------------------------------- measure
 
-def keep_results(args: argparse.Namespace, folder: Path, measured: Sequence[str]) -> None:
-    """InputError where a new run would remove a training or the rows of `measured` stages it leaves out."""
-    if args.resume or args.plot_only:
-        return
-    if any((folder / f"tuned_{k}.pt").exists() for k in args.stages):
-        raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
-    rows = [*folder.glob("per_image.*"), *folder.glob("*/per_image.*")]
-    if rows and not set(measured) <= set(args.stages):
-        raise InputError(f"{folder} holds rows of other stages; add --resume to keep them, or choose another "
-                         "--out.")
+def open_run(args: argparse.Namespace, script: str, measured: Sequence[str]) -> Path:
+    """The run's folder, as start_run; stages may come one after the other with --resume. InputError where a
+    new run would remove a training, or the rows of `measured` stages that it leaves out."""
+    tag = f"{args.model}_seed{args.seed}"
+    folder = Path(args.out or Path("runs") / script / tag)
+    if not (args.resume or args.plot_only):
+        if any((folder / f"tuned_{k}.pt").exists() for k in args.stages):
+            raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
+        rows = [*folder.glob("per_image.*"), *folder.glob("*/per_image.*")]
+        if rows and not set(measured) <= set(args.stages):
+            raise InputError(f"{folder} holds rows of other stages; add --resume to keep them, or choose "
+                             "another --out.")
+    return start_run(args, script, tag, free=["stages"])
 
 
 def model_log(folder: Path, models: dict[str, nn.Module], resume: bool) -> RowLog:
@@ -504,6 +532,19 @@ def align(nets: dict[str, nn.Module], images: Sequence[GazeImage], transform: Ca
                          {k: "" if math.isnan(v[b]) else v[b] for k, v in values.items()}
                          for name, values in table.items()])
     return sorted(gather_rows(bad))
+
+
+def align_stage(nets: dict[str, nn.Module], images: Sequence[GazeImage], coco: Path | None,
+                transform: Callable, folder: Path, resume: bool, **how) -> tuple[list[str], list[str]]:
+    """per_image.csv of `align` and, with COCO's annotations, categories.csv: (unreadable images, parts not
+    run). how: align's device, batch_size, workers."""
+    log = model_log(folder, nets, resume)
+    bad = align(nets, images, transform, log, **how)
+    rows = log.merge()
+    table = category_table(rows, coco_categories(coco_files(coco, "val"), {r["image"] for r in rows}))
+    if table and rank_world()[0] == 0:
+        write_csv(table, folder / "categories.csv")
+    return bad, [] if table else ["gain by COCO category: no annotations of these images, give --coco"]
 
 
 @torch.no_grad()

@@ -325,10 +325,11 @@ def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable
 
 
 def save_figure(fig, path: Path | str) -> None:
-    """A matplotlib figure as path.png and path.pdf (path without an ending), each atomically."""
-    for kind in ("png", "pdf"):
+    """A matplotlib figure as path.png and path.pdf (path without an ending), each atomically; the same
+    figure gives the same bytes."""
+    for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
         with atomic_write(Path(f"{path}.{kind}"), "wb") as f:
-            fig.savefig(f, format=kind, dpi=150)
+            fig.savefig(f, format=kind, dpi=150, metadata=metadata)
 
 
 def new_figure(columns: int, width: float = 3.2, height: float = 3.) -> tuple[Figure, list[Axes]]:

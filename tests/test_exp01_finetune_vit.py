@@ -336,7 +336,7 @@ def blobs(tmp_path_factory) -> list[GazeImage]:
 
 def tuned(blobs: list, out: Path, shuffled: bool = False, resume: bool = False, **more) -> tuple:
     vit, stem = small_vit(), out / f"tuned_{'C' if shuffled else 'B'}"
-    features, _ = gaze_features(RolloutViT(vit), blobs, PRE, torch.device("cpu"), 0)
+    _, features, _ = gaze_features(RolloutViT(vit), blobs, PRE, torch.device("cpu"), 0)
     recipe = Recipe(**dict(lr=3e-3, epochs=6, eval_every=4, lam=10.) | more)
     return E.tune(vit, PRE, blobs, features, shuffled, recipe, stem, 0, resume, False), vit
 

@@ -219,7 +219,7 @@ def blobs(tmp_path_factory) -> list[GazeImage]:
 
 def tuned(blobs: list, out: Path, batch_norm: str = "fixed", resume: bool = False, **more) -> tuple:
     net = small_resnet()
-    features, _ = gaze_features(E.GradCamResNet(net), blobs, PRE, torch.device("cpu"), 0)
+    _, features, _ = gaze_features(E.GradCamResNet(net), blobs, PRE, torch.device("cpu"), 0)
     recipe = Recipe(**dict(lr=3e-4, epochs=5, eval_every=4, lam=100.) | more)
     return E.tune(net, PRE, blobs, features, batch_norm, recipe, out / "tuned_B", 0, resume), net
 
