@@ -317,8 +317,9 @@ def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable
                          "were made; run without --resume, or choose another --out.")
     barrier()
     if rank_world()[0] == 0:
-        for old in [] if args.resume else (*rows, folder / "results.json"):
-            old.unlink(missing_ok=True)
+        with input_errors(folder, "a folder whose old results can be replaced; choose another --out"):
+            for old in [] if args.resume else (*rows, folder / "results.json"):
+                old.unlink(missing_ok=True)
         write_json(now, manifest)
     barrier()
     return folder

@@ -1,0 +1,181 @@
+"""Every function of the README's "Copy these" works alone, with the names that the table says."""
+import ast
+import math
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = {p.stem: p.read_text(encoding="utf-8") for p in ROOT.glob("*.py")}
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@lru_cache
+def rows() -> dict[str, tuple[str, list[str]]]:
+    """{function: (file, names that it brings along)} of the table; section "X": all under that banner."""
+    out = {}
+    row = re.compile(r"^\| \[`(\w+)`\]\((\w+\.py)\) \|[^|]*\|([^|]*)\|$", re.MULTILINE)
+    for name, file, along in row.findall(README):
+        names = re.findall(r"`([\w.]+)`", along)
+        for banner in re.findall(r'section "([^"]+)"', along):
+            section = SOURCE[Path(file).stem].split(f"--- {banner}\n")[1].split("\n# -----")[0]
+            names += list(definitions(section))
+        out[name] = file, [n for n in dict.fromkeys(names) if n != name]
+    return out
+
+
+@lru_cache
+def definitions(text: str) -> dict[str, str]:
+    """{name: source} of the functions, classes and constants of a module."""
+    out = {}
+    for node in ast.parse(text).body:
+        names = [node.name] if hasattr(node, "name") else [
+            v.id for t in getattr(node, "targets", []) for v in ast.walk(t) if isinstance(v, ast.Name)]
+        first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))])
+        out |= dict.fromkeys(names, "\n".join(text.split("\n")[first - 1:node.end_lineno]))
+    return out
+
+
+def copied(name: str) -> dict:
+    """The namespace of an empty file into which the function, its names and the imports were copied."""
+    file, along = rows()[name]
+    own = Path(file).stem
+    imports = {ast.unparse(node): None for stem in ("common", own) for node in ast.parse(SOURCE[stem]).body
+               if isinstance(node, ast.Import)
+               or isinstance(node, ast.ImportFrom) and node.module not in [*SOURCE, "__future__"]}
+    home = {n.removeprefix("common."): "common" if n.startswith("common.") else own for n in [name, *along]}
+    parts = {n: definitions(SOURCE[stem])[n] for n, stem in home.items()}
+    order = sorted(parts, key=lambda n: (home[n] != "common", SOURCE[home[n]].index(parts[n])))
+    lines = ["from __future__ import annotations", *imports, *dict.fromkeys(parts[n] for n in order)]
+    exec(compile("\n\n".join(lines), f"<copy of {name}>", "exec"), space := {"__name__": "copy"})
+    return space
+
+
+def a_vit(space: dict) -> torch.nn.Module:
+    model = space["VisionTransformer"](img_size=32, patch_size=8, embed_dim=24, depth=3, num_heads=2)
+    model.init_weights(torch.Generator().manual_seed(0))
+    return model.eval()
+
+
+def attention_maps(space):
+    model, x = a_vit(space), torch.rand(2, 3, 32, 48)
+    with torch.no_grad():
+        maps = space["cls_attention"](model, x)  # (B, L, H, h, w)
+        full = model.encode(model.embed(x), full_attn=True).attn[1][:, :, 0, 1:]
+    assert maps.shape == (2, 3, 2, 4, 6) and maps[:, 1].flatten(2).allclose(full, atol=1e-6)
+
+
+def rolled_out(space):
+    attn = torch.rand(3, 2, 4, 5, 5, dtype=torch.float64).softmax(-1)
+    product = torch.eye(5, dtype=torch.float64)
+    for a in attn.mean(2):
+        product = (a + torch.eye(5)) / 2 @ product
+    assert space["rollout"](attn).allclose(product[:, 0, 1:])
+
+
+def auc(space):
+    p, fix = torch.tensor([[[.9, .2], [.4, .1]]]), torch.tensor([[[1, 0], [0, 1]]])
+    assert space["auc_judd"](p, fix).item() == pytest.approx(.75)  # (fp, tp): (0, 0) (0, .5) (1, 1)
+
+
+def bayes_factor(space):
+    assert space["bf01_jzs"](0., 50_000) == pytest.approx(280.26, abs=.01)
+    assert math.isfinite(space["bf01_jzs"](40., 75_000, log=True))
+
+
+def five_metrics(name):
+    def run(space):
+        p = torch.rand(1, 9, 9, dtype=torch.float64)
+        fix = (p > p.mean()).double()
+        best = {"cc": 1., "sim": 1., "kld": 0.}.get(name)
+        value = space[name](p, fix if best is None else p).item()
+        assert value > 0 if best is None else value == pytest.approx(best, abs=1e-9)
+    return run
+
+
+def density(space):
+    m = space["density_map"]([10], [20], (40, 60), 3.)
+    assert m.shape == (40, 60) and m[10, 20] == 1 and m[10, 23] == pytest.approx(math.exp(-.5))
+
+
+def saccades(space):
+    att = torch.zeros(1, 7, 7)
+    att[0, 1, 1], att[0, 5, 5] = 2, 1
+    fixations, visible = space["fixation_sequence"](att, 3, 2)
+    assert fixations[0].tolist() == [[1, 1], [5, 5]] and visible.sum((2, 3)).tolist() == [[9, 18]]
+
+
+def saliency(space):
+    image = torch.full((1, 3, 96, 128), .5)
+    image[:, 0, 40:56, 90:106] = 1  # a red square
+    s = space["gbvs"](image)[0]
+    row, col = divmod(int(s.argmax()), s.shape[1])
+    assert s.shape == (24, 32) and 8 <= row <= 15 and 20 <= col <= 28
+
+
+def corruptions(space):
+    x = (torch.rand(2, 3, 32, 32) * 255).byte()
+    for name in space["CORRUPTIONS"]:
+        y = space["corrupt"](x, name, 5, torch.tensor([1, 2]))
+        assert y.shape == x.shape and (y != x).any() and y[1:].equal(
+            space["corrupt"](x[1:], name, 5, torch.tensor([2])))  # an image's draws are its own
+
+
+def cam(space):
+    import torchvision
+    net = torchvision.models.resnet18(weights=None).eval()
+    assert space["grad_cam"](net, torch.rand(2, 3, 64, 64)).shape == (2, 2, 2)
+
+
+def gaze(space):
+    attn = torch.zeros(5, 8)
+    attn[3, 6] = attn[3, 5] = 1
+    assert space["head_gaze"](attn, 16).tolist() == [95, 47]  # first box of 32 px that holds both patches
+
+
+def scaling(space):
+    x = np.random.default_rng(0).normal(size=(8, 2))
+    D = np.linalg.norm(x[:, None] - x, axis=-1)
+    y = space["mds"](D, 2)
+    assert np.linalg.norm(y[:, None] - y, axis=-1) == pytest.approx(D, abs=1e-4)
+
+
+def blur_widths(space):
+    attn, maps = torch.rand(2, 3, 6, 6), torch.rand(4, 2, 6, 6)
+    kl = space["kl_sweep"](attn, maps, [.5, 1.])
+    assert kl.shape == (4, 2, 3, 2) and (torch.as_tensor(kl) > 0).all()
+
+
+EXAMPLES = {"cls_attention": attention_maps, "rollout": rolled_out, "auc_judd": auc, "bf01_jzs": bayes_factor,
+            "density_map": density, "fixation_sequence": saccades, "gbvs": saliency, "corrupt": corruptions,
+            "grad_cam": cam, "head_gaze": gaze, "mds": scaling, "kl_sweep": blur_widths,
+            **{name: five_metrics(name) for name in ("cc", "nss", "sim", "kld")}}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_function_runs_alone_with_the_names_that_the_readme_lists(name):
+    EXAMPLES[name](copied(name))
+
+
+def test_every_row_of_the_table_is_executed():
+    assert set(rows()) == set(EXAMPLES)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_row_lists_no_name_that_is_not_needed(name):
+    file, along = rows()[name]
+    text = {"common": SOURCE["common"], "": SOURCE[Path(file).stem]}
+    model = {"VisionTransformer"} if name == "cls_attention" else set()  # its argument
+    need, todo = set(model), [name, *model]
+    while todo:
+        own, _, last = todo.pop().rpartition(".")
+        source = definitions(text[own]).get(last) or definitions(text["common"]).get(last, "")
+        used = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)}
+        fresh = {a for a in along if a.removeprefix("common.") in used} - need
+        need |= fresh
+        todo += fresh
+    assert set(along) == need

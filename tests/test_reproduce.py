@@ -1,0 +1,110 @@
+"""reproduce.py: which runs, what is kept of them, the README's tables."""
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import reproduce as R
+from common import InputError
+from results import write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+FIRST = {"study": "exp04", "data": "demo", "command": "exp04_saccades.py", "seconds": 80, "processes": 1,
+         "memory_mb": 1100, "device": "cpu, 1 threads", "not_run": [],
+         "headline": [{"name": "full", "paper": 77., "ours": 94.04, "ci": [90.5, 97.], "n": 200, "unit": "%"},
+                      *({"name": f"CC, {k}", "paper": None, "ours": v, "ci": None, "n": 9, "unit": ""}
+                        for k, v in (("A", .1234), ("B", 2.)))]}
+SECOND = FIRST | {"data": "imagenet", "seconds": None, "not_run": ["UNISAL: no weights"],
+                  "headline": [{"name": "extra", "paper": "> 0", "ours": 1.5e-7, "ci": [None, None], "n": 3,
+                                "unit": None}]}
+
+
+def test_the_readme_holds_the_tables_of_docs_results(tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text((ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
+    R.write_tables(ROOT / "docs" / "results", readme)
+    assert readme.read_text(encoding="utf-8") == (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_a_column_a_run_and_a_row_a_number():
+    lines = R.table([FIRST, SECOND], ".*").split("\n")
+    assert lines[0] == "| | paper | demo | imagenet |"
+    assert lines[2] == "| full | 77.0 | 94.0 (90.5 to 97.0) %, n 200 | - |"
+    assert lines[3] == "| CC | - | A 0.123, n 9<br>B 2.00, n 9 | - |"
+    assert lines[4] == "| extra | > 0 | - | 1.50e-07, n 3 |"
+    assert "`python exp04_saccades.py` (80 s, 1,100 MB, cpu, 1 threads)" in lines[6]
+    assert lines[7].endswith("(1,100 MB, cpu, 1 threads); not run: UNISAL: no weights")
+    assert "extra" not in R.table([FIRST, SECOND], "full.*")
+
+
+def test_the_runs_are_those_whose_data_are_there(tmp_path):
+    for name in ("salicon", "coco", "osie"):
+        (tmp_path / name).mkdir()
+    runs, absent = R.find_runs(tmp_path, Path("out"), {"exp01_osie": "--lr 1"}, False)
+    argv = {r.name: " ".join(r.argv).replace(str(tmp_path), "D") for r in runs if "demo" not in r.data}
+    assert argv == {"exp01_salicon": "--salicon D/salicon --coco D/coco", "exp02_osie": "--salicon D/osie",
+                    "exp02_salicon": "--salicon D/salicon --coco D/coco", "exp06_osie": "--data D/osie",
+                    "exp01_osie": "--salicon D/osie --lr 1",
+                    "exp06_osie-blur": "--data D/osie --blur attention",
+                    "exp03_salicon": "--salicon D/salicon --coco D/coco "
+                                     "--model-b out/exp01_salicon/tuned_B.pth "
+                                     "--model-c out/exp01_salicon/tuned_C.pth"}
+    assert absent == ["exp04_imagenet", "exp04_imagenet-sweep", "exp05_n2010", "exp05_cw2019", "exp06_objects"]
+
+
+def test_arguments_of_all_runs_pass_the_scripts_parsers(tmp_path):
+    for name in R.FOLDERS:
+        (tmp_path / name).mkdir()
+    for short in (False, True):
+        for run in R.find_runs(tmp_path, Path("out"), {}, short)[0]:
+            __import__(R.SCRIPTS[run.study].removesuffix(".py")).parse(run.argv)
+
+
+def test_what_is_kept_names_no_folder_of_the_machine(tmp_path):
+    run, folder = R.Run("exp04", "imagenet", []), tmp_path / "run"
+    argv = ["exp04_saccades.py", "--data", str(tmp_path / "imagenet"), "--weights", "/a/b/c.pth"]
+    write_json({"argv": argv, "seconds": 3.6, "memory_mb": 9.2, "resumed": False, "processes": 1},
+               folder / "reproduce.json")
+    write_json(FIRST | {"versions": {}, "git": "1"}, folder / "results.json")
+    kept = R.summary(run, folder, tmp_path)
+    assert kept["command"] == "exp04_saccades.py --data DATA/imagenet --weights c.pth"
+    assert kept["seconds"] == 4
+
+
+@pytest.mark.parametrize("argv, said", [
+    (["--data", "/nowhere"], "no such folder"), (["--only", "exp7"], "exp7"),
+    (["--add", "exp01_x", "--lr 1"], "exp01_x")])
+def test_wrong_arguments_are_told(argv, said):
+    with pytest.raises(InputError, match=said):
+        R.parse(argv)
+
+
+SCRIPT = """
+import json, pathlib, sys
+out = pathlib.Path(sys.argv[sys.argv.index("--out") + 1])
+with open("log.txt", "a") as f:
+    print(" ".join(sys.argv[1:-1]) if sys.argv[-2] == "--out" else " ".join(sys.argv[1:]), file=f)
+(out / "args.json").write_text("{}")
+if "--resume" not in sys.argv:
+    sys.exit(2)
+(out / "results.json").write_text(json.dumps(RESULT))
+"""
+
+
+def test_a_failed_run_is_told_then_resumed_and_a_finished_one_is_not_run_again(tmp_path, monkeypatch, capfd):
+    made = FIRST | {"versions": 1, "git": "", "headline": [FIRST["headline"][0] | {"name": "size, A: d"}]}
+    (tmp_path / "exp03_biases.py").write_text(SCRIPT.replace("RESULT", repr(made)))
+    monkeypatch.setattr(R, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    argv = ["--only", "exp03", "--out", "out", "--short"]
+    with pytest.raises(InputError, match=r"exp03_demo \(status 2\) failed"):
+        R.main(argv)
+    R.main(argv)
+    R.main(argv)
+    said, runs = capfd.readouterr().out, (tmp_path / "log.txt").read_text().split("\n")
+    assert len(runs) == 3 and "--resume" not in runs[0] and runs[1].endswith("--resume") and not runs[2]
+    assert "exp03_demo: done before" in said and "not run: exp03_salicon, no DATA/salicon" in said
+    assert "| size, A: d | 77.0 |" in said and "exp04" not in said
+    kept = json.loads((tmp_path / "out/results/exp03_demo.json").read_text())
+    assert kept["command"] == "exp03_biases.py --limit 24" and kept["seconds"] is None  # not of the whole
