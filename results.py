@@ -298,6 +298,7 @@ def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable
     manifest, rows = folder / "args.json", list(folder.glob("per_image.*"))
     rows += folder.glob("*/per_image.*") if manifest.exists() else ()  # of the run's parts
     rows += folder.glob("linear_head.pth") if getattr(args, "train_head", False) else ()  # fitted anew
+    torn = [p for sub in ("", "*/")[:1 + manifest.exists()] for p in folder.glob(f"{sub}.*.[0-9]*.tmp")]
     fixed = {k: v for k, v in vars(args).items() if k not in {*_FREE_ARGS, *free}}
     now = json.loads(json.dumps(fixed, default=str))
     if args.plot_only:
@@ -318,8 +319,8 @@ def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable
     barrier()
     if rank_world()[0] == 0:
         with input_errors(folder, "a folder whose old results can be replaced; choose another --out"):
-            for old in [] if args.resume else (*rows, folder / "results.json"):
-                old.unlink(missing_ok=True)
+            for old in torn if args.resume else (*torn, *rows, folder / "results.json"):
+                old.unlink(missing_ok=True)  # torn: what atomic_write could not rename before a kill
         write_json(now, manifest)
     barrier()
     return folder

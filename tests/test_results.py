@@ -205,6 +205,16 @@ def test_a_new_run_removes_the_rows_of_its_parts_but_of_no_other_run(tmp_path):
     assert not list((tmp_path / "one" / "sweep").iterdir()) and list((tmp_path / "two" / "sweep").iterdir())
 
 
+@pytest.mark.parametrize("resume", [False, True])
+def test_halves_of_files_that_a_kill_left_go_when_the_run_starts_again(tmp_path, resume):
+    start_run(run_args(out=tmp_path), "s", "t")
+    (tmp_path / "sweep").mkdir()
+    for name in (".last.pt.123.tmp", "sweep/.a.png.npz.123.tmp", ".mine.tmp", "notes.123.tmp"):
+        (tmp_path / name).write_text("half")
+    start_run(run_args(out=tmp_path, resume=resume), "s", "t")
+    assert {p.name for p in tmp_path.rglob("*tmp")} == {".mine.tmp", "notes.123.tmp"}
+
+
 def test_resume_on_rows_of_unknown_or_damaged_origin_is_refused(tmp_path):
     for file in ("per_image.csv", "last.pt"):
         (tmp_path / file).write_text("")
