@@ -454,10 +454,10 @@ def run_tuner(tuner: GazeTuner, stem: Path, tuned_state: Callable[[], dict], res
         recipe=asdict(tuner.recipe), train=len(tuner.sets[0]), held_out=len(tuner.sets[1]),
         trainable=trainable, parameters=total, share=trainable / total, of_steps=tuner.total)
     if rank_world()[0] == 0:
+        write_csv(state["log"], stem.with_suffix(".csv"))
+        write_json(record, stem.with_suffix(".json"))  # the weights last: where they are, all is there
         save_checkpoint({k: v.cpu().half() if half else v.cpu() for k, v in tuned_state().items()},
                         stem.with_suffix(".pth"))
-        write_csv(state["log"], stem.with_suffix(".csv"))
-        write_json(record, stem.with_suffix(".json"))
     barrier()
     return record
 

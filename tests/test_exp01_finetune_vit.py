@@ -16,6 +16,7 @@ from PIL import Image
 
 import demo
 import exp01_finetune_vit as E
+import gaze_tuning
 from common import (BASE, InputError, Preprocess, VisionTransformer, bootstrap_ci, cc, density_map, generator,
                     mean_pairwise_cc, observer_consistency)
 from gaze_tuning import (GazeData, GazeImage, GazeTuner, Recipe, RolloutViT, alignment_tables, attention_kl,
@@ -390,6 +391,17 @@ def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp
     tuned(blobs[:40], tmp_path / "b", epochs=3, resume=True)
     for name in ("tuned_B.pth", "tuned_B.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_a_training_killed_between_its_last_files_writes_all_of_them_when_resumed(blobs, tmp_path, monkeypatch):
+    tuned(blobs[:20], tmp_path / "a", epochs=1)
+    with monkeypatch.context() as m:
+        m.setattr(gaze_tuning, "write_json", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            tuned(blobs[:20], tmp_path / "b", epochs=1)
+    assert not (tmp_path / "b" / "tuned_B.pth").exists()  # whose presence tells a resumed run to go on
+    tuned(blobs[:20], tmp_path / "b", epochs=1, resume=True)
+    assert {p.name for p in (tmp_path / "a").iterdir()} == {p.name for p in (tmp_path / "b").iterdir()}
 
 
 def tuner_of(blobs: list, out: Path, **more) -> GazeTuner:
