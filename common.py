@@ -15,11 +15,8 @@ import hashlib
 import json
 import math
 import os
-import pickle
 import re
-import struct
 import sys
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -1186,9 +1183,7 @@ def input_errors(where: str | Path, expected: str) -> Iterator[None]:
         yield
     except InputError:
         raise
-    except (OSError, EOFError, LookupError, TypeError, ValueError, RuntimeError, SyntaxError, struct.error,
-            zlib.error, pickle.UnpicklingError, scipy.io.matlab.MatReadError,
-            Image.DecompressionBombError) as error:
+    except Exception as error:  # the parsers of JSON, CSV, MATLAB, zip and image files know some thirty kinds
         found = str(error) if isinstance(error, (OSError, ValueError)) else repr(error)
         raise InputError(f"{where}: {found}; expected {expected}") from error
 

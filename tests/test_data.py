@@ -1,9 +1,11 @@
 """Loaders of gaze and images: tiny files in the real formats, and (marked `real`) the real data."""
+import csv
 import dataclasses
 import io
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +15,8 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from common import (ImageList, InputError, Preprocess, collate_readable, imagenet_wnids, load_imagefolder,
-                    load_osie, load_salicon, read_image)
+from common import (ImageList, InputError, Preprocess, collate_readable, imagenet_wnids, input_errors,
+                    load_imagefolder, load_osie, load_salicon, read_image)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet statistics
@@ -421,6 +423,16 @@ def test_text_folder_and_missing_file_raise_input_error(tmp_path):
     for name in ("text.jpg", "folder.jpg", "absent.jpg"):
         with pytest.raises(InputError, match=name):
             read_image(tmp_path / name)
+
+
+def test_whatever_a_parser_raises_names_the_file_and_keeps_its_cause():
+    for error in (zipfile.BadZipFile("cut"), csv.Error("line"), MemoryError(), AttributeError("x"), OverflowError()):
+        with pytest.raises(InputError, match="a.npz: .*; expected arrays") as e, \
+                input_errors("a.npz", "arrays"):
+            raise error
+        assert e.value.__cause__ is error
+    with pytest.raises(KeyboardInterrupt), input_errors("a.npz", "arrays"):
+        raise KeyboardInterrupt
 
 
 # --- preprocessing --------------------------------------------------------------------------------------
