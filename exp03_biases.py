@@ -133,12 +133,16 @@ def decode_mask(ann: dict, coco: COCO, img_h: int, img_w: int) -> np.ndarray:
     with input_errors(f"annotation {ann.get('id')} of image {ann.get('image_id')}",
                       f"polygons or an RLE of {img_h}x{img_w} pixels; correct or remove it"):
         shape = ann["segmentation"]
+        if not 0 < img_h * img_w < 2**31:
+            raise ValueError("no size of an image")
         if isinstance(shape, list):
             shape = [polygon for polygon in shape if len(polygon) >= 6]
             if not shape:
                 return np.zeros((img_h, img_w), dtype=bool)
-        elif tuple(shape["size"]) != (img_h, img_w) or \
-                isinstance(shape["counts"], list) and sum(shape["counts"]) != img_h * img_w:
+            if not (np.abs(np.concatenate(shape)) <= 2 * (img_h + img_w)).all():  # pycocotools would crash
+                raise ValueError("a polygon that is not finite or far outside the image")
+        elif tuple(shape["size"]) != (img_h, img_w) or isinstance(shape["counts"], list) and (
+                min(shape["counts"]) < 0 or sum(shape["counts"]) != img_h * img_w):
             raise ValueError(f"an RLE of {shape['size']} pixels that does not fit")
         return coco.annToMask({**ann, "segmentation": shape}).view(bool)
 

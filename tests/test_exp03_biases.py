@@ -325,7 +325,9 @@ def test_an_annotation_without_an_area_is_binned_by_its_pixels():
 
 
 @pytest.mark.parametrize("form", [{"size": [5, 5], "counts": [5, 20]}, {"size": [40, 60], "counts": [5]},
-                                  {"size": [40, 60]}, None, "x", [1, 2, 3, 4, 5, 6]])
+                                  {"size": [40, 60]}, None, "x", [1, 2, 3, 4, 5, 6],
+                                  {"size": [40, 60], "counts": [2500, -100]}, [[1, 1, 1e30, 1, 9, 9]],
+                                  [[1, 1, math.nan, 1, 9, 9]]])  # pycocotools takes all memory, or crashes
 def test_a_segmentation_that_does_not_fit_names_its_annotation(form):
     with pytest.raises(InputError, match="annotation 1 of image 1"):
         scene_of(dict(segmentation=form, area=1.))
