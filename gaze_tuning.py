@@ -155,7 +155,7 @@ def coco_categories(files: Sequence[Path], names: set[str]) -> dict[str, list[st
         for a in data["annotations"]:
             if name := image.get(a["image_id"]):
                 out.setdefault(label[a["category_id"]], set()).add(name)
-    return {k: sorted(v) for k, v in sorted(out.items())}
+        return {k: sorted(v) for k, v in sorted(out.items())}
 
 
 def imagenet_items(root: Path, n_classes: int, n: int | None, seed: int) -> tuple[list[tuple], list[str]]:

@@ -707,6 +707,15 @@ def test_categories_of_coco_are_found_by_2014_and_2017_names_and_overlapping_fil
     assert coco_categories(coco_files(tmp_path / "none", "val"), {name}) == {}
 
 
+def test_names_of_categories_that_are_no_names_end_in_one_sentence(tmp_path):
+    tree = dict(images=[dict(id=i, file_name="7.jpg") for i in (1, 2)],
+                categories=[dict(id=1, name="dog"), dict(id=2, name=5)],
+                annotations=[dict(id=i, image_id=i, category_id=i) for i in (1, 2)])
+    (tmp_path / "instances_val2014.json").write_text(json.dumps(tree))
+    with pytest.raises(InputError, match="instances_val2014.json"):
+        coco_categories([tmp_path / "instances_val2014.json"], {"7.jpg"})
+
+
 def test_a_mistyped_folder_is_an_error_and_not_a_part_that_is_not_run(world, tmp_path):
     for name in ("coco", "imagenet", "objectnet"):
         with pytest.raises(InputError, match=f"--{name} .*no such folder"):
