@@ -454,7 +454,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
 
     Nested checkpoints are opened at `teacher`, else `model`, else `state_dict` (full DINO checkpoints: the
     teacher); prefixes `module.`, `backbone.`, `_orig_mod.` are cut. InputError names a file that is missing,
-    damaged, asks for code to be run, or is no mapping from names to tensors.
+    damaged, asks for code to be run, or is no mapping from names to finite tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -474,6 +474,9 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path}: holds a {type(state).__name__} that is no state dict (names to tensors); "
                          "save model.state_dict() instead.")
+    with input_errors(path, "finite real numbers in dense tensors"):
+        if odd := [k for k, v in state.items() if v.is_complex() or not v.isfinite().all()]:
+            raise ValueError(f"NaN, infinity or complex numbers in {odd[0]}")
     return {re.sub(r"^((module|backbone|_orig_mod)\.)+", "", str(k)): v for k, v in state.items()}
 
 
@@ -538,15 +541,17 @@ def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
         inferred = dict(
             img_size=math.isqrt(state["pos_embed"].shape[1] - 1) * patch, patch_size=patch, embed_dim=width,
             mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width,
-            depth=1 + max(int(k.split(".")[1]) for k in state if k.startswith("blocks.")),
+            depth=len({k.split(".")[1] for k in state if k.startswith("blocks.")}),
             num_heads=max(1, width // 64), num_classes=len(state.get("head.weight", ())), eps=eps,
             layerscale=layerscale, registers=registers,
             pos_rule="antialias" if registers else "offset" if layerscale else "size")
         model = VisionTransformer(**inferred | overrides)
         model.load_state_dict(state)
+    except InputError:
+        raise
     except (KeyError, IndexError) as e:
         raise InputError(f"no usable {e} among the keys; expected the whole state dict of a ViT.") from e
-    except RuntimeError as e:
+    except Exception as e:  # of the strict load, or of shapes that no ViT has
         raise InputError(f"the weights do not fit the architecture ({' '.join(str(e).split())[:300]}); give "
                          "the name of the model that they belong to.") from e
     return model.eval()
@@ -584,8 +589,10 @@ def load_head(name: str | Path) -> nn.Linear:
     spec = WEIGHTS.get(f"{name}_linear") or WEIGHTS.get(str(name))
     path = locate_weights(spec) if spec and spec.kind == "linear" else Path(name)
     state = {k.removeprefix("linear."): v for k, v in read_state_dict(path).items()}
-    if set(state) != {"weight", "bias"} or state["weight"].ndim != 2:
-        raise InputError(f"{path}: holds {', '.join(list(state)[:4])}; expected weight and bias alone.")
+    if set(state) != {"weight", "bias"} or state["weight"].ndim != 2 or \
+            state["bias"].shape != state["weight"].shape[:1]:
+        found = ", ".join(f"{k} {tuple(v.shape)}" for k, v in list(state.items())[:4])
+        raise InputError(f"{path}: holds {found}; expected weight (classes, d) and bias (classes,) alone.")
     head = nn.Linear(*reversed(state["weight"].shape))
     head.load_state_dict(state)
     return head.eval()
@@ -628,7 +635,7 @@ def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, P
         model = ResNet(Bottleneck, blocks, len(state["fc.bias"]),
                        width_per_group=len(state["layer1.0.conv1.weight"]))
         model.load_state_dict(state)
-    except (KeyError, RuntimeError) as e:
+    except Exception as e:  # of the strict load, or of shapes that no ResNet has
         raise InputError(f"{path}: no weights of a ResNet of bottleneck blocks "
                          f"({' '.join(str(e).split())[:200]}); give torchvision's ResNet-50.") from e
     return model.eval(), WEIGHTS[name].preprocess

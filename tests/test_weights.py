@@ -6,6 +6,7 @@ import math
 import os
 import pickle
 import re
+from functools import partial
 from pathlib import Path
 from urllib.error import URLError
 
@@ -14,8 +15,8 @@ import torch
 import torchvision
 
 import common
-from common import (InputError, Spec, VisionTransformer, WEIGHTS, load_head, load_vit, locate_weights,
-                    read_state_dict, to_timm_keys, vit_from_state)
+from common import (InputError, Spec, VisionTransformer, WEIGHTS, load_head, load_resnet, load_vit,
+                    locate_weights, read_state_dict, to_timm_keys, vit_from_state)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
@@ -200,6 +201,28 @@ def test_files_that_hold_no_state_dict_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "x.pth")
     with pytest.raises(InputError, match="x.pth: holds a"):
         read_state_dict(tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("odd", [
+    lambda v: v * torch.nan, lambda v: v / 0, lambda v: v.to_sparse(), lambda v: v.to("meta"),
+    lambda v: v.to(torch.complex64)], ids=["nan", "inf", "sparse", "meta", "complex"])
+def test_weights_that_are_no_finite_real_numbers_are_refused(tmp_path, odd):
+    torch.save({"weight": odd(torch.ones(2, 3)), "bias": torch.zeros(2)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="x.pth: .*finite real numbers"):
+        read_state_dict(tmp_path / "x.pth")
+
+
+def test_weights_of_shapes_that_no_model_has_are_refused_at_once(tmp_path):
+    state, path = random_vit().state_dict(), tmp_path / "x.pth"
+    for change in ({"head.weight": torch.tensor(1.)}, {"cls_token": torch.zeros(1, 1, 0)},
+                   {"pos_embed": torch.zeros(1, 0, 32)}, {f"blocks.{10**10}.norm1.weight": torch.zeros(32)}):
+        with pytest.raises(InputError, match="do not fit"):
+            vit_from_state(state | change, num_heads=2)
+    for load, odd in ((load_head, {"weight": torch.ones(2, 3), "bias": torch.ones(3)}),
+                      (partial(load_resnet, "resnet50"), {"fc.bias": torch.tensor(1.)})):
+        torch.save(odd, path)
+        with pytest.raises(InputError, match="x.pth"):
+            load(path)
 
 
 def test_cut_off_empty_and_missing_files_are_refused(tmp_path):
