@@ -268,6 +268,8 @@ def frames(source: Path, fps: float | None,
                            key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))
             if len(paths) > 1 and not fps:
                 raise InputError(f"{source}: frames without a rate; add --fps, or a column fps to clips.csv.")
+            if not paths:
+                raise ValueError("no images in it")
             for n, path in enumerate(paths):
                 image = np.asarray(read_image(path))
                 yield n / (fps or 1), lambda image=image: image
@@ -283,9 +285,9 @@ def frames(source: Path, fps: float | None,
                 start = now if start is None else start
                 yield now - start, partial(frame.to_ndarray, format="rgb24")
                 n += 1
-        if n < expected:
+        if n < max(expected, 1):
             raise ValueError(f"the file ends early, it announces {expected}")
-    except (av.error.FFmpegError, OSError, ValueError, IndexError) as e:
+    except Exception as e:  # a damaged file fails in many ways, such as a stream that no codec is known for
         if isinstance(e, InputError) and "rate" in str(e):
             raise
         notes.append(f"{source.name}: damaged after {n} frames ({e}); the frames before the damage are used")

@@ -473,6 +473,18 @@ def test_frames_before_the_damage_are_used_and_it_says_so(tmp_path):
     assert len(list(E.frames(tmp_path / "f", 24., notes))) == 1 and "frames before the damage" in notes[2]
 
 
+def test_a_clip_without_a_frame_or_a_known_codec_is_noted(tmp_path):
+    write_video(tmp_path / "a.mp4", 3)
+    raw, notes = (tmp_path / "a.mp4").read_bytes(), []
+    for name, content in (("codec.mp4", raw.replace(b"mp4v", b"zzzz").replace(b"esds", b"zzzz")),
+                          ("count.mp4", raw.replace(b"stsz" + bytes(8) + b"\0\0\0\3", b"stsz" + bytes(12)))):
+        (tmp_path / name).write_bytes(content)
+        assert content != raw and list(E.frames(tmp_path / name, None, notes)) == []
+    (tmp_path / "folder").mkdir()
+    assert list(E.frames(tmp_path / "folder", 24., notes)) == []
+    assert [n.partition(":")[0] for n in notes] == ["codec.mp4", "count.mp4", "folder"]
+
+
 def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     for folder in ("Clips_small_size", "GazeData/NV/0043er", "GazeData/NV/0724er"):
         (tmp_path / folder).mkdir(parents=True)
