@@ -685,7 +685,7 @@ def main(argv: list[str] | None = None) -> None:
     device = pick_device(args.device)
     rank, world = init_distributed(device)
     tag = [Path(args.data).resolve().name, args.model, *["simulated"] * bool(args.simulate),
-           *[f"limit{args.limit}"] * bool(args.limit)]
+           *["blur-attention"] * (args.blur == "attention"), *[f"limit{args.limit}"] * bool(args.limit)]
     begin = partial(start_run, args, "exp06_gaze_objects", "_".join(tag))
     if args.plot_only:
         results = json.loads(((folder := begin()) / "results.json").read_text(encoding="utf-8"))

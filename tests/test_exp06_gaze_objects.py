@@ -463,6 +463,7 @@ def test_a_run_removes_no_data_and_no_run_before_its_data_are_read(objects, tmp_
 def test_runs_of_other_data_models_and_limits_have_other_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for argv, tag in (("--data A/B", "B_dino_vitb16"), ("--limit 3 --model m", "demo_m_limit3"),
+                      ("--blur attention", "demo_demo_dino12_blur-attention"),
                       ("--simulate 0 1 9", "demo_demo_dino12_simulated")):
         with pytest.raises(InputError, match=f"/{tag};"):
             E.main([*argv.split(), "--plot-only", "--device", "cpu"])
