@@ -225,8 +225,6 @@ def simulate(attn: Tensor, head: int, sigma: float, n: int, blur: str, participa
     attn (O, H, h, w); n fixations a person, drawn at patches, fix_maps (P, O, h, w). The side that the sweep
     is going to blur stays sharp, the other one is blurred here, so that `sigma` makes both agree.
     """
-    if head not in range(attn.shape[1]):
-        raise InputError(f"--simulate: head {head} of {attn.shape[1]}; give one from 0.")
     sharp, blurred = attn.cpu().double(), gaussian_blur(attn.cpu().double(), sigma)
     seen_by_people, seen_by_model = (sharp, blurred) if blur == "fixations" else (blurred, sharp)
     density = seen_by_people[:, head].flatten(1).numpy()  # (O, h w)
@@ -698,15 +696,18 @@ def main(argv: list[str] | None = None) -> None:
         items = load_data(Path(args.data))
     items = items[:args.limit]
     model, preprocess = model_for(args.model, args.weights, args.size)
-    folder = begin()  # only now: a run whose data or model cannot be read removes no other run
+    blocks = args.layer or [len(model.blocks) - 1]
+    heads = [f"b{b:02d}h{h:02d}" for b in blocks for h in range(model.num_heads)]
+    planted = args.simulate and (int(args.simulate[0]), args.simulate[1], int(args.simulate[2]))
+    if not set(blocks) <= set(range(len(model.blocks))) or planted and planted[0] not in range(len(heads)):
+        raise InputError(f"--layer {blocks}, --simulate {planted}: {args.model} has blocks 0 to "
+                         f"{len(model.blocks) - 1}, of {model.num_heads} heads each (counted from 0).")
+    folder = begin()  # only now: a run whose data, model or heads are not there removes no other run
     for old in (folder / "sweep").glob("*.npz") if rank == 0 and not args.resume else ():
         old.unlink()
     barrier()
-    blocks = args.layer or [len(model.blocks) - 1]
-    heads = [f"b{b:02d}h{h:02d}" for b in blocks for h in range(model.num_heads)]
     first, last, step = args.sigmas
     sigmas = (first + step * np.arange(round((last - first) / step) + 1)).round(9)  # .1, .2, ..., both ends
-    planted = args.simulate and (int(args.simulate[0]), args.simulate[1], int(args.simulate[2]))
     measure(model.to(device), preprocess, items, folder, sigmas, blocks, device, args.weight, args.blur,
             planted, max(1, args.batch_size // world), args.workers, args.dtype == "bfloat16", args.seed)
     barrier()

@@ -434,7 +434,7 @@ def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_fig
 
 
 @pytest.mark.parametrize("argv, says", [
-    ("--layer 12", "blocks 0 to 11"), ("--simulate 6 1 20", "head 6 of 6"),
+    ("--layer 12", "blocks 0 to 11"), ("--simulate 6 1 20", "of 6 heads"), ("--layer -1", "blocks 0 to 11"),
     ("--simulate 0 -1 20", "positive"),
     ("--sigmas 0 2 .1", "positive"), ("--sigmas 1 1.1 .1", "three widths"),
     ("--model vgg", "no model vgg")])
@@ -454,8 +454,9 @@ def test_a_run_removes_no_data_and_no_run_before_its_data_are_read(objects, tmp_
     run(data, data.parent)
     kept = {p: p.read_bytes() for p in data.parent.rglob("*") if p.is_file()}
     assert data / "images" / "bag01.png" in kept and data / "bag01.png.npz" in kept
-    for more in (["--model", "vgg"], ["--data", str(tmp_path / "typo")]):
-        with pytest.raises(InputError, match="no model vgg|no such folder"):
+    for more in (["--model", "vgg"], ["--data", str(tmp_path / "typo")], ["--layer", "12"],
+                 ["--simulate", "6", "1", "20"]):
+        with pytest.raises(InputError, match="no model vgg|no such folder|6 heads"):
             run(data, data.parent, *more)
     assert {p: p.read_bytes() for p in data.parent.rglob("*") if p.is_file()} == kept
 
