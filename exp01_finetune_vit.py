@@ -72,7 +72,7 @@ from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIGMA, 
                          imagenet_items, load_gaze, load_tuned, model_log, open_run, paired_values,
                          parity_tests, prepare_plain, run_tuner, set_trainable, view_plain)
 from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli, new_figure,
-                     print_paper_vs_ours, read_rows, save_figure, write_results)
+                     print_paper_vs_ours, read_rows, redraw, save_figure, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -809,8 +809,7 @@ def main(argv: list[str] | None = None) -> None:
     places = {} if args.plot_only else data_places(args, DATA, ("imagenet", "objectnet", "salicon"))
     folder = open_run(args, "exp01_finetune_vit", ("align", "consistency", "benchmark"))
     if args.plot_only:
-        draw_all(folder)
-        return print_paper_vs_ours(json.loads((folder / "results.json").read_text()))
+        return redraw(folder, lambda results: draw_all(folder))
     _, pre = load_vit(args.model, args.weights)
     squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
     skipped, not_run, objectnet, files = {}, [], {}, gaze_files(places["salicon"])

@@ -44,7 +44,6 @@ import contextlib
 import dataclasses
 import io
 import itertools
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -68,7 +67,7 @@ from gaze_tuning import (GazeData, GazeImage, MAP_SIGMA, MAP_SIZE, RolloutViT, c
                          data_places, gaze_files, human_maps, load_gaze, load_tuned, model_log, open_batches,
                          plain_name, read_coco)
 from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
-                     read_csv, save_figure, start_run, write_results)
+                     read_csv, redraw, save_figure, start_run, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -556,8 +555,7 @@ def main(argv: list[str] | None = None) -> None:
     places = {} if args.plot_only else data_places(args, ("salicon", "coco"), ("salicon",))
     folder = start_run(args, "exp03_biases", tag)
     if args.plot_only:
-        draw_all(folder)
-        return print_paper_vs_ours(json.loads((folder / "results.json").read_text(encoding="utf-8")))
+        return redraw(folder, lambda results: draw_all(folder))
 
     if not places["salicon"]:
         raise InputError("no fixations; give --salicon, whose images are measured.")

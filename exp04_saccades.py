@@ -72,7 +72,8 @@ from common import (IMAGE_SUFFIXES, IMAGENET, InputError, Preprocess, ROOT, Visi
                     load_imagefolder, load_resnet, load_vit, locate_weights, mcnemar, minmax, paired_t,
                     pick_device, rank_world, read_image, read_state_dict, resize_matrix, shard, upsample)
 from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli,
-                     print_paper_vs_ours, save_checkpoint, save_figure, start_run, write_json, write_results)
+                     print_paper_vs_ours, redraw, save_checkpoint, save_figure, start_run, write_json,
+                     write_results)
 
 matplotlib.use("Agg")
 
@@ -1357,9 +1358,7 @@ def main(argv: list[str] | None = None) -> None:
     rank, _ = init_distributed(device)
     folder = start_run(args, "exp04_saccades", f"{args.model}_seed{args.seed}")
     if args.plot_only:
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        draw_all(folder, results["parts"], results["args"]["seed"])
-        return print_paper_vs_ours(results)
+        return redraw(folder, lambda results: draw_all(folder, results["parts"], results["args"]["seed"]))
     study, classes, unreadable = set_up(args, folder, device)
     parts, not_run = [k for k in ("sweep", "saliency") if getattr(args, k)], []
     extra = saliency_parts(args, study, not_run) if args.saliency else ()  # before hours of work

@@ -69,7 +69,7 @@ from common import (IMAGE_SUFFIXES, IMAGENET, InputError, barrier, bootstrap_ci,
                     first_process_first, gbvs, init_distributed, input_errors, load_vit, pick_device,
                     rank_world, read_image, read_state_dict, resize_matrix, upsample, vit_from_state)
 from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, print_paper_vs_ours,
-                     read_csv, save_figure, start_run, write_csv, write_json, write_results)
+                     read_csv, redraw, save_figure, start_run, write_csv, write_json, write_results)
 from demo_scenes import popout_displays
 
 matplotlib.use("Agg")
@@ -1338,8 +1338,7 @@ def main(argv: list[str] | None = None) -> None:
     begin = partial(start_run, args, "exp05_gaze_video", "_".join(tag),
                     free=("compare", "dim", "unit", "group"))
     if args.plot_only:
-        draw_all(folder := begin())
-        return print_paper_vs_ours(json.loads((folder / "results.json").read_text(encoding="utf-8")))
+        return redraw(folder := begin(), lambda results: draw_all(folder))
     study, models = load_study(args.data, args.fps, args.seed), load_models(args.models, args.weights, device)
     folder, clusters = begin(), [c.split(":") for c in args.cluster]  # rows and heads' maps go up in blocks
     late = {k: tuple(sorted(set(map(int, blocks.split(","))))) for k, blocks in clusters}

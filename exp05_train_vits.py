@@ -58,8 +58,8 @@ from common import (InputError, ROOT, VisionTransformer, barrier, batches, boots
                     first_process_first, fit_linear, gather_rows, generator, init_distributed, load_head,
                     pick_device, rank_world, read_image, shard, upsample)
 from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, load_checkpoint,
-                     print_paper_vs_ours, read_csv, save_checkpoint, save_figure, start_run, write_csv,
-                     write_results)
+                     print_paper_vs_ours, read_csv, redraw, save_checkpoint, save_figure, start_run,
+                     write_csv, write_results)
 
 matplotlib.use("Agg")
 
@@ -753,8 +753,7 @@ def main(argv: list[str] | None = None) -> None:
     fixed = {k: v for k, v in vars(args).items() if k not in FREE}
     start_run(argparse.Namespace(**fixed | {"out": folder}), "exp05_train_vits", tag_of(args))
     if args.plot_only:
-        draw_all(folder, args.method)
-        return print_paper_vs_ours(json.loads((folder / "results.json").read_text(encoding="utf-8")))
+        return redraw(folder, lambda results: draw_all(folder, args.method))
     bank, val, classes = image_folders(args.data, args.limit, args.workers)
     if min(len(bank), len(val)) < world:
         raise InputError(f"{len(val)} validation images for {world} processes; start fewer processes.")

@@ -37,7 +37,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -60,7 +59,7 @@ from common import (ImageList, InputError, Preprocess, VisionTransformer, barrie
                     input_errors, kld, load_osie, load_vit, minmax, paired_t, pick_device, rank_world,
                     read_image, scale_fixations, shard, sim, upsample)
 from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, print_paper_vs_ours,
-                     read_csv, save_figure, start_run, write_csv, write_results)
+                     read_csv, redraw, save_figure, start_run, write_csv, write_results)
 
 matplotlib.use("Agg")
 
@@ -686,9 +685,7 @@ def main(argv: list[str] | None = None) -> None:
            *["blur-attention"] * (args.blur == "attention"), *[f"limit{args.limit}"] * bool(args.limit)]
     begin = partial(start_run, args, "exp06_gaze_objects", "_".join(tag))
     if args.plot_only:
-        results = json.loads(((folder := begin()) / "results.json").read_text(encoding="utf-8"))
-        draw_all(folder, results["summary"])
-        return print_paper_vs_ours(results)
+        return redraw(folder := begin(), lambda results: draw_all(folder, results["summary"]))
     if args.data == "demo":
         import demo  # only here: real data need no demo world
         items = load_data(demo.demo_world(parts=("objects",)) / "objects")

@@ -326,6 +326,14 @@ def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable
     return folder
 
 
+def redraw(folder: Path, draw: Callable[[dict], None]) -> None:
+    """--plot-only: draw(results) and the table, from the files of a finished run. InputError: damaged ones."""
+    with input_errors(folder, "the files of a finished run; run it again without --plot-only"):
+        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        draw(results)
+        print_paper_vs_ours(results)
+
+
 def save_figure(fig, path: Path | str) -> None:
     """A matplotlib figure as path.png and path.pdf (path without an ending), each atomically; the same
     figure gives the same bytes."""

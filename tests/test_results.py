@@ -1,6 +1,7 @@
 """Run folders, atomic files, per-image rows, torchrun helpers."""
 import argparse
 import csv
+import importlib
 import json
 import math
 import os
@@ -295,6 +296,16 @@ def test_resume_with_other_arguments_is_refused_and_names_them(tmp_path):
 def test_plot_only_without_a_run_is_refused(tmp_path):
     with pytest.raises(InputError, match="no finished run"):
         start_run(run_args(out=tmp_path, plot_only=True), "s", "t")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "5", '{"headline": 3}', "{}"])
+@pytest.mark.parametrize("script", ["exp01_finetune_vit", "exp02_resnet", "exp03_biases", "exp04_saccades",
+                                    "exp05_gaze_video", "exp05_train_vits", "exp06_gaze_objects"])
+def test_plot_only_on_damaged_files_of_a_run_ends_in_one_sentence(tmp_path, script, text):
+    (tmp_path / "results.json").write_text(text)
+    with pytest.raises(InputError, match="the files of a finished run"):
+        importlib.import_module(script).main(["--plot-only", "--out", str(tmp_path), "--device", "cpu"])
+    assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("results.json", text)]
 
 
 def test_results_hold_the_promised_fields_and_nan_becomes_null(tmp_path):
