@@ -72,7 +72,7 @@ from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIGMA, 
                          imagenet_items, load_gaze, load_tuned, model_log, open_run, paired_values,
                          parity_tests, prepare_plain, run_tuner, set_trainable, view_plain)
 from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli, new_figure,
-                     print_paper_vs_ours, read_rows, redraw, save_figure, write_results)
+                     print_paper_vs_ours, read_json, read_rows, redraw, save_figure, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -619,7 +619,7 @@ def summarise(folder: Path) -> dict:
         gain, tests = gain + more, tests + found
     benchmark = read_rows(folder / "benchmark" / "per_image.csv")
     more, found = parity_tests(benchmark, BENCHMARKS, PAPER_BF01) if benchmark else ([], [])
-    training = {k: json.loads((folder / f"tuned_{k}.json").read_text()) for k in "BC"
+    training = {k: read_json(folder / f"tuned_{k}.json") for k in "BC"
                 if (folder / f"tuned_{k}.json").exists()}
     return dict(headline=headline + gain + more, tests=tests + found, quartiles=quartiles, training=training)
 

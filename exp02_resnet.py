@@ -45,7 +45,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 import time
 from functools import partial
 from pathlib import Path
@@ -64,7 +63,7 @@ from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIZE, R
                          open_run, paired_values, parity_tests, prepare_plain, run_tuner, set_trainable,
                          view_plain)
 from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
-                     read_rows, redraw, save_figure, write_results)
+                     read_json, read_rows, redraw, save_figure, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -199,7 +198,7 @@ def summarise(folder: Path) -> dict:
         headline, tests = alignment_tables(rows, ("BA",), PAPER_MEANS)
         gain = gain_shares(rows, read_rows(folder / "categories.csv"), PAPER_GAIN) + blank_maps(rows)
     more, found = parity_tests(benchmark, BENCHMARKS, PAPER_TOP1) if benchmark else ([], [])
-    training = {k: json.loads((folder / f"tuned_{k}.json").read_text()) for k in "B"
+    training = {k: read_json(folder / f"tuned_{k}.json") for k in "B"
                 if (folder / f"tuned_{k}.json").exists()}
     return dict(headline=headline + gain + more, tests=tests + found, training=training)
 

@@ -41,7 +41,6 @@ import argparse
 import copy
 import csv
 import hashlib
-import json
 import math
 import os
 import tempfile
@@ -72,8 +71,8 @@ from common import (IMAGE_SUFFIXES, IMAGENET, InputError, Preprocess, ROOT, Visi
                     load_imagefolder, load_resnet, load_vit, locate_weights, mcnemar, minmax, paired_t,
                     pick_device, rank_world, read_image, read_state_dict, resize_matrix, shard, upsample)
 from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli,
-                     print_paper_vs_ours, redraw, save_checkpoint, save_figure, start_run, write_json,
-                     write_results)
+                     print_paper_vs_ours, read_json, redraw, save_checkpoint, save_figure, start_run,
+                     write_json, write_results)
 
 matplotlib.use("Agg")
 
@@ -678,7 +677,7 @@ def train_head(study: Study, fit: list[tuple], n_classes: int, file: Path, args:
             write_json(bad, listed)  # first: where the head is, it is complete
             save_checkpoint({"weight": weight, "bias": bias}, file)
         barrier()
-    return load_head(file), json.loads(listed.read_text(encoding="utf-8"))
+    return load_head(file), read_json(listed)
 
 
 def save_arrays(folder: Path, found: dict[str, dict]) -> None:

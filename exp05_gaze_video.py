@@ -41,7 +41,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import math
 import re
 import time
@@ -69,7 +68,8 @@ from common import (IMAGE_SUFFIXES, IMAGENET, InputError, barrier, bootstrap_ci,
                     first_process_first, gbvs, init_distributed, input_errors, load_vit, pick_device,
                     rank_world, read_image, read_state_dict, resize_matrix, upsample, vit_from_state)
 from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, print_paper_vs_ours,
-                     read_csv, redraw, save_figure, start_run, write_csv, write_json, write_results)
+                     read_arrays, read_csv, read_json, redraw, save_figure, start_run, write_csv, write_json,
+                     write_results)
 from demo_scenes import popout_displays
 
 matplotlib.use("Agg")
@@ -506,7 +506,7 @@ def watch(clip: Clip, number: int, folder: Path, see: Callable, batch: int, limi
     (rank, world), info = rank_world(), folder / f"{clip.name}.json"
     parts = [folder / f"{clip.name}.{k:04d}.npz" for k in range(10_000)]
     if info.exists():
-        n_parts = math.ceil(json.loads(info.read_text())["frames"] / CHUNK)
+        n_parts = math.ceil(read_json(info)["frames"] / CHUNK)
         if all(p.exists() for p in parts[:n_parts]):
             return
     times, notes, size = [], [], None
@@ -601,15 +601,15 @@ def gather(study: Study, folder: Path, whole: bool) -> tuple[list[Seen], dict, l
     """All part files put together: [Seen], sums over all frames (alike, apart, n), example frames."""
     seen, sums, examples = [], dict(alike=0, apart=0, n=0), []
     for clip in study.clips:
-        info, traces = json.loads((folder / f"{clip.name}.json").read_text()), []
+        info, traces = read_json(folder / f"{clip.name}.json"), []
         study.notes += info["notes"]
         for k in range(math.ceil(info["frames"] / CHUNK)):
-            with np.load(folder / f"{clip.name}.{k:04d}.npz") as part:
-                traces.append(part["gaze"])
-                sums = {k: v + part[k] for k, v in sums.items()}
-                if "picture" in part:
-                    keys = ("picture", "number", "maps")
-                    examples.append({k: part[k] for k in keys if k in part} | {"clip": clip.name})
+            part = read_arrays(folder / f"{clip.name}.{k:04d}.npz")
+            traces.append(part["gaze"])
+            sums = {k: v + part[k] for k, v in sums.items()}
+            if "picture" in part:
+                keys = ("picture", "number", "maps")
+                examples.append({k: part[k] for k in keys if k in part} | {"clip": clip.name})
         if traces:
             viewers = viewers_of(clip, np.array(info["times"]), info["size"], whole, study.notes)
             seen.append(Seen(clip, np.concatenate(traces, 1), *viewers))

@@ -55,8 +55,8 @@ from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
 from common import (InputError, ROOT, VisionTransformer, barrier, batches, bootstrap_ci, cls_attention,
-                    first_process_first, fit_linear, gather_rows, generator, init_distributed, load_head,
-                    pick_device, rank_world, read_image, shard, upsample)
+                    first_process_first, fit_linear, gather_rows, generator, init_distributed, input_errors,
+                    load_head, pick_device, rank_world, read_image, shard, upsample)
 from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, load_checkpoint,
                      print_paper_vs_ours, read_csv, redraw, save_checkpoint, save_figure, start_run,
                      write_csv, write_results)
@@ -764,7 +764,8 @@ def main(argv: list[str] | None = None) -> None:
         check(args, len(bank), world, device)
         trainer = Trainer(args, len(classes), len(bank) // args.batch_size, device)
         if (folder / "last.pt").exists():
-            trainer.load_state_dict(load_checkpoint(folder / "last.pt"))
+            with input_errors(folder / "last.pt", "a checkpoint of this training; choose another --out"):
+                trainer.load_state_dict(load_checkpoint(folder / "last.pt"))
         train(trainer, Views(bank, transforms(args), args.seed), val, folder)
         if trainer.step < trainer.total:
             if rank == 0:

@@ -59,7 +59,7 @@ from common import (ImageList, InputError, Preprocess, VisionTransformer, barrie
                     input_errors, kld, load_osie, load_vit, minmax, paired_t, pick_device, rank_world,
                     read_image, scale_fixations, shard, sim, upsample)
 from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, print_paper_vs_ours,
-                     read_csv, redraw, save_figure, start_run, write_csv, write_results)
+                     read_arrays, read_csv, redraw, save_figure, start_run, write_csv, write_results)
 
 matplotlib.use("Agg")
 
@@ -283,8 +283,7 @@ def load_sweep(folder: Path, images: list[str]) -> tuple[list[str], dict[str, np
     names, parts = [], []
     for name in images:
         if part_file(folder, name).exists():
-            with np.load(part_file(folder, name)) as f:
-                part = {k: f[k].astype(np.float64) for k in f}
+            part = {k: v.astype(np.float64) for k, v in read_arrays(part_file(folder, name)).items()}
             if part["fix"].any():
                 names.append(name)
                 parts.append(part)

@@ -350,10 +350,11 @@ class GazeTuner:
     def resume(self) -> None:
         """Back to the last validation, if there was one."""
         if self.file.exists():
-            saved = load_checkpoint(self.file)
-            self.optimiser.load_state_dict(saved.pop("optimiser"))
-            self.load(saved.pop("now"))
-            self.state = saved
+            with input_errors(self.file, "a checkpoint of this training; choose another --out"):
+                saved = load_checkpoint(self.file)
+                self.optimiser.load_state_dict(saved.pop("optimiser"))
+                self.load(saved.pop("now"))
+                self.state |= {k: saved[k] for k in self.state}
 
     @torch.no_grad()
     def load(self, weights: dict[str, Tensor]) -> None:

@@ -149,6 +149,19 @@ def write_json(obj, path: Path | str) -> None:
         json.dump(clean(obj), f, indent=1, ensure_ascii=False)
 
 
+def read_json(path: Path | str):
+    """The content of a JSON file of a run. InputError: damaged."""
+    with input_errors(path, "a whole JSON file of a run; remove it or choose another --out"):
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file of a run; no code in it is run. InputError: damaged."""
+    with input_errors(path, "a whole .npz file of a run; remove it or choose another --out"), \
+            np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
 def write_csv(rows: Iterable[dict], path: Path | str) -> None:
     """Rows of equal keys as CSV with a header, atomically. Floats keep all their digits."""
     rows = iter(rows)
@@ -208,6 +221,9 @@ class RowLog:
         for image, rows in self._images():
             self.done.add(image)
             self.keys |= {tuple(row) for row in rows}
+        if len(self.keys) > 1 or any(k[:2] != ("image", "condition") for k in self.keys):
+            raise InputError(f"{self.folder}: rows with {len(self.keys)} sets of columns; expected those of "
+                             "one run, image and condition first: delete them or choose another --out.")
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("per_image.part*.jsonl"))
@@ -218,7 +234,10 @@ class RowLog:
             if self.csv.exists():
                 with open(self.csv, newline="", encoding="utf-8") as f:
                     for image, rows in itertools.groupby(csv.DictReader(f), lambda r: r["image"]):
-                        yield image, list(rows)
+                        rows = list(rows)
+                        if any(None in row or None in row.values() for row in rows):
+                            raise ValueError(f"a row of {image} that is not as long as the header")
+                        yield image, rows
 
         def of_parts():
             places = {}
@@ -236,6 +255,8 @@ class RowLog:
         last = None
         with input_errors(self.folder, "the rows of an interrupted run; delete them or choose another --out"):
             for image, rows in heapq.merge(of_csv(), of_parts(), key=lambda found: found[0]):
+                if not all(isinstance(row, dict) for row in rows):
+                    raise ValueError(f"{image} has no rows")
                 if image != last:  # else in the file and in a part: killed before the part was removed
                     yield image, rows
                 last = image
@@ -327,7 +348,7 @@ def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable
 
 
 def redraw(folder: Path, draw: Callable[[dict], None]) -> None:
-    """--plot-only: draw(results) and the table, from the files of a finished run. InputError: damaged ones."""
+    """--plot-only: draw(results) and the table, from the files of a finished run. InputError: damaged."""
     with input_errors(folder, "the files of a finished run; run it again without --plot-only"):
         results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         draw(results)

@@ -22,7 +22,7 @@ from common import (BASE, InputError, Preprocess, VisionTransformer, bootstrap_c
 from gaze_tuning import (GazeData, GazeImage, GazeTuner, Recipe, RolloutViT, alignment_tables, attention_kl,
                          attention_state, coco_categories, coco_files, gaze_features, gaze_files, human_maps,
                          load_gaze, load_tuned, parity_tests, read_coco)
-from results import RowLog, fingerprint, load_checkpoint, read_csv
+from results import RowLog, fingerprint, load_checkpoint, read_csv, save_checkpoint
 
 torch.set_num_threads(1)
 FORK = multiprocessing.get_context("fork")
@@ -410,6 +410,13 @@ def tuner_of(blobs: list, out: Path, **more) -> GazeTuner:
     recipe = Recipe(**dict(batch_size=4, eval_every=1, epochs=2) | more)
     return GazeTuner(RolloutViT(vit), GazeData(blobs, PRE), torch.zeros(len(blobs), 24), range(8),
                      range(8, 12), recipe, out / "t.pt")
+
+
+def test_a_checkpoint_of_something_else_is_refused_by_a_resumed_training(blobs, tmp_path):
+    for odd in ({}, {"step": 3}, [1], {"optimiser": {}, "now": {}}):
+        save_checkpoint(odd, tmp_path / "t.pt")
+        with pytest.raises(InputError, match="t.pt: .*a checkpoint of this training"):
+            tuner_of(blobs, tmp_path).resume()
 
 
 @pytest.mark.parametrize("kl", ["human", "model"])

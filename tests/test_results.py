@@ -230,6 +230,26 @@ def test_resume_on_rows_of_unknown_or_damaged_origin_is_refused(tmp_path):
         RowLog(tmp_path, resume=True)
 
 
+def test_damaged_tables_and_files_of_a_run_are_named_when_it_is_resumed(tmp_path):
+    (tmp_path / "per_image.csv").write_text("image,condition,x\na,c,1\nb,c\n")
+    with pytest.raises(InputError, match="a row of b that is not as long"):
+        RowLog(tmp_path, resume=True)
+    (tmp_path / "per_image.csv").unlink()
+    a, b = ({"image": k, "condition": "c"} for k in "ab")
+    for rows in ([[{"image": "a", "x": 1}]], [[a], [b | {"x": 1}]], [[a, 3]]):
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / "per_image.part0.jsonl").write_text(text)
+        with pytest.raises(InputError, match="another --out"):
+            RowLog(tmp_path, resume=True)
+        assert (tmp_path / "per_image.part0.jsonl").read_text() == text
+    np.savez(tmp_path / "a.npz", x=np.arange(9))
+    raw = (tmp_path / "a.npz").read_bytes()
+    for name, content in (("a.npz", raw[:-20]), ("a.npz", b""), ("a.json", b'{"a": '), ("a.json", b"\xff")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=f"{name}: .*whole"):
+            (results.read_arrays if name == "a.npz" else results.read_json)(tmp_path / name)
+
+
 def test_errors_about_other_files_are_not_blamed_on_the_output(tmp_path):
     with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.txt"):
         open(tmp_path / "input.txt")
@@ -303,7 +323,7 @@ def test_plot_only_without_a_run_is_refused(tmp_path):
                                     "exp05_gaze_video", "exp05_train_vits", "exp06_gaze_objects"])
 def test_plot_only_on_damaged_files_of_a_run_ends_in_one_sentence(tmp_path, script, text):
     (tmp_path / "results.json").write_text(text)
-    with pytest.raises(InputError, match="the files of a finished run"):
+    with pytest.raises(InputError, match="the files of a finished run|No such file"):
         importlib.import_module(script).main(["--plot-only", "--out", str(tmp_path), "--device", "cpu"])
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("results.json", text)]
 
