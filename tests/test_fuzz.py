@@ -454,7 +454,8 @@ def odd_states(state: dict, n: int, seed: int = 0) -> Iterator[dict]:
     draw, odd = random.Random(seed), [
         lambda v: v[:0], lambda v: v.flatten(), lambda v: v[None], lambda v: v.sum(),
         lambda v: v.to(torch.int8), lambda v: v * torch.nan, lambda v: v / 0, lambda v: v.to_sparse(),
-        lambda v: v.to("meta"), lambda v: v.to(torch.complex64), lambda v: v.bool(), lambda v: None, lambda v: 3., lambda v: "x",
+        lambda v: v.to("meta"), lambda v: v.to(torch.complex64), lambda v: v.bool(), lambda v: None,
+        lambda v: 3., lambda v: "x",
         lambda v: v.double(), lambda v: v.bfloat16(), lambda v: v.repeat(2, *[1] * (v.ndim - 1)),
         lambda v: v.mT if v.ndim > 1 else v, lambda v: {"a": v}, lambda v: v.flatten()[:1].expand(10**6)]
     for _ in range(n * TIMES):
