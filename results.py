@@ -29,6 +29,7 @@ import torch.distributed as dist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
+from tqdm import tqdm
 
 from common import InputError, ROOT, barrier, input_errors, rank_world
 
@@ -44,10 +45,10 @@ def cli(main) -> None:
     try:
         main()
     except InputError as e:
-        print(f"error: {e}", file=sys.stderr)
+        tqdm.write(f"error: {e}", file=sys.stderr)  # not behind a progress bar
         sys.exit(2)
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on (with --resume, where it has that)", file=sys.stderr)
+        tqdm.write("interrupted; the same command goes on (with --resume, where it has that)", sys.stderr)
         sys.exit(130)
     finally:
         if dist.is_initialized():

@@ -355,6 +355,14 @@ def test_input_error_ends_in_one_line_and_status_2(tmp_path):
     assert p.returncode == 2 and p.stderr == "error: found x; expected y; do z.\n"
 
 
+def test_an_interrupt_behind_a_progress_bar_has_a_line_of_its_own_and_status_130(tmp_path):
+    code = ("from tqdm import tqdm\nfrom results import cli\n"
+            "def main():\n  for i in tqdm(range(3)): raise KeyboardInterrupt\ncli(main)")
+    p = subprocess.run([sys.executable, "-c", code], env=ENV, capture_output=True, text=True)
+    assert p.returncode == 130 and "Traceback" not in p.stderr
+    assert sum(line.startswith("interrupted; ") for line in p.stderr.splitlines()) == 1
+
+
 def test_unusable_device_is_an_input_error():
     with pytest.raises(InputError, match="--device"):
         common.pick_device("cuda:99")
