@@ -298,7 +298,7 @@ class VisionTransformer(nn.Module):
         for i, block in enumerate(blocks):
             full = "first" if cls_only and i == len(blocks) - 1 else "full"
             x, attn = block(x, full if full_attn else "cls" if i in want_cls else None)
-            cls.append(x[:, 0])
+            cls.append(x[:, 0].clone())  # a view would keep every block's tokens in memory
             if full_attn:
                 matrices.append(attn)
             if i in want_cls:

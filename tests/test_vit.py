@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from benchmarks.bench import peak_mib
 from common import (IMAGENET, InputError, Preprocess, VisionTransformer, cls_attention, fixation_counts,
                     load_osie, load_vit, minmax, nss, pos_embed_for, read_image, resize_matrix, rollout,
                     upsample, vit_from_state)
@@ -340,6 +341,16 @@ def test_cls_rows_beside_full_matrices_are_their_first_rows():
     model, x = random_vit(), images()
     e = model.encode(model.embed(x), cls_attn=(0, 2), full_attn=True)
     assert len(e.cls_attn) == 2 and len(e.attn) == 3 and torch.equal(e.cls_attn[1], e.attn[2][:, :, 0])
+
+
+@torch.no_grad()
+def test_a_forward_pass_holds_one_block_in_memory_however_deep_the_model():
+    x, peak = images(1, 160, 160), {}
+    for depth in (2, 12):
+        model = random_vit(depth=depth)
+        cls_attention(model, x)  # position embeddings are resampled once
+        peak[depth] = peak_mib(lambda: cls_attention(model, x))
+    assert peak[2] > .1 and peak[12] < 1.2 * peak[2]
 
 
 def test_rollout_of_nothing_is_refused():
