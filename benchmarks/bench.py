@@ -1,4 +1,4 @@
-"""What the benchmarks share: rows of the table, functions timed in turns, memory of a call, the table as text.
+"""What the benchmarks share: rows of the table, functions timed in turns, memory of a call.
 
 Every bench_*.py has rows(quick), which yields Row after Row as they are measured; run alone it prints them.
 quick takes sizes too small to mean anything: it shows that a benchmark runs, peers installed or not.
@@ -61,7 +61,8 @@ def seconds(work: Callable[[], object], gpu: bool = False) -> float:
     return clock() - start
 
 
-def take_turns(work: dict[str, Callable[[], object]], rounds: int, gpu: Iterable[str] = ()) -> dict[str, float]:
+def take_turns(work: dict[str, Callable[[], object]], rounds: int,
+               gpu: Iterable[str] = ()) -> dict[str, float]:
     """Median seconds of each function, called in turns, after one round to warm up. gpu: names of those whose
     work is done on a GPU."""
     times = [{name: seconds(f, name in gpu) for name, f in work.items()} for _ in range(rounds + 1)][1:]
@@ -82,19 +83,21 @@ def peak_mib(work: Callable[[], object]) -> float:
 
 
 def number(x: float) -> str:
-    """Three digits: 0.0123, 1.23, 123, 12,345."""
-    return f"{x:,.0f}" if x >= 100 else f"{x:.{max(0, 2 - len(str(int(x))) + 1)}f}" if x >= 1 else f"{x:.3g}"
+    """Three digits: 0.0123, 1.23, 12.3, 1,234."""
+    return f"{x:,.0f}" if x >= 99.95 else f"{x:#.3g}".rstrip(".")
+
+
+COLUMNS = "work", "ours", "theirs", "compared with", "theirs / ours", "target", "n"
 
 
 def cells(row: Row) -> list[str]:
-    """work, ours, theirs, ratio, target and whether it is met, n."""
+    """The row as text, in COLUMNS."""
     both = row.ours is not None and row.theirs is not None
-    ratio, goal = row.theirs / row.ours if both else None, row.target
-    met = "" if ratio is None else ": met" if ratio >= goal else ": missed" if goal else ""
-    return [row.work, f"{number(row.ours)} {row.unit}" if row.ours is not None else row.note,
-            f"{number(row.theirs)} {row.other}" if row.theirs is not None else
-            f"{row.other}{f' ({row.note})' if row.ours is not None and row.note else ''}" or "-",
-            f"{ratio:.2f}" if both else "-", f"{goal:g}{met}" if goal else "-", row.n or "-"]
+    target = f"{row.target:g}" if row.target else ""
+    if both and target:
+        target += ", met" if row.theirs / row.ours >= row.target else ", **missed**"
+    ours, theirs = (f"{number(x)} {row.unit}" if x is not None else row.note for x in (row.ours, row.theirs))
+    return [row.work, ours, theirs, row.other, f"{row.theirs / row.ours:.2f}" if both else "", target, row.n]
 
 
 def show(rows: Iterable[Row]) -> list[Row]:
@@ -109,9 +112,9 @@ def show(rows: Iterable[Row]) -> list[Row]:
 def main(rows: Callable[[bool], Iterable[Row]], doc: str) -> None:
     """The command line of a bench_*.py."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs, measures nothing")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that it runs")
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print("work | ours | theirs | theirs / ours | target | n")
+    print(" | ".join(COLUMNS))
     with torch.no_grad():
         show(rows(args.quick))

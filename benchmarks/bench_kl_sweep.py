@@ -1,46 +1,32 @@
-"""The sweep of exp06: 30 participants x 20 objects x 12 heads x 40 sigmas x 4 metrics = 1,152,000 values.
+"""The sweep of exp06: 30 participants x 20 objects x 12 heads x 40 sigmas = 288,000 values a metric.
 
-    python benchmarks/bench_kl_sweep.py [--grid 14 14] [--threads 2] [--device cpu] [--share 0.01]
+    python benchmarks/bench_kl_sweep.py [--quick]
 
-Ours: exp06_gaze_objects.metric_sweep, all values, wall-clock time. Beside it a plain loop over the pairs, as
-one would write it from SciPy (gaussian_filter), NumPy (KL), pysaliency (CC, SIM) and scikit-image (SSIM) or,
-where these are not installed, the same formulas; timed on a share of the values and scaled up. The largest
-difference between both is over that share (SSIM: other treatment of the border, not compared). One
-core of a shared two-core machine, torch 2.15: ours 3.6 s, loop 144 s on 14x14 patches; 18 s, 160 s on 30x30.
+Ours: exp06_gaze_objects.metric_sweep, all values. Theirs: a plain loop over the pairs, as one would write it
+from SciPy (gaussian_filter), NumPy (KL), pysaliency (CC, SIM) and scikit-image (SSIM), timed on a hundredth
+of the values. Both must find the same values (SSIM: other treatment of the border, not compared).
 """
-import argparse
-import sys
-import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from bench import NO_PEER, Row, main, optional, take_turns
 from scipy.ndimage import gaussian_filter
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from exp06_gaze_objects import EPS, METRICS, metric_sweep, ssim  # noqa: E402
-
-try:
-    from pysaliency.metrics import CC as peer_cc, SIM as peer_sim
-except ImportError:
-    peer_cc, peer_sim = None, None
-try:
-    from skimage.metrics import structural_similarity
-except ImportError:
-    structural_similarity = None
+from exp06_gaze_objects import EPS, METRICS, metric_sweep
 
 PEOPLE, OBJECTS, HEADS, SIGMAS = 30, 20, 12, np.arange(1, 41) / 10
 
 
-def make_maps(grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+def make_maps(people: int, grid: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
     """Random attention (O, H, h, w) as of a softmax, a dozen weighted fixations a person (P, O, h, w)."""
     rng = np.random.default_rng(0)
     n = grid[0] * grid[1]
     attn = torch.from_numpy(rng.normal(0, 2, (OBJECTS, HEADS, n))).softmax(-1).view(OBJECTS, HEADS, *grid)
-    fix = np.zeros((PEOPLE * OBJECTS, n))
+    fix = np.zeros((people * OBJECTS, n))
     for row in fix:
         np.add.at(row, rng.integers(n, size=12), rng.gamma(6, .045, 12))
-    return attn.float(), torch.from_numpy(fix).float().view(PEOPLE, OBJECTS, *grid)
+    return attn.float(), torch.from_numpy(fix).float().view(people, OBJECTS, *grid)
 
 
 def loop_kl(p: np.ndarray, q: np.ndarray) -> float:
@@ -48,52 +34,48 @@ def loop_kl(p: np.ndarray, q: np.ndarray) -> float:
     return float((q * np.log(EPS + q / (p + EPS))).sum())
 
 
-def loop_ssim(p: np.ndarray, q: np.ndarray) -> float:
-    p, q = ((m - m.min()) / (m.max() - m.min()) for m in (p, q))
-    if structural_similarity:
-        return structural_similarity(p, q, data_range=1, gaussian_weights=True, sigma=1.5,
-                                     use_sample_covariance=False)
-    mp, mq, pp, qq, pq = (gaussian_filter(m, 1.5, truncate=3.5) for m in (p, q, p * p, q * q, p * q))
-    top = (2 * mp * mq + 1e-4) * (2 * (pq - mp * mq) + 9e-4)
-    return float((top / ((mp**2 + mq**2 + 1e-4) * (pp - mp**2 + qq - mq**2 + 9e-4))).mean())
+def peers() -> dict:
+    """A function of two maps for each metric; None where its package is not installed."""
+    pysaliency, skimage = optional("pysaliency.metrics"), optional("skimage.metrics")
+
+    def ssim(p: np.ndarray, q: np.ndarray) -> float:
+        p, q = ((m - m.min()) / (m.max() - m.min()) for m in (p, q))
+        return skimage.structural_similarity(p, q, data_range=1, gaussian_weights=True, sigma=1.5,
+                                             use_sample_covariance=False)
+    return {"kl": (loop_kl, "NumPy"), "cc": (pysaliency and pysaliency.CC, "pysaliency"),
+            "sim": (pysaliency and pysaliency.SIM, "pysaliency"), "ssim": (skimage and ssim, "scikit-image")}
 
 
-LOOP = {"kl": loop_kl, "cc": peer_cc or (lambda p, q: np.corrcoef(p.ravel(), q.ravel())[0, 1]),
-        "sim": peer_sim or (lambda p, q: np.minimum(p / p.sum(), q / q.sum()).sum()), "ssim": loop_ssim}
+def sweep(metric: str, peer, people: int, grid: tuple[int, int], share: float,
+          rounds: int) -> dict[str, float]:
+    """Seconds of all values: ours, and the loop's scaled up from a share of the pairs."""
+    attn, fix = make_maps(people, grid)
+    n = people * OBJECTS * HEADS * len(SIGMAS)
+    pairs = np.random.default_rng(1).choice(n, max(1, int(n * share)), replace=False)
+    index = np.unravel_index(pairs, (people, OBJECTS, HEADS, len(SIGMAS)))
+    found = {}
 
+    def ours() -> None:
+        found["ours"] = metric_sweep(attn, fix, SIGMAS, METRICS[metric])  # (P, O, H, S)
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--grid", type=int, nargs=2, default=[14, 14], help="patches (default: 14 14)")
-    parser.add_argument("--threads", type=int, default=2, help="of torch (default: 2); the loop has one")
-    parser.add_argument("--device", default="cpu", help="of our sweep (default: cpu)")
-    parser.add_argument("--share", type=float, default=.01, help="of the pairs in the loop (default: .01)")
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    attn, fix = make_maps(tuple(args.grid))
-    on = [m.to(args.device) for m in (attn, fix)]
-    metric_sweep(on[0][:1], on[1][:, :1], SIGMAS[:2], ssim)  # warm-up
-    n = PEOPLE * OBJECTS * HEADS * len(SIGMAS)
-    pairs = np.random.default_rng(1).choice(n, max(1, int(n * args.share)), replace=False)
-    index = np.unravel_index(pairs, (PEOPLE, OBJECTS, HEADS, len(SIGMAS)))
-    print(f"{n:,} values a metric on {args.grid[0]}x{args.grid[1]} patches, {args.threads} threads, "
-          f"{args.device}; loop: {len(pairs):,} of them, CC and SIM by "
-          f"{'pysaliency' if peer_cc else 'NumPy'}, SSIM by "
-          f"{'scikit-image' if structural_similarity else 'SciPy'}")
-    print(f"{'metric':10s}{'ours s':>10s}{'loop s':>10s}{'ratio':>8s}{'largest difference':>22s}")
-    total = np.zeros(2)
-    for name, metric in METRICS.items():
-        began = time.perf_counter()
-        values = metric_sweep(*on, SIGMAS, metric)  # (P, O, H, S), on the CPU: nothing left to wait for
-        ours, began = time.perf_counter() - began, time.perf_counter()
-        found = [LOOP[name](attn[o, h].numpy().astype(float), gaussian_filter(
+    def loop() -> None:
+        found["loop"] = [peer(attn[o, h].numpy().astype(float), gaussian_filter(
             fix[p, o].numpy().astype(float), SIGMAS[s], mode="constant")) for p, o, h, s in zip(*index)]
-        loop = (time.perf_counter() - began) / args.share
-        same = "-" if name == "ssim" else f"{np.abs(np.array(found) - values.numpy()[index]).max():.1e}"
-        print(f"{name:10s}{ours:10.2f}{loop:10.1f}{loop / ours:8.0f}{same:>22s}")
-        total += ours, loop
-    print(f"{'all four':10s}{total[0]:10.2f}{total[1]:10.1f}{total[1] / total[0]:8.0f}")
+    t = take_turns({"ours": ours} | ({"loop": loop} if peer else {}), rounds)
+    if peer and metric != "ssim":
+        assert np.allclose(found["loop"], found["ours"].numpy()[index], atol=1e-3), metric
+    return {who: s * (n / len(pairs) if who == "loop" else 1) for who, s in t.items()}
+
+
+def rows(quick: bool) -> Iterator[Row]:
+    rounds, people, share = (1, 2, .002) if quick else (2, PEOPLE, .01)
+    for side in (14, 30):
+        for metric, (peer, package) in peers().items():
+            t = sweep(metric, peer, people, (14, 14) if quick else (side, side), share, rounds)
+            yield Row(f"exp06, sweep of {metric.upper()}, 288,000 values on {side}x{side} patches",
+                      f"loop over SciPy, {package}", "s", t["ours"], t.get("loop"), f"{rounds} x 1", None,
+                      "" if peer else NO_PEER)
 
 
 if __name__ == "__main__":
-    main()
+    main(rows, __doc__)

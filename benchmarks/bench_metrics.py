@@ -1,30 +1,18 @@
-"""Five metrics (CC, NSS, AUC-Judd, KL, SIM), 224x224, one thread: ours on a batch, pysaliency per image; and
+"""Five metrics (CC, NSS, AUC-Judd, KL, SIM) of 224x224 maps: ours on a batch, pysaliency per image; and
 inter-observer consistency of 60 observers: ours without their maps, a loop over the pairs of maps.
 
-    python benchmarks/bench_metrics.py [--batch 16] [--rounds 21]
+    python benchmarks/bench_metrics.py [--quick]
 
-Ours and theirs take turns in one process; medians of its CPU time, so that a busy machine counts less.
-pysaliency is timed on the functions that its models call for one image, on maps already in memory;
-without it the column says "not installed".
+pysaliency is timed on the functions that its models call for one image, on maps already in memory.
 """
-import argparse
-import sys
-import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from bench import NO_GPU, NO_PEER, Row, main, optional, take_turns
 
-sys.path[:0] = [str(folder) for folder in Path(__file__).resolve().parents[:2]]
 from common import (auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss, observer_consistency,
                     sim)
-
-try:
-    import pysaliency.metrics as peer
-    from pysaliency.roc import general_roc
-    from pysaliency.saliency_map_models import _get_unfixated_values
-except ImportError:
-    peer = None
 
 SIZE = 224, 224
 
@@ -40,16 +28,46 @@ def make_batch(batch: int, n_fix: int) -> tuple:
     return p, q, torch.stack([fixation_counts(yx[:, 0], yx[:, 1], SIZE) for yx in points]), points
 
 
-def peer_auc(m: np.ndarray, yx: np.ndarray) -> float:
-    """AUC_Judd(jitter=False) of one image, as SaliencyMapModel.AUC_per_image computes it."""
-    y, x = yx.T
-    return general_roc(m[y, x], _get_unfixated_values(m, y, x), judd=1)[0]
+def ours(p: torch.Tensor, q: torch.Tensor, fix: torch.Tensor) -> dict:
+    return {"CC": lambda: cc(p, q), "NSS": lambda: nss(p, fix), "AUC-Judd": lambda: auc_judd(p, fix),
+            "KL": lambda: kld(p, q), "SIM": lambda: sim(p, q)}
 
 
-def seconds(work) -> float:
-    start = time.process_time()
-    work()
-    return time.process_time() - start
+def pysaliency(p: torch.Tensor, q: torch.Tensor, points: list) -> dict:
+    """The same of pysaliency, image by image; {} where it is not installed."""
+    models, peer, roc = (optional(f"pysaliency.{name}") for name in ("saliency_map_models", "metrics", "roc"))
+    if models is None:
+        return {}
+    maps = list(zip(p.numpy(), q.numpy(), points))
+
+    def auc(m: np.ndarray, yx: np.ndarray) -> float:  # as SaliencyMapModel.AUC_per_image(judd) computes it
+        y, x = yx.T
+        return roc.general_roc(m[y, x], models._get_unfixated_values(m, y, x), judd=1)[0]
+    return {"CC": lambda: [peer.CC(a, b) for a, b, _ in maps],
+            "NSS": lambda: [peer.NSS(a, yx[:, 1], yx[:, 0]).mean() for a, _, yx in maps],
+            "AUC-Judd": lambda: [auc(a, yx) for a, _, yx in maps],
+            "KL": lambda: [peer.MIT_KLDiv(a, b) for a, b, _ in maps],
+            "SIM": lambda: [peer.SIM(a, b) for a, b, _ in maps]}
+
+
+def five(rounds: int, batch: int, n_fix: int, target: float) -> Iterator[Row]:
+    """All five together, each alone, and all five on a GPU."""
+    p, q, fix, points = make_batch(batch, n_fix)
+    peer, gpu = pysaliency(p, q, points), torch.cuda.is_available()
+    both = {f"our {k}": f for k, f in ours(p, q, fix).items()} | {f"their {k}": f for k, f in peer.items()}
+    if gpu:
+        on = ours(*(m.float().cuda() for m in (p, q, fix)))
+        both["GPU"] = lambda: [f() for f in on.values()]
+    t = {k: s / batch * 1e3 for k, s in take_turns(both, rounds, gpu=["GPU"]).items()}
+    n, note, what = f"{rounds} x {batch}", "" if peer else NO_PEER, f"224x224, {n_fix:,} fixations"
+    total = [sum(s for k, s in t.items() if k.startswith(who)) for who in ("our ", "their ")]
+    total[1] = total[1] if peer else None
+    yield Row(f"five metrics, {what}", "pysaliency", "ms/image", *total, n, target, note)
+    for name in ours(p, q, fix):
+        yield Row(f"{name}, {what}", "pysaliency", "ms/image", t[f"our {name}"], t.get(f"their {name}"), n,
+                  note=note)
+    yield Row(f"five metrics, {what}, GPU", "pysaliency, one CPU thread", "ms/image", t.get("GPU"), total[1],
+              n if gpu else "", 50, note if gpu else NO_GPU)
 
 
 def pairwise_loop(observers: list) -> float:
@@ -58,45 +76,16 @@ def pairwise_loop(observers: list) -> float:
     return float(np.mean([np.corrcoef(a, b)[0, 1] for i, a in enumerate(maps) for b in maps[:i]]))
 
 
-def consistency_row(rounds: int) -> None:
-    """60 observers with 123 samples each, as SALICON's."""
-    rng = np.random.default_rng(1)
-    images = [[rng.integers(0, 224, (2, 123)) for _ in range(60)] for _ in range(rounds + 1)]
-    ours = 1e3 * np.median([seconds(lambda: observer_consistency(o, SIZE, 15.)) for o in images][1:])
-    theirs = 1e3 * seconds(lambda: pairwise_loop(images[0]))
-    print(f"\nconsistency of 60 observers, ms/image: ours {ours:.1f} (n = {rounds}), pairwise {theirs:.0f} "
-          f"(n = 1), ratio {theirs / ours:.0f}; 5,000 images: {5 * ours:.0f} s, {theirs * 5 / 3600:.1f} h")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=16, help="images per batch (default 16)")
-    parser.add_argument("--rounds", type=int, default=21, help="timed rounds after a warm-up (default 21)")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    consistency_row(args.rounds)
-    for n_fix in (60, 7400):
-        p, q, fix, points = make_batch(args.batch, n_fix)
-        maps = list(zip(p.numpy(), q.numpy(), points))
-        ours = {"CC": lambda: cc(p, q), "NSS": lambda: nss(p, fix), "AUC-Judd": lambda: auc_judd(p, fix),
-                "KL": lambda: kld(p, q), "SIM": lambda: sim(p, q)}
-        theirs = {} if peer is None else {
-            "CC": lambda: [peer.CC(a, b) for a, b, _ in maps],
-            "NSS": lambda: [peer.NSS(a, yx[:, 1], yx[:, 0]).mean() for a, _, yx in maps],
-            "AUC-Judd": lambda: [peer_auc(a, yx) for a, _, yx in maps],
-            "KL": lambda: [peer.MIT_KLDiv(a, b) for a, b, _ in maps],
-            "SIM": lambda: [peer.SIM(a, b) for a, b, _ in maps]}
-        times = [[[seconds(side[name]) for side in (ours, theirs) if side] for name in ours]
-                 for _ in range(args.rounds + 1)][1:]                       # (rounds, metrics, sides)
-        ms = np.array(times) / args.batch * 1e3
-        print(f"\n{n_fix} fixations an image on {fix.gt(0).sum().item() / args.batch:.0f} pixels, "
-              f"batch {args.batch}, n = {args.rounds} rounds, median ms/image")
-        print(f"{'metric':10s}{'ours':>9s}{'pysaliency':>14s}{'ratio':>8s}")
-        rows = [*zip(ours, np.median(ms, axis=0)), ("all five", np.median(ms.sum(1), axis=0))]
-        for name, row in rows:
-            other = f"{row[1]:14.3f}{row[1] / row[0]:8.1f}" if theirs else f"{'not installed':>14s}{'-':>8s}"
-            print(f"{name:10s}{row[0]:9.3f}{other}")
+def rows(quick: bool) -> Iterator[Row]:
+    rounds, batch, observers = (1, 2, 3) if quick else (21, 16, 60)
+    for n_fix, target in ((60, 1), (7400, 4)):  # as a laboratory records; as SALICON's workers left
+        yield from five(rounds, batch, n_fix, target)
+    fixations = np.random.default_rng(1).integers(0, 224, (observers, 2, 123))  # samples each, as SALICON's
+    t = take_turns({"ours": lambda: observer_consistency(fixations, SIZE, 15.),
+                    "loop": lambda: pairwise_loop(fixations)}, max(1, rounds // 4))
+    yield Row("consistency of 60 observers, 224x224", "loop over pairs of maps", "ms/image", t["ours"] * 1e3,
+              t["loop"] * 1e3, f"{max(1, rounds // 4)} x 1")
 
 
 if __name__ == "__main__":
-    main()
+    main(rows, __doc__)

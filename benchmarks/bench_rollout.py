@@ -1,26 +1,22 @@
-"""Rollout and exp01's training step on one CPU thread, side by side with what a user would write.
+"""Rollout and exp01's training step beside what a user would write.
 
-    python benchmarks/bench_rollout.py [--rounds 7] [--batch-size 8]
+    python benchmarks/bench_rollout.py [--quick]
 
 Rollout: ours (a row vector through the blocks) and the product of all N x N matrices, of the same attention.
 Training step: ours (teacher's CLS cached; of the last block the CLS token alone) and a loop that runs teacher
 and student with all their attentions, multiplies the matrices and interpolates the map; both tune the same
-parameters with the same loss. The two take turns; medians of the process's CPU time.
+parameters with the same loss.
 """
-import argparse
 import copy
-import statistics
-import sys
-import time
-from pathlib import Path
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
+from bench import Row, main, take_turns
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 from common import VisionTransformer, generator, minmax, rollout
+from exp01_finetune_vit import tunable
 from gaze_tuning import RolloutViT, attention_kl
-from exp01_finetune_vit import tunable  # noqa: E402
 
 
 def matrix_rollout(attn: list) -> torch.Tensor:
@@ -34,21 +30,9 @@ def matrix_rollout(attn: list) -> torch.Tensor:
     return product[:, 0, 1:]
 
 
-def take_turns(ours, theirs, rounds: int) -> tuple[float, float]:
-    """Median CPU seconds of both after a warm-up."""
-    times = []
-    for _ in range(rounds + 1):
-        times.append([])
-        for work in (ours, theirs):
-            start = time.process_time()
-            work()
-            times[-1].append(time.process_time() - start)
-    return tuple(statistics.median(t) for t in zip(*times[1:]))
-
-
-def training_steps(width: int, heads: int, batch: int):
+def training_steps(width: int, heads: int, depth: int, batch: int):
     """(our step, the straightforward step) on random weights and images."""
-    vit = VisionTransformer(224, 16, width, 12, heads, num_classes=1000).eval()
+    vit = VisionTransformer(224, 16, width, depth, heads, num_classes=1000).eval()
     x, human = torch.randn(batch, 3, 224, 224, generator=generator(1)), torch.rand(batch, 224, 224)
     teacher = copy.deepcopy(vit).requires_grad_(False)
     tunable(vit)
@@ -76,24 +60,21 @@ def training_steps(width: int, heads: int, batch: int):
     return ours, straightforward
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=7, help="timed rounds after a warm-up (default 7)")
-    parser.add_argument("--batch-size", type=int, default=8, help="images (default 8)")
-    args = parser.parse_args()
-    torch.set_num_threads(1)
-    print(f"{'work':44s}{'ours':>9s}{'theirs':>9s}{'ratio':>7s}   ms/image, n = {args.rounds} rounds")
-    for heads in (6, 12):
-        attn = [torch.rand(args.batch_size, heads, 197, 197, generator=generator(i)).softmax(-1)
-                for i in range(12)]
-        a, b = take_turns(lambda: rollout(attn), lambda: matrix_rollout(attn), args.rounds)
-        ms = 1e3 / args.batch_size
-        print(f"{f'rollout, 12 blocks, {heads} heads, 197 tokens':44s}{a * ms:9.2f}{b * ms:9.2f}{b / a:7.2f}")
+def rows(quick: bool) -> Iterator[Row]:
+    rounds, depth, batch = (1, 2, 1) if quick else (7, 12, 8)
+    ms, n = 1e3 / batch, f"{rounds} x {batch}"
+    for heads, target in ((6, 3), (12, 2)):
+        attn = [torch.rand(batch, heads, 197, 197, generator=generator(i)).softmax(-1) for i in range(depth)]
+        t = take_turns({"ours": lambda: rollout(attn), "theirs": lambda: matrix_rollout(attn)}, rounds)
+        yield Row(f"rollout, 12 blocks, {heads} heads, 197 tokens", "full matrix product", "ms/image",
+                  t["ours"] * ms, t["theirs"] * ms, n, target)
     for name, width, heads in (("ViT-S/16", 384, 6), ("ViT-B/16", 768, 12)):
-        a, b = take_turns(*training_steps(width, heads, args.batch_size), max(2, args.rounds // 2))
-        work = f"training step, {name}, batch {args.batch_size}"
-        print(f"{work:44s}{a * ms:9.0f}{b * ms:9.0f}{b / a:7.2f}")
+        with torch.enable_grad():
+            ours, theirs = training_steps(width, heads, depth, batch)
+            t = take_turns({"ours": ours, "theirs": theirs}, max(1, rounds // 3))
+        yield Row(f"exp01 training step, {name}, batch of 8", "plain loop: teacher, eager attentions",
+                  "ms/image", t["ours"] * ms, t["theirs"] * ms, f"{max(1, rounds // 3)} x {batch}", 1.5)
 
 
 if __name__ == "__main__":
-    main()
+    main(rows, __doc__)

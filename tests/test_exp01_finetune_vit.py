@@ -225,14 +225,6 @@ def test_draws_are_uniform_independent_and_the_same_on_any_machine():
     assert first == pytest.approx([.0413583, .5470271, .8527744], abs=1e-6)
 
 
-def test_benchmark_of_the_corruptions_needs_no_cuda(monkeypatch, capsys):
-    monkeypatch.syspath_prepend(Path(E.__file__).parent / "benchmarks")
-    import bench_corruptions
-    monkeypatch.setattr(torch.cuda, "synchronize", None)
-    bench_corruptions.on_accelerator(torch.device("cpu"), 1, 32, 1)
-    assert capsys.readouterr().out.splitlines()[-1].endswith("batch 1, cpu")
-
-
 def test_corrupt_refuses_what_it_cannot_do():
     x = grey(0, 2, 32)
     for bad in (dict(name="rain"), dict(severity=6), dict(images=x.float()), dict(images=x[..., :31]),

@@ -1,0 +1,103 @@
+"""Every benchmark, ours and theirs in one run: writes table.json and, from it, README.md.
+
+    python -m venv runs/bench && runs/bench/bin/pip install -r benchmarks/requirements.txt
+    runs/bench/bin/pip install --no-deps --target runs/peers/imagecorruptions-1.1.2 imagecorruptions==1.1.2
+    runs/bench/bin/python benchmarks/run.py                       # a quarter of an hour on one CPU core
+    python benchmarks/run.py --quick --out FOLDER            # seconds: shows that all run, measures nothing
+"""
+import argparse
+import importlib
+import json
+import os
+import platform
+import time
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from bench import COLUMNS, NO_PEER, Row, cells, show  # before torch: it quietens the profiler
+
+import torch
+
+BENCHES = "saccades", "rollout", "metrics", "corruptions", "gbvs", "biases", "gaze_video", "kl_sweep"
+PEERS = "transformers", "pysaliency", "imagecorruptions-imaug", "scikit-image", "numpy", "scipy"
+TEXT = """# Benchmarks: this project beside what a user would use instead
+
+    python -m venv runs/bench && runs/bench/bin/pip install -r benchmarks/requirements.txt
+    runs/bench/bin/pip install --no-deps --target runs/peers/imagecorruptions-1.1.2 imagecorruptions==1.1.2
+    runs/bench/bin/python benchmarks/run.py
+
+writes this page. Ours and theirs take turns in one run on one thread; a number is the median, over the
+rounds, of the process's CPU time, which other work on the machine hardly changes (GPU rows: wall time until
+the GPU is done). n: timed rounds x items a round, after a round to warm up. A target is the theirs / ours
+that was asked for before anything was measured. Memory: tensors alive at the peak of a call, beyond weights
+and input.
+
+{machine}
+
+{table}
+
+Where a target is missed
+* CLS maps at 1,350 tokens: they cost what the plain fused forward costs, and no map can be read from a
+  forward pass for less; the row of the plain forward says how far that bound lies from eager attentions.
+* Five metrics at thousands of fixations: both sides pass a few times over 50,176 float64 values and, in
+  AUC-Judd, order them; nothing is left that a batch could share.
+"""
+
+
+def machine() -> str:
+    """Processor, cores, versions, day."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    model = next((s.split(":")[1].strip() for s in lines if s.startswith("model name")), platform.processor())
+    found = []
+    for name in PEERS:
+        try:
+            found.append(f"{name} {version(name)}")
+        except PackageNotFoundError:
+            found.append(f"{name} not installed")
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    found = [f"Python {platform.python_version()}", f"torch {torch.__version__}", *found]
+    return (f"Machine: {model}, {os.cpu_count()} cores, one thread used; {gpu}; {', '.join(found)}; "
+            f"{time.strftime('%Y-%m-%d')}.")
+
+
+def page(record: dict) -> str:
+    """README.md of a table.json."""
+    lines = [COLUMNS, ["---"] * len(COLUMNS)]
+    for name, rows in sorted(record["rows"].items(), key=lambda item: BENCHES.index(item[0])):
+        lines += [[f"**`bench_{name}.py`**"] + [""] * (len(COLUMNS) - 1), *(cells(Row(**r)) for r in rows)]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return TEXT.format(machine=record["machine"], table=table)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="tiny sizes: shows that all run")
+    parser.add_argument("--out", type=Path, help="folder of table.json and README.md (default: benchmarks/)")
+    parser.add_argument("--only", nargs="+", choices=BENCHES, default=BENCHES,
+                        help="measure these again and keep the other rows of the same machine and day")
+    args = parser.parse_args()
+    if args.quick and not args.out:
+        parser.error("--quick measures nothing, so it needs an --out FOLDER of its own.")
+    out = args.out or Path(__file__).resolve().parent
+    torch.set_num_threads(1)
+    file, record = out / "table.json", {"machine": machine(), "rows": {}}
+    if args.only != BENCHES and file.exists():
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        if kept["machine"] != record["machine"]:
+            parser.error(f"--only: {file} is of another machine or day; measure all.")
+        record = kept
+    out.mkdir(parents=True, exist_ok=True)
+    with torch.no_grad():
+        for name in args.only:
+            rows = importlib.import_module(f"bench_{name}").rows
+            record["rows"][name] = [row._asdict() for row in show(rows(args.quick))]
+            file.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+            (out / "README.md").write_text(page(record), encoding="utf-8")
+    missing = sum(row["note"] == NO_PEER for rows in record["rows"].values() for row in rows)
+    print(f"{out / 'README.md'} written" + (f"; {missing} comparisons {NO_PEER}" if missing else ""))
+
+
+if __name__ == "__main__":
+    main()
