@@ -20,6 +20,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache, wraps
 from pathlib import Path
 from typing import NamedTuple
@@ -78,14 +79,16 @@ def generator(*key: int) -> torch.Generator:
 def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
     """(rank, world). A process group is made only when torchrun has set the environment; else (0, 1).
 
-    device: where this process computes (default: pick_device()); nccl on cuda, gloo elsewhere."""
+    device: where this process computes (default: pick_device()); nccl on cuda, gloo elsewhere. Processes meet
+    once, after hours, so that the fastest waits for the slowest: torch's limits (nccl 10, gloo 30 minutes)
+    would end a sound run. Who waits for a dead process is ended by torchrun."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return 0, 1
     if not dist.is_initialized():
         device = device or pick_device()
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
     return dist.get_rank(), dist.get_world_size()
 
 

@@ -121,6 +121,17 @@ def test_two_torchrun_processes_write_the_rows_of_one(tmp_path):
     assert (tmp_path / "one/per_image.csv").read_bytes() == (tmp_path / "two/per_image.csv").read_bytes()
 
 
+def test_a_fast_process_waits_for_hours_for_a_slow_one(monkeypatch):
+    given = {}
+    monkeypatch.setattr(common.dist, "init_process_group", lambda backend, **more: given.update(more))
+    monkeypatch.setattr(common.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(common.dist, "get_world_size", lambda: 1)
+    for key in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(key, "0")
+    common.init_distributed(torch.device("cpu"))
+    assert given["timeout"].total_seconds() >= 12 * 3600  # torch's own: 30 minutes, on a GPU 10
+
+
 def test_rows_of_a_finished_run_are_not_computed_again_nor_reformatted(tmp_path):
     log = RowLog(tmp_path)
     log.add([{"image": "b", "condition": "x", "value": 1 / 3},
