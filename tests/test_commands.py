@@ -14,7 +14,6 @@ from results import read_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-TORCHRUN = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
 
 
 def python(*args, cwd, code: int = 0) -> str:
@@ -26,9 +25,9 @@ def python(*args, cwd, code: int = 0) -> str:
 
 
 def commands() -> list[str]:
-    """Every `X.py --option ...` of the README, the headers and checkpoints/README.md."""
-    texts = [p.read_text(encoding="utf-8") for p in [*ROOT.glob("*.md"), *ROOT.glob("checkpoints/*.md"),
-                                                     *ROOT.glob("exp*.py")]]
+    """Every `X.py --option ...` of the README, the headers, docs/ and checkpoints/README.md."""
+    texts = [p.read_text(encoding="utf-8") for pattern in ("*.md", "docs/*.md", "checkpoints/*.md", "exp*.py")
+             for p in ROOT.glob(pattern)]
     return sorted({m.strip() for t in texts for m in re.findall(r"((?:exp|demo)\w*\.py(?: +[-\w.=/]+)*)", t)
                    if " --" in m})
 
@@ -48,18 +47,15 @@ def test_commands_were_found():
     assert len(commands()) >= 6
 
 
-def test_main_job_scores_the_shipped_model_and_two_processes_write_the_same_rows(tmp_path):
+def test_main_job_scores_the_shipped_model(tmp_path):
     job = ["exp05_train_vits.py", "--eval", "--limit", "120", "--workers", "0", "--device", "cpu"]
     out = python(ROOT / job[0], *job[1:], "--out", tmp_path / "one", cwd=tmp_path)
     assert "scoring checkpoints/demo_dino12.pth" in out and "not the paper's data" in out
     assert {"per_image.csv", "results.json", "fig_attention.png", "attention.npz"} <= \
         {p.name for p in (tmp_path / "one/eval").iterdir()}
-    python(*TORCHRUN, ROOT / job[0], *job[1:], "--out", tmp_path / "two", cwd=tmp_path)
-    one, two = (read_csv(tmp_path / d / "eval/per_image.csv") for d in ("one", "two"))
+    one = read_csv(tmp_path / "one/eval/per_image.csv")
     assert np.mean([r["linear"] for r in one]) > .8 and np.mean([r["lift"] for r in one]) > .2
-    assert len(one) == 120 and [r["image"] for r in one] == [r["image"] for r in two]
-    for a, b in zip(one, two):
-        assert a.pop("lift") == pytest.approx(b.pop("lift"), abs=1e-6) and a == b
+    assert len(one) == 120
 
 
 def test_header_command_trains_on_the_demo_and_resumes(tmp_path):

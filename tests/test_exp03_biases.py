@@ -517,16 +517,6 @@ def test_resume_keeps_no_row_of_another_model(worlds, tuned, tmp_path):
     assert tables[0]["A"] == tables[1]["A"] and tables[1]["B"] == tables[1]["C"] != tables[0]["B"]
 
 
-def test_two_processes_write_the_rows_of_one(worlds, tuned, finished, tmp_path):
-    command("-m", "torch.distributed.run", "--standalone", "--nproc_per_node", 2, ROOT / "exp03_biases.py",
-            *study(worlds, tuned, "--out", tmp_path / "two"), cwd=tmp_path)
-    one, two = (read_csv(d / "per_image.csv") for d in (finished, tmp_path / "two"))
-    assert len(one) == len(two)
-    for a, b in zip(one, two):
-        assert (a.pop("image"), a.pop("condition")) == (b.pop("image"), b.pop("condition"))
-        assert a == pytest.approx(b, rel=1e-5, nan_ok=True)
-
-
 def test_bare_command_runs_the_demo_and_redraws(tmp_path, capsys):
     job = [ROOT / "exp03_biases.py", "--limit", 12, "--workers", 0, "--device", "cpu"]
     job += ["--out", tmp_path / "out"]
