@@ -69,8 +69,8 @@ from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIGMA, 
                          add_gaze_args, align_stage, alignment_tables, attention_state, check_baseline,
                          classify, coco_files, data_places, diagonal, draw_gain, draw_metrics, draw_training,
                          fill_in, gain_shares, gaze_features, gaze_files, held_out_split, human_maps,
-                         imagenet_items, load_gaze, load_tuned, model_log, open_run, paired_values,
-                         parity_tests, prepare_plain, run_tuner, set_trainable, view_plain)
+                         imagenet_items, left_out_before, load_gaze, load_tuned, model_log, open_run,
+                         paired_values, parity_tests, prepare_plain, run_tuner, set_trainable, view_plain)
 from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli, new_figure,
                      print_paper_vs_ours, read_json, read_rows, redraw, save_figure, write_results)
 
@@ -606,8 +606,8 @@ def consistency_tests(rows: list[dict], human: list[dict]) -> tuple[list[dict], 
     return headline, tests, quartiles
 
 
-def summarise(folder: Path) -> dict:
-    """Everything that results.json says, from the tables in the folder."""
+def summarise(folder: Path, trained: str) -> dict:
+    """Everything that results.json says, from the tables in the folder. trained: the models made there."""
     rows = read_rows(folder / "per_image.csv")
     headline, tests, quartiles, gain = [], [], [], []
     if rows:
@@ -619,7 +619,7 @@ def summarise(folder: Path) -> dict:
         gain, tests = gain + more, tests + found
     benchmark = read_rows(folder / "benchmark" / "per_image.csv")
     more, found = parity_tests(benchmark, BENCHMARKS, PAPER_BF01) if benchmark else ([], [])
-    training = {k: read_json(folder / f"tuned_{k}.json") for k in "BC"
+    training = {k: read_json(folder / f"tuned_{k}.json") for k in trained
                 if (folder / f"tuned_{k}.json").exists()}
     return dict(headline=headline + gain + more, tests=tests + found, quartiles=quartiles, training=training)
 
@@ -736,7 +736,7 @@ def draw_4c(folder: Path, rows: list[dict]) -> None:
 
 def draw_all(folder: Path) -> None:
     """The figures whose tables the folder holds."""
-    found, rows = summarise(folder), read_rows(folder / "per_image.csv")
+    found, rows = summarise(folder, ""), read_rows(folder / "per_image.csv")
     human, benchmark = (read_rows(folder / k / "per_image.csv") for k in ("consistency", "benchmark"))
     if list(folder.glob("tuned_[BC].csv")):
         draw_training(folder)
@@ -812,7 +812,8 @@ def main(argv: list[str] | None = None) -> None:
         return redraw(folder, lambda results: draw_all(folder))
     _, pre = load_vit(args.model, args.weights)
     squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
-    skipped, not_run, objectnet, files = {}, [], {}, gaze_files(places["salicon"])
+    skipped, not_run, objectnet = left_out_before(folder, args.resume), [], {}
+    files = gaze_files(places["salicon"])
     if not places["salicon"]:
         not_run.append("tuning, alignment, consistency: no data, give --salicon")
     elif {"B", "C"} & set(args.stages):
@@ -839,7 +840,7 @@ def main(argv: list[str] | None = None) -> None:
         skipped["benchmark, unreadable"], not_run, files = bad, not_run + parts, files + more
     tuned = [getattr(args, f"model_{k.lower()}") or folder / f"tuned_{k}.pth" for k in "BC"]
     files += [*coco_files(places["coco"], "val"), *(p for p in tuned if p.exists())]
-    found = summarise(folder)
+    found = summarise(folder, "B" * (not args.model_b) + "C" * (not args.model_c))
     results = write_results(
         folder, "exp01_finetune_vit", args.data or "files", found.pop("headline"), args, time.time() - began,
         device, found.pop("tests"), not_run, files, skipped={k: v for k, v in skipped.items() if v},

@@ -59,9 +59,9 @@ from common import (InputError, Preprocess, init_distributed, load_resnet, minma
 from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIZE, Recipe, add_gaze_args,
                          align_stage, alignment_tables, check_baseline, classify, coco_files, data_places,
                          draw_gain, draw_metrics, draw_training, fill_in, gain_shares, gaze_features,
-                         gaze_files, held_out_split, imagenet_items, load_gaze, load_tuned, model_log,
-                         open_run, paired_values, parity_tests, prepare_plain, run_tuner, set_trainable,
-                         view_plain)
+                         gaze_files, held_out_split, imagenet_items, left_out_before, load_gaze, load_tuned,
+                         model_log, open_run, paired_values, parity_tests, prepare_plain, run_tuner,
+                         set_trainable, view_plain)
 from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
                      read_json, read_rows, redraw, save_figure, write_results)
 
@@ -190,15 +190,15 @@ def blank_maps(rows: list[dict]) -> list[dict]:
             for k, v in cc.items()]
 
 
-def summarise(folder: Path) -> dict:
-    """Everything that results.json says, from the tables in the folder."""
+def summarise(folder: Path, trained: str) -> dict:
+    """Everything that results.json says, from the tables in the folder. trained: the models made there."""
     rows, benchmark = (read_rows(folder / k) for k in ("per_image.csv", "benchmark/per_image.csv"))
     headline, tests, gain = [], [], []
     if rows:
         headline, tests = alignment_tables(rows, ("BA",), PAPER_MEANS)
         gain = gain_shares(rows, read_rows(folder / "categories.csv"), PAPER_GAIN) + blank_maps(rows)
     more, found = parity_tests(benchmark, BENCHMARKS, PAPER_TOP1) if benchmark else ([], [])
-    training = {k: read_json(folder / f"tuned_{k}.json") for k in "B"
+    training = {k: read_json(folder / f"tuned_{k}.json") for k in trained
                 if (folder / f"tuned_{k}.json").exists()}
     return dict(headline=headline + gain + more, tests=tests + found, training=training)
 
@@ -224,7 +224,7 @@ def draw_alignment(folder: Path, rows: list[dict], headline: list[dict]) -> None
 
 def draw_all(folder: Path) -> None:
     """The figures whose tables the folder holds."""
-    found, rows = summarise(folder), read_rows(folder / "per_image.csv")
+    found, rows = summarise(folder, ""), read_rows(folder / "per_image.csv")
     if list(folder.glob("tuned_B.csv")):
         draw_training(folder)
     if rows:
@@ -277,7 +277,8 @@ def main(argv: list[str] | None = None) -> None:
         return redraw(folder, lambda results: draw_all(folder))
     _, pre = load_resnet(args.model, args.weights)
     squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
-    skipped, not_run, files = {}, [], gaze_files(places["salicon"])
+    skipped, not_run = left_out_before(folder, args.resume), []
+    files = gaze_files(places["salicon"])
     if not places["salicon"]:
         not_run.append("tuning, alignment: no data, give --salicon")
     elif "B" in args.stages:
@@ -298,7 +299,7 @@ def main(argv: list[str] | None = None) -> None:
         skipped["benchmark, unreadable"], not_run, files = bad, not_run + parts, files + more
     tuned = args.model_b or folder / "tuned_B.pth"
     files += [*coco_files(places["coco"], "val"), *[tuned] * tuned.exists()]
-    found = summarise(folder)
+    found = summarise(folder, "" if args.model_b else "B")
     results = write_results(
         folder, "exp02_resnet", args.data or "files", found.pop("headline"), args, time.time() - began,
         device, found.pop("tests"), not_run, files, skipped={k: v for k, v in skipped.items() if v},

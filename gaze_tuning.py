@@ -35,8 +35,8 @@ from common import (ImageList, InputError, Preprocess, SALICON_SIZE, VisionTrans
                     imagenet_wnids, input_errors, kld, load_imagefolder, load_osie, load_salicon, mcnemar,
                     minmax, nss, paired_t, rank_world, read_image, read_state_dict, rollout, scale_fixations,
                     shard, sim, upsample)
-from results import (PALETTE, RowLog, load_checkpoint, new_figure, read_csv, save_checkpoint, save_figure,
-                     start_run, write_csv, write_json)
+from results import (PALETTE, RowLog, at_least, load_checkpoint, new_figure, read_csv, read_json,
+                     save_checkpoint, save_figure, start_run, write_csv, write_json)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -44,6 +44,9 @@ MAP_SIZE = (224, 224)  # px, of model maps and of fixation maps
 MAP_SIGMA = 15.0  # px at 224x224, Gaussian on the fixations (exp01, Image & Human Behaviour Dataset)
 OSIE_TEST = 2 / 7  # share of OSIE's images that are held out; the data set has no split of its own
 METRICS = {"cc": cc, "nss": nss, "auc": auc_judd, "kl": kld, "sim": sim}  # nss, auc: of fixations
+HELD_OUT = .1  # share of the training images that early stopping looks at; the paper states none
+FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (annotations/)",
+           "imagenet": "folder with val/", "objectnet": "folder with images/ and mappings/"}
 
 
 # -------------------------------------------------------------------------------- data
@@ -385,44 +388,6 @@ class GazeTuner:
         return s
 
 
-HELD_OUT = .1  # share of the training images that early stopping looks at; the paper states none
-
-
-FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (annotations/)",
-           "imagenet": "folder with val/", "objectnet": "folder with images/ and mappings/"}
-
-
-def add_gaze_args(parser: argparse.ArgumentParser, stages: Sequence[str], folders: Sequence[str],
-                  paper: dict, demo: dict) -> Callable:
-    """Arguments of exp01 and exp02, those of Recipe too; add_argument of the study's group, for more.
-
-    folders: keys of FOLDERS. paper, demo: what `fill_in` puts for arguments that were not given."""
-    add = parser.add_argument_group("study").add_argument
-    add("--stages", nargs="+", choices=stages, default=list(stages), help="default: all")
-    for name in folders:
-        add(f"--{name}", type=Path, help=FOLDERS[name])
-    add("--model", help=f"model A, in common.WEIGHTS (default: {paper['model']}; demo: {demo['model']})")
-    add("--model-b", type=Path, help="tuned weights of B (default: the run's; exp01's demo: shipped)")
-    add("--eval-batch-size", type=int, default=32, help="images a batch elsewhere (%(default)s)")
-    tune = parser.add_argument_group("training (defaults: paper; demo: shorter, larger steps)").add_argument
-    for name, what in (("lr", "AdamW's step"), ("weight_decay", ""), ("epochs", "at most"),
-                       ("eval_every", "steps between validations"), ("patience", "validations without gain"),
-                       ("min_delta", "smallest gain"), ("lam", "weight of the attention loss")):
-        tune("--" + name.replace("_", "-"), type=type(paper[name]), help=f"{what} ({paper[name]})")
-    tune("--kl", choices=["human", "model"], default="human", help="KL(human || model) or reverse")
-    return add
-
-
-def fill_in(args: argparse.Namespace, folders: Sequence[str], paper: dict, demo: dict) -> argparse.Namespace:
-    """args with the demo's or the paper's values where none were given; a folder named: no demo."""
-    if args.data == "demo" and any(getattr(args, name) for name in folders):
-        args.data = None  # only what was named
-    for name, value in (demo if args.data == "demo" else paper).items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    return args
-
-
 def held_out_split(n: int, seed: int) -> tuple[list[int], list[int]]:
     """Indices of n images in order: to train on, and a random HELD_OUT for early stopping."""
     order, k = torch.randperm(n, generator=generator(seed, 2)).tolist(), max(2, round(HELD_OUT * n))
@@ -464,21 +429,6 @@ def run_tuner(tuner: GazeTuner, stem: Path, tuned_state: Callable[[], dict], res
 
 
 # -------------------------------------------------------------------------------- measure
-
-def open_run(args: argparse.Namespace, script: str, measured: Sequence[str]) -> Path:
-    """The run's folder, as start_run; stages may come one after the other with --resume. InputError where a
-    new run would remove a training, or the rows of `measured` stages that it leaves out."""
-    tag = f"{args.model}_seed{args.seed}"
-    folder = Path(args.out or Path("runs") / script / tag)
-    if not (args.resume or args.plot_only):
-        if any((folder / f"tuned_{k}.pt").exists() for k in args.stages):
-            raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
-        rows = [*folder.glob("per_image.*"), *folder.glob("*/per_image.*")]
-        if rows and not set(measured) <= set(args.stages):
-            raise InputError(f"{folder} holds rows of other stages; add --resume to keep them, or choose "
-                             "another --out.")
-    return start_run(args, script, tag, free=["stages"])
-
 
 def model_log(folder: Path, models: dict[str, nn.Module], resume: bool) -> RowLog:
     """RowLog whose rows a resumed run keeps only if all models have the weights that made them; the SHA-256
@@ -543,8 +493,10 @@ def align_stage(nets: dict[str, nn.Module], images: Sequence[GazeImage], coco: P
     bad = align(nets, images, transform, log, **how)
     rows = log.merge()
     table = category_table(rows, coco_categories(coco_files(coco, "val"), {r["image"] for r in rows}))
-    if table and rank_world()[0] == 0:
-        write_csv(table, folder / "categories.csv")
+    if rank_world()[0] == 0:
+        (folder / "categories.csv").unlink(missing_ok=True)  # of an older run
+        if table:
+            write_csv(table, folder / "categories.csv")
     return bad, [] if table else ["gain by COCO category: no annotations of these images, give --coco"]
 
 
@@ -779,3 +731,60 @@ def draw_gain(rows: Sequence[dict], categories: Sequence[dict]) -> Figure:
         if "C" in cc:
             axes[1].legend(frameon=False)
     return fig
+
+
+# -------------------------------------------------------------------------------- main
+
+def add_gaze_args(parser: argparse.ArgumentParser, stages: Sequence[str], folders: Sequence[str],
+                  paper: dict, demo: dict) -> Callable:
+    """Arguments of exp01 and exp02, those of Recipe too; add_argument of the study's group, for more.
+
+    folders: keys of FOLDERS. paper, demo: what `fill_in` puts for arguments that were not given."""
+    add = parser.add_argument_group("study").add_argument
+    add("--stages", nargs="+", choices=stages, default=list(stages), help="default: all")
+    for name in folders:
+        add(f"--{name}", type=Path, help=FOLDERS[name])
+    add("--model", help=f"model A, in common.WEIGHTS (default: {paper['model']}; demo: {demo['model']})")
+    add("--model-b", type=Path, help="tuned weights of B, instead of training it")
+    add("--eval-batch-size", type=at_least(1), default=32, help="images a batch elsewhere (%(default)s)")
+    tune = parser.add_argument_group("training (in brackets the paper's; the demo's differ)").add_argument
+    for name, what in (("lr", "AdamW's step"), ("weight_decay", ""), ("epochs", "at most"),
+                       ("eval_every", "steps between validations"), ("patience", "validations without gain"),
+                       ("min_delta", "smallest gain"), ("lam", "weight of the attention loss")):
+        kind = type(paper[name])
+        tune("--" + name.replace("_", "-"), type=at_least(kind is int, kind), help=f"{what} ({paper[name]})")
+    tune("--kl", choices=["human", "model"], default="human", help="KL(human || model) or reverse")
+    return add
+
+
+def fill_in(args: argparse.Namespace, folders: Sequence[str], paper: dict, demo: dict) -> argparse.Namespace:
+    """args with the demo's or the paper's values where none were given; a folder named: no demo; tuned
+    weights given: no training of that model."""
+    if args.data == "demo" and any(getattr(args, name) for name in folders):
+        args.data = None  # only what was named
+    args.stages = [k for k in args.stages if not getattr(args, f"model_{k.lower()}", None)]
+    for name, value in (demo if args.data == "demo" else paper).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    return args
+
+
+def open_run(args: argparse.Namespace, script: str, measured: Sequence[str]) -> Path:
+    """The run's folder, as start_run; stages may come one after the other with --resume. InputError where a
+    new run would remove a training, or the rows of `measured` stages that it leaves out."""
+    tag = f"{args.model}_seed{args.seed}"
+    folder = Path(args.out or Path("runs") / script / tag)
+    if not (args.resume or args.plot_only):
+        if any((folder / f"tuned_{k}.pt").exists() for k in args.stages):
+            raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
+        rows = [*folder.glob("per_image.*"), *folder.glob("*/per_image.*")]
+        if rows and not set(measured) <= set(args.stages):
+            raise InputError(f"{folder} holds rows of other stages; add --resume to keep them, or choose "
+                             "another --out.")
+    return start_run(args, script, tag, free=["stages"])
+
+
+def left_out_before(folder: Path, resume: bool) -> dict[str, list[str]]:
+    """Images that earlier stages of a resumed run left out, by reason: its results.json's."""
+    file = folder / "results.json"
+    return dict(read_json(file).get("skipped", {})) if resume and file.exists() else {}

@@ -12,20 +12,22 @@ Data: DATA holds any of salicon/ coco/ imagenet/ objectnet/ osie/ n2010/ cw2019/
 the README says under its study. A study whose data are absent is named and left out.
 
 A run is one command of one script, in runs/reproduce/<study>_<data>/ (or --out). The same command after an
-interruption goes on: what is finished is not run again, the rest gets --resume. The headline numbers of a
-finished run, its command, seconds and peak memory go to docs/results/<study>_<data>.json, and all these files
-into the blocks of README.md from <!-- table: study --> to <!-- end -->. --short: few images, figures and
-tables in --out alone, no file of the project changes: it shows that everything runs.
-Time, two cores of a busy machine: the demo 25 minutes, the short form 2.
+interruption goes on: what is finished is not run again, the rest gets --resume. When all is through, the
+headline numbers of the finished runs, their commands, seconds and peak memory go to docs/results/, and from
+there into the blocks of README.md from <!-- table: study --> to <!-- end -->; its pictures go to docs/.
+--short: few images, in runs/reproduce_short, no file of the project changes: it shows that everything runs.
+Training on ImageNet takes days and is not among the runs; docs/full_runs.md has its commands.
+Time, one core of a busy machine: the demo 25 minutes, the short form 3.
 """
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import re
 import shlex
+import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -34,7 +36,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from common import ROOT, InputError
-from results import argument_parser, atomic_write, cli, write_json
+from results import argument_parser, at_least, atomic_write, cli, read_json, write_json
 
 SCRIPTS = {"exp01": "exp01_finetune_vit.py", "exp02": "exp02_resnet.py", "exp03": "exp03_biases.py",
            "exp04": "exp04_saccades.py", "exp05": "exp05_gaze_video.py", "train": "exp05_train_vits.py",
@@ -58,6 +60,8 @@ DATA_RUNS = (
 SHORT = {"exp01": "--limit 24 --epochs 1 --eval-every 1 --imagenet-c-images 2", "exp03": "--limit 24",
          "exp02": "--limit 24 --epochs 1 --eval-every 1", "exp04": "--limit 12", "exp05": "--limit 8",
          "train": "--limit 60", "exp06": "--limit 3"}
+PICTURES = {"saccades.png": "exp04_demo/fig08_examples.png", "gaze.png": "exp05_demo/fig_gaze.png",
+            "attention.png": "train_demo/eval/fig_attention.png"}  # of docs/
 FOLDERS = "salicon", "coco", "imagenet", "objectnet", "osie", "n2010", "cw2019", "objects"
 SHOWN = {  # headline rows of the README's tables, as regular expressions; the others are in docs/results/
     "exp01": r"(CC|NSS|AUC|KL|SIM), .|images .*|COCO .*|r\(.*|.* top-1, .|.*B - A|BF01 .*",
@@ -93,53 +97,65 @@ def find_runs(data: Path | None, out: Path, add: dict[str, str], short: bool) ->
     return runs, absent
 
 
+def note_of(folder: Path) -> dict:
+    """What `carry_out` noted in a run's folder: argv, status, seconds, memory_mb ...; {} before the first."""
+    file = folder / "reproduce.json"
+    return read_json(file) if file.exists() else {}
+
+
 def carry_out(run: Run, folder: Path, processes: int) -> int:
-    """Start or go on with a run in its folder; the exit status. What it took is in folder/reproduce.json."""
-    note, began = folder / "reproduce.json", time.time()
-    before = json.loads(note.read_text(encoding="utf-8")) if note.exists() else {}
-    command = [SCRIPTS[run.study], *run.argv]
-    resume = before.get("argv") == command and any(folder.rglob("args.json"))
-    write_json({"argv": command, "status": "interrupted"}, note)
+    """Start or go on with a run in its folder; exit status. InputError: it holds another command's run."""
+    command, before, began = [SCRIPTS[run.study], *run.argv], note_of(folder), time.time()
+    if before and before["argv"] != command:
+        raise InputError(f"{folder} holds a run of `{shlex.join(before['argv'])}`, not of `"
+                         f"{shlex.join(command)}`; remove it, choose another --out or give the same options.")
+    resume = any(folder.rglob("args.json"))
+    write_json({"argv": command, "status": "interrupted"}, folder / "reproduce.json")
     parallel = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     child = subprocess.Popen([sys.executable, *(parallel if processes > 1 else []), str(ROOT / command[0]),
                               *run.argv, "--out", str(folder), *["--resume"] * resume])
-    _, status, usage = os.wait4(child.pid, 0)
+    try:
+        _, status, usage = os.wait4(child.pid, 0)
+    except BaseException:  # also SIGTERM, see main: no run goes on alone
+        child.terminate()
+        child.wait()
+        raise
     child.returncode = os.waitstatus_to_exitcode(status)
-    memory = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    memory = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # of the largest process
     write_json({"argv": command, "status": child.returncode, "resumed": resume, "processes": processes,
-                "seconds": time.time() - began, "memory_mb": memory}, note)
+                "seconds": time.time() - began, "memory_mb": memory}, folder / "reproduce.json")
     return child.returncode
 
 
 def is_done(run: Run, folder: Path) -> bool:
-    note = folder / "reproduce.json"
-    return note.exists() and (found := json.loads(note.read_text(encoding="utf-8"))) and \
-        found["status"] == 0 and found["argv"] == [SCRIPTS[run.study], *run.argv]
+    """Finished by this command, with results, after the files that it reads from other runs were made."""
+    note, made = note_of(folder), folder / "reproduce.json"
+    return note.get("status") == 0 and note["argv"] == [SCRIPTS[run.study], *run.argv] and \
+        any(folder.rglob("results.json")) and \
+        not any(Path(a).is_file() and Path(a).stat().st_mtime > made.stat().st_mtime for a in run.argv)
 
 
 def summary(run: Run, folder: Path, data: Path | None) -> dict:
     """What docs/results/ keeps of a finished run. Absolute paths become DATA/... or their last name."""
-    result = json.loads(next(folder.rglob("results.json")).read_text(encoding="utf-8"))
-    took = json.loads((folder / "reproduce.json").read_text(encoding="utf-8"))
+    result, took = read_json(next(folder.rglob("results.json"))), note_of(folder)
 
-    def short(word: str) -> str:
-        path = Path(word)
-        inside = data and path.is_relative_to(data)
-        return str("DATA" / path.relative_to(data)) if inside else path.name if path.is_absolute() else word
+    def short(text: str) -> str:
+        text = text.replace(f"{data}/", "DATA/") if data else text
+        return re.sub(r"(?<![\w.])(?:~|\.\.?)?/(?:[^\s/,;:'\"]+/)*([^\s/,;:'\"]+)", r"\1", text)
 
     return {"study": run.study, "data": run.data, "command": shlex.join(map(short, took["argv"])),
             "seconds": None if took["resumed"] else round(took["seconds"]), "processes": took["processes"],
             "memory_mb": round(took["memory_mb"]), **{k: result[k] for k in ("device", "versions", "git")},
-            "headline": result["headline"], "not_run": result["not_run"]}
+            "headline": result["headline"], "not_run": list(map(short, result["not_run"]))}
 
 
 def show(v) -> str:
-    """Three digits of a number."""
+    """Four digits of a number, as in the table that ends a script."""
     if isinstance(v, (list, tuple)):
         return " to ".join(map(show, v))
     if v is None or v != v:
         return "-"
-    return f"{v:#.3g}".rstrip(".") if isinstance(v, float) and math.isfinite(v) else str(v)
+    return f"{v:.4g}" if isinstance(v, float) and math.isfinite(v) else str(v)
 
 
 def table(runs: Sequence[dict], shown: str) -> str:
@@ -154,7 +170,9 @@ def table(runs: Sequence[dict], shown: str) -> str:
                 cells, mark = rows.setdefault(name, {}), f"{source} " if source else ""
                 ci = f" ({show(h['ci'])})" if h["ci"] and h["ci"][0] is not None else ""
                 ours = f"{mark}{show(h['ours'])}{ci} {h['unit'] or ''}".strip() + f", n {h['n']}"
-                cells.setdefault("paper", {})[mark] = f"{mark}{show(h['paper'])}"
+                paper = cells.setdefault("paper", {})
+                if h["paper"] is not None or mark not in paper:
+                    paper[mark] = f"{mark}{show(h['paper'])}"
                 cells.setdefault(i, {})[mark] = ours
     keys = ["paper", *range(len(runs))]
     lines = ["| | paper | " + " | ".join(run["data"] for run in runs) + " |", "|---" * (len(runs) + 2) + "|"]
@@ -165,6 +183,7 @@ def table(runs: Sequence[dict], shown: str) -> str:
     lines.append("")
     for run in runs:
         took = f"{run['seconds']} s, " if run["seconds"] else ""
+        took += f"{run['processes']} processes, " if run["processes"] > 1 else ""
         parts = f"; not run: {'; '.join(run['not_run'])}" if run["not_run"] else ""
         lines.append(f"* {run['data']}: `python {run['command']}` ({took}{run['memory_mb']:,} MB, "
                      f"{run['device']}){parts}")
@@ -172,18 +191,17 @@ def table(runs: Sequence[dict], shown: str) -> str:
 
 
 def write_tables(results: Path, readme: Path) -> None:
-    """The blocks of the README from docs/results/*.json; InputError for a study without a block."""
-    found = [json.loads(f.read_text(encoding="utf-8")) for f in sorted(results.glob("*.json"))]
+    """The blocks of the README from docs/results/*.json, the demo first; InputError where one has no end."""
     text = readme.read_text(encoding="utf-8")
     for study in SCRIPTS:
-        runs = [r for r in found if r["study"] == study]
-        runs.sort(key=lambda r: not r["data"].startswith("demo"))  # the demo first
-        block = re.compile(rf"(<!-- table: {study} -->\n).*?(<!-- end -->)", re.DOTALL)
-        if runs and not block.search(text):
+        files = [results / f"{s}_{d}.json" for s, d, _ in DEMO_RUNS + DATA_RUNS if s == study]
+        runs = [read_json(file) for file in files if file.exists()]
+        block = re.compile(rf"(<!-- table: {study} -->\n)(?:(?!<!-- table:).)*?(<!-- end -->)", re.DOTALL)
+        if not block.search(text):
             raise InputError(f"{readme}: no line <!-- table: {study} --> with an <!-- end --> after it; put "
                              "them where the table shall stand.")
-        if runs:
-            text = block.sub(lambda m: f"{m[1]}\n{table(runs, SHOWN[study])}\n\n{m[2]}", text)
+        made = f"\n{table(runs, SHOWN[study])}\n\n" if runs else ""
+        text = block.sub(lambda m: m[1] + made + m[2], text)
     with atomic_write(readme) as f:
         f.write(text)
 
@@ -191,53 +209,62 @@ def write_tables(results: Path, readme: Path) -> None:
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argument_parser(__doc__)
     p.add_argument("--data", type=Path, help="folder with salicon/, coco/ ... (default: demo alone)")
-    p.add_argument("--out", type=Path, default=Path("runs/reproduce"), help="%(default)s")
+    p.add_argument("--out", type=Path, help="default: runs/reproduce, with --short runs/reproduce_short")
     p.add_argument("--only", nargs="+", default=[], metavar="RUN",
                    help="studies (exp04) or runs (exp04_demo)")
     p.add_argument("--add", nargs=2, action="append", default=[], metavar=("RUN", "OPTIONS"),
-                   help="more options for a study's runs on data, or for one of them")
-    p.add_argument("--processes", type=int, default=1, help="of torchrun, such as GPUs (default: 1, without)")
-    p.add_argument("--short", action="store_true", help="a few images each; the README stays")
-    p.add_argument("--tables", action="store_true", help="rewrite the README's tables and run nothing")
+                   help="more options for a study's runs on data or for one of them (a lone one: ' --x')")
+    p.add_argument("--processes", type=at_least(1), default=1, help="of torchrun, such as GPUs (default: 1)")
+    form = p.add_mutually_exclusive_group()
+    form.add_argument("--short", action="store_true", help="a few images each; the README stays")
+    form.add_argument("--tables", action="store_true", help="rewrite the README's tables and run nothing")
     args = p.parse_args(argv)
-    if args.data and not args.data.is_dir():
-        raise InputError(f"--data {args.data}: no such folder; expected one with {', '.join(FOLDERS)}.")
-    known = {*SCRIPTS, *(f"{study}_{d}" for study, d, _ in DEMO_RUNS + DATA_RUNS)}
-    if unknown := {*args.only, *(name for name, _ in args.add)} - known:
-        raise InputError(f"{sorted(unknown)[0]} is no study or run; expected {', '.join(sorted(known))}.")
+    args.data = args.data and args.data.resolve()
+    args.out = args.out or ROOT / "runs" / ("reproduce_short" if args.short else "reproduce")
+    with_data = {*SCRIPTS, *(f"{study}_{d}" for study, d, _ in DATA_RUNS)} - {"train"}
+    every = with_data | {"train", *(f"{study}_{d}" for study, d, _ in DEMO_RUNS)}
+    if wrong := [n for n in args.only if n not in every] + [n for n, _ in args.add if n not in with_data]:
+        raise InputError(f"{wrong[0]} is no study or run{' on data' * (wrong[0] in every)}; expected "
+                         f"{', '.join(sorted(with_data if wrong[0] in every else every))}.")
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
-    args = parse(argv)
-    results = args.out / "results" if args.short else ROOT / "docs" / "results"
+    args, add = parse(argv), {}
     if args.tables:
-        return write_tables(results, ROOT / "README.md")
-    runs, absent = find_runs(args.data, args.out, dict(args.add), args.short)
+        return write_tables(ROOT / "docs" / "results", ROOT / "README.md")
+    if args.data and not args.data.is_dir():
+        raise InputError(f"--data {args.data}: no such folder; expected one with {', '.join(FOLDERS)}.")
+    for name, options in args.add:
+        add[name] = f"{add.get(name, '')} {options}"
     wanted = set(args.only) or {*SCRIPTS}
-    runs = [r for r in runs if {r.study, r.name} & wanted]
-    failed = []
+    runs, absent = find_runs(args.data, args.out, add, args.short)
+    runs, failed = [r for r in runs if {r.study, r.name} & wanted], []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the running script ends too
     for run in runs:
-        folder = args.out / run.name
-        if is_done(run, folder):
+        if is_done(run, args.out / run.name):
             print(f"{run.name}: done before")
         else:
             print(f"\n{run.name}: python {shlex.join([SCRIPTS[run.study], *run.argv])}", flush=True)
-            if status := carry_out(run, folder, args.processes):
+            if status := carry_out(run, args.out / run.name, args.processes):
                 failed.append(f"{run.name} (status {status})")
-                continue
-        write_json(summary(run, folder, args.data), results / f"{run.name}.json")
-    if args.short:
-        for run in runs:
-            if (file := results / f"{run.name}.json").exists():
-                print(f"\n{run.name}\n{table([json.loads(file.read_text())], SHOWN[run.study])}")
-    else:
+    results = args.out / "results" if args.short else ROOT / "docs" / "results"
+    for run in (r for r in runs if is_done(r, args.out / r.name)):
+        kept = summary(run, args.out / run.name, args.data)
+        write_json(kept, results / f"{run.name}.json")
+        if args.short:
+            print(f"\n{run.name}\n{table([kept], SHOWN[run.study])}")
+    if not args.short:
         write_tables(results, ROOT / "README.md")
+        for picture, source in PICTURES.items():
+            if (args.out / source).exists() and source.split("/")[0] in {r.name for r in runs}:
+                shutil.copyfile(args.out / source, ROOT / "docs" / picture)
     for name in (a for a in absent if {a, a.split("_")[0]} & wanted):
         print(f"not run: {name}, no {args.data or 'DATA'}/{name.split('_')[1].split('-')[0]}")
-    if failed:
-        raise InputError(f"{', '.join(failed)} failed, see above; when mended, the same command goes on.")
-    print(f"{len(runs)} runs done, their figures in {args.out}/")
+    print(f"{len(runs) - len(failed)} of {len(runs)} runs done, their figures in {args.out}/")
+    if failed or not runs:
+        sys.exit(f"{', '.join(failed)} failed, see above; when mended, the same command goes on"
+                 if failed else f"nothing to run: --only {' '.join(args.only)} needs data")
 
 
 if __name__ == "__main__":

@@ -66,16 +66,18 @@ def argument_parser(doc: str, epilog: str | None = None) -> argparse.ArgumentPar
                                    formatter_class=formatter)
 
 
+def at_least(low: float, kind: type = int) -> Callable[[str], float]:
+    """argparse's type for numbers that are finite and not below low."""
+    def number(text: str) -> float:
+        if not low <= kind(text) < math.inf:
+            raise argparse.ArgumentTypeError(f"{text}: expected a number of at least {low}")
+        return kind(text)
+    return number
+
+
 def add_common_args(parser: argparse.ArgumentParser, batch_size: int = 32,
                     limit: str = "use only the first N images (default: all)") -> None:
     """The arguments that mean the same in every script."""
-    def at_least(low: int) -> Callable[[str], int]:
-        def whole(text: str) -> int:
-            if int(text) < low:
-                raise argparse.ArgumentTypeError(f"{text}: expected a whole number of at least {low}")
-            return int(text)
-        return whole
-
     add = parser.add_argument_group("common").add_argument
     add("--data", default="demo", help="data folder, or demo: the built-in demo world (default: demo)")
     add("--out", type=Path, help="output folder (default: runs/<script>/<tag>)")
@@ -387,8 +389,10 @@ def write_results(folder: Path, study: str, data: str, headline: Sequence[dict],
     """results.json of a run, by rank 0, also returned. headline: dicts name, paper, ours, ci, n, unit;
     files: the data's, for their fingerprint."""
     git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout.strip() \
-        if (ROOT / ".git").exists() else "unknown"
+    commit = ""
+    with suppress(OSError):  # no git
+        if (ROOT / ".git").exists():
+            commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout.strip()
     cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     results = {
         "study": study, "data": data,
@@ -396,7 +400,7 @@ def write_results(folder: Path, study: str, data: str, headline: Sequence[dict],
         "tests": list(tests), "not_run": list(not_run), "args": vars(args),
         "versions": {"python": platform.python_version(), "torch": torch.__version__,
                      "numpy": np.__version__},
-        "git": commit, "device": cuda or f"{device.type}, {torch.get_num_threads()} threads",
+        "git": commit or "unknown", "device": cuda or f"{device.type}, {torch.get_num_threads()} threads",
         "seconds": round(seconds, 1), "data_fingerprint": fingerprint(files), **more}
     if rank_world()[0] == 0:
         write_json(results, folder / "results.json")

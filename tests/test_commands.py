@@ -24,11 +24,14 @@ def python(*args, cwd, code: int = 0) -> str:
     return p.stdout + p.stderr
 
 
+COMMAND = r'((?:exp|demo|reproduce)\w*\.py(?: +(?:[-\w.=/]+|"[^"\n]*"))*)'
+
+
 def commands() -> list[str]:
     """Every `X.py --option ...` of the README, the headers, docs/ and checkpoints/README.md."""
-    texts = [p.read_text(encoding="utf-8") for pattern in ("*.md", "docs/*.md", "checkpoints/*.md", "exp*.py")
+    texts = [p.read_text(encoding="utf-8") for pattern in ("*.md", "docs/*.md", "checkpoints/*.md", "*.py")
              for p in ROOT.glob(pattern)]
-    return sorted({m.strip() for t in texts for m in re.findall(r"((?:exp|demo)\w*\.py(?: +[-\w.=/]+)*)", t)
+    return sorted({m.strip() for t in texts for m in re.findall(COMMAND, t)
                    if " --" in m})
 
 

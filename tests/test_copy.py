@@ -165,17 +165,30 @@ def test_every_row_of_the_table_is_executed():
     assert set(rows()) == set(EXAMPLES)
 
 
+def needed(module: str, name: str, found: set) -> set[tuple[str, str]]:
+    """found, with all (module, name) that a definition uses, also through others; annotations aside."""
+    own, imported = definitions(SOURCE[module]), {}
+    for node in ast.parse(SOURCE[module]).body:
+        if isinstance(node, ast.ImportFrom) and node.module in SOURCE:
+            imported |= {a.name: node.module for a in node.names}
+    tree = ast.parse(own[name])
+    for node in ast.walk(tree):
+        for field in ("annotation", "returns"):
+            if hasattr(node, field):
+                setattr(node, field, None if field == "returns" or isinstance(node, ast.arg) else
+                        ast.Constant(0))
+    for n in {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}:
+        place = module if n in own else imported.get(n)
+        if place and (place, n) not in found:
+            found.add((place, n))
+            needed(place, n, found)
+    return found
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_a_row_lists_no_name_that_is_not_needed(name):
+def test_a_row_lists_all_names_that_are_needed_and_no_other(name):
     file, along = rows()[name]
-    text = {"common": SOURCE["common"], "": SOURCE[Path(file).stem]}
-    model = {"VisionTransformer"} if name == "cls_attention" else set()  # its argument
-    need, todo = set(model), [name, *model]
-    while todo:
-        own, _, last = todo.pop().rpartition(".")
-        source = definitions(text[own]).get(last) or definitions(text["common"]).get(last, "")
-        used = {n.id for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Name)}
-        fresh = {a for a in along if a.removeprefix("common.") in used} - need
-        need |= fresh
-        todo += fresh
-    assert set(along) == need
+    own, found = Path(file).stem, set()
+    for start in [name, "VisionTransformer"] if name == "cls_attention" else [name]:  # its argument
+        found |= needed(own, start, {(own, start)})
+    assert {n if place == own else f"{place}.{n}" for place, n in found} - {name} == set(along)

@@ -1,6 +1,5 @@
 """reproduce.py: which runs, what is kept of them, the README's tables."""
 import json
-import re
 from pathlib import Path
 
 import pytest
@@ -30,12 +29,14 @@ def test_the_readme_holds_the_tables_of_docs_results(tmp_path):
 def test_a_column_a_run_and_a_row_a_number():
     lines = R.table([FIRST, SECOND], ".*").split("\n")
     assert lines[0] == "| | paper | demo | imagenet |"
-    assert lines[2] == "| full | 77.0 | 94.0 (90.5 to 97.0) %, n 200 | - |"
-    assert lines[3] == "| CC | - | A 0.123, n 9<br>B 2.00, n 9 | - |"
-    assert lines[4] == "| extra | > 0 | - | 1.50e-07, n 3 |"
+    assert lines[2] == "| full | 77 | 94.04 (90.5 to 97) %, n 200 | - |"
+    assert lines[3] == "| CC | - | A 0.1234, n 9<br>B 2, n 9 | - |"
+    assert lines[4] == "| extra | > 0 | - | 1.5e-07, n 3 |"
     assert "`python exp04_saccades.py` (80 s, 1,100 MB, cpu, 1 threads)" in lines[6]
     assert lines[7].endswith("(1,100 MB, cpu, 1 threads); not run: UNISAL: no weights")
     assert "extra" not in R.table([FIRST, SECOND], "full.*")
+    none = FIRST | {"headline": [FIRST["headline"][0] | {"paper": None}]}
+    assert "| full | 77 |" in R.table([FIRST, none], "full")  # a paper's number once is a paper's number
 
 
 def test_the_runs_are_those_whose_data_are_there(tmp_path):
@@ -50,7 +51,8 @@ def test_the_runs_are_those_whose_data_are_there(tmp_path):
                     "exp03_salicon": "--salicon D/salicon --coco D/coco "
                                      "--model-b out/exp01_salicon/tuned_B.pth "
                                      "--model-c out/exp01_salicon/tuned_C.pth"}
-    assert absent == ["exp04_imagenet", "exp04_imagenet-sweep", "exp05_n2010", "exp05_cw2019", "exp06_objects"]
+    assert absent == ["exp04_imagenet", "exp04_imagenet-sweep", "exp05_n2010", "exp05_cw2019",
+                      "exp06_objects"]
 
 
 def test_arguments_of_all_runs_pass_the_scripts_parsers(tmp_path):
@@ -63,18 +65,21 @@ def test_arguments_of_all_runs_pass_the_scripts_parsers(tmp_path):
 
 def test_what_is_kept_names_no_folder_of_the_machine(tmp_path):
     run, folder = R.Run("exp04", "imagenet", []), tmp_path / "run"
-    argv = ["exp04_saccades.py", "--data", str(tmp_path / "imagenet"), "--weights", "/a/b/c.pth"]
+    argv = ["exp04_saccades.py", "--data", str(tmp_path / "imagenet"), "--weights=/a/b/c.pth", "--maps",
+            "../x/m"]
     write_json({"argv": argv, "seconds": 3.6, "memory_mb": 9.2, "resumed": False, "processes": 1},
                folder / "reproduce.json")
-    write_json(FIRST | {"versions": {}, "git": "1"}, folder / "results.json")
+    parts = ["UNISAL: put it at /root/.cache/w.pth (1/2)", "no and/or, 3.5 px/s"]
+    write_json(FIRST | {"versions": {}, "git": "1", "not_run": parts}, folder / "results.json")
     kept = R.summary(run, folder, tmp_path)
-    assert kept["command"] == "exp04_saccades.py --data DATA/imagenet --weights c.pth"
-    assert kept["seconds"] == 4
+    assert kept["command"] == "exp04_saccades.py --data DATA/imagenet --weights=c.pth --maps m"
+    assert kept["seconds"] == 4 and kept["not_run"] == ["UNISAL: put it at w.pth (1/2)", parts[1]]
 
 
 @pytest.mark.parametrize("argv, said", [
-    (["--data", "/nowhere"], "no such folder"), (["--only", "exp7"], "exp7"),
-    (["--add", "exp01_x", "--lr 1"], "exp01_x")])
+    (["--only", "exp7"], "exp7"),
+    (["--add", "exp01_x", "--lr 1"], "exp01_x"),
+    (["--add", "exp01_demo", "--lr 1"], "on data; expected exp01,")])
 def test_wrong_arguments_are_told(argv, said):
     with pytest.raises(InputError, match=said):
         R.parse(argv)
@@ -98,13 +103,37 @@ def test_a_failed_run_is_told_then_resumed_and_a_finished_one_is_not_run_again(t
     monkeypatch.setattr(R, "ROOT", tmp_path)
     monkeypatch.chdir(tmp_path)
     argv = ["--only", "exp03", "--out", "out", "--short"]
-    with pytest.raises(InputError, match=r"exp03_demo \(status 2\) failed"):
+    with pytest.raises(SystemExit, match=r"exp03_demo \(status 2\) failed"):
         R.main(argv)
     R.main(argv)
     R.main(argv)
     said, runs = capfd.readouterr().out, (tmp_path / "log.txt").read_text().split("\n")
     assert len(runs) == 3 and "--resume" not in runs[0] and runs[1].endswith("--resume") and not runs[2]
     assert "exp03_demo: done before" in said and "not run: exp03_salicon, no DATA/salicon" in said
-    assert "| size, A: d | 77.0 |" in said and "exp04" not in said
+    assert "| size, A: d | 77 |" in said and "exp04" not in said
     kept = json.loads((tmp_path / "out/results/exp03_demo.json").read_text())
     assert kept["command"] == "exp03_biases.py --limit 24" and kept["seconds"] is None  # not of the whole
+    (tmp_path / "out/exp03_demo/results.json").unlink()  # gone, so it is made again
+    R.main(argv)
+    assert (tmp_path / "log.txt").read_text().count("\n") == 3
+    with pytest.raises(InputError, match="holds a run of .*--limit 24.*, not of"):  # nothing is touched
+        R.main(argv[:-1])
+    assert R.is_done(R.Run("exp03", "demo", ["--limit", "24"]), tmp_path / "out/exp03_demo")
+    with pytest.raises(SystemExit, match="needs data"):
+        R.main(["--only", "exp04_imagenet", "--out", "out", "--short"])
+    with pytest.raises(InputError, match="no such folder"):
+        R.main(["--data", "nowhere"])
+
+
+def test_a_block_without_its_end_is_told_and_nothing_is_cut(tmp_path):
+    readme = tmp_path / "README.md"
+    blocks = [f"<!-- table: {s} -->\nold\n<!-- end -->\n" for s in R.SCRIPTS]
+    readme.write_text("".join(blocks))
+    write_json(FIRST, tmp_path / "exp04_demo.json")
+    write_json(FIRST, tmp_path / "exp04_forgotten.json")
+    R.write_tables(tmp_path, readme)
+    assert readme.read_text().count("| full | 77 | 94.04") == 1 and "old" not in readme.read_text()
+    readme.write_text("".join(blocks).replace("<!-- end -->", "", 1))
+    with pytest.raises(InputError, match="table: exp01"):
+        R.write_tables(tmp_path, readme)
+    assert readme.read_text().count("old") == len(blocks)
