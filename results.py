@@ -70,7 +70,8 @@ def at_least(low: float, kind: type = int) -> Callable[[str], float]:
     """argparse's type for numbers that are finite and not below low."""
     def number(text: str) -> float:
         if not low <= kind(text) < math.inf:
-            raise argparse.ArgumentTypeError(f"{text}: expected a number of at least {low}")
+            whole = "whole " * (kind is int)
+            raise argparse.ArgumentTypeError(f"{text}: expected a {whole}number of at least {low}")
         return kind(text)
     return number
 
