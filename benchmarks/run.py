@@ -39,8 +39,8 @@ and input.
 Where a target is missed
 * CLS maps at 1,350 tokens: they cost what the plain fused forward costs, and no map can be read from a
   forward pass for less; the row of the plain forward says how far that bound lies from eager attentions.
-* Five metrics at thousands of fixations: both sides pass a few times over 50,176 float64 values and, in
-  AUC-Judd, order them; nothing is left that a batch could share.
+* Five metrics at thousands of fixations: both sides pass a few times over 50,176 float64 values; more than
+  half of our time orders them for AUC-Judd, the rest is the other four.
 """
 
 
