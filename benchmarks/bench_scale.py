@@ -1,0 +1,413 @@
+"""What the scripts cost against the number of images, tokens and processes; and a step of full-size models.
+
+    python benchmarks/bench_scale.py                  # measures, prints, draws docs/scale.png
+    python benchmarks/bench_scale.py --device cuda    # the same on a GPU
+    python benchmarks/bench_scale.py --full           # costs an image of the full studies (docs/full_runs.md)
+    python benchmarks/bench_scale.py --draw           # the figure again, from runs/bench_scale/scale.json
+
+Images: the demo command of exp04 from start to end (start-up, figures and tables included) and the line
+through the times. Tokens: ViT-S/16, random weights, one image. Processes: exp04's rows of 96 demo images, and
+8 steps of exp05_train_vits' demo DINO training (global batch 32), under torchrun. On the CPU each process has
+one thread and times are CPU seconds (of the busiest process), which other work on the machine changes little:
+the figure shows what processes with a core each would take. Wall-clock is in the table, and the time on GPUs.
+"""
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT)]
+import exp01_finetune_vit as exp01  # noqa: E402
+import exp02_resnet as exp02
+import exp04_saccades as exp04
+import exp05_gaze_video as exp05
+import exp05_train_vits as trainer
+from common import (Preprocess, VisionTransformer, cls_attention, gather_rows, generator, init_distributed,
+                    pick_device)
+from gaze_tuning import METRICS, GazeData, GazeImage, GazeTuner, Recipe, RolloutViT, human_maps
+from results import new_figure, write_json
+
+OUT = ROOT / "runs" / "bench_scale"
+IMAGES = (25, 50, 100, 200)
+GRIDS = (14, 20, 28, 40, 60)  # tokens a side: 196 to 3,600
+WORLDS = (1, 2, 4)
+N_EVAL, N_STEPS = 96, 8
+COLOURS = {"CLS maps": "#084594", "rollout": "#d62728", "evaluation": "#084594", "training": "#ff7f0e"}
+
+
+# -------------------------------------------------------------------------------- measure
+
+def clock(device: torch.device) -> float:
+    """CPU seconds of this process; on a GPU seconds, when it has finished."""
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+        return time.perf_counter()
+    return time.process_time()
+
+
+def seconds(work, device: torch.device, rounds: int) -> float:
+    """Median after a warm-up."""
+    times = []
+    for _ in range(rounds + 1):
+        began = clock(device)
+        work()
+        times.append(clock(device) - began)
+    return float(np.median(times[1:]))
+
+
+def run(argv: list, env: dict) -> tuple[float, float, float]:
+    """(CPU seconds, wall-clock seconds, peak GiB) of a command with its children, the largest of them."""
+    began = time.time()
+    process = subprocess.Popen([sys.executable, *map(str, argv)], env=env, stdout=subprocess.DEVNULL)
+    _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(map(str, argv))} failed")
+    return used.ru_utime + used.ru_stime, time.time() - began, used.ru_maxrss / 2**20
+
+
+def over_images(device: torch.device, env: dict) -> list[dict]:
+    rows = []
+    for n in IMAGES:
+        with tempfile.TemporaryDirectory() as folder:
+            cpu, wall, memory = run([ROOT / "exp04_saccades.py", "--limit", n, "--workers", 0, "--device",
+                                     device.type, "--out", folder], env)
+        rows.append(dict(images=n, seconds=cpu if device.type == "cpu" else wall, wall=wall, gib=memory))
+        print("images", rows[-1], flush=True)
+    return rows
+
+
+def tokens_worker(what: str, grid: int, device: torch.device, rounds: int) -> dict:
+    """Seconds and memory above the loaded model; in a process of its own, because a peak never falls."""
+    net = VisionTransformer(pos_rule="size").eval().requires_grad_(False).to(device)
+    x = torch.randn(1, 3, 16 * grid, 16 * grid, device=device)
+    work = partial(cls_attention, net, x) if what == "CLS maps" else partial(RolloutViT(net, x.shape[-2:]), x)
+    with torch.no_grad():
+        if device.type == "cuda":
+            before = torch.cuda.memory_allocated()
+            took = seconds(work, device, rounds)
+            memory = torch.cuda.max_memory_allocated() - before
+        else:
+            import resource
+            peak = partial(resource.getrusage, resource.RUSAGE_SELF)
+            cls_attention(net, x[..., :224, :224])  # what the libraries need once
+            before = peak().ru_maxrss
+            took = seconds(work, device, rounds)
+            memory = (peak().ru_maxrss - before) * 1024
+    return dict(what=what, tokens=grid**2, seconds=took, mib=memory / 2**20)
+
+
+def processes_worker(device: torch.device) -> dict | None:
+    """exp04's rows of N_EVAL images and N_STEPS steps of DINO on this and the other processes."""
+    rank, world = init_distributed(device)
+    args, times = exp04.parse(["--limit", str(N_EVAL), "--workers", "0", "--batch-size", "4"]), {}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(gather_rows([folder])[0])  # the first process's
+        study = exp04.set_up(args, folder, device)[0]
+        study.main(torch.rand(2, 3, 224, 224, device=device), torch.arange(2))  # warm-up
+        began = time.time(), clock(device)
+        exp04.run_part(folder, study, study.main, args)
+        times["evaluation"] = time.time() - began[0], clock(device) - began[1]
+    recipe = trainer.parse(["--depth", "4", "--limit", "64"])
+    job = trainer.Trainer(recipe, 12, 100, device)
+    local = recipe.batch_size // world
+    sizes = [recipe.global_size] * 2 + [recipe.local_size] * recipe.locals
+    views = [torch.randint(0, 256, (local, 3, s, s), dtype=torch.uint8) for s in sizes]
+    for step in range(N_STEPS + 1):
+        began = began if step > 1 else (time.time(), clock(device))  # the first step warms up
+        job.train_step(views, torch.zeros(local, dtype=torch.long), torch.zeros(local))
+    times["training"] = time.time() - began[0], clock(device) - began[1]
+    every = gather_rows([times])
+    return {k: dict(wall=max(t[k][0] for t in every), busiest=max(t[k][1] for t in every))
+            for k in times} if rank == 0 else None
+
+
+def over_processes(device: torch.device, env: dict) -> list[dict]:
+    rows, most = [], max(WORLDS) if device.type == "cpu" else torch.cuda.device_count()
+    for world in (n for n in WORLDS if n <= most):
+        with tempfile.TemporaryDirectory() as folder:
+            run(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", world, __file__,
+                 "--worker", "processes", "--device", device.type, "--to", Path(folder) / "found.json"], env)
+            found = json.loads((Path(folder) / "found.json").read_text())
+        rows += [dict(work=k, processes=world, **v) for k, v in found.items()]
+        print("processes", rows[-2:], flush=True)
+    return rows
+
+
+def over_tokens(device: torch.device, rounds: int, env: dict) -> list[dict]:
+    rows = []
+    for what in ("CLS maps", "rollout"):
+        for grid in GRIDS:
+            with tempfile.TemporaryDirectory() as folder:
+                run([__file__, "--worker", what, "--grid", grid, "--device", device.type, "--rounds", rounds,
+                     "--to", Path(folder) / "found.json"], env)
+                rows.append(json.loads((Path(folder) / "found.json").read_text()))
+            print("tokens", rows[-1], flush=True)
+    return rows
+
+
+# -------------------------------------------------------------------------------- full-size models
+
+def photograph(path: Path) -> Path:
+    """A smooth coloured JPEG of ImageNet's usual 500x375 px, about as large a file as its photographs."""
+    noise = torch.rand(1, 3, 94, 125, generator=generator(0))
+    image = torch.nn.functional.interpolate(noise, (375, 500), mode="bicubic").clamp(0, 1)[0]
+    Image.fromarray((image.permute(1, 2, 0).numpy() * 255).astype(np.uint8)).save(path, quality=92)
+    return path
+
+
+def observers(seed: int) -> list[tuple]:
+    """60 observers of a SALICON image, 123 samples each: the usual 7,400."""
+    rng = np.random.default_rng(seed)
+    return [tuple(rng.integers(0, 224, (2, 123)).astype(np.int16)) for _ in range(60)]
+
+
+def tuning_work(net, path: Path, features: int, batch: int = 8):
+    """(a training step of exp01 or exp02, alignment of a batch by one model)."""
+    images = [GazeImage(f"{i}.jpg", path, observers(i)) for i in range(batch + 2)]
+    data = GazeData(images, Preprocess(224, (224, 224), (.5,) * 3, (.5,) * 3, "bilinear", squash=True))
+    tuner = GazeTuner(net, data, torch.zeros(batch + 2, features), range(batch), range(batch, batch + 2),
+                      Recipe(batch_size=batch), path.with_suffix(".pt"))
+    items = [data[i] for i in range(batch)]
+    x, counts = torch.stack([i[1] for i in items]), torch.stack([i[2] for i in items])
+
+    def step() -> None:
+        loss = tuner.loss((x, counts, torch.arange(batch), []), tuner.parallel).mean()
+        tuner.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        tuner.optimiser.step()
+
+    @torch.no_grad()
+    def align() -> None:
+        maps, fixated = net(x.to(tuner.device))[1], counts.to(tuner.device)
+        for k, f in METRICS.items():
+            f(maps, fixated if k in ("nss", "auc") else human_maps(fixated))
+    return step, align
+
+
+def full_exp01(path: Path, device: torch.device):
+    """(part, function, items of a call, unit) of everything that exp01 and exp03 repeat."""
+    vit, people = VisionTransformer(224, 16, 768, 12, 12, num_classes=1000).eval().to(device), observers(0)
+    exp01.tunable(vit)
+    step, align = tuning_work(RolloutViT(vit), path, 768)
+    x, image = torch.rand(8, 3, 224, 224, device=device), exp04.read_image(path)
+    corrupt = partial(exp01.prepare_corrupted, image, 0, exp01.VIT_BENCHMARK, 5, 0, None)
+    yield "exp01: training step, ViT-B/16, 8 images", step, 1, "step"
+    yield "exp01, exp03: rollout and metrics, ViT-B/16, one model", align, 8, "image"
+    yield "exp01: classification, ViT-B/16, one model", torch.no_grad()(lambda: vit(x)), 8, "image"
+    yield "exp01: the 15 corruptions of a 500x375 px image (CPU)", corrupt, 1, "image"
+    yield ("exp01: agreement of 60 observers (CPU)",
+           lambda: exp01.observer_consistency(people, (224, 224), 15.), 1, "image")
+
+
+def full_exp02(path: Path, device: torch.device):
+    resnet, x = torchvision.models.resnet50().eval().to(device), torch.rand(8, 3, 224, 224, device=device)
+    exp02.tunable(resnet)
+    step, align = tuning_work(exp02.GradCamResNet(resnet), path, 2048)
+    yield "exp02: training step, ResNet-50, 8 images", step, 1, "step"
+    yield "exp02: Grad-CAM and metrics, ResNet-50, one model", align, 8, "image"
+    yield "exp02: classification, ResNet-50, one model", torch.no_grad()(lambda: resnet(x)), 8, "image"
+
+
+def full_exp04(path: Path, device: torch.device, batch: int):
+    """exp04's main part, sweep and saliency (DINO, GBVS, random; without UNISAL and ResNet) of a batch."""
+    net, foveas = VisionTransformer(pos_rule="offset").eval().requires_grad_(False), list(exp04.FOVEAS)
+    study = exp04.Study(net, exp04.WEIGHTS["dino_vits16"].preprocess, torch.nn.Linear(4 * 384, 1000),
+                        [(path, 0)] * batch, foveas, 11, "clip", 0, device)
+    x, index = torch.rand(batch, 3, 224, 224, device=device), torch.arange(batch)
+    wide = torch.rand(batch, 3, 288, 384, device=device)
+    maps_of = partial(study.policy_maps, policies=["dino", "gbvs", "random"], unisal=None, static=False,
+                      folder=None)
+    saliency = partial(study.saliency, wide, index, maps_of, None)
+    for name, work in (("main part, fovea 3 and 5", partial(study.main, x, index)),
+                       ("--sweep", partial(study.sweep, x, index)), ("--saliency", saliency)):
+        yield f"exp04: {name}, ViT-S/16", torch.no_grad()(work), batch, "image"
+    yield ("exp04: decode a 500x375 JPEG, resize, crop (CPU)", lambda: study.view(exp04.read_image(path)), 1,
+           "image")
+
+
+def full_exp05(path: Path, device: torch.device, batch: int):
+    """A video frame of N2010's size; a training step of each method, from pixels that are there."""
+    video = torch.randint(0, 256, (1, 3, 480, 720), dtype=torch.uint8, device=device)
+    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in exp04.IMAGENET)
+    net = VisionTransformer(pos_rule="offset").eval().to(device)
+    model = exp05.Model("dino12", "dino12.0", net, mean, std)
+    for name, with_gbvs in (("ViT-S/16, one model", False), ("the same and GBVS", True)):
+        work = partial(exp05.look, video, [model], {}, None, with_gbvs, "float32")
+        yield f"exp05: a 720x480 frame, {name}", work, 1, "frame"
+    for method in ("dino", "supervised"):
+        args = trainer.parse(["--data", "IMAGENET", "--method", method, "--dtype",
+                              "float32" if device.type == "cpu" else "bfloat16"])
+        job = trainer.Trainer(args, 1000, 10**4, device)
+        sizes = [224] * 2 + [96] * 8 if method == "dino" else [224]
+        views = [torch.randint(0, 256, (batch, 3, s, s), dtype=torch.uint8) for s in sizes]
+        yield (f"exp05_train_vits: {method} step, 12 blocks", partial(
+            job.train_step, views, torch.zeros(batch, dtype=torch.long), torch.zeros(batch)), batch, "image")
+
+
+def full(device: torch.device, rounds: int, path: Path, batch: int) -> list[dict]:
+    """Seconds and, on a GPU, peak memory of every part of the full studies; random weights."""
+    rows, gpu = [], device.type == "cuda"
+    for parts in (full_exp01(path, device), full_exp02(path, device), full_exp04(path, device, batch),
+                  full_exp05(path, device, 4 * batch)):
+        for part, work, items, per in parts:
+            if gpu:
+                torch.cuda.reset_peak_memory_stats()
+            s = seconds(work, device, rounds) / items
+            gib = torch.cuda.max_memory_allocated() / 2**30 if gpu else None
+            rows.append(dict(part=part, seconds=s, per=per, gib=gib, n=rounds))
+            print(f"{part:58s}{s:10.3f} s / {per}" + (f"{gib:8.1f} GiB" if gpu else ""), flush=True)
+    return rows
+
+
+# SALICON: 10,000 images, a tenth held out; 20 epochs of batches of 8; a validation every 200 steps.
+STEPS = 20 * (9_000 // 8)
+CHECKS = 1_000 * (1 + STEPS // 200)
+FRAME = "exp05: a 720x480 frame, "
+PLAN = (  # work of the full studies: processes that can share it, and {start of a part's name: how many}
+    ("exp01: features of the 10,000 training images", 16, {"exp01, exp03: rollout": 10_000}),
+    ("exp01: tuning one model, with validations, at most", 8, {"exp01: training": STEPS,
+                                                               "exp01, exp03: rollout": CHECKS}),
+    ("exp01: alignment, 5,000 images, 3 models", 16, {"exp01, exp03: rollout": 15_000}),
+    ("exp01: agreement of observers, 5,000 images", 16, {"exp01: agreement": 5_000}),
+    ("exp01: ImageNet, 50,000 images, 3 models", 16, {"exp01: classification": 150_000}),
+    ("exp01: ImageNet-C, 5,000 x 15, 3 models", 16, {"exp01: classification": 225_000,
+                                                     "exp01: the 15": 5_000}),
+    ("exp01: ObjectNet, 18,574 images, 3 models", 16, {"exp01: classification": 3 * 18_574}),
+    ("exp02: features of the 10,000 training images", 16, {"exp02: Grad-CAM": 10_000}),
+    ("exp02: tuning, with validations, at most", 8, {"exp02: training": STEPS, "exp02: Grad-CAM": CHECKS}),
+    ("exp02: alignment, 5,000 images, 2 models", 16, {"exp02: Grad-CAM": 10_000}),
+    ("exp02: ImageNet, 50,000 images, 2 models", 16, {"exp02: classification": 100_000}),
+    ("exp03: 5,000 images, 3 models", 16, {"exp01, exp03: rollout": 15_000}),
+    ("exp04: 50,000 images, 2 policies, 2 foveas", 16, {"exp04: main": 50_000, "exp04: decode": 50_000}),
+    ("exp04: --sweep, 50,000 images", 16, {"exp04: --sweep": 50_000, "exp04: decode": 50_000}),
+    ("exp04: --saliency, 10,000 images", 16, {"exp04: --saliency": 10_000, "exp04: decode": 10_000}),
+    ("exp05: N2010, 2,327 frames, 2 models and GBVS", 16, {FRAME + "V": 2_327, FRAME + "the": 2_327}),
+    ("exp05: CW2019, 144,000 frames, at most", 16, {FRAME + "V": 144_000, FRAME + "the": 144_000}),
+    ("exp05_train_vits: one DINO model, 300 epochs", 16, {"exp05_train_vits: dino": 300 * 1_281_167}),
+    ("exp05_train_vits: one supervised model", 16, {"exp05_train_vits: sup": 300 * 1_281_167}),
+)
+
+
+def extrapolate(rows: list[dict], gpu: bool) -> None:
+    """The table of docs/full_runs.md: measured seconds x number, in hours. Several: a division, an ideal."""
+    unit, most = ("GPU", 8) if gpu else ("core", 16)
+    print(f"\n| work | s, measured x number | h, one {unit} | h, {most} {unit}s |\n|---|---|---|---|")
+    for work, share, counts in PLAN:
+        cost = {start: next(r["seconds"] for r in rows if r["part"].startswith(start)) for start in counts}
+        hours = sum(n * cost[start] for start, n in counts.items()) / 3600
+        terms = " + ".join(f"{cost[start]:.3g} x {n:,}" for start, n in counts.items())
+        one, many = (f"{h:,.0f}" if h >= 100 else f"{h:.2g}" for h in (hours, hours / min(most, share)))
+        print(f"| {work} | {terms} | {one} | {many}{' (8 processes)' * (share < most)} |")
+
+
+# -------------------------------------------------------------------------------- figure
+
+def draw(found: dict) -> None:
+    """docs/scale.png: seconds against images, memory against tokens, speed-up against processes."""
+    fig, (a, b, c) = new_figure(3, 3.4, 3.1)
+    x, y = (np.array([r[k] for r in found["images"]]) for k in ("images", "seconds"))
+    slope, fixed = np.polyfit(x, y, 1)
+    a.plot(x, y, "o", color=COLOURS["evaluation"])
+    a.plot([0, x.max()], [fixed, fixed + slope * x.max()], "-", color=COLOURS["evaluation"], linewidth=1)
+    memory = [r["gib"] for r in found["images"]]
+    a.set(xlabel="images", ylabel=found["time"], ylim=(0, None), xlim=(0, None))
+    a.set_title(f"exp04, demo: {fixed:.0f} s + {slope:.2f} s an image\npeak memory {min(memory):.2f} to "
+                f"{max(memory):.2f} GiB", fontsize=10)
+    for what, marker in (("CLS maps", "o"), ("rollout", "s")):
+        rows = [r for r in found["tokens"] if r["what"] == what]
+        b.loglog([r["tokens"] for r in rows], [r["mib"] for r in rows], f"{marker}-", color=COLOURS[what],
+                 label=f"{what}: {rows[0]['seconds']:.2g} to {rows[-1]['seconds']:.2g} s")
+    b.set(xlabel="tokens (ViT-S/16, one image)", ylabel="memory above the model (MiB)")
+    b.set_title("attention of all blocks and heads", fontsize=10)
+    ticks = sorted({r["tokens"] for r in found["tokens"]})
+    b.set_xticks(ticks, [f"{t:,}" for t in ticks])
+    b.minorticks_off()
+    b.legend(frameon=False, fontsize=8)
+    for work, marker in (("evaluation", "o"), ("training", "s")):
+        rows = [r for r in found["processes"] if r["work"] == work]
+        n, t = (np.array([r[k] for r in rows]) for k in ("processes", "busiest"))
+        c.plot(n, t[0] / t, f"{marker}-", color=COLOURS[work], label=work)
+    c.plot([1, n.max()], [1, n.max()], ":", color="black", linewidth=1, label="as many times as processes")
+    if n.max() > found["cores"]:
+        c.axvspan(found["cores"] + .5, n.max() + .3, color="#eeeeee", zorder=0)
+        c.text(found["cores"] + .6, .1, f"more than the {found['cores']} {found['unit']}", fontsize=8)
+    c.set(xlabel="processes (busiest one's time)", ylabel="speed-up", xticks=n, ylim=(0, None))
+    c.set_title("exp04, and DINO training", fontsize=10)
+    c.legend(frameon=False, fontsize=8, loc="upper left")
+    fig.savefig(ROOT / "docs" / "scale.png", dpi=150)
+
+
+def table(found: dict) -> None:
+    x, y = (np.array([r[k] for r in found["images"]]) for k in ("images", "seconds"))
+    slope, fixed = np.polyfit(x, y, 1)
+    print(f"\n{found['machine']}; {found['time']}")
+    for r in found["images"]:
+        print(f"{r['images']:6d} images {r['seconds']:8.1f} s, line {fixed + slope * r['images']:6.1f} s, "
+              f"{r['gib']:.2f} GiB, wall-clock {r['wall']:.1f} s")
+    for r in found["tokens"]:
+        print(f"{r['tokens']:6d} tokens {r['seconds']:8.3f} s {r['mib']:8.1f} MiB  {r['what']}")
+    for r in found["processes"]:
+        print(f"{r['processes']:6d} processes {r['busiest']:8.1f} s busiest, wall-clock {r['wall']:.1f} s  "
+              f"{r['work']}")
+
+
+# -------------------------------------------------------------------------------- main
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--device", help="cuda or cpu (default: cpu)", default="cpu")
+    p.add_argument("--rounds", type=int, default=3, help="timed calls after a warm-up (%(default)s)")
+    p.add_argument("--batch", type=int, default=4, help="images a call with --full (%(default)s)")
+    p.add_argument("--full", action="store_true", help="full-size models, an item of each part")
+    p.add_argument("--draw", action="store_true", help="figure (--full: table) again, from its JSON")
+    for name in ("--worker", "--grid", "--to"):
+        p.add_argument(name, help=argparse.SUPPRESS)
+    return p.parse_args(argv)
+
+
+def main() -> None:
+    args = parse()
+    if args.draw and args.full:
+        found = json.loads((OUT / "full.json").read_text())
+        return extrapolate(found["rows"], "GPU" in found["unit"])
+    if args.draw:
+        found = json.loads((OUT / "scale.json").read_text())
+        return table(found), draw(found)
+    torch.set_num_threads(1)
+    device, env = pick_device(args.device), {**os.environ, "OMP_NUM_THREADS": "1"}
+    if args.worker:
+        found = processes_worker(device) if args.worker == "processes" else \
+            tokens_worker(args.worker, int(args.grid), device, args.rounds)
+        return found and write_json(found, args.to)
+    OUT.mkdir(parents=True, exist_ok=True)
+    gpu = device.type == "cuda"
+    about = dict(machine=f"{torch.cuda.get_device_name()}" if gpu else f"{platform.machine()} CPU",
+                 cores=torch.cuda.device_count() if gpu else os.cpu_count(), torch=torch.__version__,
+                 time="wall-clock seconds" if gpu else "CPU seconds",
+                 unit="GPUs" if gpu else "cores")
+    if args.full:
+        with tempfile.TemporaryDirectory() as folder:
+            rows = full(device, args.rounds, photograph(Path(folder) / "photo.jpg"), args.batch)
+        write_json(about | dict(rows=rows), OUT / "full.json")
+        return extrapolate(rows, gpu)
+    found = about | dict(images=over_images(device, env), tokens=over_tokens(device, args.rounds, env),
+                         processes=over_processes(device, env))
+    write_json(found, OUT / "scale.json")
+    table(found)
+    draw(found)
+
+
+if __name__ == "__main__":
+    main()
