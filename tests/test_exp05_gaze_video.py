@@ -643,7 +643,7 @@ def test_runs_of_other_data_models_and_limits_have_other_folders(tmp_path, monke
 
 def test_bare_demo_command_compares_six_models_and_gbvs_in_six_figures(tmp_path, monkeypatch):
     figures = set()
-    monkeypatch.setattr(E, "save_figure", lambda fig, path: figures.add(path.name))
+    monkeypatch.setattr(E, "save_figure", lambda fig, path, **how: figures.add(path.name))
     monkeypatch.setattr(E, "place", partial(E.place, starts=1))  # the other starts take 10 s
     E.main(["--limit", "2", "--out", str(tmp_path), "--device", "cpu"])
     names = [h["name"] for h in json.loads((tmp_path / "results.json").read_text())["headline"]]
@@ -724,7 +724,7 @@ def test_long_clips_are_cut_into_parts_and_put_together(run, tmp_path, monkeypat
 
 def test_compare_correlates_and_draws_two_runs_without_measuring_again(run, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(E, "save_figure", lambda fig, path: drawn.append((path.name, fig)))
+    monkeypatch.setattr(E, "save_figure", lambda fig, path, **how: drawn.append((path.name, fig)))
     monkeypatch.setattr(E, "watch_chunk", None)
     shutil.copytree(run, tmp_path / "o")
     E.main([*TINY, "--out", str(tmp_path / "o"), "--resume", "--compare", str(run), "--group", "child"])
