@@ -56,8 +56,8 @@ from common import (ImageList, InputError, Preprocess, VisionTransformer, barrie
                     input_errors, kld, load_osie, load_vit, minmax, paired_t, pick_device, rank_world,
                     read_image, scale_fixations, shard, sim, upsample)
 from results import (PALETTE, add_common_args, argument_parser, cli, demo_part, figure_grid, load_arrays,
-                     print_paper_vs_ours, read_csv, read_results, save_arrays, save_figure, start_run,
-                     write_csv, write_results)
+                     print_paper_vs_ours, read_csv, read_results, save_arrays, save_figure, slices,
+                     start_run, write_csv, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -248,8 +248,8 @@ def measure(model: VisionTransformer, preprocess: Preprocess, items: list[tuple[
     grid = tuple(n // model.patch_size for n in preprocess.crop)
     people = sorted({p for _, gaze in items for p in gaze})
     mine = shard([(path, gaze, i) for i, (path, gaze) in enumerate(items)])
-    batches = [range(i, min(i + batch, len(mine))) for i in range(0, len(mine), batch)]
-    batches = [b for b in batches if not all(part_file(folder, mine[i][0].name).exists() for i in b)]
+    batches = [b for b in slices(len(mine), batch)
+               if not all(part_file(folder, mine[i][0].name).exists() for i in b)]
     loader = DataLoader(ImageList(mine, preprocess), batch_sampler=batches, num_workers=workers,
                         collate_fn=collate_readable)
     for x, index, _ in tqdm(loader, unit="batch", disable=rank_world()[0] > 0):

@@ -289,6 +289,16 @@ class RowLog:
         return read_csv(self.csv) if read else []
 
 
+def image_name(path: Path | str) -> str:
+    """<class>/<file>: the image's name in all results. File names alone repeat in many data sets."""
+    return "/".join(Path(path).parts[-2:])
+
+
+def slices(n: int, size: int) -> list[list[int]]:
+    """The indices 0 to n - 1 in batches, the last one shorter."""
+    return [list(range(i, min(i + size, n))) for i in range(0, n, size)]
+
+
 # Arguments that may differ between a run and its resumption: they change where and how fast, not what.
 DATA_ARGS = ("data", "salicon", "coco", "imagenet", "objectnet", "maps", "saliency_dir")  # never written to
 _FREE_ARGS = {"resume", "plot_only", "workers", "device", "out"}
@@ -370,7 +380,7 @@ def save_figure(fig, path: Path | str, legends: bool = False, pictures: bool = F
         if pictures:
             ax.axis("off")
         if legends and ax.get_legend() is None and ax.get_legend_handles_labels()[0]:
-            ax.legend(frameon=False, fontsize=7, handlelength=3, ncols=1 + (len(ax.lines) > 9))
+            ax.legend(frameon=False, fontsize=6, handlelength=3, ncols=1 + (len(ax.lines) > 9))
     for kind in ("png", "pdf"):
         with atomic_write(Path(f"{path}.{kind}"), "wb") as f:
             fig.savefig(f, format=kind, dpi=150)
