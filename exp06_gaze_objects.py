@@ -22,16 +22,16 @@ Time and memory, one CPU core: demo 20 s, 1.1 GB; OSIE at 392x518 px (350 images
 widths) 7 min; the sweep alone at the paper's 30 x 20 x 12 x 40 x 4: 4 s on 14x14 patches, 18 s on 30x30.
 
 Paper: best sigma 2.4 +- .03 (unit not stated); head 12 best, 7 and 9 worst, counted from 1; attention on the
-object 30 to 40 points above its area for heads 12, 1, 3. Its pictures and gaze are not public.
+object 30 to 40 points above its area for heads 12, 1, 3. Its pictures and gaze are not public. Demo (other
+pictures, people and model): 3.0, the end of the sweep; head 4 best, 2 worst of 6; lift of the best 16 points.
 Not stated in the abstracts and summary, so our choice: last block; 480x480 px (DINO's visualize_attention);
 the Gaussian in patches and on the fixations (--blur attention: the other side); KL(human || attention), eps
 1e-10; durations as weights; heads compared at the sigma of the least mean KL of any head; "+-" an SD of the
 bootstrap. Beside the paper: a bootstrap over participants and objects, and Friedman's test over objects,
 because the participant x object values of the ANOVA are not independent.
-Two cautions. KL at two sigmas has two human maps, and wide ones favour flat heads. And few fixations push the
-best sigma up, since the blur must also fill the gaps between them: 1.5 planted in the six heads of the demo
-comes back as 1.6 to 2.3 with 12 fixations a person, 1.51 to 1.56 with 300 (--simulate). --blur attention has
-neither fault: the human side stays as it is, sigma is a maximum-likelihood estimate (1.46 to 1.51 with 12).
+Two cautions: KL at two sigmas has two human maps, and wide ones favour flat heads; few fixations push the
+best sigma up, since the blur also fills the gaps between them. --blur attention has neither fault: the human
+side stays as it is, and sigma is a maximum-likelihood estimate (README.md has the numbers of --simulate).
 """
 from __future__ import annotations
 
@@ -460,26 +460,24 @@ def image_rows(names: list[str], data: dict[str, np.ndarray], heads: list[str], 
             for o, name in enumerate(names) for i, head in enumerate(heads)]
 
 
-def summarise(folder: Path, items: list[tuple[Path, Gaze]], heads: list[str], sigmas: np.ndarray,
-              args: argparse.Namespace, device: torch.device, began: float, setting: dict) -> dict:
-    """Statistics of the files of `measure`; writes per_image.csv, anova.csv, tukey.csv, examples.npz and
-    results.json, returns the latter."""
+def summarise(folder: Path, items: list[tuple[Path, Gaze]], setting: dict, every_sigma: bool, seed: int
+              ) -> tuple[dict, list[dict]]:
+    """(summary, tests) of the files of `measure`; writes per_image.csv, anova.csv, tukey.csv, examples.npz.
+    setting: heads, sigmas, size, ... of the run, which become part of the summary."""
+    heads, sigmas = setting["heads"], np.array(setting["sigmas"])
     names, data = load_sweep(folder, [path.name for path, _ in items])
-    summary, tests, anovas, pairs = analyse(data, sigmas, heads, args.every_sigma, args.seed)
-    lost = [path.name for path, _ in items if path.name not in names]
-    problems = [{"image": name, "problem": "unreadable, or no fixation on it: left out"} for name in lost] + \
-        [{"image": name, "problem": f"{n:.0f} fixations outside the image or empty: left out"}
-         for name, n in zip(names, data["dropped"]) if n]
-    summary |= setting | dict(lift=lift_tests(data, heads, args.seed), images=names, problems=problems,
+    summary, tests, anovas, pairs = analyse(data, sigmas, heads, every_sigma, seed)
+    problems = [{"image": path.name, "problem": "unreadable, or no fixation on it: left out"}
+                for path, _ in items if path.name not in names]
+    problems += [{"image": name, "problem": f"{n:.0f} fixations outside the image or empty: left out"}
+                 for name, n in zip(names, data["dropped"]) if n]
+    summary |= setting | dict(lift=lift_tests(data, heads, seed), images=names, problems=problems,
                               participants=len(data["kl"]))
     save_examples([path for path, _ in items if path.name in names], setting["size"], folder)
-    write_csv(image_rows(names, data, heads, summary), folder / "per_image.csv")
-    write_csv(anovas, folder / "anova.csv")
-    write_csv(pairs, folder / "tukey.csv")
-    not_run = [] if summary["lift"] else ["lift (fewer than two images with a mask or a plain background)"]
-    return write_results(
-        folder, "exp06_gaze_objects", args.data, headline(summary, tests[0]["n"]), args, time.time() - began,
-        device, tests, not_run, [path for path, _ in items if path.is_file()], summary=summary)
+    for name, rows in (("per_image", image_rows(names, data, heads, summary)), ("anova", anovas),
+                       ("tukey", pairs)):
+        write_csv(rows, folder / f"{name}.csv")
+    return summary, tests
 
 
 def report(summary: dict, n_images: int) -> None:
@@ -680,11 +678,15 @@ def main(argv: list[str] | None = None) -> None:
     barrier()
     if rank > 0:
         return
-    results = summarise(folder, items, heads, sigmas, args, device, began, dict(
+    summary, tests = summarise(folder, items, dict(
         heads=heads, blocks=blocks, patch=model.patch_size, size=preprocess.crop, sigmas=sigmas.tolist(),
-        blur=args.blur, eps=EPS, planted=planted))
-    draw_all(folder, results["summary"])
-    report(results["summary"], len(items))
+        blur=args.blur, eps=EPS, planted=planted), args.every_sigma, args.seed)
+    not_run = [] if summary["lift"] else ["lift (fewer than two images with a mask or a plain background)"]
+    results = write_results(
+        folder, "exp06_gaze_objects", args.data, headline(summary, tests[0]["n"]), args, time.time() - began,
+        device, tests, not_run, [path for path, _ in items if path.is_file()], summary=summary)
+    draw_all(folder, summary)
+    report(summary, len(items))
     print_paper_vs_ours(results)
 
 
