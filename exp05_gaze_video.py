@@ -27,10 +27,12 @@ Data, one of three layouts
 Result, in runs/exp05_gaze_video/<tag>/ or --out: heads_gaze/ (all heads' positions by clip), per_image.csv
 (clip x head or viewer), distances.csv (set of clips x head or viewer), compare.csv, similarity.csv,
 timecourse.csv, clusters.npz, examples.npz, popout.npz, results.json, and from these files fig_*.png, .pdf.
-Time: the demo 100 s on one core, 1.2 GB. A 720x480 frame through one ViT-S: benchmarks/bench_gaze_video.py.
+Time: the demo 100 s on one core, 1.2 GB; a 720x480 frame through one ViT-S, decoding included, 1.4 s on one
+core and 0.7 GB (benchmarks/bench_gaze_video.py --video 16).
 
 Paper (N2010, px from the median viewer, medians of the five best heads of six models): DINO with 4, 8 and 12
 layers 94.2, 74.8, 62.6; supervised 166.5, 155.7, 147.6. Best head of DINO's own ViT-S/16 53.1, DeiT-S 88.2.
+Ours on the demo (320x240 px, one model each, no comparison): 28.5, 22.5, 22.6; 50.1, 28.7, 29.0.
 Departures, and + choices where the paper is silent: of equal maxima the first in reading order (authors: any
 at random); samples without gaze are left out of the shares of looks (authors: looks at nothing); GBVS without
 flicker and motion; + cosine distance between maps; + sides of frames rounded to whole patches (but CW2019);
@@ -51,8 +53,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import scipy.io
 import torch
@@ -64,21 +64,20 @@ from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 from tqdm import tqdm
 
-from common import (IMAGE_SUFFIXES, IMAGENET, InputError, barrier, bootstrap_ci, cls_attention,
-                    first_process_first, gbvs, init_distributed, input_errors, load_vit, pick_device,
-                    rank_world, read_image, read_state_dict, resize_matrix, upsample, vit_from_state)
-from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, print_paper_vs_ours,
-                     read_arrays, read_csv, read_json, redraw, save_figure, start_run, write_csv, write_json,
-                     write_results)
+from common import (IMAGE_SUFFIXES, IMAGENET, InputError, barrier, cls_attention, gbvs, init_distributed,
+                    input_errors, load_vit, pick_device, rank_world, read_image, read_state_dict,
+                    resize_matrix, upsample, vit_from_state)
+from results import (PALETTE, add_common_args, argument_parser, cli, demo_part, figure_grid,
+                     print_paper_vs_ours, read_arrays, read_csv, read_json, redraw, result_row, save_arrays,
+                     save_figure, start_run, write_csv, write_json, write_results)
 from demo_scenes import popout_displays
-
-matplotlib.use("Agg")
 
 # -------------------------------------------------------------------------------- constants
 
 # Shapes: B frames of a batch, L blocks, H heads, h, w patch grid; T frames, S gaze samples, V viewers, P key
 # points, C traces (heads and GBVS: what looks somewhere in every frame), K late heads. Gaze is x, y in px.
 DIM = 32  # dimensions of the scaling for all numbers (authors' code); figures have 2
+ADULT = "adult"  # the group of viewers that the others, heads and models are tested against
 STARTS = 10  # of the least-squares placement (authors' MultiStart)
 BEST = 5  # heads of a model that are compared with viewers
 N_CLUSTERS = 3
@@ -158,7 +157,7 @@ def gaze_mats(paths: list[Path], video: Path) -> dict[str, np.ndarray]:
     return viewers
 
 
-def load_any(root: Path, fps: float | None) -> Study:
+def load_any(root: Path) -> Study:
     """The generic layout of the card, also the demo world's."""
     def table(name: str, key: str) -> dict[str, dict]:
         with input_errors(root / name, f"a CSV file with a column {key}"):
@@ -168,11 +167,11 @@ def load_any(root: Path, fps: float | None) -> Study:
         if s.is_dir() or s.suffix.lower() in (".mp4", ".mov", ".avi", ".mkv"):
             name = s.name if s.is_dir() else s.stem
             row = info.get(name, {})
-            rate = row.get("fps") or fps
+            rate = row.get("fps") or None
             if name in names:
                 raise InputError(f"{root / 'clips'}: two clips are called {name}; rename one of them.")
             if rate is not None and not (isinstance(rate, float) and 0 < rate < math.inf):
-                raise InputError(f"{s}: {rate!r} frames/s; expected a number above 0 in clips.csv or --fps.")
+                raise InputError(f"{s}: {rate!r} frames/s in clips.csv; expected a number above 0.")
             names.add(name)
             points, masks = (p if p.is_file() else None for p in
                              (root / "keypoints" / f"{name}.csv", root / "masks" / f"{name}.npz"))
@@ -184,9 +183,9 @@ def load_any(root: Path, fps: float | None) -> Study:
                                         for p in given if p.stem not in names])
 
 
-def load_n2010(root: Path, fps: float | None) -> Study:
+def load_n2010(root: Path) -> Study:
     """N2010: one video; allclip1.mat (eyeclip1, goodsubj and gr from 1) or gaze.npz (gaze, group)."""
-    study, mat = load_any(root, fps), root / "allclip1.mat"
+    study, mat = load_any(root), root / "allclip1.mat"
     path = mat if mat.is_file() else root / "gaze.npz"
     with input_errors(path, "gaze (viewers, samples, 2) in px and group; or eyeclip1, goodsubj and gr"):
         if path == mat:
@@ -195,8 +194,8 @@ def load_n2010(root: Path, fps: float | None) -> Study:
             gaze = np.stack([m["eyeclip1"][i] for i in good]).astype(float)
             group = np.ravel(m["gr"])[good] - 1
         else:
-            with np.load(path) as m:
-                gaze, group = m["gaze"].astype(float), m["group"] if "group" in m else np.array([])
+            m = read_arrays(path)
+            gaze, group = m["gaze"].astype(float), m.get("group", np.array([]))
         if gaze.ndim != 3 or gaze.shape[2] != 2 or len(group) not in (0, len(gaze)) or len(study.clips) != 1:
             raise ValueError(f"gaze of shape {gaze.shape}, {len(group)} groups, {len(study.clips)} videos")
     t = np.linspace(0, 1, gaze.shape[1])[:, None]
@@ -235,20 +234,16 @@ def load_cw2019(root: Path) -> Study:
     return study
 
 
-def load_study(data: str, fps: float | None = None, seed: int = 0) -> Study:
+def load_study(data: str, seed: int = 0) -> Study:
     """Recognises the layout of a folder; "demo": the demo world's videos."""
-    root = Path(data)
-    if data == "demo":
-        import demo  # only here: real data need no demo world
-        with first_process_first():
-            root = demo.demo_world(parts=("videos",), seed=seed) / "videos"
+    root = demo_part("videos", seed=seed) if data == "demo" else Path(data)
     if (root / "GazeData" / "NV").is_dir():
         study = load_cw2019(root)
     elif not (root / "clips").is_dir():
         raise InputError(f"{root}: no folder clips, no GazeData/NV; expected one of the layouts of --help.")
     else:
         arrays = (root / "gaze.npz").is_file() or (root / "allclip1.mat").is_file()
-        study = (load_n2010 if arrays else load_any)(root, fps)
+        study = (load_n2010 if arrays else load_any)(root)
     if not study.clips:
         raise InputError(f"{root}: no clips; expected video files or folders of frames in clips, or CW2019.")
     return study
@@ -262,17 +257,16 @@ def frames(source: Path, fps: float | None,
     have been given then, and a sentence is added to notes.
     """
     n, expected, start = 0, 0, None
+    paths = [p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES] if source.is_dir() else []
+    if len(paths) > 1 and not fps:
+        raise InputError(f"{source}: frames without a rate; add a column fps to clips.csv.")
     try:
+        for n, path in enumerate(sorted(paths, key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))):
+            image = np.asarray(read_image(path))
+            yield n / (fps or 1), lambda image=image: image
         if source.is_dir():
-            paths = sorted((p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES),
-                           key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))
-            if len(paths) > 1 and not fps:
-                raise InputError(f"{source}: frames without a rate; add --fps, or a column fps to clips.csv.")
             if not paths:
                 raise ValueError("no images in it")
-            for n, path in enumerate(paths):
-                image = np.asarray(read_image(path))
-                yield n / (fps or 1), lambda image=image: image
             return
         with av.open(str(source)) as file:
             stream = file.streams.video[0]
@@ -288,8 +282,6 @@ def frames(source: Path, fps: float | None,
         if n < max(expected, 1):
             raise ValueError(f"the file ends early, it announces {expected}")
     except Exception as e:  # a damaged file fails in many ways, such as a stream that no codec is known for
-        if isinstance(e, InputError) and "rate" in str(e):
-            raise
         notes.append(f"{source.name}: damaged after {n} frames ({e}); the frames before the damage are used")
 
 
@@ -517,9 +509,8 @@ def watch(clip: Clip, number: int, folder: Path, see: Callable, batch: int, limi
             break
         size = size or chunk[0][1]().shape[:2]
         if (number + k) % world == rank and not part.exists():
-            arrays = watch_chunk([load for _, load in chunk], len(times), clip, see, batch, device)
-            with atomic_write(part, "wb") as f:
-                np.savez_compressed(f, **arrays)
+            pictures = [load for _, load in chunk]
+            save_arrays(part, **watch_chunk(pictures, len(times), clip, see, batch, device))
         times += [t for t, _ in chunk]
     if rank == 0:
         write_json(dict(frames=len(times), times=times, size=size, notes=notes), info)
@@ -593,8 +584,9 @@ class Seen:
         self.points, self.parts = key_points(self.clip.points, n) if self.clip.points else (None, None)
         self.masks = {}
         if path:
-            with input_errors(path, "arrays body and ground: frames x img_h x img_w"), np.load(path) as m:
-                self.masks = {k: m[k][:n] for k in ("body", "ground")}
+            with input_errors(path, "arrays body and ground: frames x img_h x img_w"):
+                masks = read_arrays(path)
+                self.masks = {k: masks[k][:n] for k in ("body", "ground")}
 
 
 def gather(study: Study, folder: Path, whole: bool) -> tuple[list[Seen], dict, list[dict]]:
@@ -605,11 +597,9 @@ def gather(study: Study, folder: Path, whole: bool) -> tuple[list[Seen], dict, l
         study.notes += info["notes"]
         for k in range(math.ceil(info["frames"] / CHUNK)):
             part = read_arrays(folder / f"{clip.name}.{k:04d}.npz")
-            traces.append(part["gaze"])
-            sums = {k: v + part[k] for k, v in sums.items()}
-            if "picture" in part:
-                keys = ("picture", "number", "maps")
-                examples.append({k: part[k] for k in keys if k in part} | {"clip": clip.name})
+            traces.append(part.pop("gaze"))
+            sums = {k: v + part.pop(k) for k, v in sums.items()}
+            examples += [part | {"clip": clip.name}] if part else []  # picture, number, maps
         if traces:
             viewers = viewers_of(clip, np.array(info["times"]), info["size"], whole, study.notes)
             seen.append(Seen(clip, np.concatenate(traces, 1), *viewers))
@@ -663,6 +653,38 @@ def distance_sets(seen: list[Seen], pooled: bool) -> dict[str, dict]:
     return sets
 
 
+def pop_out(see: Callable, labels: np.ndarray, device: torch.device, path: Path) -> dict:
+    """popout.npz: displays, mean maps of the clusters, GBVS, 256 px. Returns the lift: share of the map on
+    the odd item less the item's share of the area, in points."""
+    shown = popout_displays()
+    images, odd = (np.stack(v) for v in zip(*shown.values()))
+    x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+    late = see(x)[1].float()  # (5, K, h, w)
+    maps = {f"G{k}": late[:, torch.from_numpy(labels == k)].mean(1) for k in range(1, N_CLUSTERS + 1)}
+    maps = {k: upsample(m, (256, 256)).cpu().numpy()
+            for k, m in (maps | {"GBVS": gbvs(x.float() / 255)}).items()}
+    save_arrays(path, images=images, names=list(shown), **maps)
+    return {name: {g: float(100 * (m[i][odd[i]].sum() / max(m[i].sum(), 1e-12) - odd[i].mean()))
+                   for g, m in maps.items()}
+            for i, name in enumerate(shown)}
+
+
+def save_examples(seen: list[Seen], examples: list[dict], labels: np.ndarray, late: np.ndarray, best: int,
+                  groups: dict, path: Path, n: int = 6) -> None:
+    """examples.npz: up to n frames, the gaze of viewers, late heads and the best head, the clusters' maps."""
+    n, arrays = min(n, len(examples)), {}
+    for i, e in enumerate(examples[j * len(examples) // n] for j in range(n)):
+        s = next(s for s in seen if s.clip.name == e["clip"])
+        now = np.flatnonzero(s.frame == e["number"])
+        arrays |= {f"picture{i}": e["picture"], f"title{i}": f"{e['clip']}, frame {e['number']}",
+                   f"viewers{i}": s.gaze[:, now[len(now) // 2]] if len(now) else np.empty((0, 2)),
+                   f"groups{i}": np.array([groups.get(v, "") for v in s.viewers], dtype=str),
+                   f"best{i}": s.traces[best, e["number"]], f"heads{i}": s.traces[late, e["number"]],
+                   f"maps{i}": np.array([e["maps"][labels == k].astype(np.float32).mean(0)
+                                         for k in set(labels.tolist())])}
+    save_arrays(path, n=n, labels=labels, **arrays)
+
+
 def nan_mean(arrays: list[np.ndarray]) -> np.ndarray:
     """Mean over the arrays, NaN ignored; NaN where all are."""
     n = np.isfinite(arrays).sum(0)
@@ -670,6 +692,19 @@ def nan_mean(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 # -------------------------------------------------------------------------------- statistics
+
+def by(rows: list[dict], *keys: str) -> dict:
+    """{value of a column, or tuple of values of several: its rows}, in order of appearance."""
+    groups: dict = {}
+    for r in rows:
+        groups.setdefault(r[keys[0]] if len(keys) == 1 else tuple(r[k] for k in keys), []).append(r)
+    return groups
+
+
+def column(rows: list[dict], key: str) -> list:
+    """The values of a column that are there."""
+    return [r[key] for r in rows if r.get(key, "") != ""]
+
 
 def classical(D: np.ndarray) -> np.ndarray:
     """Classical scaling: (n, n) distances -> (n, n) coordinates, the longest axis first."""
@@ -750,7 +785,7 @@ def from_median(points: np.ndarray, viewers: np.ndarray) -> np.ndarray:
     return np.linalg.norm(points - np.median(viewers, 0), axis=-1)
 
 
-def place_all(sets: dict[str, dict], dim: int) -> None:
+def place_all(sets: dict[str, dict], dim: int = DIM) -> None:
     """Adds to every set: viewers' and traces' coordinates (also in 2-D), MDS distances, stress."""
     for one in sets.values():
         one["dim"] = min(dim, (len(one["names"]) + 1) // 2)  # few viewers do not fix many dimensions
@@ -762,10 +797,9 @@ def place_all(sets: dict[str, dict], dim: int) -> None:
         one["people_distance"] = from_median(one["people"], one["people"])
 
 
-def best_heads(distance, models) -> np.ndarray:
+def best_heads(rows: list[dict]) -> np.ndarray:
     """The BEST smallest distances of every model, joined."""
-    distance, models = np.asarray(distance, float), np.asarray(models)
-    return np.concatenate([np.sort(distance[models == m])[:BEST] for m in dict.fromkeys(models.tolist())])
+    return np.concatenate([np.sort(column(of, "distance"))[:BEST] for of in by(rows, "model").values()])
 
 
 def compare(name: str, a, b, n_tests: int = 1) -> dict:
@@ -780,26 +814,23 @@ def compare(name: str, a, b, n_tests: int = 1) -> dict:
                 delta=float(2 * u / (len(a) * len(b)) - 1))
 
 
-def compare_all(rows: list[dict], group: str) -> list[dict]:
-    """The paper's tests in each set of distances.csv: every condition and group of viewers against the
-    reference group (all viewers if there is none), DINO against supervised at each depth. Units: the five
-    best heads of every model together (the paper's), then the model (median of its five), from three models
-    on."""
-    tests, of = [], {}
-    for r in rows:
-        of.setdefault(r["set"], {}).setdefault(r["kind"], []).append(r)
-    for where, kinds in of.items():
-        people = {k: [r["distance"] for r in v] for k, v in kinds.items() if k.startswith("viewer")}
-        name = f"viewer {group}" if f"viewer {group}" in people else "all viewers"
+def compare_all(rows: list[dict]) -> list[dict]:
+    """The paper's tests in each set of distances.csv: every condition and group of viewers against adults
+    (all viewers if there are none), DINO against supervised at each depth. Units: the five best heads of
+    every model together (the paper's), then the model (median of its five), from three models on."""
+    tests = []
+    for where, of in by(rows, "set").items():
+        kinds = by(of, "kind")
+        people = {k: column(v, "distance") for k, v in kinds.items() if k.startswith("viewer")}
+        name = f"viewer {ADULT}" if f"viewer {ADULT}" in people else "all viewers"
         adults = people.pop(name, None) or sum(people.values(), [])
         people = {} if name == "all viewers" else people  # who belong to it
         models = {k: v for k, v in kinds.items() if v[0]["model"]}
-        heads = {k: best_heads([r["distance"] for r in v], [r["model"] for r in v])
-                 for k, v in models.items()}
-        per_model = {k: np.median(v.reshape(len({r["model"] for r in models[k]}), -1), 1)
-                     for k, v in heads.items()}
-        gbvs_rows = {"GBVS": [r["distance"] for r in kinds["GBVS"]]} if "GBVS" in kinds else {}
-        for unit, values in (("heads", people | heads | gbvs_rows), ("models", per_model)):
+        heads = {k: best_heads(v) for k, v in models.items()}
+        per_model = {k: [np.median(best_heads(m)) for m in by(v, "model").values()]
+                     for k, v in models.items()}
+        saliency = {"GBVS": column(kinds["GBVS"], "distance")} if "GBVS" in kinds else {}
+        for unit, values in (("heads", people | heads | saliency), ("models", per_model)):
             values = {k: v for k, v in values.items() if len(v) > (1 if unit == "heads" else 2)}
             tests += [compare(f"{where}, {unit}: {k} vs {name}", v, adults, len(values))
                       for k, v in values.items() if len(adults) > 1]
@@ -813,12 +844,11 @@ def names_of(row: dict) -> tuple[str, str]:
     return row["kind"].removeprefix("viewer "), row["cluster"]
 
 
-def region_tests(rows: list[dict], group: str) -> list[dict]:
-    """The reference group, children and G1 pairwise in each part, Bonferroni for the three pairs."""
-    tests = []
+def region_tests(rows: list[dict]) -> list[dict]:
+    """Adults, children and G1 pairwise in each part, Bonferroni for the three pairs."""
+    tests, first = [], next(iter(by(rows, "set").values()))
     for part in ("eyes", "mouth", "face", "body", "ground"):
-        of = {w: [r[part] for r in rows if r["set"] == rows[0]["set"] and r.get(part, "") != ""
-                  and w in names_of(r)] for w in (group, "child", "G1")}
+        of = {w: column([r for r in first if w in names_of(r)], part) for w in (ADULT, "child", "G1")}
         tests += [compare(f"{part}: {a} vs {b}", of[a], of[b], 3) for a, b in itertools.combinations(of, 2)
                   if min(len(of[a]), len(of[b])) > 1]
     return tests
@@ -923,103 +953,128 @@ def time_courses(seen: list[Seen], members: dict[str, np.ndarray], groups: dict)
     return rows
 
 
-def course_correlations(rows: list[dict], group: str) -> dict[str, dict]:
-    """{group: r with the reference group, frames}; frames follow each other, so no p is given."""
-    of: dict[str, dict] = {}
-    for r in rows:
-        of.setdefault(r["group"], {})[r["clip"], r["frame"]] = r["left_minus_right"]
-    out = {}
-    for g in of.keys() - {group} if group in of else ():
-        pairs = np.array([(v, of[group].get(k, np.nan)) for k, v in of[g].items()])
+def course_correlations(rows: list[dict]) -> dict[str, dict]:
+    """{group: r with adults, frames}; frames follow each other, so no p is given."""
+    of, out = {g: {(r["clip"], r["frame"]): r["left_minus_right"] for r in v}
+               for g, v in by(rows, "group").items()}, {}
+    for g in sorted(of.keys() - {ADULT}) if ADULT in of else ():
+        pairs = np.array([(v, of[ADULT].get(k, np.nan)) for k, v in of[g].items()])
         pairs = pairs[np.isfinite(pairs).all(1)]
         if len(pairs) > 2 and (pairs.std(0) > 0).all():
             out[g] = dict(r=float(np.corrcoef(pairs.T)[0, 1]), frames=len(pairs))
-    return dict(sorted(out.items()))
+    return out
 
 
-def set_correlations(sets: dict[str, dict[str, float]]) -> list[dict]:
-    """Pearson r over heads between the MDS distances in every two sets, {set: {head: distance}}."""
-    out = []
+def set_correlations(rows: list[dict]) -> list[dict]:
+    """Pearson r over heads between the MDS distances in every two sets of distances.csv."""
+    sets, out = by([r for r in rows if r["model"]], "set"), []
     for a, b in itertools.combinations(sets, 2):
-        both = [k for k in sets[a] if k in sets[b]]
-        if len(both) > 2:
-            r, p = stats.pearsonr([sets[a][k] for k in both], [sets[b][k] for k in both])
+        x, y = ({r["condition"]: r["distance"] for r in sets[s]} for s in (a, b))
+        if len(both := [k for k in x if k in y]) > 2:
+            r, p = stats.pearsonr([x[k] for k in both], [y[k] for k in both])
             out.append(dict(sets=[a, b], r=float(r), p=float(p), n=len(both)))
     return out
 
 
 def headline(rows: list[dict], courses: dict) -> list[dict]:
     """The paper's numbers beside ours; its pixels only where ours are pixels."""
-    mine, out = [r for r in rows if r["set"] == rows[0]["set"]], []
+    mine, out = next(iter(by(rows, "set").values())), []
     unit, late = mine[0]["unit"], [r for r in mine if r["cluster"]]
 
-    def add(name: str, paper: float | None, values, unit: str, whole: float | None = None,
-            n: int = 0) -> None:
-        out.append(dict(name=name, paper=paper, ours=float(np.median(values)) if whole is None else whole,
-                        ci=bootstrap_ci(values, np.median) if whole is None else None, n=n or len(values),
-                        unit=unit))
-    for kind in dict.fromkeys(r["kind"] for r in mine):
-        d, of = zip(*[(r["distance"], r["model"]) for r in mine if r["kind"] == kind])
-        paper = PAPER.get(kind) if unit == "px" else None
+    def single(name: str, paper: float | None, value: float, n: int, unit: str) -> None:
+        out.append(dict(name=name, paper=paper, ours=value, ci=None, n=n, unit=unit))
+    for kind, of in by(mine, "kind").items():
+        d, paper = column(of, "distance"), PAPER.get(kind) if unit == "px" else None
         if kind.startswith("viewer"):
-            add(kind, None, d, unit)
+            out.append(result_row(kind, d, unit, None, np.median))
         elif kind in OFFICIAL:
-            add(f"{kind}, best head", paper, d, unit, min(d))
+            single(f"{kind}, best head", paper, min(d), len(d), unit)
         elif kind == "GBVS":
-            add("GBVS, all channels", paper, d[:1], unit, d[0])
+            single("GBVS, all channels", paper, d[0], 1, unit)
         else:
-            add(f"{kind}, {BEST} best heads", paper, best_heads(d, of), unit)
+            out.append(result_row(f"{kind}, {BEST} best heads", best_heads(of), unit, paper, np.median))
     for part, papers in PAPER_SHARES.items():
-        for who, paper in zip(("adult", "child", "G1"), papers):
-            if v := [r[part] for r in mine if r.get(part, "") != "" and who in names_of(r)]:
-                add(f"{who}: looks at {part}", paper, v, "%")
+        for who, paper in zip((ADULT, "child", "G1"), papers):
+            if v := column([r for r in mine if who in names_of(r)], part):
+                out.append(result_row(f"{who}: looks at {part}", v, "%", paper, np.median))
     for g, paper in PAPER_SIZES.items() if late else ():
-        add(f"{g}: share of late heads", paper, [], "%",
-            100 * sum(r["cluster"] == g for r in late) / len(late), len(late))
+        single(f"{g}: share of late heads", paper, 100 * sum(r["cluster"] == g for r in late) / len(late),
+               len(late), "%")
     for g, c in courses.items():
-        add(f"left-right face course of {g} with adults", PAPER_COURSE.get(g), [], "r", c["r"], c["frames"])
-    faces = [(r["face"], r["animal_face"]) for r in late if r.get("animal_face", "") != ""]
-    if len(faces) > 2:
-        r = float(np.corrcoef(np.transpose(faces))[0, 1])
-        add("human and animal faces, over late heads", PAPER_ANIMALS, [], "r", r, len(faces))
+        single(f"left-right face course of {g} with adults", PAPER_COURSE.get(g), c["r"], c["frames"], "r")
+    if len(animals := [r for r in late if r.get("animal_face", "") != ""]) > 2:
+        r = float(np.corrcoef(np.transpose([(r["face"], r["animal_face"]) for r in animals]))[0, 1])
+        single("human and animal faces, over late heads", PAPER_ANIMALS, r, len(animals), "r")
     return out
 
 
+def find_clusters(table: list[dict], sums: dict, distance: np.ndarray, path: Path) -> tuple[np.ndarray, dict]:
+    """The late heads' places in the table and their clusters, which are entered there and in clusters.npz."""
+    path.unlink(missing_ok=True)
+    late = np.flatnonzero([r["cluster"] == "late" for r in table])
+    found = cluster_heads(sums["apart"] / sums["n"], distance[late]) if len(late) > N_CLUSTERS + 1 else {}
+    for i, k in zip(late, found.get("labels", itertools.repeat(""))):
+        table[i]["cluster"] = f"G{k}" if k else ""
+    if found:
+        save_arrays(path, apart=sums["apart"] / sums["n"], link=found["link"], labels=found["labels"],
+                    votes=list(found["votes"].values()), votes_names=list(found["votes"]))
+    return late if found else late[:0], found
+
+
+def missing_parts(study: Study, table: list[dict], courses: list) -> list[str]:
+    kinds, out = {r["kind"] for r in table}, ["GBVS: its flicker and motion channels are not built"]
+    for absent, text in (
+            (ADULT not in study.groups.values(),
+             f"tests against the group {ADULT}: no such viewers; all instead, models only"),
+            (not any(c.points for c in study.clips), "looks at eyes, mouth and face, animals: no keypoints"),
+            (not any(c.masks for c in study.clips), "looks at body and ground: no masks"),
+            (not courses, "left-right face time course: no clip has key points of two faces"),
+            (not any(r["cluster"] for r in table),
+             "clusters and pop-out displays: too few late heads, see --cluster"),
+            (not any(k.replace("dino", "sl") in kinds - {k} for k in kinds),
+             "DINO against supervised: needs dinoN and slN"),
+            ("GBVS" not in kinds, "GBVS: switched off")):
+        out += [text] * absent
+    return out
+
+
+def analyse(study: Study, folder: Path, table: list[dict], see: Callable, device: torch.device, whole: bool,
+            other: Path | None) -> dict:
+    """From every head's gaze to the tables; returns the parts of results.json. whole: clips without --limit;
+    other: another run's folder, to correlate."""
+    seen, sums, examples = gather(study, folder / "heads_gaze", whole)
+    sets = distance_sets(seen, pooled=study.layout != "cw2019")
+    place_all(sets)
+    distance = next(iter(sets.values()))["distance"]
+    late, found = find_clusters(table, sums, distance, folder / "clusters.npz")
+    labels = found.get("labels", np.empty(0, int))
+    per_image = image_rows(seen, table, study.groups)
+    rows = distance_rows(table, sets, study.groups, per_image)
+    members = {f"G{k}": late[labels == k] for k in sorted(set(labels.tolist()))}
+    courses = time_courses(seen, members, study.groups)
+    blocks = list(dict.fromkeys((r["kind"], r["model"], r["block"]) for r in table if r["model"]))
+    alike = [dict(kind=k, model=m, block=b, cosine=float(v))
+             for (k, m, b), v in zip(blocks, sums["alike"] / sums["n"])]
+    for name, content in (("per_image", per_image), ("distances", rows), ("timecourse", courses),
+                          ("similarity", alike)):
+        write_csv(content, folder / f"{name}.csv")
+    best = int(np.where([bool(r["model"]) for r in table], distance, np.inf).argmin())
+    save_examples(seen, examples, labels, late, best, study.groups, folder / "examples.npz")
+    others = read_csv(other / "distances.csv") if other else []
+    with input_errors(f"--compare {other}", "the folder of a finished run"):
+        others = [r | {"set": f"{other.resolve().name}: {r['set']}"} for r in others]
+    write_csv(others, folder / "compare.csv")
+    course = course_correlations(courses)
+    return dict(headline=headline(rows, course), tests=compare_all(rows) + region_tests(rows),
+                not_run=missing_parts(study, table, courses), best_head=table[best]["condition"],
+                sets={n: dict(viewers=len(one["names"]), **{k: one[k] for k in ("unit", "dim", "stress")})
+                      for n, one in sets.items()}, left_right=course, data_notes=sorted(set(study.notes)),
+                correlations=set_correlations(rows + others),
+                clusters={k: found[k] for k in ("votes", "votes_for", "cophenetic") if found},
+                popout_lift=pop_out(see, labels, device, folder / "popout.npz") if found else {})
+
+
 # -------------------------------------------------------------------------------- figures
-
-def pop_out(see: Callable, labels: np.ndarray, device: torch.device, path: Path) -> dict:
-    """popout.npz: displays, mean maps of the clusters, GBVS, 256 px. Returns the lift: share of the map on
-    the odd item less the item's share of the area, in points."""
-    shown = popout_displays()
-    images, odd = (np.stack(v) for v in zip(*shown.values()))
-    x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
-    late = see(x)[1].float()  # (5, K, h, w)
-    maps = {f"G{k}": late[:, torch.from_numpy(labels == k)].mean(1) for k in range(1, N_CLUSTERS + 1)}
-    maps = {k: upsample(m, (256, 256)).cpu().numpy()
-            for k, m in (maps | {"GBVS": gbvs(x.float() / 255)}).items()}
-    with atomic_write(path, "wb") as f:
-        np.savez_compressed(f, images=images, names=list(shown), **maps)
-    return {name: {g: float(100 * (m[i][odd[i]].sum() / max(m[i].sum(), 1e-12) - odd[i].mean()))
-                   for g, m in maps.items()}
-            for i, name in enumerate(shown)}
-
-
-def save_examples(seen: list[Seen], examples: list[dict], labels: np.ndarray, late: np.ndarray, best: int,
-                  groups: dict, path: Path, n: int = 6) -> None:
-    """examples.npz: up to n frames, the gaze of viewers, late heads and the best head, the clusters' maps."""
-    n, arrays = min(n, len(examples)), {}
-    for i, e in enumerate(examples[j * len(examples) // n] for j in range(n)):
-        s = next(s for s in seen if s.clip.name == e["clip"])
-        now = np.flatnonzero(s.frame == e["number"])
-        arrays |= {f"picture{i}": e["picture"], f"title{i}": f"{e['clip']}, frame {e['number']}",
-                   f"viewers{i}": s.gaze[:, now[len(now) // 2]] if len(now) else np.empty((0, 2)),
-                   f"groups{i}": np.array([groups.get(v, "") for v in s.viewers], dtype=str),
-                   f"best{i}": s.traces[best, e["number"]], f"heads{i}": s.traces[late, e["number"]],
-                   f"maps{i}": np.array([e["maps"][labels == k].astype(np.float32).mean(0)
-                                         for k in set(labels.tolist())])}
-    with atomic_write(path, "wb") as f:
-        np.savez_compressed(f, n=n, labels=labels, **arrays)
-
 
 def colour_of(kind: str) -> str:
     names = {"GBVS": PALETTE["gbvs"], **COLOURS}
@@ -1038,81 +1093,72 @@ def dots(ax, columns: dict[str, list]) -> None:
 
 def draw_distances(folder: Path, rows: list[dict]) -> None:
     """fig_distance: MDS distance of viewers, best heads, GBVS; of heads by block; all in two dimensions."""
-    kinds, unit = {}, rows[0]["unit"]
-    for r in rows:
-        kinds.setdefault(r["kind"], []).append(r)
+    kinds, unit = by(rows, "kind"), rows[0]["unit"]
     people = {k: v for k, v in kinds.items() if k.startswith("viewer")}
     models = {k: v for k, v in kinds.items() if v[0]["model"]}
-    fig, axes = plt.subplots(1, 3, figsize=(15, 4.6), layout="constrained", width_ratios=[1, 1.1, 1.2])
-    best = {k: best_heads([r["distance"] for r in v], [r["model"] for r in v]) for k, v in models.items()}
-    dots(axes[0], {k: best.get(k, [r["distance"] for r in v]) for k, v in (people | kinds).items()})
-    axes[0].set(ylabel=f"MDS distance from the median viewer ({unit})", ylim=(0, None))
-    axes[0].set_title(f"viewers, {BEST} best heads of each model, GBVS; bar: median", fontsize=9)
+    fig, ((left, middle, right),) = figure_grid(1, 3, 5, 4.6, width_ratios=[1, 1.1, 1.2])
+    dots(left, {k: best_heads(v) if k in models else column(v, "distance")
+                for k, v in (people | kinds).items()})
+    left.set(ylabel=f"MDS distance from the median viewer ({unit})", ylim=(0, None))
+    left.set_title(f"viewers, {BEST} best heads of each model, GBVS; bar: median", fontsize=9)
     for kind, mine in models.items():
-        depth = int(max(r["block"] for r in mine)) + 1
-        style, x = {4: ":", 8: "--"}.get(depth, "-"), (np.arange(depth) + 1) / depth
-        per = [[r["distance"] for r in mine if r["block"] == b] for b in range(depth)]
-        low, middle, high = np.transpose([np.quantile(p, (.25, .5, .75)) for p in per])
-        axes[1].plot(x, middle, style, color=colour_of(kind), label=kind)
-        axes[1].fill_between(x, low, high, color=colour_of(kind), alpha=.06, linewidth=0)
-    middle = np.median([r["distance"] for v in people.values() for r in v])
-    axes[1].axhline(middle, color="black", linewidth=1, label="viewers, median")
-    axes[1].set(xlabel="block / number of blocks", ylabel=f"MDS distance ({unit})", ylim=(0, None))
-    axes[1].set_title("all heads by block; line: median, band: quartiles", fontsize=9)
-    axes[1].legend(frameon=False, fontsize=7, ncols=2, handlelength=4)
+        per = [column(v, "distance") for _, v in sorted(by(mine, "block").items())]
+        style, x = {4: ":", 8: "--"}.get(len(per), "-"), (np.arange(len(per)) + 1) / len(per)
+        low, half, high = np.transpose([np.quantile(p, (.25, .5, .75)) for p in per])
+        middle.plot(x, half, style, color=colour_of(kind), label=kind)
+        middle.fill_between(x, low, high, color=colour_of(kind), alpha=.06, linewidth=0)
+    middle.axhline(np.median(column(sum(people.values(), []), "distance")), color="black", linewidth=1,
+                   label="viewers, median")
+    middle.set(xlabel="block / number of blocks", ylabel=f"MDS distance ({unit})", ylim=(0, None))
+    middle.set_title("all heads by block; line: median, band: quartiles", fontsize=9)
+    middle.legend(frameon=False, fontsize=7, ncols=2, handlelength=4)
     for kind, mine in (models | kinds).items():
         marker = "^" if kind in people else "D" if kind == "GBVS" else "."
-        axes[2].plot([r["x"] for r in mine], [r["y"] for r in mine], marker, color=colour_of(kind), alpha=.6,
-                     markersize=4, label=kind, fillstyle="none" if kind in list(people)[1:] else "full")
+        right.plot(column(mine, "x"), column(mine, "y"), marker, color=colour_of(kind), alpha=.6,
+                   markersize=4, label=kind, fillstyle="none" if kind in list(people)[1:] else "full")
     for g in COLOURS:
         mine = [r for r in rows if r["cluster"] == g]
-        axes[2].plot([r["x"] for r in mine], [r["y"] for r in mine], "o", fillstyle="none", color=COLOURS[g],
-                     markersize=8, label=f"late heads, {g}")
-    axes[2].set(xlabel=f"dimension 1 ({unit})", ylabel=f"dimension 2 ({unit})", aspect="equal")
-    axes[2].set_title("scaling in two dimensions", fontsize=9)
-    axes[2].legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, .5))
+        right.plot(column(mine, "x"), column(mine, "y"), "o", fillstyle="none", color=COLOURS[g],
+                   markersize=8, label=f"late heads, {g}")
+    right.set(xlabel=f"dimension 1 ({unit})", ylabel=f"dimension 2 ({unit})", aspect="equal")
+    right.set_title("scaling in two dimensions", fontsize=9)
+    right.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, .5))
     save_figure(fig, folder / "fig_distance")
-    plt.close(fig)
 
 
 def draw_clusters(folder: Path, rows: list[dict]) -> None:
     """fig_clusters: dendrogram of the late heads, members by block, indices of the number of clusters."""
-    with np.load(folder / "clusters.npz") as data:
-        link, labels, votes = data["link"], data["labels"], data["votes"]
-        names = data["votes_names"].tolist()
-    late = [r for r in rows if r["cluster"]]
-    fig, axes = plt.subplots(1, 3, figsize=(13, 3.6), layout="constrained", width_ratios=[1.6, 1, 1])
+    d, late = read_arrays(folder / "clusters.npz"), [r for r in rows if r["cluster"]]
+    fig, ((left, middle, right),) = figure_grid(1, 3, 4.3, 3.6, width_ratios=[1.6, 1, 1])
     shown = [f"{r['model']} b{r['block']:.0f} h{r['head']:.0f}" for r in late]
-    tree = hierarchy.dendrogram(link, ax=axes[0], color_threshold=0, above_threshold_color="black",
+    tree = hierarchy.dendrogram(d["link"], ax=left, color_threshold=0, above_threshold_color="black",
                                 labels=shown, no_labels=len(late) > 40)
-    for tick, leaf in zip(axes[0].get_xticklabels(), tree["leaves"]):
-        tick.set(color=COLOURS[f"G{labels[leaf]}"], fontsize=6, rotation=90)
-    axes[0].set(ylabel="Ward distance (of 1 - cosine)", title="late heads by their attention maps")
-    blocks = sorted({(r["kind"], int(r["block"])) for r in late}, key=lambda b: (len(b[0]), b))
+    for tick, leaf in zip(left.get_xticklabels(), tree["leaves"]):
+        tick.set(color=COLOURS[f"G{d['labels'][leaf]}"], fontsize=6, rotation=90)
+    left.set(ylabel="Ward distance (of 1 - cosine)", title="late heads by their attention maps")
+    blocks = sorted(by(late, "kind", "block").items(), key=lambda b: (len(b[0][0]), b[0]))
     bottom = np.zeros(len(blocks))
     for g in COLOURS:
-        n = np.array([sum((r["kind"], r["block"], r["cluster"]) == (*b, g) for r in late) for b in blocks])
-        axes[1].bar(range(len(blocks)), n, .6, bottom, color=COLOURS[g], label=g)
+        n = np.array([sum(r["cluster"] == g for r in mine) for _, mine in blocks])
+        middle.bar(range(len(blocks)), n, .6, bottom, color=COLOURS[g], label=g)
         bottom += n
-    axes[1].set_xticks(range(len(blocks)), [f"{k}\nblock {b}" for k, b in blocks], fontsize=7)
-    axes[1].set(ylabel="heads", title="members by block", ylim=(0, 1.25 * bottom.max()))
-    axes[1].legend(frameon=False, fontsize=7, ncols=3)
-    for name, v in zip(names, votes):
+    middle.set_xticks(range(len(blocks)), [f"{k}\nblock {b:.0f}" for (k, b), _ in blocks], fontsize=7)
+    middle.set(ylabel="heads", title="members by block", ylim=(0, 1.25 * bottom.max()))
+    middle.legend(frameon=False, fontsize=7, ncols=3)
+    for name, v in zip(d["votes_names"], d["votes"]):
         v = (v - v.min()) / (np.ptp(v) or 1)
-        axes[2].plot(np.arange(2, 2 + len(v)), v, "o-", markersize=3, label=name)
-    axes[2].set(xlabel="number of clusters", ylabel="index, from worst to best", title="how many clusters?",
-                ylim=(-.05, 1.5))
-    axes[2].legend(frameon=False, fontsize=7, ncols=2, loc="upper center")
+        right.plot(np.arange(2, 2 + len(v)), v, "o-", markersize=3, label=name)
+    right.set(xlabel="number of clusters", ylabel="index, from worst to best", title="how many clusters?",
+              ylim=(-.05, 1.5))
+    right.legend(frameon=False, fontsize=7, ncols=2, loc="upper center")
     save_figure(fig, folder / "fig_clusters")
-    plt.close(fig)
 
 
 def draw_gaze(folder: Path) -> None:
     """fig_gaze: frames with the gaze of viewers and heads; below, the mean attention of every cluster."""
-    with np.load(folder / "examples.npz") as data:
-        d = dict(data)
-    n, n_rows = int(d["n"]), 1 + len(d["maps0"])
-    fig, axes = plt.subplots(n_rows, n, figsize=(2.2 * n, 1.8 * n_rows), layout="constrained", squeeze=False)
+    d = read_arrays(folder / "examples.npz")
+    n_rows = 1 + len(d["maps0"])
+    fig, axes = figure_grid(n_rows, int(d["n"]), 2.2, 1.8)
     for i, column in enumerate(axes.T):
         column[0].imshow(d[f"picture{i}"])
         for g, tone in zip(sorted(set(d[f"groups{i}"].tolist())), ("white", "#dddd66", "#bbbbbb", "#77dddd")):
@@ -1130,87 +1176,77 @@ def draw_gaze(folder: Path) -> None:
         column[0].set_title(str(d[f"title{i}"]), fontsize=8)
         for ax in column:
             ax.set(xticks=[], yticks=[], xlim=(0, d[f"picture{i}"].shape[1]),
-                   ylim=(d[f"picture{i}"].shape[0], 0))
+                   ylim=(d[f"picture{i}"].shape[0], 0), frame_on=False)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8,
                frameon=False)
     save_figure(fig, folder / "fig_gaze")
-    plt.close(fig)
 
 
 def draw_regions(folder: Path, rows: list[dict], courses: list[dict]) -> None:
     """fig_regions: looks at parts by group of viewers and cluster; left-right course; animals' faces."""
     parts = [p for p in ("eyes", "mouth", "face", "body", "ground") if p in rows[0]]
     names = [*sorted({r["kind"] for r in rows if r["kind"].startswith("viewer")}), *COLOURS, "GBVS"]
-    fig, axes = plt.subplots(1, len(parts) + 2, figsize=(2.1 * len(parts) + 6, 3.2), layout="constrained",
-                             width_ratios=[1] * len(parts) + [2, 1.4])
-    for ax, part in zip(axes, parts):
-        of = {k: [r for r in rows if k in (r["kind"], r["cluster"])] for k in names}
-        dots(ax, {k: [r[part] for r in v if r[part] != ""] for k, v in of.items()})
-        ax.set(title=part, ylim=(-3, 103), ylabel="looks (%), bar: median" if ax is axes[0] else "")
-    for g in dict.fromkeys(r["group"] for r in courses):
-        mine = [r for r in courses if (r["group"], r["clip"]) == (g, courses[0]["clip"])]
-        axes[-2].plot([r["frame"] for r in mine], [r["left_minus_right"] for r in mine], lw=1.2, label=g,
-                      color=COLOURS.get(g, "black"), linestyle="-" if g in (*COLOURS, "adult") else "--")
-    axes[-2].set(xlabel=f"frame of {courses[0]['clip'] if courses else '-'}",
-                 ylabel="looks: left face - right face", title="two faces")
-    axes[-2].legend(frameon=False, fontsize=6, ncols=2, handlelength=4)
+    n = len(parts) + 2
+    fig, ((*panels, course, animals),) = figure_grid(1, n, (2.1 * n + 2) / n, 3.2,
+                                                     width_ratios=[1] * len(parts) + [2, 1.4])
+    for ax, part in zip(panels, parts):
+        dots(ax, {k: column([r for r in rows if k in (r["kind"], r["cluster"])], part) for k in names})
+        ax.set(title=part, ylim=(-3, 103), ylabel="looks (%), bar: median" if part == parts[0] else "")
+    clip = courses[0]["clip"] if courses else "-"
+    for g, mine in by([r for r in courses if r["clip"] == clip], "group").items():
+        course.plot(column(mine, "frame"), column(mine, "left_minus_right"), lw=1.2, label=g,
+                    color=COLOURS.get(g, "black"), linestyle="-" if g in (*COLOURS, ADULT) else "--")
+    course.set(xlabel=f"frame of {clip}", ylabel="looks: left face - right face", title="two faces")
+    course.legend(frameon=False, fontsize=6, ncols=2, handlelength=4)
     late = [r for r in rows if r["cluster"] and r.get("animal_face", "") != ""]
-    axes[-1].scatter([r["face"] for r in late], [r["animal_face"] for r in late], s=14,
-                     c=[COLOURS[r["cluster"]] for r in late])
-    axes[-1].set(xlabel="looks at human faces (%)", ylabel="looks at animal faces (%)", title="late heads")
+    animals.scatter(column(late, "face"), column(late, "animal_face"), s=14,
+                    c=[COLOURS[r["cluster"]] for r in late])
+    animals.set(xlabel="looks at human faces (%)", ylabel="looks at animal faces (%)", title="late heads")
     save_figure(fig, folder / "fig_regions")
-    plt.close(fig)
 
 
 def draw_heads(folder: Path, rows: list[dict]) -> None:
     """fig_heads: likeness of a block's heads against depth; every head's distance in two sets of clips."""
-    fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    fig, ((left, right),) = figure_grid(1, 2, 4.5, 3.6)
     table, others = (read_csv(folder / f"{name}.csv") for name in ("similarity", "compare"))
-    for kind in dict.fromkeys(r["kind"] for r in table):
-        blocks = sorted({r["block"] for r in table if r["kind"] == kind})
-        mean = [np.mean([r["cosine"] for r in table if (r["kind"], r["block"]) == (kind, b)]) for b in blocks]
-        axes[0].plot(np.array(blocks) + 1, mean, marker="o", markersize=3, color=colour_of(kind), label=kind,
-                     linestyle={4: ":", 8: "--"}.get(len(blocks), "-"))
-    axes[0].set(xlabel="layer (block + 1)", ylabel="cosine between heads of a block",
-                title="attention maps of a block's heads")
-    axes[0].legend(frameon=False, fontsize=7, handlelength=4)
-    of: dict[str, dict] = {}
-    for r in rows + others:
-        of.setdefault(r["set"], {}).update({r["condition"]: r} if r["model"] else {})
-    names = list(of)
-    pair = [names[0], others[0]["set"]] if others else names[-2:]
-    heads = [[of[s][k] for k in of[pair[0]] if k in of[pair[-1]]] for s in pair]  # those of both
-    axes[1].scatter(*([r["distance"] for r in heads[i]] for i in (0, -1)), s=6,
-                    c=[colour_of(r["kind"]) for r in heads[0]])
-    x, y = (f"MDS distance, {s} ({next(r['unit'] for r in rows + others if r['set'] == s)})"
-            for s in (pair[0], pair[-1]))
-    axes[1].set(xlabel=x, ylabel=y, title="every head in two sets of clips")
-    axes[1].set_visible(len(pair) > 1 and len(heads[0]) > 0)
+    for kind, mine in by(table, "kind").items():
+        mean = [np.mean(column(of, "cosine")) for _, of in sorted(by(mine, "block").items())]
+        left.plot(np.arange(len(mean)) + 1, mean, marker="o", markersize=3, color=colour_of(kind), label=kind,
+                  linestyle={4: ":", 8: "--"}.get(len(mean), "-"))
+    left.set(xlabel="layer (block + 1)", ylabel="cosine between heads of a block",
+             title="attention maps of a block's heads")
+    left.legend(frameon=False, fontsize=7, handlelength=4)
+    sets = {s: {r["condition"]: r for r in of if r["model"]} for s, of in by(rows + others, "set").items()}
+    a, b = next(iter(sets)), others[0]["set"] if others else list(sets)[-1]
+    both = [k for k in sets[a] if k in sets[b]]
+    right.scatter(*([sets[s][k]["distance"] for k in both] for s in (a, b)), s=6,
+                  c=[colour_of(sets[a][k]["kind"]) for k in both])
+    units = {r["set"]: r["unit"] for r in rows + others}
+    right.set(xlabel=f"MDS distance, {a} ({units[a]})", ylabel=f"MDS distance, {b}\n({units[b]})",
+              title="every head in two sets of clips")
+    right.set_visible(a != b and bool(both))
     save_figure(fig, folder / "fig_heads")
-    plt.close(fig)
 
 
 def draw_popout(folder: Path) -> None:
     """fig_popout: displays with one odd item, mean attention of the clusters, GBVS."""
-    with np.load(folder / "popout.npz") as data:
-        names, columns = data["names"].tolist(), {k: data[k] for k in ("images", *COLOURS, "GBVS")}
-    fig, axes = plt.subplots(len(names), len(columns), figsize=(1.5 * len(columns), 1.5 * len(names)),
-                             layout="constrained")
-    for i, (row, name) in enumerate(zip(axes, names)):
+    d = read_arrays(folder / "popout.npz")
+    columns = {"display": d["images"], **{k: d[k] for k in (*COLOURS, "GBVS")}}
+    fig, axes = figure_grid(len(d["names"]), len(columns), 1.5, 1.5)
+    for ax, title in zip(axes[0], columns):
+        ax.set_title(title, fontsize=8)
+    for i, (row, name) in enumerate(zip(axes, d["names"])):
         row[0].set_ylabel(name, fontsize=8)
-        for ax, (title, values) in zip(row, columns.items()):
+        for ax, values in zip(row, columns.values()):
             ax.imshow(values[i], cmap="inferno")
-            ax.set(xticks=[], yticks=[])
-            if i == 0:
-                ax.set_title({"images": "display"}.get(title, title), fontsize=8)
+            ax.set(xticks=[], yticks=[], frame_on=False)
     save_figure(fig, folder / "fig_popout")
-    plt.close(fig)
 
 
 def draw_all(folder: Path) -> None:
     """Every figure whose data the run has, from its files alone."""
     rows = read_csv(folder / "distances.csv")
-    first = [r for r in rows if r["set"] == rows[0]["set"]]
+    first = next(iter(by(rows, "set").values()))
     draw_distances(folder, first)
     draw_gaze(folder)
     draw_heads(folder, rows)
@@ -1233,13 +1269,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--cluster", nargs="+", metavar="KIND:BLOCKS",
         default=[f"{k}:{','.join(map(str, b))}" for k, b in LATE.items()],
         help="heads to cluster, blocks from 0 (default: %(default)s)")
-    add("--dim", type=int, default=DIM, help="of the scaling, for all numbers (%(default)s)")
-    add("--unit", choices=["px", "relative"],
-        help="of the set of all clips. px: their time pooled; relative: to the median "
-        "between viewers in each clip (default: px; CW2019: relative)")
-    add("--group", default="adult", help="viewers whom the others are tested against (%(default)s)")
-    add("--fps", type=float, help="frames/s of folders of frames that have none in clips.csv")
-    add("--scale", type=float, help=f"of the frames before the models (default: 1; CW2019: {CW_SCALE})")
     add("--compare", type=Path, help="folder of another run, to correlate its heads' distances with these")
     add("--gbvs", action=argparse.BooleanOptionalAction, default=True,
         help="graph-based saliency as a condition")
@@ -1249,84 +1278,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--weights belongs to one model; give several as --models KIND=FILE KIND=FILE.")
     if bad := [c for c in args.cluster if not re.fullmatch(r"\w+:\d+(,\d+)*", c)]:
         raise InputError(f"--cluster {bad[0]}: expected KIND:BLOCK,BLOCK as in dino12:8,9.")
-    if args.dim < 1 or not (args.scale is None or 0 < args.scale < math.inf):
-        raise InputError(f"--dim {args.dim}, --scale {args.scale}: expected numbers above 0.")
     if args.compare and not (args.compare / "distances.csv").is_file():
         raise InputError(f"--compare {args.compare}: no distances.csv; give the folder of a finished run.")
     return args
-
-
-def find_clusters(table: list[dict], sums: dict, distance: np.ndarray, path: Path) -> tuple[np.ndarray, dict]:
-    """The late heads' places in the table and their clusters, which are entered there and in clusters.npz."""
-    path.unlink(missing_ok=True)
-    late = np.flatnonzero([r["cluster"] == "late" for r in table])
-    found = cluster_heads(sums["apart"] / sums["n"], distance[late]) if len(late) > N_CLUSTERS + 1 else {}
-    for i, k in zip(late, found.get("labels", itertools.repeat(""))):
-        table[i]["cluster"] = f"G{k}" if k else ""
-    if found:
-        with atomic_write(path, "wb") as f:
-            np.savez_compressed(f, apart=sums["apart"] / sums["n"], link=found["link"], votes=list(
-                found["votes"].values()), votes_names=list(found["votes"]), labels=found["labels"])
-    return late if found else late[:0], found
-
-
-def missing_parts(study: Study, args: argparse.Namespace, table: list[dict], courses: list) -> list[str]:
-    kinds, out = {r["kind"] for r in table}, ["GBVS: its flicker and motion channels are not built"]
-    for absent, text in (
-            (args.group not in study.groups.values(),
-             f"tests against the group {args.group}: no such viewers; all instead, models only"),
-            (not any(c.points for c in study.clips), "looks at eyes, mouth and face, animals: no keypoints"),
-            (not any(c.masks for c in study.clips), "looks at body and ground: no masks"),
-            (not courses, "left-right face time course: no clip has key points of two faces"),
-            (not any(r["cluster"] for r in table),
-             "clusters and pop-out displays: too few late heads, see --cluster"),
-            (not any(k.replace("dino", "sl") in kinds - {k} for k in kinds),
-             "DINO against supervised: needs dinoN and slN"),
-            (not args.gbvs, "GBVS: switched off")):
-        out += [text] * absent
-    return out
-
-
-def analyse(args: argparse.Namespace, study: Study, folder: Path, table: list[dict], see: Callable,
-            device: torch.device) -> dict:
-    """From every head's gaze to the tables; returns the parts of results.json."""
-    seen, sums, examples = gather(study, folder / "heads_gaze", args.limit is None)
-    sets = distance_sets(seen, (args.unit or ("relative" if study.layout == "cw2019" else "px")) == "px")
-    place_all(sets, args.dim)
-    distance = next(iter(sets.values()))["distance"]
-    late, found = find_clusters(table, sums, distance, folder / "clusters.npz")
-    labels = found.get("labels", np.empty(0, int))
-    per_image = image_rows(seen, table, study.groups)
-    rows = distance_rows(table, sets, study.groups, per_image)
-    members = {f"G{k}": late[labels == k] for k in sorted(set(labels.tolist()))}
-    courses = time_courses(seen, members, study.groups)
-    blocks = list(dict.fromkeys((r["kind"], r["model"], r["block"]) for r in table if r["model"]))
-    alike = [dict(kind=k, model=m, block=b, cosine=float(v))
-             for (k, m, b), v in zip(blocks, sums["alike"] / sums["n"])]
-    for name, content in (("per_image", per_image), ("distances", rows), ("timecourse", courses),
-                          ("similarity", alike)):
-        write_csv(content, folder / f"{name}.csv")
-    best = int(np.where([bool(r["model"]) for r in table], distance, np.inf).argmin())
-    save_examples(seen, examples, labels, late, best, study.groups, folder / "examples.npz")
-    others = []
-    if args.compare:
-        with input_errors(args.compare / "distances.csv", "the folder of a finished run"):
-            others = [r | {"set": f"{args.compare.resolve().name}: {r['set']}"} for r in
-                      read_csv(args.compare / "distances.csv")]
-    write_csv(others, folder / "compare.csv")
-    of_sets: dict[str, dict] = {}
-    for r in rows + others:
-        if r["model"]:
-            of_sets.setdefault(r["set"], {})[r["condition"]] = r["distance"]
-    course = course_correlations(courses, args.group)
-    return dict(headline=headline(rows, course),
-                tests=compare_all(rows, args.group) + region_tests(rows, args.group),
-                not_run=missing_parts(study, args, table, courses), best_head=table[best]["condition"],
-                sets={n: dict(viewers=len(one["names"]), **{k: one[k] for k in ("unit", "dim", "stress")})
-                      for n, one in sets.items()}, left_right=course, data_notes=sorted(set(study.notes)),
-                correlations=set_correlations(of_sets),
-                clusters={k: found[k] for k in ("votes", "votes_for", "cophenetic") if found},
-                popout_lift=pop_out(see, labels, device, folder / "popout.npz") if found else {})
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -1335,24 +1289,21 @@ def main(argv: list[str] | None = None) -> None:
     rank, _ = init_distributed(device)
     kinds = dict.fromkeys(m.partition("=")[0].removeprefix("demo_") for m in args.models)
     tag = [Path(args.data).resolve().name, *kinds, *[f"limit{args.limit}"] * bool(args.limit)]
-    begin = partial(start_run, args, "exp05_gaze_video", "_".join(tag),
-                    free=("compare", "dim", "unit", "group"))
+    begin = partial(start_run, args, "exp05_gaze_video", "_".join(tag), free=["compare"],
+                    parts=["heads_gaze/*.json", "heads_gaze/*.[0-9][0-9][0-9][0-9].npz"])
     if args.plot_only:
         return redraw(folder := begin(), lambda results: draw_all(folder))
-    study, models = load_study(args.data, args.fps, args.seed), load_models(args.models, args.weights, device)
+    study, models = load_study(args.data, args.seed), load_models(args.models, args.weights, device)
     folder, clusters = begin(), [c.split(":") for c in args.cluster]  # rows and heads' maps go up in blocks
     late = {k: tuple(sorted(set(map(int, blocks.split(","))))) for k, blocks in clusters}
     see = partial(look, models=models, late=late, with_gbvs=args.gbvs, dtype=args.dtype,
-                  scale=args.scale or (CW_SCALE if study.layout == "cw2019" else None))
-    for old in (folder / "heads_gaze").glob("*") if rank == 0 and not args.resume else ():
-        if re.search(r"\.(json|\d{4}\.npz)$", old.name):
-            old.unlink()
-    barrier()
+                  scale=CW_SCALE if study.layout == "cw2019" else None)
     for number, clip in enumerate(tqdm(study.clips, "heads' gaze, clips", disable=rank > 0)):
         watch(clip, number, folder / "heads_gaze", see, args.batch_size, args.limit, device)
     barrier()
     if rank == 0:  # heads among viewers, clusters, regions
-        found = analyse(args, study, folder, trace_table(models, late, args.gbvs), see, device)
+        found = analyse(study, folder, trace_table(models, late, args.gbvs), see, device,
+                        args.limit is None, args.compare)
         files = [p for c in study.clips for p in (c.source.iterdir() if c.source.is_dir() else [c.source])]
         results = write_results(
             folder, "exp05_gaze_video", args.data, found.pop("headline"), args, time.time() - began, device,

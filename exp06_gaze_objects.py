@@ -22,29 +22,26 @@ Time and memory, one CPU core: demo 20 s, 1.1 GB; OSIE at 392x518 px (350 images
 widths) 7 min; the sweep alone at the paper's 30 x 20 x 12 x 40 x 4: 4 s on 14x14 patches, 18 s on 30x30.
 
 Paper: best sigma 2.4 +- .03 (unit not stated); head 12 best, 7 and 9 worst, counted from 1; attention on the
-object 30 to 40 points above its area for heads 12, 1, 3. Its pictures and gaze are not public.
+object 30 to 40 points above its area for heads 12, 1, 3. Its pictures and gaze are not public. Demo (other
+pictures, people and model): 3.0, the end of the sweep; head 4 best, 2 worst of 6; lift of the best 16 points.
 Not stated in the abstracts and summary, so our choice: last block; 480x480 px (DINO's visualize_attention);
 the Gaussian in patches and on the fixations (--blur attention: the other side); KL(human || attention), eps
 1e-10; durations as weights; heads compared at the sigma of the least mean KL of any head; "+-" an SD of the
 bootstrap. Beside the paper: a bootstrap over participants and objects, and Friedman's test over objects,
 because the participant x object values of the ANOVA are not independent.
-Two cautions. KL at two sigmas has two human maps, and wide ones favour flat heads. And few fixations push the
-best sigma up, since the blur must also fill the gaps between them: 1.5 planted in the six heads of the demo
-comes back as 1.6 to 2.3 with 12 fixations a person, 1.51 to 1.56 with 300 (--simulate). --blur attention has
-neither fault: the human side stays as it is, sigma is a maximum-likelihood estimate (1.46 to 1.51 with 12).
+Two cautions: KL at two sigmas has two human maps, and wide ones favour flat heads; few fixations push the
+best sigma up, since the blur also fills the gaps between them. --blur attention has neither fault: the human
+side stays as it is, and sigma is a maximum-likelihood estimate (README.md has the numbers of --simulate).
 """
 from __future__ import annotations
 
 import argparse
 import csv
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import matplotlib
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -58,15 +55,14 @@ from common import (ImageList, InputError, Preprocess, VisionTransformer, barrie
                     cls_attention, collate_readable, fixation_counts, gaussian_blur, init_distributed,
                     input_errors, kld, load_osie, load_vit, minmax, paired_t, pick_device, rank_world,
                     read_image, scale_fixations, shard, sim, upsample)
-from results import (PALETTE, add_common_args, argument_parser, atomic_write, cli, print_paper_vs_ours,
-                     read_arrays, read_csv, redraw, save_figure, start_run, write_csv, write_results)
-
-matplotlib.use("Agg")
-
-# Shapes: P participants, O objects (images), H heads (of all blocks compared), S sigmas, h, w patch grid.
+from results import (PALETTE, add_common_args, argument_parser, cli, demo_part, figure_grid,
+                     print_paper_vs_ours, read_arrays, read_csv, redraw, save_arrays, save_figure, slices,
+                     start_run, write_csv, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
+# Shapes: P participants, O objects (images), B of a batch, H heads of all blocks compared, S sigmas, h, w
+# patch grid.
 PAPER = dict(sigma=2.4, sigma_sd=.03, best_head=12, worst_heads="7, 9", lift="30 to 40")  # heads from 1
 SIGMAS = .1, 3., .1  # first, last, step (arXiv abstract; the journal's 1,152,000 values mean 4.0), in patches
 EPS = 1e-10  # in KL, added to attention and ratio; the paper's own is not stated
@@ -104,8 +100,9 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
     return {image: {p: tuple(np.array(v).T) for p, v in gaze.items()} for image, gaze in found.items()}
 
 
-def load_data(folder: Path) -> list[tuple[Path, Gaze]]:
-    """[(image file, Gaze)] sorted by name, of the generic layout or of OSIE as distributed."""
+def load_data(data: str) -> list[tuple[Path, Gaze]]:
+    """[(image file, Gaze)] sorted by name: "demo", a folder of the generic layout, or OSIE as distributed."""
+    folder = demo_part("objects") if data == "demo" else Path(data)
     if (folder / "fixations.mat").is_file():
         return [(folder / "stimuli" / name, {f"s{i:02d}": g for i, g in enumerate(observers, 1)})
                 for _, name, observers in load_osie(folder / "fixations.mat")]
@@ -117,16 +114,16 @@ def load_data(folder: Path) -> list[tuple[Path, Gaze]]:
     return [(folder / "images" / name, gaze[name]) for name in sorted(gaze)]
 
 
-def fixation_maps(gaze: Gaze, participants: list[str], size: tuple[int, int], grid: tuple[int, int],
-                  weight: str) -> tuple[Tensor, int]:
-    """Seconds (weight "duration") or fixations ("count") in every patch, (P, h, w), and how many fixations
-    were dropped: outside the image or NaN. size: the image file's (img_h, img_w). Who never looked: zeros."""
+def fixation_maps(gaze: Gaze, participants: list[str], size: tuple[int, int], grid: tuple[int, int]
+                  ) -> tuple[Tensor, int]:
+    """Seconds in every patch, (P, h, w), and how many fixations were dropped: outside the image or NaN.
+    size: the image file's (img_h, img_w). Who never looked: zeros."""
     maps, kept, total = torch.zeros(len(participants), *grid, dtype=torch.float64), 0, 0
     for i, name in enumerate(participants):
         if name in gaze:
             rows, cols, seconds = gaze[name]
             rows, cols = scale_fixations(rows, cols, size, grid)
-            maps[i] = fixation_counts(rows, cols, grid, seconds if weight == "duration" else None)
+            maps[i] = fixation_counts(rows, cols, grid, seconds)
             kept, total = kept + int(fixation_counts(rows, cols, grid).sum()), total + len(rows)
     return maps, total - kept
 
@@ -238,9 +235,8 @@ def part_file(folder: Path, image: str) -> Path:
 
 @torch.no_grad()
 def measure(model: VisionTransformer, preprocess: Preprocess, items: list[tuple[Path, Gaze]], folder: Path,
-            sigmas: np.ndarray, blocks: list[int], device: torch.device, weight: str = "duration",
-            blur: str = "fixations", planted: tuple | None = None, batch: int = 8, workers: int = 0,
-            bf16: bool = False, seed: int = 0) -> None:
+            sigmas: np.ndarray, blocks: list[int], device: torch.device, blur: str, planted: tuple | None,
+            batch: int, workers: int, bf16: bool, seed: int) -> None:
     """One file an image in folder/sweep: attn (H, h, w), fix (P, h, w), coverage of the patches by the object
     (h, w; NaN if unknown), dropped fixations, and each metric (P, H, S). An unreadable image gets none.
 
@@ -250,8 +246,8 @@ def measure(model: VisionTransformer, preprocess: Preprocess, items: list[tuple[
     grid = tuple(n // model.patch_size for n in preprocess.crop)
     people = sorted({p for _, gaze in items for p in gaze})
     mine = shard([(path, gaze, i) for i, (path, gaze) in enumerate(items)])
-    batches = [range(i, min(i + batch, len(mine))) for i in range(0, len(mine), batch)]
-    batches = [b for b in batches if not all(part_file(folder, mine[i][0].name).exists() for i in b)]
+    batches = [b for b in slices(len(mine), batch)
+               if not all(part_file(folder, mine[i][0].name).exists() for i in b)]
     loader = DataLoader(ImageList(mine, preprocess), batch_sampler=batches, num_workers=workers,
                         collate_fn=collate_readable)
     for x, index, _ in tqdm(loader, unit="batch", disable=rank_world()[0] > 0):
@@ -261,7 +257,7 @@ def measure(model: VisionTransformer, preprocess: Preprocess, items: list[tuple[
             attn = cls_attention(model, x.to(device), blocks).flatten(1, 2).float()  # (B, H, h, w)
         paths, gazes, numbers = zip(*(mine[i] for i in index))
         images = [np.asarray(read_image(path)) for path in paths]
-        maps, dropped = zip(*(fixation_maps(gaze, people, image.shape[:2], grid, weight)
+        maps, dropped = zip(*(fixation_maps(gaze, people, image.shape[:2], grid)
                               for gaze, image in zip(gazes, images)))
         fix = torch.stack(maps, 1).to(attn)  # (P, B, h, w)
         if planted:
@@ -271,27 +267,29 @@ def measure(model: VisionTransformer, preprocess: Preprocess, items: list[tuple[
             mask = object_mask(images[b], path.parents[1] / "masks" / f"{path.stem}.png")
             coverage = np.full(grid, np.nan) if mask is None else \
                 F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), grid)[0].numpy()
-            arrays = dict(attn=attn[b], fix=fix[:, b], **{k: v[:, b] for k, v in values.items()})
-            with atomic_write(part_file(folder, path.name), "wb") as f:
-                np.savez_compressed(f, coverage=coverage, dropped=0 if planted else dropped[b],
-                                    **{k: v.cpu().numpy().astype(np.float32) for k, v in arrays.items()})
+            arrays = dict(attn=attn[b], fix=fix[:, b], **{k: v[:, b].float() for k, v in values.items()})
+            save_arrays(part_file(folder, path.name), coverage=coverage, dropped=0 if planted else dropped[b],
+                        **arrays)
 
 
 def load_sweep(folder: Path, images: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
     """Names and arrays of the images with a file and any fixation: attn (O, H, h, w), fix (P, O, h, w),
     coverage (O, h, w), dropped (O,), kl, cc, sim, ssim (P, O, H, S); float64."""
-    names, parts = [], []
-    for name in images:
-        if part_file(folder, name).exists():
-            part = {k: v.astype(np.float64) for k, v in read_arrays(part_file(folder, name)).items()}
-            if part["fix"].any():
-                names.append(name)
-                parts.append(part)
-    if not names:
+    found = {name: read_arrays(file) for name in images if (file := part_file(folder, name)).exists()}
+    found = {name: part for name, part in found.items() if part["fix"].any()}
+    if not found:
         raise InputError(f"none of {len(images)} images ({', '.join(images[:3])} ...) can be read and has a "
                          "fixation on it; check the names and pixels in the fixation file, and the images.")
-    return names, {k: np.stack([p[k] for p in parts], 0 if k in ("attn", "coverage", "dropped") else 1)
-                   for k in parts[0]}
+    parts = list(found.values())
+    return list(found), {k: np.stack([p[k].astype(np.float64) for p in parts],
+                                     0 if k in ("attn", "coverage", "dropped") else 1) for k in parts[0]}
+
+
+def save_examples(paths: list[Path], size: tuple[int, int], folder: Path) -> None:
+    """EXAMPLES pictures evenly spaced, squashed to `size`, (n, img_h, img_w, 3) uint8, in examples.npz."""
+    chosen = sorted({i * len(paths) // EXAMPLES for i in range(EXAMPLES)})
+    images = [read_image(paths[i]).resize(size[::-1], Image.Resampling.BICUBIC) for i in chosen]
+    save_arrays(folder / "examples.npz", images=np.stack([np.asarray(i) for i in images]), chosen=chosen)
 
 
 # -------------------------------------------------------------------------------- statistics
@@ -384,14 +382,13 @@ def analyse(data: dict[str, np.ndarray], sigmas: np.ndarray, heads: list[str], e
         draws, curves = crossed_bootstrap(cost, seed=seed), np.nanmean(cost, (0, 1))  # (n_boot, H, S), (H, S)
         at = best_sigma(curves, sigmas)
         joint = draws.min(-1).argmin(1)  # best head of each draw
-        widths = best_sigma(draws[:, head], sigmas)
-        overall = best_sigma(draws.mean(1), sigmas)
-        means = SIGN[name] * curves[:, s]
+        widths, means = best_sigma(draws[:, head], sigmas), SIGN[name] * curves[:, s]
         summary["metrics"][name] = dict(
             best_head=heads[head], best_head_in_bootstrap=float((joint == head).mean()),
             sigma=float(at[head]), sigma_ci=interval(widths), sigma_sd=float(widths.std()),
             sigma_index=s, at_end_of_sweep=s in (0, len(sigmas) - 1),
-            sigma_of_mean=float(best_sigma(curves.mean(0), sigmas)), sigma_of_mean_ci=interval(overall),
+            sigma_of_mean=float(best_sigma(curves.mean(0), sigmas)),
+            sigma_of_mean_ci=interval(best_sigma(draws.mean(1), sigmas)),
             sigma_of_heads=dict(zip(heads, at.tolist())),
             ranking=[heads[i] for i in curves[:, s].argsort()], means=dict(zip(heads, means.tolist())),
             ci={k: sorted(SIGN[name] * v for v in interval(draws[:, i, s])) for i, k in enumerate(heads)})
@@ -461,205 +458,24 @@ def image_rows(names: list[str], data: dict[str, np.ndarray], heads: list[str], 
             for o, name in enumerate(names) for i, head in enumerate(heads)]
 
 
-# -------------------------------------------------------------------------------- figures
-
-@contextmanager
-def figure(path: Path, rows: int, columns: int, size: tuple[float, float], **how):
-    """Figure and axes (rows, columns) to draw on, saved and closed afterwards."""
-    fig, axes = plt.subplots(rows, columns, figsize=size, layout="constrained", squeeze=False, **how)
-    yield fig, axes
-    save_figure(fig, path)
-    plt.close(fig)
-
-
-def head_colours(ranking: list[str]) -> dict[str, str]:
-    """Best head blue, second and third lighter, worst orange, the rest grey."""
-    colours = dict.fromkeys(ranking, "#c8c8c8")
-    colours |= dict(zip(ranking[:3], (PALETTE["attention"], "#6baed6", "#9ecae1")))
-    return colours | {ranking[-1]: PALETTE["sl"]}
-
-
-def draw_sweep(data: dict, summary: dict, folder: Path) -> None:
-    """fig_sweep: every metric against sigma, a line a head, their mean, the optimum and its interval."""
-    patch, sigmas = summary["patch"], np.array(summary["sigmas"])
-    with figure(folder / "fig_sweep", 1, len(METRICS), (13, 3.9)) as (_, axes):
-        for ax, name in zip(axes[0], METRICS):
-            found, curves = summary["metrics"][name], np.nanmean(data[name], (0, 1))  # (H, S)
-            order, colours = found["ranking"], head_colours(found["ranking"])
-            for head in reversed(order):
-                label = head if head in (*order[:3], order[-1]) else None
-                ax.plot(sigmas, curves[summary["heads"].index(head)], color=colours[head], label=label)
-            ax.plot(sigmas, curves.mean(0), "k--", lw=1, label="mean of heads")
-            ax.axvspan(*found["sigma_ci"], color=colours[order[0]], alpha=.2, lw=0, label="optimum, 95 % CI")
-            ax.axvline(found["sigma"], color=colours[order[0]], lw=1)
-            ax.set(xlabel=f"SD of the blur of the {summary['blur']} (patches)", ylabel=LABELS[name])
-            top = ax.secondary_xaxis("top", functions=(lambda s: s * patch, lambda px: px / patch))
-            top.set_xlabel("SD (px of the input)")
-            ax.legend(loc="upper center", bbox_to_anchor=(.5, -.2), ncol=2, frameon=False, fontsize=7)
-
-
-def draw_heads(summary: dict, folder: Path) -> None:
-    """fig_heads: mean of every metric by head at the metric's best sigma, best of KL first, 95 % intervals of
-    the bootstrap over participants and objects."""
-    order = summary["metrics"]["kl"]["ranking"]
-    colours, size = head_colours(order), (13, .8 + max(2.2, .22 * len(order)))
-    with figure(folder / "fig_heads", 1, len(METRICS), size, sharey=True) as (_, axes):
-        for ax, name in zip(axes[0], METRICS):
-            found = summary["metrics"][name]
-            for i, head in enumerate(order):
-                ax.plot(found["ci"][head], [i, i], color="#555555", lw=1)
-                ax.plot(found["means"][head], i, "o", color=colours[head], markeredgecolor="#555555")
-            sigma = summary["sigmas"][found["sigma_index"]]
-            ax.set(xlabel=f"{LABELS[name]} at sigma {sigma:.1f}, bars: 95 % CI")
-        axes[0, 0].set(yticks=range(len(order)), yticklabels=order, ylabel="block and head (from 0), by KL")
-        axes[0, 0].invert_yaxis()
-
-
-def draw_tukey(summary: dict, folder: Path) -> None:
-    """fig_tukey: p of Tukey's HSD for every pair of heads at each metric's best sigma, best of KL first."""
-    order, rows = summary["metrics"]["kl"]["ranking"], read_csv(folder / "tukey.csv")
-    n, side = len(order), max(2.4, min(6, .42 * len(order)))
-    with figure(folder / "fig_tukey", 1, len(METRICS), (4 * side + 1, side + .8), sharey=True) as (fig, axes):
-        for ax, name in zip(axes[0], METRICS):
-            sigma, p = summary["sigmas"][summary["metrics"][name]["sigma_index"]], np.full((n, n), np.nan)
-            for r in rows:
-                if r["metric"] == name and abs(r["sigma"] - sigma) < 1e-5:
-                    i, j = order.index(r["head_a"]), order.index(r["head_b"])
-                    p[i, j] = p[j, i] = r["p"]
-            shown = ax.imshow(np.log10(np.maximum(p, 1e-4)), cmap="viridis", vmin=-4, vmax=0)
-            for i, j in np.argwhere(p >= .05) if n <= 16 else ():
-                text = f"{p[i, j]:.2f}"[1:] if p[i, j] < .995 else "1"
-                ax.text(j, i, text, ha="center", va="center", fontsize=6)
-            ax.set(title=f"{LABELS[name]}, sigma {sigma:.1f}", xticks=range(n), yticks=range(n))
-            ax.set_xticklabels(order, rotation=90, fontsize=7)
-            ax.set_yticklabels(order, fontsize=7)
-        axes[0, 0].set_ylabel("block and head (from 0), by KL")
-        bar = fig.colorbar(shown, ax=axes, ticks=[-4, -3, -2, np.log10(.05), 0], fraction=.02)
-        bar.ax.set_yticklabels(["≤ .0001", ".001", ".01", ".05", "1"])
-        bar.set_label("p, Tukey's HSD (numbers: p ≥ .05)")
-
-
-def draw_lift(summary: dict, folder: Path) -> None:
-    """fig_lift: attention on the object minus the object's area share, a bar a head, best of KL first; the
-    people's gaze as a line; 95 % intervals of a bootstrap over objects."""
-    lift, order = summary["lift"], summary["metrics"]["kl"]["ranking"]
-    if lift is None:
-        return
-    means = np.array([lift["heads"][h]["lift"] for h in order])
-    low, high = np.array([lift["heads"][h]["ci"] for h in order]).T
-    with figure(folder / "fig_lift", 1, 1, (max(4.5, .45 * len(order) + 1.5), 3.4)) as (_, ((ax,),)):
-        ax.bar(range(len(order)), means, color=[head_colours(order)[h] for h in order],
-               yerr=np.maximum([means - low, high - means], 0), error_kw=dict(lw=1))
-        ax.axhline(lift["people"]["lift"], color=PALETTE["human"], lw=1.2, label="people's gaze")
-        ax.axhspan(*lift["people"]["ci"], color=PALETTE["human"], alpha=.12, lw=0)
-        ax.axhline(0, color="#555555", lw=.8)
-        ax.set(xticks=range(len(order)), ylabel="share on the object minus\nits area share (points)",
-               xlabel=f"block and head (from 0), by KL\nbars: 95 % CI over {lift['objects']} objects")
-        ax.set_xticklabels(order, rotation=90)
-        ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(.5, 1))
-
-
-def save_examples(paths: list[Path], size: tuple[int, int], folder: Path) -> None:
-    """EXAMPLES pictures evenly spaced, squashed to `size`, (n, img_h, img_w, 3) uint8, in examples.npz."""
-    chosen = sorted({i * len(paths) // EXAMPLES for i in range(EXAMPLES)})
-    images = [read_image(paths[i]).resize(size[::-1], Image.Resampling.BICUBIC) for i in chosen]
-    with atomic_write(folder / "examples.npz", "wb") as f:
-        np.savez_compressed(f, images=np.stack([np.asarray(image) for image in images]), chosen=chosen)
-
-
-def draw_examples(data: dict, summary: dict, folder: Path) -> None:
-    """fig_examples: objects, the people's summed map, the blurred side (gaze or best head) at the best sigma,
-    three heads with the people's mean KL; pictures from examples.npz."""
-    with np.load(folder / "examples.npz") as f:
-        images, chosen = f["images"], f["chosen"]
-    found = summary["metrics"]["kl"]
-    three = [found["ranking"][i] for i in (0, len(found["ranking"]) // 2, -1)]
-    index, sigma = [summary["heads"].index(h) for h in three], summary["sigmas"][found["sigma_index"]]
-    fix = torch.from_numpy(data["fix"][:, chosen].sum(0))  # (n, h, w)
-    attn = torch.from_numpy(data["attn"][chosen][:, index])  # (n, 3, h, w)
-    smooth = gaussian_blur(fix if summary["blur"] == "fixations" else attn[:, 0], sigma)
-    maps = torch.cat([fix[:, None], smooth[:, None], attn], 1)  # (n, 5, h, w)
-    kl = np.nanmean(data["kl"][:, chosen, :, found["sigma_index"]], 0)[:, index]  # (n, 3)
-    titles = ["gaze", f"{'gaze' if summary['blur'] == 'fixations' else three[0]}, sigma {sigma:.1f}",
-              *map("{} ({})".format, three, ("best", "middle", "worst"))]
-    img_h, img_w = images.shape[1:3]
-    size = 12, 2 * len(images) * img_h / img_w + .3
-    with figure(folder / "fig_examples", len(images), 6, size) as (_, axes):
-        for row, image, some, values in zip(axes, images, minmax(upsample(maps, (img_h, img_w))), kl):
-            row[0].imshow(image)
-            for ax, m in zip(row[1:], some.numpy()):
-                ax.imshow(image.mean(-1), cmap="gray", vmin=0, vmax=255)
-                ax.imshow(m, cmap="inferno", alpha=.25 + .65 * m)
-            for ax, value in zip(row[3:], values):
-                ax.text(.03, .04, f"KL {value:.2f}", transform=ax.transAxes, fontsize=8,
-                        bbox=dict(facecolor="white", alpha=.8, lw=0, pad=1.5))
-        for ax, title in zip(axes[0], ["object", *titles]):
-            ax.set_title(title, fontsize=9)
-        for ax in axes.flat:
-            ax.axis("off")
-
-
-def draw_all(folder: Path, summary: dict) -> None:
-    """All figures, from the files of a run and the summary in its results.json."""
-    _, data = load_sweep(folder, summary["images"])
-    draw_sweep(data, summary, folder)
-    draw_heads(summary, folder)
-    draw_tukey(summary, folder)
-    draw_lift(summary, folder)
-    draw_examples(data, summary, folder)
-
-
-# -------------------------------------------------------------------------------- main
-
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argument_parser(__doc__)
-    add_common_args(p, batch_size=8)
-    g = p.add_argument_group("study")
-    g.add_argument("--model", help="in common.WEIGHTS, or auto (default: dino_vitb16, demo: demo_dino12)")
-    g.add_argument("--layer", type=int, nargs="+", help="blocks, from 0 (default: the last)")
-    g.add_argument("--size", type=int, nargs=2, metavar=("H", "W"),
-                   help="px of the model's input, rounded to whole patches (default: 480 480; demo: 224 224)")
-    g.add_argument("--sigmas", type=float, nargs=3, default=SIGMAS, metavar=("FIRST", "LAST", "STEP"),
-                   help="blur widths in patches (default: .1 3 .1)")
-    g.add_argument("--weight", choices=["duration", "count"], default="duration",
-                   help="of a fixation in the heat map (default: duration)")
-    g.add_argument("--blur", choices=["fixations", "attention"], default="fixations",
-                   help="which of the two maps is smoothed (default: fixations)")
-    g.add_argument("--every-sigma", action="store_true", help="ANOVA and Tukey at every sigma, too")
-    g.add_argument("--simulate", type=float, nargs=3, metavar=("HEAD", "SIGMA", "N"),
-                   help="people are replaced: N fixations each where HEAD (from 0) attends, at blur SIGMA")
-    args = p.parse_args(argv)
-    args.model = args.model or ("demo_dino12" if args.data == "demo" else "dino_vitb16")
-    args.size = args.size or list(DEMO_SIZE if args.data == "demo" else SIZE)
-    first, last, step = args.sigmas
-    if not (0 < first and step > 0 and last > first + 1.5 * step) or min(args.size) < 1:
-        raise InputError(f"--sigmas {first:g} {last:g} {step:g}, --size {args.size}: expected positive "
-                         "numbers and three widths or more.")
-    if args.simulate and not (args.simulate[1] > 0 and args.simulate[2] >= 1):
-        raise InputError(f"--simulate {args.simulate}: expected a positive sigma and a fixation or more.")
-    return args
-
-
-def summarise(folder: Path, items: list[tuple[Path, Gaze]], heads: list[str], sigmas: np.ndarray,
-              args: argparse.Namespace, device: torch.device, began: float, setting: dict) -> dict:
-    """Statistics of the files of `measure`; writes per_image.csv, anova.csv, tukey.csv, examples.npz and
-    results.json, returns the latter."""
+def summarise(folder: Path, items: list[tuple[Path, Gaze]], setting: dict, every_sigma: bool, seed: int
+              ) -> tuple[dict, list[dict]]:
+    """(summary, tests) of the files of `measure`; writes per_image.csv, anova.csv, tukey.csv, examples.npz.
+    setting: heads, sigmas, size, ... of the run, which become part of the summary."""
+    heads, sigmas = setting["heads"], np.array(setting["sigmas"])
     names, data = load_sweep(folder, [path.name for path, _ in items])
-    summary, tests, anovas, pairs = analyse(data, sigmas, heads, args.every_sigma, args.seed)
-    lost = [path.name for path, _ in items if path.name not in names]
-    problems = [{"image": name, "problem": "unreadable, or no fixation on it: left out"} for name in lost] + \
-        [{"image": name, "problem": f"{n:.0f} fixations outside the image or empty: left out"}
-         for name, n in zip(names, data["dropped"]) if n]
-    summary |= setting | dict(lift=lift_tests(data, heads, args.seed), images=names, problems=problems,
+    summary, tests, anovas, pairs = analyse(data, sigmas, heads, every_sigma, seed)
+    problems = [{"image": path.name, "problem": "unreadable, or no fixation on it: left out"}
+                for path, _ in items if path.name not in names]
+    problems += [{"image": name, "problem": f"{n:.0f} fixations outside the image or empty: left out"}
+                 for name, n in zip(names, data["dropped"]) if n]
+    summary |= setting | dict(lift=lift_tests(data, heads, seed), images=names, problems=problems,
                               participants=len(data["kl"]))
     save_examples([path for path, _ in items if path.name in names], setting["size"], folder)
-    write_csv(image_rows(names, data, heads, summary), folder / "per_image.csv")
-    write_csv(anovas, folder / "anova.csv")
-    write_csv(pairs, folder / "tukey.csv")
-    not_run = [] if summary["lift"] else ["lift (fewer than two images with a mask or a plain background)"]
-    return write_results(
-        folder, "exp06_gaze_objects", args.data, headline(summary, tests[0]["n"]), args, time.time() - began,
-        device, tests, not_run, [path for path, _ in items if path.is_file()], summary=summary)
+    for name, rows in (("per_image", image_rows(names, data, heads, summary)), ("anova", anovas),
+                       ("tukey", pairs)):
+        write_csv(rows, folder / f"{name}.csv")
+    return summary, tests
 
 
 def report(summary: dict, n_images: int) -> None:
@@ -676,21 +492,176 @@ def report(summary: dict, n_images: int) -> None:
     print("by KL, best first: " + " ".join(summary["metrics"]["kl"]["ranking"]))
 
 
+# -------------------------------------------------------------------------------- figures
+
+def head_colours(ranking: list[str]) -> dict[str, str]:
+    """Best head blue, second and third lighter, worst orange, the rest grey."""
+    colours = dict.fromkeys(ranking, "#c8c8c8")
+    colours |= dict(zip(ranking[:3], (PALETTE["attention"], "#6baed6", "#9ecae1")))
+    return colours | {ranking[-1]: PALETTE["sl"]}
+
+
+def draw_sweep(data: dict, summary: dict, folder: Path) -> None:
+    """fig_sweep: every metric against sigma, a line a head, their mean, the optimum and its interval."""
+    patch, sigmas = summary["patch"], np.array(summary["sigmas"])
+    fig, axes = figure_grid(1, len(METRICS), 3.25, 3.9)
+    for ax, name in zip(axes[0], METRICS):
+        found, curves = summary["metrics"][name], np.nanmean(data[name], (0, 1))  # (H, S)
+        order, colours = found["ranking"], head_colours(found["ranking"])
+        for head in reversed(order):
+            label = head if head in (*order[:3], order[-1]) else None
+            ax.plot(sigmas, curves[summary["heads"].index(head)], color=colours[head], label=label)
+        ax.plot(sigmas, curves.mean(0), "k--", lw=1, label="mean of heads")
+        ax.axvspan(*found["sigma_ci"], color=colours[order[0]], alpha=.2, lw=0, label="optimum, 95 % CI")
+        ax.axvline(found["sigma"], color=colours[order[0]], lw=1)
+        ax.set(xlabel=f"SD of the blur of the {summary['blur']} (patches)", ylabel=LABELS[name])
+        top = ax.secondary_xaxis("top", functions=(lambda s: s * patch, lambda px: px / patch))
+        top.set_xlabel("SD (px of the input)")
+        ax.legend(loc="upper center", bbox_to_anchor=(.5, -.2), ncol=2, frameon=False, fontsize=7)
+    save_figure(fig, folder / "fig_sweep")
+
+
+def draw_heads(summary: dict, folder: Path) -> None:
+    """fig_heads: mean of every metric by head at the metric's best sigma, best of KL first, 95 % intervals of
+    the bootstrap over participants and objects."""
+    order = summary["metrics"]["kl"]["ranking"]
+    colours = head_colours(order)
+    fig, axes = figure_grid(1, len(METRICS), 3.25, .8 + max(2.2, .22 * len(order)), sharey=True)
+    for ax, name in zip(axes[0], METRICS):
+        found = summary["metrics"][name]
+        for i, head in enumerate(order):
+            ax.plot(found["ci"][head], [i, i], color="#555555", lw=1)
+            ax.plot(found["means"][head], i, "o", color=colours[head], markeredgecolor="#555555")
+        sigma = summary["sigmas"][found["sigma_index"]]
+        ax.set(xlabel=f"{LABELS[name]} at sigma {sigma:.1f}, bars: 95 % CI")
+    axes[0, 0].set(yticks=range(len(order)), yticklabels=order, ylabel="block and head (from 0), by KL")
+    axes[0, 0].invert_yaxis()
+    save_figure(fig, folder / "fig_heads")
+
+
+def draw_tukey(summary: dict, folder: Path) -> None:
+    """fig_tukey: p of Tukey's HSD for every pair of heads at each metric's best sigma, best of KL first."""
+    order, rows = summary["metrics"]["kl"]["ranking"], read_csv(folder / "tukey.csv")
+    n, side = len(order), max(2.4, min(6, .42 * len(order)))
+    fig, axes = figure_grid(1, len(METRICS), side + .25, side + .8, sharey=True)
+    for ax, name in zip(axes[0], METRICS):
+        sigma, p = summary["sigmas"][summary["metrics"][name]["sigma_index"]], np.full((n, n), np.nan)
+        for r in rows:
+            if r["metric"] == name and abs(r["sigma"] - sigma) < 1e-5:
+                i, j = order.index(r["head_a"]), order.index(r["head_b"])
+                p[i, j] = p[j, i] = r["p"]
+        shown = ax.imshow(np.log10(np.maximum(p, 1e-4)), cmap="viridis", vmin=-4, vmax=0)
+        for i, j in np.argwhere(p >= .05) if n <= 16 else ():
+            text = f"{p[i, j]:.2f}"[1:] if p[i, j] < .995 else "1"
+            ax.text(j, i, text, ha="center", va="center", fontsize=6)
+        ax.set(title=f"{LABELS[name]}, sigma {sigma:.1f}", xticks=range(n), yticks=range(n))
+        ax.set_xticklabels(order, rotation=90, fontsize=7)
+        ax.set_yticklabels(order, fontsize=7)
+    axes[0, 0].set_ylabel("block and head (from 0), by KL")
+    bar = fig.colorbar(shown, ax=axes, ticks=[-4, -3, -2, np.log10(.05), 0], fraction=.02)
+    bar.ax.set_yticklabels(["≤ .0001", ".001", ".01", ".05", "1"])
+    bar.set_label("p, Tukey's HSD (numbers: p ≥ .05)")
+    save_figure(fig, folder / "fig_tukey")
+
+
+def draw_lift(summary: dict, folder: Path) -> None:
+    """fig_lift: attention on the object minus the object's area share, a bar a head, best of KL first; the
+    people's gaze as a line; 95 % intervals of a bootstrap over objects."""
+    lift, order = summary["lift"], summary["metrics"]["kl"]["ranking"]
+    means = np.array([lift["heads"][h]["lift"] for h in order])
+    low, high = np.array([lift["heads"][h]["ci"] for h in order]).T
+    fig, ((ax,),) = figure_grid(1, 1, max(4.5, .45 * len(order) + 1.5), 3.4)
+    ax.bar(range(len(order)), means, color=[head_colours(order)[h] for h in order],
+           yerr=np.maximum([means - low, high - means], 0), error_kw=dict(lw=1))
+    ax.axhline(lift["people"]["lift"], color=PALETTE["human"], lw=1.2, label="people's gaze")
+    ax.axhspan(*lift["people"]["ci"], color=PALETTE["human"], alpha=.12, lw=0)
+    ax.axhline(0, color="#555555", lw=.8)
+    ax.set(xticks=range(len(order)), ylabel="share on the object minus\nits area share (points)",
+           xlabel=f"block and head (from 0), by KL\nbars: 95 % CI over {lift['objects']} objects")
+    ax.set_xticklabels(order, rotation=90)
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(.5, 1))
+    save_figure(fig, folder / "fig_lift")
+
+
+def draw_examples(data: dict, summary: dict, folder: Path) -> None:
+    """fig_examples: objects, the people's summed map, the blurred side (gaze or best head) at the best sigma,
+    three heads with the people's mean KL; pictures from examples.npz."""
+    images, chosen = read_arrays(folder / "examples.npz").values()
+    found = summary["metrics"]["kl"]
+    three = [found["ranking"][i] for i in (0, len(found["ranking"]) // 2, -1)]
+    index, sigma = [summary["heads"].index(h) for h in three], summary["sigmas"][found["sigma_index"]]
+    fix = torch.from_numpy(data["fix"][:, chosen].sum(0))  # (n, h, w)
+    attn = torch.from_numpy(data["attn"][chosen][:, index])  # (n, 3, h, w)
+    smooth = gaussian_blur(fix if summary["blur"] == "fixations" else attn[:, 0], sigma)
+    maps = torch.cat([fix[:, None], smooth[:, None], attn], 1)  # (n, 5, h, w)
+    kl = np.nanmean(data["kl"][:, chosen, :, found["sigma_index"]], 0)[:, index]  # (n, 3)
+    titles = ["gaze", f"{'gaze' if summary['blur'] == 'fixations' else three[0]}, sigma {sigma:.1f}",
+              *map("{} ({})".format, three, ("best", "middle", "worst"))]
+    img_h, img_w = images.shape[1:3]
+    fig, axes = figure_grid(len(images), 6, 2, 2 * img_h / img_w + .1)
+    for row, image, some, values in zip(axes, images, minmax(upsample(maps, (img_h, img_w))), kl):
+        row[0].imshow(image)
+        for ax, m in zip(row[1:], some.numpy()):
+            ax.imshow(image.mean(-1), cmap="gray", vmin=0, vmax=255)
+            ax.imshow(m, cmap="inferno", alpha=.25 + .65 * m)
+        for ax, value in zip(row[3:], values):
+            ax.text(.03, .04, f"KL {value:.2f}", transform=ax.transAxes, fontsize=8,
+                    bbox=dict(facecolor="white", alpha=.8, lw=0, pad=1.5))
+    for ax, title in zip(axes[0], ["object", *titles]):
+        ax.set_title(title, fontsize=9)
+    save_figure(fig, folder / "fig_examples", pictures=True)
+
+
+def draw_all(folder: Path, summary: dict) -> None:
+    """All figures, from the files of a run and the summary in its results.json."""
+    _, data = load_sweep(folder, summary["images"])
+    draw_sweep(data, summary, folder)
+    draw_heads(summary, folder)
+    draw_tukey(summary, folder)
+    if summary["lift"]:
+        draw_lift(summary, folder)
+    draw_examples(data, summary, folder)
+
+
+# -------------------------------------------------------------------------------- main
+
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    p = argument_parser(__doc__)
+    add_common_args(p, batch_size=8)
+    add = p.add_argument_group("study").add_argument
+    add("--model", help="in common.WEIGHTS, or auto (default: dino_vitb16, demo: demo_dino12)")
+    add("--layer", type=int, nargs="+", help="blocks, from 0 (default: the last)")
+    add("--size", type=int, nargs=2, metavar=("H", "W"),
+        help="px of the model's input, rounded to whole patches (default: 480 480; demo: 224 224)")
+    add("--sigmas", type=float, nargs=3, default=SIGMAS, metavar=("FIRST", "LAST", "STEP"),
+        help="blur widths in patches (default: .1 3 .1)")
+    add("--blur", choices=["fixations", "attention"], default="fixations",
+        help="which of the two maps is smoothed (default: fixations)")
+    add("--every-sigma", action="store_true", help="ANOVA and Tukey at every sigma, too")
+    add("--simulate", type=float, nargs=3, metavar=("HEAD", "SIGMA", "N"),
+        help="people are replaced: N fixations each where HEAD (from 0) attends, at blur SIGMA")
+    args = p.parse_args(argv)
+    args.model = args.model or ("demo_dino12" if args.data == "demo" else "dino_vitb16")
+    args.size = args.size or list(DEMO_SIZE if args.data == "demo" else SIZE)
+    first, last, step = args.sigmas
+    if not (0 < first and step > 0 and last > first + 1.5 * step) or min(args.size) < 1:
+        raise InputError(f"--sigmas {first:g} {last:g} {step:g}, --size {args.size}: expected positive "
+                         "numbers and three widths or more.")
+    if args.simulate and not (args.simulate[1] > 0 and args.simulate[2] >= 1):
+        raise InputError(f"--simulate {args.simulate}: expected a positive sigma and a fixation or more.")
+    return args
+
+
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
     rank, world = init_distributed(device)
     tag = [Path(args.data).resolve().name, args.model, *["simulated"] * bool(args.simulate),
            *["blur-attention"] * (args.blur == "attention"), *[f"limit{args.limit}"] * bool(args.limit)]
-    begin = partial(start_run, args, "exp06_gaze_objects", "_".join(tag))
+    begin = partial(start_run, args, "exp06_gaze_objects", "_".join(tag), parts=["sweep/*.npz"])
     if args.plot_only:
         return redraw(folder := begin(), lambda results: draw_all(folder, results["summary"]))
-    if args.data == "demo":
-        import demo  # only here: real data need no demo world
-        items = load_data(demo.demo_world(parts=("objects",)) / "objects")
-    else:
-        items = load_data(Path(args.data))
-    items = items[:args.limit]
+    items = load_data(args.data)[:args.limit]
     model, preprocess = model_for(args.model, args.weights, args.size)
     blocks = args.layer or [len(model.blocks) - 1]
     heads = [f"b{b:02d}h{h:02d}" for b in blocks for h in range(model.num_heads)]
@@ -699,21 +670,22 @@ def main(argv: list[str] | None = None) -> None:
         raise InputError(f"--layer {blocks}, --simulate {planted}: {args.model} has blocks 0 to "
                          f"{len(model.blocks) - 1}, of {model.num_heads} heads each (counted from 0).")
     folder = begin()  # only now: a run whose data, model or heads are not there removes no other run
-    for old in (folder / "sweep").glob("*.npz") if rank == 0 and not args.resume else ():
-        old.unlink()
-    barrier()
     first, last, step = args.sigmas
     sigmas = (first + step * np.arange(round((last - first) / step) + 1)).round(9)  # .1, .2, ..., both ends
-    measure(model.to(device), preprocess, items, folder, sigmas, blocks, device, args.weight, args.blur,
-            planted, max(1, args.batch_size // world), args.workers, args.dtype == "bfloat16", args.seed)
+    measure(model.to(device), preprocess, items, folder, sigmas, blocks, device, args.blur, planted,
+            max(1, args.batch_size // world), args.workers, args.dtype == "bfloat16", args.seed)
     barrier()
     if rank > 0:
         return
-    results = summarise(folder, items, heads, sigmas, args, device, began, dict(
+    summary, tests = summarise(folder, items, dict(
         heads=heads, blocks=blocks, patch=model.patch_size, size=preprocess.crop, sigmas=sigmas.tolist(),
-        blur=args.blur, eps=EPS, planted=planted))
-    draw_all(folder, results["summary"])
-    report(results["summary"], len(items))
+        blur=args.blur, eps=EPS, planted=planted), args.every_sigma, args.seed)
+    not_run = [] if summary["lift"] else ["lift (fewer than two images with a mask or a plain background)"]
+    results = write_results(
+        folder, "exp06_gaze_objects", args.data, headline(summary, tests[0]["n"]), args, time.time() - began,
+        device, tests, not_run, [path for path, _ in items if path.is_file()], summary=summary)
+    draw_all(folder, summary)
+    report(summary, len(items))
     print_paper_vs_ours(results)
 
 

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 from tqdm import tqdm
 
-from common import InputError, ROOT, barrier, input_errors, rank_world
+from common import InputError, ROOT, barrier, bootstrap_ci, first_process_first, input_errors, rank_world
 
 # Colours of the papers, one meaning each in every figure.
 PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
@@ -134,6 +134,13 @@ def load_checkpoint(path: Path | str):
     except Exception as e:  # torch raises many kinds for a damaged or unsafe file
         raise InputError(f"{path} is not a readable checkpoint ({type(e).__name__}: {str(e)[:100]!r}); "
                          "delete it or give another.") from e
+
+
+def save_arrays(path: Path | str, **arrays) -> None:
+    """Arrays, tensors, lists as a compressed .npz, atomically."""
+    with atomic_write(path, "wb") as f:
+        np.savez_compressed(f, **{k: v.cpu().numpy() if isinstance(v, Tensor) else v
+                                  for k, v in arrays.items()})
 
 
 def write_json(obj, path: Path | str) -> None:
@@ -301,14 +308,33 @@ class RowLog:
         return read_csv(self.csv) if read else []
 
 
+def image_name(path: Path | str) -> str:
+    """<class>/<file>: the image's name in all results. File names alone repeat in many data sets."""
+    return "/".join(Path(path).parts[-2:])
+
+
+def slices(n: int, size: int) -> list[list[int]]:
+    """The indices 0 to n - 1 in batches, the last one shorter."""
+    return [list(range(i, min(i + size, n))) for i in range(0, n, size)]
+
+
 # Arguments that may differ between a run and its resumption: they change where and how fast, not what.
 DATA_ARGS = ("data", "salicon", "coco", "imagenet", "objectnet", "maps", "saliency_dir")  # never written to
 _FREE_ARGS = {"resume", "plot_only", "workers", "device", "out"}
 
 
-def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable[str] = ()) -> Path:
+def demo_part(part: str, **how) -> Path:
+    """Folder of a part of the demo world (demo.PARTS), which the first process draws if it is not there."""
+    import demo  # only here: real data need no demo world
+    with first_process_first():
+        return demo.demo_world(parts=(part,), **how) / part
+
+
+def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable[str] = (),
+              parts: Iterable[str] = ()) -> Path:
     """The run's folder, `--out` or runs/<script>/<tag>, with its arguments in args.json. free: arguments that
-    may change before a --resume, beside _FREE_ARGS: no kept file depends on them.
+    may change before a --resume, beside _FREE_ARGS: no kept file depends on them. parts: patterns of other
+    files that hold what was measured.
 
     A new run first removes rows and results of an old one, so that nothing later mixes the two. InputError:
     --resume with other arguments than the run was started with, --plot-only without a run, a folder inside
@@ -322,6 +348,7 @@ def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable
                              "an --out elsewhere.")
     manifest, rows = folder / "args.json", list(folder.glob("per_image.*"))
     rows += folder.glob("*/per_image.*") if manifest.exists() else ()  # of the run's parts
+    rows += (file for pattern in parts for file in folder.glob(pattern))
     rows += folder.glob("linear_head.pth") if getattr(args, "train_head", False) else ()  # fitted anew
     torn = [p for sub in ("", "*/")[:1 + manifest.exists()] for p in folder.glob(f"{sub}.*.[0-9]*.tmp")]
     fixed = {k: v for k, v in vars(args).items() if k not in {*_FREE_ARGS, *free}}
@@ -359,21 +386,33 @@ def redraw(folder: Path, draw: Callable[[dict], None]) -> None:
         print_paper_vs_ours(results)
 
 
-def save_figure(fig, path: Path | str) -> None:
+def new_figure(columns: int, width: float = 3.2, height: float = 3.) -> tuple[Figure, list[Axes]]:
+    """A row of panels, each width x height inches; no window, no global state."""
+    fig, axes = figure_grid(1, columns, width, height)
+    return fig, axes[0]
+
+
+def figure_grid(rows: int, columns: int, width: float = 3.2, height: float = 3., **how
+                ) -> tuple[Figure, np.ndarray]:
+    """Panels (rows, columns), each width x height inches. how: sharey, width_ratios, ... of subplots."""
+    fig = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    axes = fig.subplots(rows, columns, squeeze=False, **how)
+    for ax in axes.flat:
+        ax.spines[["top", "right"]].set_visible(False)
+    return fig, axes
+
+
+def save_figure(fig, path: Path | str, legends: bool = False, pictures: bool = False) -> None:
     """A matplotlib figure as path.png and path.pdf (path without an ending), each atomically; the same
-    figure gives the same bytes."""
+    figure gives the same bytes. legends: every panel with labels and none yet gets one; pictures: no axes."""
+    for ax in fig.axes:
+        if pictures:
+            ax.axis("off")
+        if legends and ax.get_legend() is None and ax.get_legend_handles_labels()[0]:
+            ax.legend(frameon=False, fontsize=6, handlelength=3, ncols=1 + (len(ax.lines) > 9))
     for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
         with atomic_write(Path(f"{path}.{kind}"), "wb") as f:
             fig.savefig(f, format=kind, dpi=150, metadata=metadata)
-
-
-def new_figure(columns: int, width: float = 3.2, height: float = 3.) -> tuple[Figure, list[Axes]]:
-    """A row of panels, each width x height inches; no window, no global state."""
-    fig = Figure(figsize=(width * columns, height), layout="constrained")
-    axes = fig.subplots(1, columns, squeeze=False)[0]
-    for ax in axes:
-        ax.spines[["top", "right"]].set_visible(False)
-    return fig, axes
 
 
 def fingerprint(paths: Iterable[Path | str]) -> str:
@@ -382,6 +421,12 @@ def fingerprint(paths: Iterable[Path | str]) -> str:
         return p.stat().st_size if p.exists() else "missing"  # such as a dead link, left out of the run
     lines = sorted(f"{p.name} {size(p)}" for p in map(Path, paths))
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def result_row(name: str, values: Sequence[float], unit: str, paper=None, stat: Callable = np.mean) -> dict:
+    """Line of the table paper | ours: mean (or stat) of the values with its bootstrap 95 % interval."""
+    return dict(name=name, paper=paper, ours=float(stat(values)), ci=bootstrap_ci(values, stat),
+                n=len(values), unit=unit)
 
 
 def write_results(folder: Path, study: str, data: str, headline: Sequence[dict], args: argparse.Namespace,

@@ -365,8 +365,8 @@ def test_card_commands(command, tmp_path, capsys, monkeypatch):
     for name in drawn if command else ():  # the bare command draws the figures that all share
         monkeypatch.setattr(S, name, lambda *args: None)
 
-    def save(fig, path):  # one as in a real run, the others small: PDFs are slow
-        SAVE(fig, path) if path.name == "fig03_accuracy" else fig.savefig(f"{path}.png", dpi=20)
+    def save(fig, path, **how):  # one as in a real run, the others small: PDFs are slow
+        SAVE(fig, path, **how) if path.name == "fig03_accuracy" else fig.savefig(f"{path}.png", dpi=20)
     monkeypatch.setattr(S, "save_figure", save)
     n = 3
     S.main([*command, "--limit", str(n), "--out", str(tmp_path), "--workers", "0", "--device", "cpu"])
@@ -695,4 +695,4 @@ def test_resnet_sees_the_first_fixation_and_the_centre(demo_study):
     study.saliency(images[:2], index[:2], lambda *a: {"dino": grid}, Net())
     for crops, (top, left) in zip(seen, ((128, 48), (88, 88))):  # 48 px around row 152, col 72; the centre
         crop = images[:2, :, top:top + 48, left:left + 48]
-        torch.testing.assert_close(crops, S.standardise(S.upsample(crop, (224, 224))))
+        torch.testing.assert_close(crops, S.normalize(S.upsample(crop, (224, 224)), *S.IMAGENET))

@@ -176,8 +176,8 @@ def test_published_distances_medians_and_tests_come_back():
         ours = E.from_median(E.place(distances, people), people)
         np.testing.assert_allclose(ours, data["dist_" + key], atol=1e-9)
         if key in kinds:
-            ours = ours.reshape(6, -1)
-            best[kinds[key]] = E.best_heads(ours.ravel(), np.repeat(range(6), ours.shape[1]))
+            rows = [dict(model=i, distance=d) for i, model in enumerate(ours.reshape(6, -1)) for d in model]
+            best[kinds[key]] = E.best_heads(rows)
             assert len(best[kinds[key]]) == 30
             assert np.median(best[kinds[key]]) == pytest.approx(E.PAPER[kinds[key]], abs=.1)
         elif key != "gbvs":
@@ -217,8 +217,9 @@ def test_cluster_indices_equal_scikit_learn():
 
 
 def test_best_heads_are_the_smallest_of_each_model():
-    d = np.array([9, 1, 8, 2, 7, 3, 4, 50, 51, 52, 53, 54, 55.])
-    assert E.best_heads(d, ["a"] * 7 + ["b"] * 6).tolist() == [1, 2, 3, 4, 7, 50, 51, 52, 53, 54]
+    distances = dict(a=[9, 1, 8, 2, 7, 3, 4], b=[50, 51, 52, 53, 54, 55])
+    rows = [dict(model=m, distance=d) for m, of in distances.items() for d in of]
+    assert E.best_heads(rows).tolist() == [1, 2, 3, 4, 7, 50, 51, 52, 53, 54]
 
 
 def test_looks_fall_off_with_distance_and_share_one_unit():
@@ -277,11 +278,13 @@ def test_viewers_who_each_saw_another_clip_are_refused(pooled):
 
 
 def test_groups_are_not_tested_against_all_viewers_who_include_them():
-    rows = [dict(set="all", kind=k, model=m, distance=float(i)) for k, m in
-            (("viewer child", ""), ("viewer old", ""), ("dino4", "dino4.0")) for i in range(5)]
-    names = {g: [t["name"] for t in E.compare_all(rows, g)] for g in ("child", "adult")}
-    assert names == {"child": ["all, heads: viewer old vs viewer child", "all, heads: dino4 vs viewer child"],
-                     "adult": ["all, heads: dino4 vs all viewers"]}
+    def names(*groups: str) -> list[str]:
+        kinds = [(f"viewer {g}", "") for g in groups] + [("dino4", "dino4.0")]
+        return [t["name"] for t in E.compare_all([dict(set="all", kind=k, model=m, distance=float(i))
+                                                  for k, m in kinds for i in range(5)])]
+    assert names("adult", "old") == ["all, heads: viewer old vs viewer adult",
+                                     "all, heads: dino4 vs viewer adult"]
+    assert names("child", "old") == ["all, heads: dino4 vs all viewers"]
 
 
 # ------------------------------------------------------------------------------------------------ recovery
@@ -441,7 +444,7 @@ def test_videos_and_folders_of_frames_stream_one_frame_at_a_time(tmp_path):
     found = list(E.frames(tmp_path / "b", 12., notes))
     assert [t for t, _ in found] == pytest.approx(np.arange(12) / 12)
     assert all((load() == p).all() for (_, load), p in zip(found, pictures))
-    with pytest.raises(InputError, match="--fps"):
+    with pytest.raises(InputError, match="column fps"):
         list(E.frames(tmp_path / "b", None, notes))
 
 
@@ -616,8 +619,7 @@ def test_wrong_data_is_named(tmp_path, spoil, message):
     (["--cluster", "dino12"], "KIND:BLOCK"), (["--models", "dino4=/no/file.pth"], "no such weight file"),
     (["--weights", "x.pth"], "one model"), (["--data", "/no/such/folder"], "no folder clips"),
     (["--models", f"dino12={ROOT}/checkpoints/demo_dino4.pth"], "4 blocks, 96 wide"),
-    (["--dim", "-3"], "--dim -3"), (["--dim", "0"], "--dim 0"), (["--scale", "-1"], "--scale -1"),
-    (["--fps", "-2"], "-2.0 frames/s"), (["--compare", "/no/run"], "no distances.csv")])
+    (["--compare", "/no/run"], "no distances.csv")])
 def test_wrong_arguments_are_named(tmp_path, argv, message):
     with pytest.raises(InputError, match=message):
         E.main([*argv, "--out", str(tmp_path), "--device", "cpu"])
@@ -655,7 +657,7 @@ def test_runs_of_other_data_models_and_limits_have_other_folders(tmp_path, monke
 
 def test_bare_demo_command_compares_six_models_and_gbvs_in_six_figures(tmp_path, monkeypatch):
     figures = set()
-    monkeypatch.setattr(E, "save_figure", lambda fig, path: figures.add(path.name))
+    monkeypatch.setattr(E, "save_figure", lambda fig, path, **how: figures.add(path.name))
     monkeypatch.setattr(E, "place", partial(E.place, starts=1))  # the other starts take 10 s
     E.main(["--limit", "2", "--out", str(tmp_path), "--device", "cpu"])
     names = [h["name"] for h in json.loads((tmp_path / "results.json").read_text())["headline"]]
@@ -708,8 +710,8 @@ def test_killed_and_resumed_run_equals_an_undisturbed_one(run, tmp_path, no_figu
     E.main([*TINY, "--out", str(tmp_path), "--resume"])
     assert first.stat().st_mtime_ns == stamp
     same_tables(run, tmp_path)
-    with pytest.raises(InputError, match="scale"):
-        E.main([*TINY, "--out", str(tmp_path), "--resume", "--scale", ".5"])
+    with pytest.raises(InputError, match="gbvs"):
+        E.main([*TINY, "--out", str(tmp_path), "--resume", "--gbvs"])
 
 
 def one_of_two(rank: int, port: int, argv: list) -> None:
@@ -736,10 +738,10 @@ def test_long_clips_are_cut_into_parts_and_put_together(run, tmp_path, monkeypat
 
 def test_compare_correlates_and_draws_two_runs_without_measuring_again(run, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr(E, "save_figure", lambda fig, path: drawn.append((path.name, fig)))
+    monkeypatch.setattr(E, "save_figure", lambda fig, path, **how: drawn.append((path.name, fig)))
     monkeypatch.setattr(E, "watch_chunk", None)
     shutil.copytree(run, tmp_path / "o")
-    E.main([*TINY, "--out", str(tmp_path / "o"), "--resume", "--compare", str(run), "--group", "child"])
+    E.main([*TINY, "--out", str(tmp_path / "o"), "--resume", "--compare", str(run)])
     found = json.loads((tmp_path / "o" / "results.json").read_text())["correlations"]
     same = next(c for c in found if c["sets"] == ["all", f"{run.name}: all"])
     assert same["r"] == pytest.approx(1) and same["n"] == 48

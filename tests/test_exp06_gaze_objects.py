@@ -118,11 +118,9 @@ def test_who_did_not_look_is_nan_for_every_head_and_leaves_the_others_alone():
 def test_fixations_fall_into_their_patch_with_their_duration():
     gaze = {"a": (np.array([0, 299, 150.]), np.array([0, 399, 200.]), np.array([.1, .2, .4])),
             "c": (np.array([300, -1, np.nan]), np.array([5, 5, 5.]), np.ones(3))}
-    maps, dropped = E.fixation_maps(gaze, ["a", "b", "c"], (300, 400), (6, 8), "duration")
+    maps, dropped = E.fixation_maps(gaze, ["a", "b", "c"], (300, 400), (6, 8))
     assert maps[0, 0, 0] == .1 and maps[0, 5, 7] == .2 and maps[0, 3, 4] == .4
     assert not maps[1:].any() and dropped == 3  # never there; outside or NaN
-    counts, _ = E.fixation_maps(gaze, ["a"], (300, 400), (6, 8), "count")
-    assert counts.unique().tolist() == [0, 1] and counts.sum() == 3
 
 
 def test_csv_keeps_participants_as_text_and_fills_empty_fields(tmp_path):
@@ -141,7 +139,7 @@ def test_osie_layout_is_read(tmp_path):
     scipy.io.savemat(tmp_path / "fixations.mat", {"fixations": np.array([image, image])})
     (path, gaze), _ = E.load_data(tmp_path)
     assert path == tmp_path / "stimuli" / "1001.jpg" and list(gaze) == ["s01", "s02"]
-    maps, _ = E.fixation_maps(gaze, ["s01"], (600, 800), (600, 800), "duration")
+    maps, _ = E.fixation_maps(gaze, ["s01"], (600, 800), (600, 800))
     assert maps[0, 299, 400] == .25 and maps[0, 8, 7] == pytest.approx(.1)  # the authors' round(v), from 0
 
 
@@ -267,7 +265,7 @@ def test_participants_without_preference_agree_with_no_head_or_object(objects, a
             objects = demo.demo_world(tmp_path, parts=("objects",), planted=False) / "objects"
         items = E.load_data(objects)
         people = sorted(items[0][1])
-        fix = torch.stack([E.fixation_maps(g, people, demo.OBJECT_SIZE, (14, 14), "duration")[0]
+        fix = torch.stack([E.fixation_maps(g, people, demo.OBJECT_SIZE, (14, 14))[0]
                            for _, g in items], 1)  # (P, O, 14, 14)
         coverage = torch.stack([torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(
             E.object_mask(np.asarray(read_image(path))))[None].double(), (14, 14))[0] for path, _ in items])
@@ -368,13 +366,13 @@ def test_killed_and_resumed_run_equals_an_undisturbed_one(objects, tmp_path, no_
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
     assert straight["summary"] == resumed["summary"] and straight["headline"] == resumed["headline"]
     with pytest.raises(InputError, match="other arguments"):
-        run(data, tmp_path / "b", "--batch-size", "1", "--resume", "--weight", "count")
+        run(data, tmp_path / "b", "--batch-size", "1", "--resume", "--blur", "attention")
 
 
 def test_plot_only_redraws_without_model_or_data(objects, tmp_path, monkeypatch, capsys):
     data = small_copy(objects, tmp_path / "data", n=2)
     drawn = []
-    monkeypatch.setattr(E, "save_figure", lambda fig, path: drawn.append(Path(path).name))
+    monkeypatch.setattr(E, "save_figure", lambda fig, path, **how: drawn.append(Path(path).name))
     run(data, tmp_path / "out")
     table, first = capsys.readouterr().out.split("unit\n")[1], sorted(drawn)
     monkeypatch.setattr(E, "load_vit", None)

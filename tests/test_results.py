@@ -20,7 +20,8 @@ import torch
 import common
 import results
 from common import InputError
-from results import RowLog, atomic_write, load_checkpoint, start_run, write_results
+from results import (RowLog, atomic_write, figure_grid, read_arrays, load_checkpoint, result_row, save_arrays,
+                     save_figure, slices, start_run, write_results)
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -390,3 +391,43 @@ def test_csv_keeps_all_digits_and_text(tmp_path):
     results.write_csv(rows, tmp_path / "r.csv")
     assert results.read_csv(tmp_path / "r.csv") == rows
     assert next(csv.reader(open(tmp_path / "r.csv", encoding="utf-8")))[:2] == ["image", "condition"]
+
+
+# ---------------------------------------------------------------------------------------- shared pieces
+
+def test_arrays_tensors_and_words_come_back_from_a_file(tmp_path):
+    save_arrays(tmp_path / "a.npz", x=torch.arange(3.), y=np.ones((2, 2), bool), names=["a", "bc"])
+    found = read_arrays(tmp_path / "a.npz")
+    assert found["x"].dtype == np.float32 and found["x"].tolist() == [0, 1, 2] and found["y"].all()
+    assert found["names"].tolist() == ["a", "bc"] and not list(tmp_path.glob(".*"))
+
+
+def test_slices_cover_every_index_once():
+    assert slices(5, 2) == [[0, 1], [2, 3], [4]] and slices(0, 3) == []
+
+
+def test_a_row_of_the_table_is_a_mean_or_a_median_with_its_interval():
+    row = result_row("x", [1., 2., 9.], "px", 3.3, np.median)
+    assert row["ours"] == 2 and row["n"] == 3 and row["paper"] == 3.3 and row["ci"][0] <= 2 <= row["ci"][1]
+    assert result_row("x", [1., 2., 9.], "px")["ours"] == 4
+
+
+def test_a_new_run_removes_what_an_old_one_measured_and_nothing_else(tmp_path):
+    (tmp_path / "sweep").mkdir()
+    for name in ("a.npz", "notes.txt"):
+        (tmp_path / "sweep" / name).write_text("old")
+    start_run(run_args(out=tmp_path), "x", "t", parts=["sweep/*.npz"])
+    assert [p.name for p in (tmp_path / "sweep").iterdir()] == ["notes.txt"]
+    (tmp_path / "sweep" / "b.npz").write_text("new")
+    start_run(run_args(out=tmp_path, resume=True), "x", "t", parts=["sweep/*.npz"])
+    assert (tmp_path / "sweep" / "b.npz").exists()
+
+
+def test_panels_with_labels_get_legends_and_pictures_lose_their_axes(tmp_path):
+    fig, ((left, right),) = figure_grid(1, 2, 2, 2)
+    left.plot([0, 1], label="line")
+    right.plot([0, 1])
+    save_figure(fig, tmp_path / "f", legends=True)
+    assert left.get_legend() and not right.get_legend() and (tmp_path / "f.pdf").stat().st_size > 1000
+    save_figure(fig, tmp_path / "f", pictures=True)
+    assert not left.axison and not right.axison
