@@ -852,8 +852,8 @@ def main_headline(found: dict, foveas: list[int], official: float | None, seed: 
                           a["certainty_full"][solved], "< 0", "0 to 1")
         stop = stopping(a, seed)
         out += [*entropy_rows(tag, a, r),
-                ordering(f"{tag}: stop at certainty {stop['threshold']:.3f} - never", stop["correct"],
-                         stop["correct_10"], None, "points", 100),
+                ordering(f"{tag}: stopping when certain - never", stop["correct"], stop["correct_10"], None,
+                         f"points, at {stop['threshold']:.3f}", 100),
                 result_row(f"{tag}: tokens used so", 100 * stop["tokens"] / stop["tokens_10"], "%")]
     if {3, 5} <= {*foveas}:
         small, large = (found[f"attention fovea{f}"]["correct"] for f in (3, 5))

@@ -67,7 +67,10 @@ SHOWN = {  # headline rows of the README's tables, as regular expressions; the o
     "exp01": r"(CC|NSS|AUC|KL|SIM), .|images .*|COCO .*|r\(.*|.* top-1, .|.*B - A|BF01 .*",
     "exp02": r"(CC|NSS|AUC|KL|SIM), .|images .*|COCO .*|.* top-1, .|.*B - A",
     "exp03": r"(animacy|size), \w+: (mean .*|d)|sparsity, \w+: entropy|.*: [BC] - [AC]: (mean .*|t|d)",
-    "exp04": r".*", "exp05": r".*", "train": r".*", "exp06": r".*"}
+    "exp04": r"accuracy, full image|fovea .: (attention - random, saccade .*|gap .*|visible.*|correct.*)"
+             r"|.*needed|.*lowest.*attention|fovea 5 - 3.*|accuracy, (.* - random|DINO.*)|loss.*"
+             r"|ResNet.*, DINO.*",
+    "exp05": r".*", "train": r".*", "exp06": r".*"}
 
 
 class Run(NamedTuple):
@@ -149,13 +152,19 @@ def summary(run: Run, folder: Path, data: Path | None) -> dict:
             "headline": result["headline"], "not_run": list(map(short, result["not_run"]))}
 
 
-def show(v) -> str:
-    """Four digits of a number, as in the table that ends a script."""
-    if isinstance(v, (list, tuple)):
-        return " to ".join(map(show, v))
-    if v is None or v != v:
-        return "-"
-    return f"{v:.4g}" if isinstance(v, float) and math.isfinite(v) else str(v)
+def show(value, ci: Sequence[float] | None = None) -> str:
+    """value (low to high), numbers with as many decimals as give the largest of them four digits."""
+    numbers = [v for v in (value, *(ci or ())) if isinstance(v, float) and math.isfinite(v)]
+    top = max(map(abs, numbers), default=0)
+    decimals = 4 - math.ceil(math.log10(top)) if top else 0
+
+    def text(v) -> str:
+        if v is None or v != v:
+            return "-"
+        if v not in numbers or v == int(v) and not ci:
+            return (f"{v:.0f}" if v in numbers else str(v)).replace("|", "\\|")
+        return f"{v:.1e}" if decimals > 7 else f"{v:.{max(decimals, 0)}f}"
+    return text(value) + (f" ({text(ci[0])} to {text(ci[1])})" if ci and ci[0] is not None else "")
 
 
 def table(runs: Sequence[dict], shown: str) -> str:
@@ -168,11 +177,11 @@ def table(runs: Sequence[dict], shown: str) -> str:
             if re.fullmatch(shown, h["name"].strip()):
                 name, _, source = re.fullmatch(r"(.*?)(, ([ABC]))?", h["name"].strip()).groups()
                 cells, mark = rows.setdefault(name, {}), f"{source} " if source else ""
-                ci = f" ({show(h['ci'])})" if h["ci"] and h["ci"][0] is not None else ""
-                ours = f"{mark}{show(h['ours'])}{ci} {h['unit'] or ''}".strip() + f", n {h['n']}"
+                ours = f"{mark}{show(h['ours'], h['ci'])} {h['unit'] or ''}".strip() + f", n {h['n']}"
                 paper = cells.setdefault("paper", {})
                 if h["paper"] is not None or mark not in paper:
-                    paper[mark] = f"{mark}{show(h['paper'])}"
+                    said = h["paper"]
+                    paper[mark] = mark + show(f"{said:g}" if isinstance(said, float) else said)
                 cells.setdefault(i, {})[mark] = ours
     keys = ["paper", *range(len(runs))]
     lines = ["| | paper | " + " | ".join(run["data"] for run in runs) + " |", "|---" * (len(runs) + 2) + "|"]

@@ -1,5 +1,6 @@
 """reproduce.py: which runs, what is kept of them, the README's tables."""
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from results import write_json
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = {"study": "exp04", "data": "demo", "command": "exp04_saccades.py", "seconds": 80, "processes": 1,
          "memory_mb": 1100, "device": "cpu, 1 threads", "not_run": [],
-         "headline": [{"name": "full", "paper": 77., "ours": 94.04, "ci": [90.5, 97.], "n": 200, "unit": "%"},
+         "headline": [{"name": "accuracy, full image", "paper": 77., "ours": 94.04, "ci": [90.5, 97.],
+                       "n": 200, "unit": "%"},
                       *({"name": f"CC, {k}", "paper": None, "ours": v, "ci": None, "n": 9, "unit": ""}
                         for k, v in (("A", .1234), ("B", 2.)))]}
 SECOND = FIRST | {"data": "imagenet", "seconds": None, "not_run": ["UNISAL: no weights"],
@@ -26,17 +28,27 @@ def test_the_readme_holds_the_tables_of_docs_results(tmp_path):
     assert readme.read_text(encoding="utf-8") == (ROOT / "README.md").read_text(encoding="utf-8")
 
 
+def test_every_study_has_a_demo_run_in_docs_results_without_paths_of_a_machine():
+    for study, data, _ in R.DEMO_RUNS:
+        run = json.loads((ROOT / "docs" / "results" / f"{study}_{data}.json").read_text(encoding="utf-8"))
+        assert run["headline"] and run["command"].startswith(R.SCRIPTS[study])
+    for file in (ROOT / "docs" / "results").iterdir():
+        assert not re.search(r'(?<![\w.])[~.]*/\w', file.read_text(encoding="utf-8"))
+
+
 def test_a_column_a_run_and_a_row_a_number():
     lines = R.table([FIRST, SECOND], ".*").split("\n")
     assert lines[0] == "| | paper | demo | imagenet |"
-    assert lines[2] == "| full | 77 | 94.04 (90.5 to 97) %, n 200 | - |"
+    assert lines[2] == "| accuracy, full image | 77 | 94.04 (90.50 to 97.00) %, n 200 | - |"
     assert lines[3] == "| CC | - | A 0.1234, n 9<br>B 2, n 9 | - |"
     assert lines[4] == "| extra | > 0 | - | 1.5e-07, n 3 |"
     assert "`python exp04_saccades.py` (80 s, 1,100 MB, cpu, 1 threads)" in lines[6]
     assert lines[7].endswith("(1,100 MB, cpu, 1 threads); not run: UNISAL: no weights")
-    assert "extra" not in R.table([FIRST, SECOND], "full.*")
+    shown = [R.show(*v) for v in ((15.4154,), (-.0055, [-.0155, .0045]), ("|d| < 1",), (None,), (12345.6,))]
+    assert shown == ["15.42", "-0.00550 (-0.01550 to 0.00450)", "\\|d\\| < 1", "-", "12346"]
+    assert "extra" not in R.table([FIRST, SECOND], "acc.*")
     none = FIRST | {"headline": [FIRST["headline"][0] | {"paper": None}]}
-    assert "| full | 77 |" in R.table([FIRST, none], "full")  # a paper's number once is a paper's number
+    assert "| accuracy, full image | 77 |" in R.table([FIRST, none], "acc.*")  # one run has the paper's
 
 
 def test_the_runs_are_those_whose_data_are_there(tmp_path):
@@ -132,7 +144,8 @@ def test_a_block_without_its_end_is_told_and_nothing_is_cut(tmp_path):
     write_json(FIRST, tmp_path / "exp04_demo.json")
     write_json(FIRST, tmp_path / "exp04_forgotten.json")
     R.write_tables(tmp_path, readme)
-    assert readme.read_text().count("| full | 77 | 94.04") == 1 and "old" not in readme.read_text()
+    text = readme.read_text()
+    assert text.count("| accuracy, full image | 77 | 94.04") == 1 and "old" not in text
     readme.write_text("".join(blocks).replace("<!-- end -->", "", 1))
     with pytest.raises(InputError, match="table: exp01"):
         R.write_tables(tmp_path, readme)
