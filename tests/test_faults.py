@@ -197,7 +197,8 @@ def test_control_c_ends_in_one_line_and_status_130_and_can_be_resumed(name, worl
         time.sleep(.01)
     os.killpg(process.pid, signal.SIGINT)
     process.join()
-    lines = [s for s in re.split(r"[\r\n]+", said(out)) if s and not re.search(r"\d+%\||\d+it ", s)]  # no bar
+    bar = r"\s*$|.*\d+%\||.*\d+it "
+    lines = [line for line in re.split(r"[\r\n]+", said(out)) if not re.match(bar, line)]
     assert process.exitcode == 130 and len(lines) == 1 and "interrupted" in lines[0], said(out)
     undisturbed(command, out, world, "--resume")
 
