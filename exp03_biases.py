@@ -135,7 +135,7 @@ def decode_mask(ann: dict, coco: COCO, img_h: int, img_w: int) -> np.ndarray:
         if not 0 < img_h * img_w < 2**31:
             raise ValueError("no size of an image")
         if isinstance(shape, list):
-            shape = [polygon for polygon in shape if len(polygon) >= 6]
+            shape = [polygon for polygon in shape if len(polygon) >= 6 and not np.isnan(polygon).all()]
             if not shape:
                 return np.zeros((img_h, img_w), dtype=bool)
             if not (np.abs(np.concatenate(shape)) <= 2 * (img_h + img_w)).all():  # pycocotools would crash
