@@ -26,7 +26,6 @@ import math
 import os
 import re
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -35,7 +34,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from common import ROOT, InputError
+from PIL import Image
+
+from common import ROOT, InputError, read_image
 from results import argument_parser, at_least, atomic_write, cli, read_json, write_json
 
 SCRIPTS = {"exp01": "exp01_finetune_vit.py", "exp02": "exp02_resnet.py", "exp03": "exp03_biases.py",
@@ -60,8 +61,10 @@ DATA_RUNS = (
 SHORT = {"exp01": "--limit 24 --epochs 1 --eval-every 1 --imagenet-c-images 2", "exp03": "--limit 24",
          "exp02": "--limit 24 --epochs 1 --eval-every 1", "exp04": "--limit 12", "exp05": "--limit 8",
          "train": "--limit 60", "exp06": "--limit 3"}
-PICTURES = {"saccades.png": "exp04_demo/fig08_examples.png", "gaze.png": "exp05_demo/fig_gaze.png",
-            "attention.png": "train_demo/eval/fig_attention.png"}  # of docs/
+PICTURES = {  # of docs/: made from, upper part that is shown
+    "saccades.png": ("exp04_demo/fig08_examples.png", .5), "gaze.png": ("exp05_demo/fig_gaze.png", 1),
+    "attention.png": ("train_demo/eval/fig_attention.png", 1)}
+PICTURE_WIDTH = 1000  # px
 FOLDERS = "salicon", "coco", "imagenet", "objectnet", "osie", "n2010", "cw2019", "objects"
 SHOWN = {  # headline rows of the README's tables, as regular expressions; the others are in docs/results/
     "exp01": r"(CC|NSS|AUC|KL|SIM), .|images .*|COCO .*|r\(.*|.* top-1, .|.*B - A|BF01 .*",
@@ -265,9 +268,13 @@ def main(argv: list[str] | None = None) -> None:
             print(f"\n{run.name}\n{table([kept], SHOWN[run.study])}")
     if not args.short:
         write_tables(results, ROOT / "README.md")
-        for picture, source in PICTURES.items():
-            if (args.out / source).exists() and source.split("/")[0] in {r.name for r in runs}:
-                shutil.copyfile(args.out / source, ROOT / "docs" / picture)
+        for name, (source, share) in PICTURES.items():
+            if source.split("/")[0] in {r.name for r in runs} and (args.out / source).exists():
+                image = read_image(args.out / source)
+                image = image.crop((0, 0, image.width, round(share * image.height)))
+                size = PICTURE_WIDTH, round(PICTURE_WIDTH * image.height / image.width)
+                with atomic_write(ROOT / "docs" / name, "wb") as f:
+                    image.resize(size, Image.Resampling.LANCZOS).save(f, "PNG", optimize=True)
     for name in (a for a in absent if {a, a.split("_")[0]} & wanted):
         print(f"not run: {name}, no {args.data or 'DATA'}/{name.split('_')[1].split('-')[0]}")
     print(f"{len(runs) - len(failed)} of {len(runs)} runs done, their figures in {args.out}/")
