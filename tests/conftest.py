@@ -2,3 +2,24 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; scripts run by tests inherit it
+
+import numpy as np
+import pytest
+from PIL import Image
+
+
+@pytest.fixture(scope="session")
+def blobs(tmp_path_factory) -> list:
+    """Pictures with one bright disk, which two observers look at."""
+    from gaze_tuning import GazeImage
+    root, images = tmp_path_factory.mktemp("blobs"), []
+    for i in range(48):
+        rng = np.random.default_rng([7, i])
+        row, col = rng.integers(8, 56, 2)
+        rows, cols = np.mgrid[:64, :64]
+        x = rng.integers(0, 60, (64, 64, 3)) + 190 * ((rows - row)**2 + (cols - col)**2 < 80)[..., None]
+        Image.fromarray(x.astype(np.uint8)).save(root / f"{i:02d}.png")
+        points = rng.normal((3.5 * row, 3.5 * col), 8, (2, 20, 2)).clip(0, 223).astype(np.int16)
+        gaze = [(p[:, 0], p[:, 1]) for p in points]
+        images.append(GazeImage(f"{i:02d}.png", root / f"{i:02d}.png", gaze))
+    return images

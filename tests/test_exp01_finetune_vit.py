@@ -1,6 +1,5 @@
 """exp01: the corruptions are ImageNet-C's, the training is the paper's, planted effects are found."""
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -19,13 +18,13 @@ import exp01_finetune_vit as E
 import gaze_tuning
 from common import (BASE, InputError, Preprocess, VisionTransformer, bootstrap_ci, cc, density_map, generator,
                     mean_pairwise_cc, observer_consistency)
-from gaze_tuning import (GazeData, GazeImage, GazeTuner, Recipe, RolloutViT, alignment_tables, attention_kl,
+from gaze_tuning import (GazeData, GazeTuner, Recipe, RolloutViT, alignment_tables, attention_kl,
                          attention_state, coco_categories, coco_files, gaze_features, gaze_files, human_maps,
                          load_gaze, load_tuned, parity_tests, read_coco)
 from results import RowLog, fingerprint, load_checkpoint, read_csv, save_checkpoint
+from processes import FORK, in_two
 
 torch.set_num_threads(1)
-FORK = multiprocessing.get_context("fork")
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 # ------------------------------------------------------------------------------------------------ corruptions
@@ -311,22 +310,6 @@ def test_no_image_keeps_its_map_in_the_control():
 PRE = Preprocess(None, 64, (.5,) * 3, (.5,) * 3, "bilinear", squash=True)
 
 
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory) -> list[GazeImage]:
-    """Pictures with one bright disk, which two observers look at."""
-    root, images = tmp_path_factory.mktemp("blobs"), []
-    for i in range(48):
-        rng = np.random.default_rng([7, i])
-        row, col = rng.integers(8, 56, 2)
-        rows, cols = np.mgrid[:64, :64]
-        x = rng.integers(0, 60, (64, 64, 3)) + 190 * ((rows - row)**2 + (cols - col)**2 < 80)[..., None]
-        Image.fromarray(x.astype(np.uint8)).save(root / f"{i:02d}.png")
-        points = rng.normal((3.5 * row, 3.5 * col), 8, (2, 20, 2)).clip(0, 223).astype(np.int16)
-        gaze = [(p[:, 0], p[:, 1]) for p in points]
-        images.append(GazeImage(f"{i:02d}.png", root / f"{i:02d}.png", gaze))
-    return images
-
-
 def tuned(blobs: list, out: Path, shuffled: bool = False, resume: bool = False, **more) -> tuple:
     vit, stem = small_vit(), out / f"tuned_{'C' if shuffled else 'B'}"
     _, features, _ = gaze_features(RolloutViT(vit), blobs, PRE, torch.device("cpu"), 0)
@@ -454,21 +437,6 @@ def test_control_s_maps_are_dealt_anew_within_the_training_and_the_held_out_set(
     assert [len(part) for part in parts] == [36, 4]
     for part in parts:
         assert sorted(c[part]) == part and (c[part] != part).all()
-
-
-def one_of_two(rank: int, port: int, work, *args) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
-    from common import init_distributed
-    init_distributed()
-    work(*args)
-
-
-def in_two(work, *args) -> None:
-    port = 20000 + (os.getpid() * 7 + int(time.time())) % 20000
-    two = [FORK.Process(target=one_of_two, args=(r, port, work, *args)) for r in range(2)]
-    [p.start() for p in two], [p.join() for p in two]
-    assert [p.exitcode for p in two] == [0, 0]
 
 
 def test_two_processes_train_the_same_model(blobs, tmp_path):

@@ -1,6 +1,5 @@
 """exp02: Grad-CAM is the field's and differentiable twice, batch norm is as stated, effects are found."""
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -9,22 +8,20 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torchvision.models import resnet50
 from torchvision.models.resnet import Bottleneck, ResNet
 
 import demo
 import exp02_resnet as E
 from common import InputError, Preprocess, cc, generator, load_resnet, minmax, upsample
-from gaze_tuning import (GazeData, GazeImage, Recipe, attention_kl, coco_files, gaze_features, gaze_files,
-                         human_maps, load_gaze, load_tuned)
+from gaze_tuning import (GazeData, Recipe, attention_kl, coco_files, gaze_features, gaze_files, human_maps,
+                         load_gaze, load_tuned)
 from results import RowLog, fingerprint, load_checkpoint, read_csv
+from processes import FORK, in_two
 
 torch.set_num_threads(1)
-FORK = multiprocessing.get_context("fork")
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 
@@ -201,22 +198,6 @@ def test_loader_reads_depth_and_width_from_the_file_and_refuses_others(tmp_path)
 PRE = Preprocess(None, 128, (.5,) * 3, (.5,) * 3, "bilinear", squash=True)
 
 
-@pytest.fixture(scope="module")
-def blobs(tmp_path_factory) -> list[GazeImage]:
-    """Pictures with one bright disk, which two observers look at."""
-    root, images = tmp_path_factory.mktemp("blobs"), []
-    for i in range(48):
-        rng = np.random.default_rng([7, i])
-        row, col = rng.integers(8, 56, 2)
-        rows, cols = np.mgrid[:64, :64]
-        x = rng.integers(0, 60, (64, 64, 3)) + 190 * ((rows - row)**2 + (cols - col)**2 < 80)[..., None]
-        Image.fromarray(x.astype(np.uint8)).save(root / f"{i:02d}.png")
-        points = rng.normal((3.5 * row, 3.5 * col), 8, (2, 20, 2)).clip(0, 223).astype(np.int16)
-        gaze = [(p[:, 0], p[:, 1]) for p in points]
-        images.append(GazeImage(f"{i:02d}.png", root / f"{i:02d}.png", gaze))
-    return images
-
-
 def tuned(blobs: list, out: Path, batch_norm: str = "fixed", resume: bool = False, **more) -> tuple:
     net = small_resnet()
     _, features, _ = gaze_features(E.GradCamResNet(net), blobs, PRE, torch.device("cpu"), 0)
@@ -281,21 +262,6 @@ def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp
     tuned(blobs[:28], tmp_path / "b", resume=True, **how)
     for name in ("tuned_B.pth", "tuned_B.csv"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-
-
-def one_of_two(rank: int, port: int, work, *args) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
-    from common import init_distributed
-    init_distributed()
-    work(*args)
-
-
-def in_two(work, *args) -> None:
-    port = 20000 + (os.getpid() * 7 + int(time.time())) % 20000
-    two = [FORK.Process(target=one_of_two, args=(r, port, work, *args)) for r in range(2)]
-    [p.start() for p in two], [p.join() for p in two]
-    assert [p.exitcode for p in two] == [0, 0]
 
 
 def test_two_processes_train_the_same_model_and_refuse_moving_statistics(blobs, tmp_path):
