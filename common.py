@@ -43,6 +43,9 @@ ROOT = Path(__file__).resolve().parent
 class InputError(ValueError):
     """Wrong input, told in one sentence: found, expected, what to do. Scripts turn it into exit status 2."""
 
+    def __init__(self, sentence: str):
+        super().__init__(" ".join(str(sentence).split()))  # one line, whatever the names in it
+
 
 # -------------------------------------------------------------------------------- devices
 
@@ -1247,6 +1250,8 @@ def load_salicon(json_path: str | Path) -> list[tuple[int, str, list[tuple[np.nd
             images = [(image["id"], image["file_name"], workers[image["id"]]) for image in data["images"]]
             if any((image["height"], image["width"]) != SALICON_SIZE for image in data["images"]):
                 raise ValueError(f"images of another height and width than {SALICON_SIZE}")
+            if not all(isinstance(image["file_name"], str) for image in data["images"]):
+                raise ValueError("a file name that is no text")
         if not any(workers for _, _, workers in images):
             raise ValueError(f"{len(images)} images without any annotation")
     return images

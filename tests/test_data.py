@@ -92,6 +92,12 @@ def test_salicon_truncated_empty_missing_and_foreign_json_are_refused(tmp_path):
         load_salicon(write_salicon(tmp_path / "small.json", [[3, 4]], height=224, width=224))
 
 
+@pytest.mark.parametrize("name", [{}, ["a.jpg"], 7, None])
+def test_salicon_file_names_that_are_no_text_are_refused(tmp_path, name):
+    with pytest.raises(InputError, match="a.json: a file name"):
+        load_salicon(write_salicon(tmp_path / "a.json", [[3, 4]], file_name=name))
+
+
 def write_salicon_mat(path: Path, *fixations) -> None:
     gaze = np.zeros((len(fixations), 1), dtype=[("location", "O"), ("timestamp", "O"), ("fixations", "O")])
     for i, xy in enumerate(fixations):
@@ -433,6 +439,11 @@ def test_whatever_a_parser_raises_names_the_file_and_keeps_its_cause():
         assert e.value.__cause__ is error
     with pytest.raises(KeyboardInterrupt), input_errors("a.npz", "arrays"):
         raise KeyboardInterrupt
+
+
+def test_an_error_is_one_line_whatever_the_names_in_it():
+    assert str(InputError("a\n b.png: é\r\nnot there")) == "a b.png: é not there"
+    assert str(pickle.loads(pickle.dumps(InputError("a\nb")))) == "a b"  # from a loader's process
 
 
 # --- preprocessing --------------------------------------------------------------------------------------
