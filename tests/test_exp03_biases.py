@@ -458,12 +458,14 @@ def test_maps_of_any_size_and_format_are_read_and_bad_ones_are_missing(tmp_path)
     Image.fromarray(ramp.round().astype(np.uint8)).save(tmp_path / "b.png")
     np.save(tmp_path / "nan.npy", np.full((4, 4), np.nan))
     np.save(tmp_path / "rank3.npy", np.ones((4, 4, 3)))
+    np.save(tmp_path / "huge.npy", np.array([[-3e38, 3e38], [0, 0]]))  # finite, but not their difference
     (tmp_path / "torn.png").write_bytes((tmp_path / "b.png").read_bytes()[:60])
     a, b = (E.read_map(tmp_path / name) for name in ("a.npy", "b.png"))
     assert a.shape == (224, 224) and a.min() == 0 and a.max() == 1 and (a - b).abs().max() < .005
     assert (a[:, 1:] >= a[:, :-1]).all() and torch.equal(E.read_map(tmp_path / "a.npy"), a)
-    for bad in (tmp_path / "nan.npy", tmp_path / "rank3.npy", tmp_path / "torn.png", None):
-        assert E.read_map(bad).isnan().all()
+    for bad in ("nan.npy", "rank3.npy", "huge.npy", "torn.png"):
+        assert E.read_map(tmp_path / bad).isnan().all()
+    assert E.read_map(None).isnan().all()
     np.save(tmp_path / "flat.npy", np.full((3, 5), 7.))
     assert (E.read_map(tmp_path / "flat.npy") == 0).all()  # uniform, by density() and entropy()
 

@@ -452,7 +452,7 @@ def test_headers_of_safetensors(tmp_path):
 def odd_states(state: dict, n: int, seed: int = 0) -> Iterator[dict]:
     """State dicts with one entry of another shape, kind or name."""
     draw, odd = random.Random(seed), [
-        lambda v: v[:0], lambda v: v.flatten(), lambda v: v[None], lambda v: v.sum(),
+        lambda v: v.flatten()[:0], lambda v: v.flatten(), lambda v: v[None], lambda v: v.sum(),
         lambda v: v.to(torch.int8), lambda v: v * torch.nan, lambda v: v / 0, lambda v: v.to_sparse(),
         lambda v: v.to("meta"), lambda v: v.to(torch.complex64), lambda v: v.bool(), lambda v: None,
         lambda v: 3., lambda v: "x",
