@@ -187,14 +187,15 @@ def load_n2010(root: Path) -> Study:
     """N2010: one video; allclip1.mat (eyeclip1, goodsubj and gr from 1) or gaze.npz (gaze, group)."""
     study, mat = load_any(root), root / "allclip1.mat"
     path = mat if mat.is_file() else root / "gaze.npz"
-    with input_errors(path, "gaze (viewers, samples, 2) in px and group; or eyeclip1, goodsubj and gr"):
+    expected = "gaze (viewers, samples, 2) in px and group; or eyeclip1, goodsubj and gr"
+    with input_errors(path, expected):
         if path == mat:
             m = scipy.io.loadmat(mat, simplify_cells=True)
             good = np.ravel(m["goodsubj"]).astype(int) - 1
             gaze = np.stack([m["eyeclip1"][i] for i in good]).astype(float)
             group = np.ravel(m["gr"])[good] - 1
         else:
-            m = read_arrays(path)
+            m = read_arrays(path, expected)
             gaze, group = m["gaze"].astype(float), m.get("group", np.array([]))
         if gaze.ndim != 3 or gaze.shape[2] != 2 or len(group) not in (0, len(gaze)) or len(study.clips) != 1:
             raise ValueError(f"gaze of shape {gaze.shape}, {len(group)} groups, {len(study.clips)} videos")
@@ -249,6 +250,10 @@ def load_study(data: str, seed: int = 0) -> Study:
     return study
 
 
+class UnknownRate(InputError):
+    """A folder of frames that nothing says how to time."""
+
+
 def frames(source: Path, fps: float | None,
            notes: list[str]) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
     """(seconds since the first frame, function that gives the picture (img_h, img_w, 3) in RGB), one by one.
@@ -257,10 +262,10 @@ def frames(source: Path, fps: float | None,
     have been given then, and a sentence is added to notes.
     """
     n, expected, start = 0, 0, None
-    paths = [p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES] if source.is_dir() else []
-    if len(paths) > 1 and not fps:
-        raise InputError(f"{source}: frames without a rate; add a column fps to clips.csv.")
     try:
+        paths = [p for p in source.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES] if source.is_dir() else []
+        if len(paths) > 1 and not fps:
+            raise UnknownRate(f"{source}: frames without a rate; add a column fps to clips.csv.")
         for n, path in enumerate(sorted(paths, key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))):
             image = np.asarray(read_image(path))
             yield n / (fps or 1), lambda image=image: image
@@ -281,6 +286,8 @@ def frames(source: Path, fps: float | None,
                 n += 1
         if n < max(expected, 1):
             raise ValueError(f"the file ends early, it announces {expected}")
+    except UnknownRate:
+        raise
     except Exception as e:  # a damaged file fails in many ways, such as a stream that no codec is known for
         notes.append(f"{source.name}: damaged after {n} frames ({e}); the frames before the damage are used")
 
@@ -498,7 +505,8 @@ def watch(clip: Clip, number: int, folder: Path, see: Callable, batch: int, limi
     (rank, world), info = rank_world(), folder / f"{clip.name}.json"
     parts = [folder / f"{clip.name}.{k:04d}.npz" for k in range(10_000)]
     if info.exists():
-        n_parts = math.ceil(read_json(info)["frames"] / CHUNK)
+        with input_errors(info, "the number of frames; remove it or choose another --out"):
+            n_parts = math.ceil(read_json(info)["frames"] / CHUNK)
         if all(p.exists() for p in parts[:n_parts]):
             return
     times, notes, size = [], [], None
@@ -584,8 +592,8 @@ class Seen:
         self.points, self.parts = key_points(self.clip.points, n) if self.clip.points else (None, None)
         self.masks = {}
         if path:
-            with input_errors(path, "arrays body and ground: frames x img_h x img_w"):
-                masks = read_arrays(path)
+            with input_errors(path, expected := "arrays body and ground: frames x img_h x img_w"):
+                masks = read_arrays(path, expected)
                 self.masks = {k: masks[k][:n] for k in ("body", "ground")}
 
 
@@ -596,9 +604,10 @@ def gather(study: Study, folder: Path, whole: bool) -> tuple[list[Seen], dict, l
         info, traces = read_json(folder / f"{clip.name}.json"), []
         study.notes += info["notes"]
         for k in range(math.ceil(info["frames"] / CHUNK)):
-            part = read_arrays(folder / f"{clip.name}.{k:04d}.npz")
-            traces.append(part.pop("gaze"))
-            sums = {k: v + part.pop(k) for k, v in sums.items()}
+            part = read_arrays(file := folder / f"{clip.name}.{k:04d}.npz")
+            with input_errors(file, "a part of this run; remove it or choose another --out"):
+                traces.append(part.pop("gaze"))
+                sums = {k: v + part.pop(k) for k, v in sums.items()}
             examples += [part | {"clip": clip.name}] if part else []  # picture, number, maps
         if traces:
             viewers = viewers_of(clip, np.array(info["times"]), info["size"], whole, study.notes)

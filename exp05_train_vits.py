@@ -37,7 +37,6 @@ from __future__ import annotations
 import argparse
 import copy
 import itertools
-import json
 import math
 import sys
 import time
@@ -61,8 +60,9 @@ from common import (IMAGENET, InputError, ROOT, VisionTransformer, barrier, batc
                     fit_linear, gather_rows, generator, init_distributed, input_errors, load_head,
                     pick_device, rank_world, read_image, shard, upsample)
 from results import (PALETTE, add_common_args, argument_parser, cli, demo_part, figure_grid, image_name,
-                     load_checkpoint, print_paper_vs_ours, read_arrays, read_csv, redraw, result_row,
-                     save_arrays, save_checkpoint, save_figure, slices, start_run, write_csv, write_results)
+                     load_checkpoint, print_paper_vs_ours, read_arrays, read_csv, read_json, redraw,
+                     result_row, save_arrays, save_checkpoint, save_figure, slices, start_run, write_csv,
+                     write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -504,7 +504,7 @@ def attention_lift(model: VisionTransformer, samples: list, device: torch.device
     """
     import demo
     out, plain = [], Views(samples, {0: [T.PILToTensor()]})
-    seed = json.loads((Path(samples[0][0]).parents[1] / demo.DONE).read_text())["seed"]
+    seed = read_json(Path(samples[0][0]).parents[1] / demo.DONE)["seed"]
     for part in slices(len(samples), 64):
         scenes = [demo.render_scene(seed, int(Path(samples[j][0]).stem.split("_")[-1])) for j in part]
         masks = torch.stack([torch.from_numpy(s.ids == 1) for s in scenes]).float()  # (b, 224, 224)

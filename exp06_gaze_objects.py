@@ -276,7 +276,8 @@ def load_sweep(folder: Path, images: list[str]) -> tuple[list[str], dict[str, np
     """Names and arrays of the images with a file and any fixation: attn (O, H, h, w), fix (P, O, h, w),
     coverage (O, h, w), dropped (O,), kl, cc, sim, ssim (P, O, H, S); float64."""
     found = {name: read_arrays(file) for name in images if (file := part_file(folder, name)).exists()}
-    found = {name: part for name, part in found.items() if part["fix"].any()}
+    with input_errors(folder, "the parts of a run; remove them or choose another --out"):
+        found = {name: part for name, part in found.items() if part["fix"].any()}
     if not found:
         raise InputError(f"none of {len(images)} images ({', '.join(images[:3])} ...) can be read and has a "
                          "fixation on it; check the names and pixels in the fixation file, and the images.")

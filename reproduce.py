@@ -147,7 +147,7 @@ def summary(run: Run, folder: Path, data: Path | None) -> dict:
 
     def short(text: str) -> str:
         text = text.replace(f"{data}/", "DATA/") if data else text
-        return re.sub(r"(?<![\w.])(?:~|\.\.?)?/(?:[^\s/,;:'\"]+/)*([^\s/,;:'\"]+)", r"\1", text)
+        return re.sub(r"(?<![\w.:/])(?:~|\.\.?)?/(?:[^\s/,;:'\"]+/)*([^\s/,;:'\"]+)", r"\1", text)
 
     return {"study": run.study, "data": run.data, "command": shlex.join(map(short, took["argv"])),
             "seconds": None if took["resumed"] else round(took["seconds"]), "processes": took["processes"],

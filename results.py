@@ -166,10 +166,10 @@ def read_json(path: Path | str):
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file of a run; no code in it is run. InputError: damaged."""
-    with input_errors(path, "a whole .npz file of a run; remove it or choose another --out"), \
-            np.load(path, allow_pickle=False) as arrays:
+def read_arrays(path: Path | str, expected: str = "a whole .npz file of a run; remove it or choose another "
+                "--out") -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; no code in it is run. InputError: damaged."""
+    with input_errors(path, expected), np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
 
 
@@ -359,7 +359,7 @@ def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable
         return folder
     if args.resume and manifest.exists():
         with input_errors(manifest, "the arguments of a run; choose another --out"):
-            before = dict(json.loads(manifest.read_text(encoding="utf-8")))
+            before = dict(read_json(manifest))
         changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
         if changed:
             was = ", ".join(f"{k} {before.get(k)} -> {now.get(k)}" for k in changed)
@@ -381,8 +381,7 @@ def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable
 def redraw(folder: Path, draw: Callable[[dict], None]) -> None:
     """--plot-only: draw(results) and the table, from the files of a finished run. InputError: damaged."""
     with input_errors(folder, "the files of a finished run; run it again without --plot-only"):
-        results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-        draw(results)
+        draw(results := read_json(folder / "results.json"))
         print_paper_vs_ours(results)
 
 

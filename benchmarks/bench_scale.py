@@ -117,7 +117,7 @@ def processes_worker(device: torch.device) -> dict | None:
         study = exp04.set_up(args, folder, device)[0]
         study.main(torch.rand(2, 3, 224, 224, device=device), torch.arange(2))  # warm-up
         began = time.time(), clock(device)
-        exp04.run_part(folder, study, study.main, args)
+        exp04.run_part(folder, study, study.main, False)
         times["evaluation"] = time.time() - began[0], clock(device) - began[1]
     recipe = trainer.parse(["--depth", "4", "--limit", "64"])
     job = trainer.Trainer(recipe, 12, 100, device)
@@ -227,8 +227,7 @@ def full_exp04(path: Path, device: torch.device, batch: int):
                         [(path, 0)] * batch, foveas, 11, "clip", 0, device)
     x, index = torch.rand(batch, 3, 224, 224, device=device), torch.arange(batch)
     wide = torch.rand(batch, 3, 288, 384, device=device)
-    maps_of = partial(study.policy_maps, policies=["dino", "gbvs", "random"], unisal=None, static=False,
-                      folder=None)
+    maps_of = partial(study.policy_maps, policies=["dino", "gbvs", "random"], unisal=None, folder=None)
     saliency = partial(study.saliency, wide, index, maps_of, None)
     for name, work in (("main part, fovea 3 and 5", partial(study.main, x, index)),
                        ("--sweep", partial(study.sweep, x, index)), ("--saliency", saliency)):

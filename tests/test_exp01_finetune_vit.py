@@ -22,7 +22,7 @@ from gaze_tuning import (GazeData, GazeTuner, Recipe, RolloutViT, alignment_tabl
                          attention_state, coco_categories, coco_files, gaze_features, gaze_files, human_maps,
                          load_gaze, load_tuned, parity_tests, read_coco)
 from results import RowLog, fingerprint, load_checkpoint, read_csv, save_checkpoint
-from processes import FORK, in_two
+from processes import FORK, in_group
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -368,7 +368,7 @@ def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
-def test_a_training_killed_between_its_last_files_writes_all_of_them_when_resumed(blobs, tmp_path, monkeypatch):
+def test_a_training_killed_between_its_last_files_writes_all_when_resumed(blobs, tmp_path, monkeypatch):
     tuned(blobs[:20], tmp_path / "a", epochs=1)
     with monkeypatch.context() as m:
         m.setattr(gaze_tuning, "write_json", lambda *_: 1 / 0)
@@ -442,7 +442,7 @@ def test_control_s_maps_are_dealt_anew_within_the_training_and_the_held_out_set(
 def test_two_processes_train_the_same_model(blobs, tmp_path):
     tuned(blobs[:24], tmp_path / "one", epochs=2, eval_every=2)
     (tmp_path / "two").mkdir()
-    in_two(two_train, blobs[:24], tmp_path / "two")
+    in_group(2, two_train, blobs[:24], tmp_path / "two")
     a, b = (read_csv(tmp_path / k / "tuned_B.csv") for k in ("one", "two"))
     assert [r["val_loss"] for r in a] == pytest.approx([r["val_loss"] for r in b], rel=1e-4)
     assert [r["train_loss"] for r in a[1:]] == pytest.approx([r["train_loss"] for r in b[1:]], rel=1e-4)
@@ -811,7 +811,7 @@ def two_stages(world: Path, out: Path) -> None:
 def test_two_processes_give_the_rows_of_one(world, finished, tmp_path):
     out, _ = finished
     shutil.copy(out / "tuned_B.pth", tmp_path / "b.pth")
-    in_two(two_stages, world, tmp_path)
+    in_group(2, two_stages, world, tmp_path)
     for name in ("per_image.csv", "benchmark/per_image.csv", "consistency/per_image.csv"):
         a, b = ([r for r in read_csv(f / name) if r["condition"] != "C"] for f in (out, tmp_path))
         assert len(a) == len(b)

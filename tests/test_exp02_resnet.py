@@ -19,7 +19,7 @@ from common import InputError, Preprocess, cc, generator, load_resnet, minmax, u
 from gaze_tuning import (GazeData, Recipe, attention_kl, coco_files, gaze_features, gaze_files, human_maps,
                          load_gaze, load_tuned)
 from results import RowLog, fingerprint, load_checkpoint, read_csv
-from processes import FORK, in_two
+from processes import FORK, in_group
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -267,7 +267,7 @@ def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp
 def test_two_processes_train_the_same_model_and_refuse_moving_statistics(blobs, tmp_path):
     tuned(blobs[:24], tmp_path / "one", epochs=2, eval_every=2)
     (tmp_path / "two").mkdir()
-    in_two(two_train, blobs[:24], tmp_path / "two")
+    in_group(2, two_train, blobs[:24], tmp_path / "two")
     a, b = (read_csv(tmp_path / k / "tuned_B.csv") for k in ("one", "two"))
     assert [r["val_loss"] for r in a] == pytest.approx([r["val_loss"] for r in b], rel=1e-3)
     assert [r["train_loss"] for r in a[1:]] == pytest.approx([r["train_loss"] for r in b[1:]], rel=1e-3)
@@ -363,7 +363,7 @@ def two_stages(world: Path, out: Path) -> None:
 def test_two_processes_give_the_rows_of_one(world, finished, tmp_path):
     out, _ = finished
     shutil.copy(out / "tuned_B.pth", tmp_path / "b.pth")
-    in_two(two_stages, world, tmp_path)
+    in_group(2, two_stages, world, tmp_path)
     for name in ("per_image.csv", "benchmark/per_image.csv"):
         a, b = (read_csv(f / name) for f in (out, tmp_path))
         assert len(a) == len(b)

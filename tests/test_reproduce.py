@@ -81,7 +81,7 @@ def test_what_is_kept_names_no_folder_of_the_machine(tmp_path):
             "../x/m"]
     write_json({"argv": argv, "seconds": 3.6, "memory_mb": 9.2, "resumed": False, "processes": 1},
                folder / "reproduce.json")
-    parts = ["UNISAL: put it at /root/.cache/w.pth (1/2)", "no and/or, 3.5 px/s"]
+    parts = ["UNISAL: put it at /root/.cache/w.pth (1/2)", "no and/or, 3.5 px/s, https://a.org/b/c.pth"]
     write_json(FIRST | {"versions": {}, "git": "1", "not_run": parts}, folder / "results.json")
     kept = R.summary(run, folder, tmp_path)
     assert kept["command"] == "exp04_saccades.py --data DATA/imagenet --weights=c.pth --maps m"

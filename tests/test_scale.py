@@ -13,7 +13,6 @@ another number of processes. What is the same:
 """
 import importlib
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import pytest
 
 import common
 import results
+from processes import in_group
 from results import RowLog, load_checkpoint, read_csv
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -149,7 +149,7 @@ KILLED = {  # enough work to be killed in
 def done(folder: Path) -> int:
     """Images with rows, or steps in the checkpoint, so far."""
     parts, checkpoints = folder.glob("per_image.part*.jsonl"), [folder / k for k in TRAININGS]
-    return sum(p.read_bytes().count(b"\n") for p in parts) + sum(
+    return sum(p.read_bytes().count(b"\n") for p in parts if p.exists()) + sum(
         load_checkpoint(file)["step"] for file in checkpoints if file.exists())
 
 
@@ -159,10 +159,12 @@ def test_a_run_of_four_killed_and_resumed_by_two_equals_one(name, asked, tmp_pat
     text, tolerance = KILLED[name]
     one, two = run(text, tmp_path / "one"), tmp_path / "two"
     p = subprocess.Popen(command(text, two, 4), env=ENV, cwd=tmp_path, stderr=subprocess.DEVNULL)
-    while p.poll() is None and done(two) < 2:
-        time.sleep(.1)
-    p.terminate()  # torchrun ends its processes
-    p.wait()
+    try:
+        while p.poll() is None and done(two) < 2:
+            time.sleep(.1)
+    finally:
+        p.terminate()  # torchrun ends its processes
+        p.wait()
     assert done(two) >= 2 and not (two / "results.json").exists()
     assert_same_run(one, run(text, two, 2, "--resume"), tolerance)
     for file, lr in TRAININGS.items():
@@ -172,14 +174,8 @@ def test_a_run_of_four_killed_and_resumed_by_two_equals_one(name, asked, tmp_pat
 
 # ----------------------------------------------------------------------------------------- short version
 
-FORK = multiprocessing.get_context("fork")
-
-
-def one_of(world: int, rank: int, port: int, jobs: list[list], out: Path) -> None:
-    """A process: all jobs one after the other, without figures."""
-    if world > 1:
-        os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank),
-                          MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+def all_jobs(jobs: list[list], out: Path) -> None:
+    """One after the other, without figures."""
     for i, (script, *argv) in enumerate(jobs):
         module = importlib.import_module(script.removesuffix(".py"))
         module.draw_all = lambda *args: None
@@ -192,11 +188,7 @@ def test_four_processes_give_the_rows_of_one_for_three_images(tmp_path):
     for script, *_ in jobs:
         importlib.import_module(script.removesuffix(".py"))  # once, before the processes part
     for world in (1, 4):
-        port = 20000 + (os.getpid() * 7 + int(time.time())) % 20000
-        some = [FORK.Process(target=one_of, args=(world, rank, port, jobs, tmp_path / str(world)))
-                for rank in range(world)]
-        [p.start() for p in some], [p.join() for p in some]
-        assert [p.exitcode for p in some] == [0] * world
+        in_group(world, all_jobs, jobs, tmp_path / str(world))
     for i, name in enumerate(names):
         assert_same_run(tmp_path / "1" / str(i), tmp_path / "4" / str(i), MATRIX[name][1])
 
