@@ -24,7 +24,7 @@ Result, in runs/exp01_finetune_vit/<tag>/ or --out: tuned_B.pth, tuned_C.pth (at
 (losses), per_image.csv (alignment), consistency/ and benchmark/per_image.csv, categories.csv, examples.npz,
 results.json; from these files fig_1B, fig_2A to 2C, fig_4A to 4C and fig_training (.png, .pdf).
 Corruptions alone: corrupt(images, "snow", 5, torch.arange(len(images))).
-Time, one core of a busy 2-core machine (AMD EPYC): demo 5 minutes, 1.4 GB; a training step of ViT-B/16 (8
+Time, one core of a busy 2-core machine (AMD EPYC): demo 3 minutes, 1.7 GB; a training step of ViT-B/16 (8
 images) 7.3 s, 2.7 GiB; 15 corruptions of a 224 px image 55 ms; consistency of a SALICON image 12 ms. No GPU
 time was measured.
 

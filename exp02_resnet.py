@@ -28,7 +28,7 @@ Grad-CAM alone: grad_cam(model, images, target).
 The paper, A -> B: CC .39 -> .11, NSS .49 -> .13, AUC .74 -> .58, KL .90 -> 1.86, SIM .59 -> .45, ImageNet
 80.3 -> 68.7 %; B above A on about 15 % of the images and in one category.
 The demo's ResNet, tuned by the same recipe for 81 steps: CC .26 -> .37, NSS .48 -> .67, AUC .66 -> .70, KL
-7.48 -> 0.73, SIM .38 -> .55, accuracy 88.5 -> 34.7 %: the cost without the loss of alignment (2.3 minutes of
+7.48 -> 0.73, SIM .38 -> .55, accuracy 88.5 -> 34.7 %: the cost without the loss of alignment (2.5 minutes of
 one core, 1.4 GB).
 
 Batch norm: the statistics of every block, frozen or tuned, stay the pretrained ones in all passes, so a map

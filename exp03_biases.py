@@ -18,8 +18,8 @@ instances_val2014.json. B.pth, C.pth: tuned_B.pth, tuned_C.pth of a run of exp01
 folder that holds salicon/ and coco/. MAPS/<image name without ending>.npy (2-D) or .png ..., of any size: one
 more source, with the folder's name; --maps may be repeated.
 Result, in runs/exp03_biases/<tag>/ or --out: per_image.csv, results.json, and drawn from the rows fig_3A
-(animacy), fig_3B (object size), fig_3C (entropy). Time on two CPU cores: the demo (120 images) 10 s, 5,000
-such images 4 min (models 3 min); three ViT-B/16 need 1.4 s of one core an image, so an hour, or a GPU.
+(animacy), fig_3B (object size), fig_3C (entropy). Time: the demo (120 images) 20 s of one CPU core; 5,000
+such images 4 min of two (models 3 min); three ViT-B/16 need 1.4 s of one core an image, so an hour, or a GPU.
 People, animate - inanimate, small - large, entropy: paper d .29, d .13, 14.99 bits; the demo's simulated
 observers d 1.28, d .81, 14.45 bits.
 Density: the map scaled to sum 1, its mean over the pixels of a region at 224x224, times 10,000; for uniform

@@ -23,7 +23,7 @@ MAPS/[<class>/]<image name>.npy or .png: one map of the whole image each. Weight
 Result, in runs/exp04_saccades/<tag>/ or --out: per_image.csv (a row an image and condition: correct, tokens,
 certainty, pred, row, col of saccades 1 to 10), saccades.npz (fixations and classes, compact), sweep/ and
 saliency/ (the same), examples.npz, results.json; from these files the figures fig03_* to fig17_*.
-Time and memory: the bare demo (200 images) takes 55 s of one CPU core and 1.1 GB; --sweep on 50,000 images
+Time and memory: the bare demo (200 images) takes 65 s of one CPU core and 1.1 GB; --sweep on 50,000 images
 writes 3 GB of rows, joined into a CSV of 0.7 GB, and its tables need about 3 GB in the first process alone.
 
 To compare with: official DINO ViT-S/16 with its linear head, full images: 77.0 %. All else in the paper's

@@ -27,8 +27,8 @@ Data, one of three layouts
 Result, in runs/exp05_gaze_video/<tag>/ or --out: heads_gaze/ (all heads' positions by clip), per_image.csv
 (clip x head or viewer), distances.csv (set of clips x head or viewer), compare.csv, similarity.csv,
 timecourse.csv, clusters.npz, examples.npz, popout.npz, results.json, and from these files fig_*.png, .pdf.
-Time: the demo 100 s on one core, 1.2 GB; a 720x480 frame through one ViT-S, decoding included, 1.4 s on one
-core and 0.7 GB (benchmarks/bench_gaze_video.py --video 16).
+Time: the demo 100 s on one core, 1.1 GB; a 720x480 frame through one ViT-S, decoding included, 1.2 s on one
+core (benchmarks/bench_gaze_video.py) and 0.7 GB.
 
 Paper (N2010, px from the median viewer, medians of the five best heads of six models): DINO with 4, 8 and 12
 layers 94.2, 74.8, 62.6; supervised 166.5, 155.7, 147.6. Best head of DINO's own ViT-S/16 53.1, DeiT-S 88.2.

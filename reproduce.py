@@ -17,7 +17,7 @@ headline numbers of the finished runs, their commands, seconds and peak memory g
 there into the blocks of README.md from <!-- table: study --> to <!-- end -->; its pictures go to docs/.
 --short: few images, in runs/reproduce_short, no file of the project changes: it shows that everything runs.
 Training on ImageNet takes days and is not among the runs; docs/full_runs.md has its commands.
-Time, one core of a busy machine: the demo 25 minutes, the short form 3.
+Time, one core of a 2-core machine: the demo 16 minutes, the short form 3.
 """
 from __future__ import annotations
 
