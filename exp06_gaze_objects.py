@@ -19,7 +19,7 @@ the top left; an empty duration counts 1); where there are any, OBJECTS/masks/<i
 Result, in runs/exp06_gaze_objects/<tag>/ or --out: per_image.csv (object x head), sweep/ (all values, maps),
 anova.csv, tukey.csv, results.json, fig_sweep, fig_heads, fig_tukey, fig_lift, fig_examples (.png, .pdf).
 Time and memory, one CPU core: demo 15 s, 1.1 GB; OSIE at 392x518 px (350 images, 15 people, 6 heads, 30
-widths) 7 to 13 min; the sweep alone at the paper's 30 x 20 x 12 x 40 x 4: 3 s on 14x14 patches, 13 s on 30x30.
+widths) 7 to 13 min; the paper's sweep alone (30 x 20 x 12 x 40 x 4): 3 s on 14x14 patches, 13 s on 30x30.
 
 Paper: best sigma 2.4 +- .03 (unit not stated); head 12 best, 7 and 9 worst, counted from 1; attention on the
 object 30 to 40 points above its area for heads 12, 1, 3. Its pictures and gaze are not public. Demo (other

@@ -29,6 +29,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -196,7 +197,9 @@ def table(runs: Sequence[dict], shown: str) -> str:
     for run in runs:
         took = f"{run['seconds']} s, " if run["seconds"] else ""
         took += f"{run['processes']} processes, " if run["processes"] > 1 else ""
-        parts = f"; not run: {'; '.join(run['not_run'])}" if run["not_run"] else ""
+        short = [textwrap.shorten(re.sub(r"https?://\S*/", "", part), 90, placeholder=" ...")
+                 for part in run["not_run"]]
+        parts = f"; not run: {'; '.join(short)}" if short else ""
         lines.append(f"* {run['data']}: `python {run['command']}` ({took}{run['memory_mb']:,} MB, "
                      f"{run['device']}){parts}")
     return "\n".join(lines)
