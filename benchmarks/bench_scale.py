@@ -338,7 +338,7 @@ def draw(found: dict) -> None:
         rows = [r for r in found["processes"] if r["work"] == work]
         n, t = (np.array([r[k] for r in rows]) for k in ("processes", "busiest"))
         c.plot(n, t[0] / t, f"{marker}-", color=COLOURS[work], label=work)
-    c.plot([1, n.max()], [1, n.max()], ":", color="black", linewidth=1, label="as many times as processes")
+    c.plot([1, n.max()], [1, n.max()], ":", color="black", linewidth=1, label="ideal")
     if n.max() > found["cores"]:
         c.axvspan(found["cores"] + .5, n.max() + .3, color="#eeeeee", zorder=0)
         c.text(found["cores"] + .6, .1, f"more than the {found['cores']} {found['unit']}", fontsize=8)
