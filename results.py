@@ -160,9 +160,10 @@ def write_json(obj, path: Path | str) -> None:
         json.dump(clean(obj), f, indent=1, ensure_ascii=False)
 
 
-def read_json(path: Path | str):
-    """The content of a JSON file of a run. InputError: damaged."""
-    with input_errors(path, "a whole JSON file of a run; remove it or choose another --out"):
+def read_json(path: Path | str,
+              expected: str = "a whole JSON file of a run; remove it or choose another --out"):
+    """The content of a JSON file. InputError: damaged."""
+    with input_errors(path, expected):
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
@@ -380,8 +381,9 @@ def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable
 
 def redraw(folder: Path, draw: Callable[[dict], None]) -> None:
     """--plot-only: draw(results) and the table, from the files of a finished run. InputError: damaged."""
-    with input_errors(folder, "the files of a finished run; run it again without --plot-only"):
-        draw(results := read_json(folder / "results.json"))
+    expected = "the files of a finished run; run it again without --plot-only"
+    with input_errors(folder, expected):
+        draw(results := read_json(folder / "results.json", expected))
         print_paper_vs_ours(results)
 
 

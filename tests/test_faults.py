@@ -194,7 +194,8 @@ def test_a_script_killed_at_random_moments_ends_as_an_undisturbed_one(name, worl
 def test_control_c_ends_in_one_line_and_status_130_and_can_be_resumed(name, world, tmp_path):
     command, out = COMMANDS[name], tmp_path / "a"
     process = start(command, out, world)
-    while process.is_alive() and not state(out):
+    # not before the first rows: Python drops an interrupt that falls into the start of a worker process
+    while process.is_alive() and not any(n for name, n in state(out).items() if not name.endswith(".json")):
         time.sleep(.01)
     os.killpg(process.pid, signal.SIGINT)
     process.join()
