@@ -194,11 +194,12 @@ def test_a_script_killed_at_random_moments_ends_as_an_undisturbed_one(name, worl
 def test_control_c_ends_in_one_line_and_status_130_and_can_be_resumed(name, world, tmp_path):
     command, out = COMMANDS[name], tmp_path / "a"
     process = start(command, out, world)
-    # not before the first rows: Python drops an interrupt that falls into the start of a worker process
+    # Python drops an interrupt that falls into the start of a worker: wait for rows, and press again
     while process.is_alive() and not any(n for name, n in state(out).items() if not name.endswith(".json")):
         time.sleep(.01)
-    os.killpg(process.pid, signal.SIGINT)
-    process.join()
+    while process.is_alive():
+        os.killpg(process.pid, signal.SIGINT)
+        process.join(2)
     bar = r"\s*$|.*\d+%\||.*\d+it "
     lines = [line for line in re.split(r"[\r\n]+", said(out)) if not re.match(bar, line)]
     assert process.exitcode == 130 and len(lines) == 1 and "interrupted" in lines[0], said(out)
