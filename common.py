@@ -589,6 +589,9 @@ def locate_weights(spec: Spec) -> Path:
     return found.replace(path)
 
 
+HEAD_BLOCKS = 4  # the linear head reads the CLS token of the last four blocks (DINO's eval_linear.py, ViT-S)
+
+
 def load_head(name: str | Path) -> nn.Linear:
     """Linear classifier of a row ("dino_vits16" or "dino_vits16_linear") or a path: DINO's linear files
     (`state_dict` with `module.linear.*`) or a plain {weight, bias}. dino_vits*: CLS of the last 4 blocks."""

@@ -42,6 +42,7 @@ cropped by 2 px.
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import io
 import json
@@ -57,23 +58,23 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 import torchvision.transforms.functional as TF
-from matplotlib.figure import Figure
 from PIL import Image
 from scipy import stats
 from torch import Tensor
 from tqdm import tqdm
 
-from common import (IMAGE_SUFFIXES, InputError, Preprocess, ROOT, VIT_BENCHMARK, bootstrap_ci, generator,
-                    imagenet_wnids, init_distributed, input_errors, load_vit, minmax, observer_consistency,
-                    pick_device, rank_world, read_image, shard)
+from common import (IMAGE_SUFFIXES, InputError, Preprocess, ROOT, VIT_BENCHMARK, generator, imagenet_wnids,
+                    init_distributed, input_errors, load_vit, minmax, observer_consistency, pick_device,
+                    rank_world, read_image, shard)
 from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIGMA, MAP_SIZE, Recipe, RolloutViT,
                          add_gaze_args, align_stage, alignment_tables, attention_state, check_baseline,
                          classify, coco_files, data_places, diagonal, draw_gain, draw_metrics, draw_training,
                          fill_in, gain_shares, gaze_features, gaze_files, held_out_split, human_maps,
                          imagenet_items, left_out_before, load_gaze, load_tuned, model_log, open_run,
                          paired_values, parity_tests, prepare_plain, run_tuner, set_trainable, view_plain)
-from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli, new_figure,
-                     print_paper_vs_ours, read_json, read_rows, redraw, save_figure, write_results)
+from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, figure_grid, new_figure,
+                     print_paper_vs_ours, read_arrays, read_json, read_rows, redraw, result_row, save_arrays,
+                     save_figure, write_results)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -569,10 +570,9 @@ def save_examples(models: dict[str, nn.Module], images: list[GazeImage], pre: Pr
     data = GazeData([i for name in wanted for i in images if i.name == name], pre)
     items = [data[i] for i in range(len(data))]
     x, human = torch.stack([v[1] for v in items]), human_maps(torch.stack([v[2] for v in items]))
-    maps = {k: models[k](x.to(device))[1].cpu().numpy() for k in ("A", "B")}
+    maps = {k: models[k](x.to(device))[1] for k in ("A", "B")}
     pictures = np.stack([np.asarray(TF.resize(read_image(i.path), list(MAP_SIZE))) for i in data.images])
-    with atomic_write(folder / "examples.npz", "wb") as f:
-        np.savez_compressed(f, images=pictures, human=human.numpy(), **maps)
+    save_arrays(folder / "examples.npz", images=pictures, human=human, **maps)
 
 
 # -------------------------------------------------------------------------------- statistics
@@ -584,7 +584,7 @@ def consistency_tests(rows: list[dict], human: list[dict]) -> tuple[list[dict], 
     c = np.array([agreement[i] for i, in items])
     if not len(c):
         return [], [], []
-    headline = [dict(name="inter-observer consistency", ours=float(c.mean()), ci=bootstrap_ci(c), n=len(c))]
+    headline = [result_row("inter-observer consistency", c, None)]
     if len(c) < 4 or not {"A", "B"} <= set(cc):
         return headline, [], []
     gain, head = cc["B"] - cc["A"], (cc["B"] - cc["A"]) / (1 - cc["A"] + HEADROOM_EPS)
@@ -594,7 +594,7 @@ def consistency_tests(rows: list[dict], human: list[dict]) -> tuple[list[dict], 
                           ("headroom-normalised gain", head)] for r in [stats.pearsonr(c, v)]]
     r = next(t for t in tests if t["y"] == "gain B - A")
     headline.append(dict(name="r(gain, consistency)", paper=PAPER_GAIN_R, ours=r["r"], ci=r["ci"], n=len(c)))
-    headline.append(dict(name="headroom gain", ours=float(head.mean()), ci=bootstrap_ci(head), n=len(c)))
+    headline.append(result_row("headroom gain", head, None))
     rank, quartiles = np.argsort(np.argsort(c, kind="stable"), kind="stable"), []  # ties in the rows' order
     quarter = rank * 4 // len(c)
     for q in range(4):
@@ -629,10 +629,9 @@ def summarise(folder: Path, trained: str) -> dict:
 
 def draw_1b(folder: Path) -> None:
     """fig_1B: images, fixations, rollouts of A and B, and B - A of maps that sum to one."""
-    with np.load(folder / "examples.npz") as data:
-        images, human, a, b = (data[k] for k in ("images", "human", "A", "B"))
-    fig = Figure(figsize=(8.4, 1.65 * len(images)), layout="constrained")
-    axes = fig.subplots(len(images), 5, squeeze=False)
+    data = read_arrays(folder / "examples.npz")
+    images, human, a, b = (data[k] for k in ("images", "human", "A", "B"))
+    fig, axes = figure_grid(len(images), 5, 1.68, 1.65)
     share = [m / m.sum((1, 2), keepdims=True) * m[0].size for m in (a, b)]
     change = share[1] - share[0]
     top = np.quantile(np.abs(change), .995)
@@ -771,33 +770,30 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def tune_stage(args: argparse.Namespace, places: dict, pre: Preprocess, device: torch.device,
-               folder: Path) -> dict[str, list[str]]:
-    """Stages B and C; the names of images left out, by reason."""
+def tune_stage(args: argparse.Namespace, vit: nn.Module, places: dict, pre: Preprocess, folder: Path
+               ) -> dict[str, list[str]]:
+    """Stages B and C, from copies of vit; the names of images left out, by reason."""
     images, skipped = load_gaze(places["salicon"], "train", places["coco"], args.limit)
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
-    teacher = RolloutViT(load_vit(args.model, args.weights)[0].to(device))
-    images, features, bad = gaze_features(teacher, images, pre, device, args.workers)
+    images, features, bad = gaze_features(RolloutViT(vit), images, pre, vit.cls_token.device, args.workers)
     for k in [k for k in "BC" if k in args.stages]:
         stem = folder / f"tuned_{k}"
         if not (args.resume and stem.with_suffix(".pth").exists()):
-            vit, _ = load_vit(args.model, args.weights)
-            tune(vit.to(device), pre, images, features, k == "C", recipe, stem, args.workers, args.resume,
+            tune(copy.deepcopy(vit), pre, images, features, k == "C", recipe, stem, args.workers, args.resume,
                  half=args.data == "demo")
     return skipped | {"train, unreadable": bad}
 
 
-def load_models(args: argparse.Namespace, folder: Path, device: torch.device) -> tuple[dict, list[str]]:
-    """{"A", "B", "C": RolloutViT} as far as there are weights; parts not run."""
-    vit, _ = load_vit(args.model, args.weights)
-    models, not_run = {"A": RolloutViT(vit).to(device).eval()}, []
+def load_models(args: argparse.Namespace, vit: nn.Module, folder: Path) -> tuple[dict, list[str]]:
+    """{"A", "B", "C": RolloutViT} as far as there are weights, A of vit; parts not run."""
+    models, not_run = {"A": RolloutViT(vit).eval()}, []
     for k, given in (("B", args.model_b), ("C", args.model_c)):
         file, shipped = given or folder / f"tuned_{k}.pth", ROOT / "checkpoints" / f"demo_{k}.pth"
         if not given and not file.exists() and args.data == "demo" and shipped.exists():
             file = shipped
             print(f"No training in {folder}: model {k} is checkpoints/{file.name}.")
         if file.exists() or given:
-            models[k] = RolloutViT(load_tuned(vit, file)).to(device).eval()
+            models[k] = RolloutViT(load_tuned(vit, file)).eval()
         else:
             not_run.append(f"model {k}: not trained yet, run --stages {k} or give --model-{k.lower()}")
     return models, not_run
@@ -811,15 +807,16 @@ def main(argv: list[str] | None = None) -> None:
     folder = open_run(args, "exp01_finetune_vit", ("align", "consistency", "benchmark"))
     if args.plot_only:
         return redraw(folder, lambda results: draw_all(folder))
-    _, pre = load_vit(args.model, args.weights)
+    vit, pre = load_vit(args.model, args.weights)
+    vit = vit.to(device)
     squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
     skipped, not_run, objectnet = left_out_before(folder, args.resume), [], {}
     files = gaze_files(places["salicon"])
     if not places["salicon"]:
         not_run.append("tuning, alignment, consistency: no data, give --salicon")
     elif {"B", "C"} & set(args.stages):
-        skipped |= tune_stage(args, places, squash, device, folder)
-    models, missing = load_models(args, folder, device)
+        skipped |= tune_stage(args, vit, places, squash, folder)
+    models, missing = load_models(args, vit, folder)
     not_run += missing
     if places["salicon"] and {"align", "consistency"} & set(args.stages):
         images, more = load_gaze(places["salicon"], "val", places["coco"], args.limit)

@@ -44,6 +44,7 @@ counted; held-out set, weight decay and first validation as in exp01; no control
 from __future__ import annotations
 
 import argparse
+import copy
 import dataclasses
 import time
 from functools import partial
@@ -242,26 +243,26 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     return fill_in(p.parse_args(argv), DATA, PAPER, DEMO)
 
 
-def tune_stage(args: argparse.Namespace, places: dict, pre: Preprocess, device: torch.device,
-               folder: Path) -> dict[str, list[str]]:
-    """Stage B; the names of images left out, by reason."""
+def tune_stage(args: argparse.Namespace, resnet: nn.Module, places: dict, pre: Preprocess, folder: Path
+               ) -> dict[str, list[str]]:
+    """Stage B, from a copy of resnet; the names of images left out, by reason."""
     images, skipped = load_gaze(places["salicon"], "train", places["coco"], args.limit)
     recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
-    resnet = load_resnet(args.model, args.weights)[0].to(device)
-    images, features, bad = gaze_features(GradCamResNet(resnet), images, pre, device, args.workers)
+    images, features, bad = gaze_features(GradCamResNet(resnet), images, pre, resnet.fc.weight.device,
+                                          args.workers)
     stem = folder / "tuned_B"
     if not (args.resume and stem.with_suffix(".pth").exists()):
-        tune(resnet, pre, images, features, args.batch_norm, recipe, stem, args.workers, args.resume)
+        tune(copy.deepcopy(resnet), pre, images, features, args.batch_norm, recipe, stem, args.workers,
+             args.resume)
     return skipped | {"train, unreadable": bad}
 
 
-def load_models(args: argparse.Namespace, folder: Path, device: torch.device) -> tuple[dict, list[str]]:
-    """{"A", "B": GradCamResNet} as far as there are weights; parts not run."""
-    resnet, _ = load_resnet(args.model, args.weights)
-    models, not_run = {"A": GradCamResNet(resnet).to(device).eval()}, []
+def load_models(args: argparse.Namespace, resnet: nn.Module, folder: Path) -> tuple[dict, list[str]]:
+    """{"A", "B": GradCamResNet} as far as there are weights, A of resnet; parts not run."""
+    models, not_run = {"A": GradCamResNet(resnet).eval()}, []
     file = args.model_b or folder / "tuned_B.pth"
     if file.exists() or args.model_b:
-        models["B"] = GradCamResNet(load_tuned(resnet, file, tuned_state)).to(device).eval()
+        models["B"] = GradCamResNet(load_tuned(resnet, file, tuned_state)).eval()
     else:
         not_run.append("model B: not trained yet, run --stages B or give --model-b")
     return models, not_run
@@ -275,15 +276,16 @@ def main(argv: list[str] | None = None) -> None:
     folder = open_run(args, "exp02_resnet", ("align", "benchmark"))
     if args.plot_only:
         return redraw(folder, lambda results: draw_all(folder))
-    _, pre = load_resnet(args.model, args.weights)
+    resnet, pre = load_resnet(args.model, args.weights)
+    resnet = resnet.to(device)
     squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
     skipped, not_run = left_out_before(folder, args.resume), []
     files = gaze_files(places["salicon"])
     if not places["salicon"]:
         not_run.append("tuning, alignment: no data, give --salicon")
     elif "B" in args.stages:
-        skipped |= tune_stage(args, places, squash, device, folder)
-    models, missing = load_models(args, folder, device)
+        skipped |= tune_stage(args, resnet, places, squash, folder)
+    models, missing = load_models(args, resnet, folder)
     not_run += missing
     if places["salicon"] and "align" in args.stages:
         images, more = load_gaze(places["salicon"], "val", places["coco"], args.limit)

@@ -66,12 +66,12 @@ from torchvision.models.resnet import ResNet50_Weights
 from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 
-from common import (IMAGE_SUFFIXES, ImageList, IMAGENET, InputError, Preprocess, ROOT, VisionTransformer,
-                    WEIGHTS, barrier, collate_readable, fit_linear, gather_rows, gbvs, generator,
-                    imagenet_wnids, init_distributed, input_errors, load_head, load_imagefolder, load_resnet,
-                    load_vit, locate_weights, mcnemar, minmax, paired_t, pick_device, rank_world, read_image,
-                    read_state_dict, resize_matrix, shard, upsample)
-from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli, demo_part,
+from common import (HEAD_BLOCKS, IMAGE_SUFFIXES, ImageList, IMAGENET, InputError, Preprocess, ROOT,
+                    VisionTransformer, WEIGHTS, barrier, collate_readable, fit_linear, gather_rows, gbvs,
+                    generator, imagenet_wnids, init_distributed, input_errors, load_head, load_imagefolder,
+                    load_resnet, load_vit, locate_weights, mcnemar, minmax, paired_t, pick_device, rank_world,
+                    read_image, read_state_dict, resize_matrix, shard, upsample)
+from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli, demo_folder,
                      figure_grid, image_name, print_paper_vs_ours, read_arrays, read_json, redraw, result_row,
                      save_arrays, save_checkpoint, save_figure, slices, start_run, write_json, write_results)
 
@@ -84,7 +84,6 @@ FOVEAS = (3, 5)  # tokens a side: 48 and 80 px at patch 16
 LOW_GRIDS = (12, 10, 8)  # tokens a side of the smaller inputs of --sweep: 192, 160, 128 px at patch 16
 SALIENCY_GRID = (18, 24)  # tokens of the inputs of --saliency: 288x384 px at patch 16
 PER_CLASS = 10  # images of a class in --saliency
-LAST_BLOCKS = 4  # the linear head reads the CLS token of the last four blocks (DINO's eval_linear.py, ViT-S)
 N_ANIMALS = 398  # classes 0 to 397 of ImageNet-1k are animals
 POLICIES = ("dino", "gbvs", "unisal", "random", "centre")  # centre: crops only
 CLOSE = 2.0  # points: "close", "comparable" in the paper's text are confirmed by an interval within it
@@ -151,7 +150,7 @@ def find_data(data: str, n_out: int | None, animals: bool, limit: int | None, se
     random N to test, in the files' order.
     """
     if data == "demo":
-        root = demo_part("imagenet", workers=max(workers, 1))
+        root = demo_folder("imagenet", workers=max(workers, 1)) / "imagenet"
     else:
         root = download_imagenette(ROOT / "runs") if data == "imagenette" else Path(data)
     items, classes, _ = load_imagefolder(root, imagenet_wnids() if n_out == 1000 or animals else None)
@@ -477,9 +476,9 @@ class Study:
         depth, width = len(model.blocks), model.embed_dim
         if not 0 <= block < depth:
             raise InputError(f"--layer {block}: this model has blocks 0 to {depth - 1} (0-based).")
-        if head.in_features not in (width, LAST_BLOCKS * width):
+        if head.in_features not in (width, HEAD_BLOCKS * width):
             raise InputError(f"the head reads {head.in_features} numbers, this model gives {width} (CLS of "
-                             f"the last block) or {LAST_BLOCKS * width} (of the last {LAST_BLOCKS}); give "
+                             f"the last block) or {HEAD_BLOCKS * width} (of the last {HEAD_BLOCKS}); give "
                              "another --head, or fit one with --train-head.")
         self.model, self.head = model.to(device, dtype).eval(), head.to(device).eval()
         self.n_last, self.view, self.foveas = head.in_features // width, view, foveas
@@ -613,7 +612,7 @@ def run_part(folder: Path, study: Study, measure: Callable, resume: bool) -> lis
     """
     log, n = RowLog(folder, resume), len(study.items)
     names, bad = [image_name(p) for p, _ in study.items], []
-    todo = [b for b in shard(slices(n, study.batch_size)) if any(names[i] not in log.done for i in b)]
+    todo = [b for b in shard(slices(range(n), study.batch_size)) if any(names[i] not in log.done for i in b)]
     for images, index, unreadable in load_batches(study, study.items, todo, folder.name):
         bad += [names[i] for i in unreadable]
         for rows in measure(images, index) if len(index) else ():
@@ -642,7 +641,7 @@ def train_head(study: Study, fit: list[tuple], n_classes: int, file: Path, resum
     beside it."""
     found, bad, listed = [], [], file.with_suffix(".json")
     if not (resume and file.exists() and listed.exists()):
-        batches = shard(slices(len(fit), study.batch_size))
+        batches = shard(slices(range(len(fit)), study.batch_size))
         for images, index, unreadable in load_batches(study, fit, batches, "features for the head"):
             bad += [image_name(fit[i][0]) for i in unreadable]
             if len(index):
@@ -966,7 +965,7 @@ def band(ax, values: np.ndarray, label: str, colour, style: str = "o-", y: str =
     half = 1.96 * values.std(0) / math.sqrt(len(values))
     ax.errorbar(STEPS, values.mean(0), half, fmt=style, color=colour, label=label, markersize=3,
                 linewidth=1.2, elinewidth=.8)
-    ax.set(xlabel="saccade", xticks=STEPS)
+    ax.set(xlabel="saccade (bars: 95 % intervals)", xticks=STEPS)
     if y:
         ax.set_ylabel(y)
 
@@ -1031,7 +1030,8 @@ def draw_certainty(found: dict, folder: Path) -> None:
             band(ax, t["certainty"][keep], f"all, n = {keep.sum()}", COLOURS["A"], "o--")
             ax.hlines(t["certainty_full"][keep].mean(), SACCADES + 1, SACCADES + 4, color=COLOURS["A"])
         ax.axvline(SACCADES + .75, color="black", linewidth=.5)
-        ax.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade (bars: full image)", ylim=(0, 1), xticks=STEPS,
+        ax.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade (columns: full image; bars: 95 %)",
+               ylim=(0, 1), xticks=STEPS,
                ylabel="certainty, 1 - H / log(classes)")
     save_figure(fig, folder / "fig05_certainty", legends=True)
 
@@ -1045,7 +1045,7 @@ def draw_entropy(found: dict, folder: Path) -> None:
         jitter = np.random.default_rng([0, f]).uniform(-.3, .3, len(first))
         ax.plot(first + jitter, t["entropy"], ".", color=COLOURS[name], markersize=2, alpha=.5)
         ax.plot(*zip(*[(s, t["entropy"][first == s].mean()) for s in sorted(set(first))]), "_", color="black",
-                markersize=12)
+                markersize=12, label="mean")
         ok = first <= SACCADES
         if ok.sum() > 2 and np.ptp(first[ok]) > 0:
             fit = stats.linregress(first[ok], t["entropy"][ok])
@@ -1107,7 +1107,7 @@ def draw_policies(found: dict, folder: Path) -> None:
     for k in sorted(crops, key=lambda k: -crops[k].mean()):
         axes[0, 0].bar(title(k), crops[k].mean(), yerr=1.96 * crops[k].std() / math.sqrt(len(crops[k])),
                        color=COLOURS[k])
-        axes[0, 0].set(ylabel="accuracy of the ResNet (%)", title="crop at the first fixation")
+        axes[0, 0].set(ylabel="accuracy of the ResNet (%), 95 %", title="crop at the first fixation")
     for k, t in looking.items():
         band(axes[0, -2], 100 * t["correct"], title(k), COLOURS[k], y="accuracy (% of images)")
         band(axes[0, -1], 100 * t["tokens"] / t["n_tokens"][:, None], title(k), COLOURS[k],
@@ -1235,7 +1235,7 @@ def set_up(args: argparse.Namespace, folder: Path, device: torch.device
     if len(classes) < 2:
         raise InputError(f"{args.data} has one class ({classes[0]}); a classification needs two or more.")
     block, bad = len(model.blocks) - 1 if args.layer is None else args.layer, []
-    stand_in = nn.Linear(LAST_BLOCKS * model.embed_dim, len(classes))  # until the head is fitted
+    stand_in = nn.Linear(HEAD_BLOCKS * model.embed_dim, len(classes))  # until the head is fitted
     study = Study(model, view, head or stand_in, items, args.fovea, block, args.border, args.seed, device,
                   getattr(torch, args.dtype), args.batch_size, args.workers, args.cache)
     if args.train_head:
@@ -1302,6 +1302,9 @@ def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
     rank, _ = init_distributed(device)
+    if not (args.plot_only or args.data in ("demo", "imagenette") or Path(args.data).is_dir()):
+        raise InputError(f"--data {args.data}: no such folder; expected one with a folder of images a class, "
+                         "or with val/; correct the path.")  # before old rows go and weights are fetched
     folder = start_run(args, "exp04_saccades", f"{args.model}_seed{args.seed}")
     if args.plot_only:
         return redraw(folder, lambda results: draw_all(folder, results["parts"], results["args"]["seed"]))

@@ -67,7 +67,7 @@ from tqdm import tqdm
 from common import (IMAGE_SUFFIXES, IMAGENET, InputError, barrier, cls_attention, gbvs, init_distributed,
                     input_errors, load_vit, pick_device, rank_world, read_image, read_state_dict,
                     resize_matrix, upsample, vit_from_state)
-from results import (PALETTE, add_common_args, argument_parser, cli, demo_part, figure_grid,
+from results import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid,
                      print_paper_vs_ours, read_arrays, read_csv, read_json, redraw, result_row, save_arrays,
                      save_figure, start_run, write_csv, write_json, write_results)
 from demo_scenes import popout_displays
@@ -237,7 +237,7 @@ def load_cw2019(root: Path) -> Study:
 
 def load_study(data: str, seed: int = 0) -> Study:
     """Recognises the layout of a folder; "demo": the demo world's videos."""
-    root = demo_part("videos", seed=seed) if data == "demo" else Path(data)
+    root = demo_folder("videos", seed=seed) / "videos" if data == "demo" else Path(data)
     if (root / "GazeData" / "NV").is_dir():
         study = load_cw2019(root)
     elif not (root / "clips").is_dir():

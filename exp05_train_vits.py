@@ -56,10 +56,10 @@ from torchvision.transforms import v2 as T
 from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 
-from common import (IMAGENET, InputError, ROOT, VisionTransformer, barrier, batches, cls_attention,
-                    fit_linear, gather_rows, generator, init_distributed, input_errors, load_head,
-                    pick_device, rank_world, read_image, shard, upsample)
-from results import (PALETTE, add_common_args, argument_parser, cli, demo_part, figure_grid, image_name,
+from common import (HEAD_BLOCKS, IMAGENET, InputError, ROOT, VisionTransformer, barrier, batches,
+                    cls_attention, fit_linear, gather_rows, generator, init_distributed, input_errors,
+                    load_head, pick_device, rank_world, read_image, shard, upsample)
+from results import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid, image_name,
                      load_checkpoint, print_paper_vs_ours, read_arrays, read_csv, read_json, redraw,
                      result_row, save_arrays, save_checkpoint, save_figure, slices, start_run, write_csv,
                      write_results)
@@ -98,7 +98,6 @@ HELP = dict(lr="peak, for 256 (dino) or 512 (supervised) images", clip_grad="per
 DEMO_IMAGES = 15600, 1200  # training and validation pictures of the demo world
 STUDENT_TEMP, CENTRE_MOMENTUM = .1, .9  # DINO, defaults of its DINOLoss
 KNN_K, KNN_TEMP = 20, .07  # DINO's eval_knn.py
-HEAD_BLOCKS = 4  # the linear head reads the CLS token of the last four blocks (DINO's eval_linear.py, ViT-S)
 SCORES = dict(knn="k-NN top-1", top1="own head top-1", linear="linear head top-1", lift="attention lift")
 OFFICIAL = {("dino", "knn"): 74.5, ("dino", "linear"): 77.0, ("supervised", "top1"): 79.8}  # %, 12 blocks
 EXAMPLES = 6  # rows of fig_attention
@@ -175,7 +174,7 @@ def image_folders(data: str, limit: int | None, workers: int) -> tuple[list, lis
     """(train samples, val samples, class names); a sample is (path, class). limit: a random N of each."""
     n_train, n_val = (min(n, limit or n) for n in DEMO_IMAGES)
     root = Path(data) if data != "demo" else \
-        demo_part("imagenet", n_train=n_train, n_val=n_val, workers=max(workers, 1))
+        demo_folder("imagenet", n_train=n_train, n_val=n_val, workers=max(workers, 1)) / "imagenet"
     try:
         sets = [ImageFolder(root / split) for split in ("train", "val")]
     except FileNotFoundError as e:
@@ -505,7 +504,7 @@ def attention_lift(model: VisionTransformer, samples: list, device: torch.device
     import demo
     out, plain = [], Views(samples, {0: [T.PILToTensor()]})
     seed = read_json(Path(samples[0][0]).parents[1] / demo.DONE)["seed"]
-    for part in slices(len(samples), 64):
+    for part in slices(range(len(samples)), 64):
         scenes = [demo.render_scene(seed, int(Path(samples[j][0]).stem.split("_")[-1])) for j in part]
         masks = torch.stack([torch.from_numpy(s.ids == 1) for s in scenes]).float()  # (b, 224, 224)
         share = F.avg_pool2d(masks[:, None], model.patch_size).flatten(2)  # (b, 1, h w)

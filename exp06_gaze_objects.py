@@ -55,7 +55,7 @@ from common import (ImageList, InputError, Preprocess, VisionTransformer, barrie
                     cls_attention, collate_readable, fixation_counts, gaussian_blur, init_distributed,
                     input_errors, kld, load_osie, load_vit, minmax, paired_t, pick_device, rank_world,
                     read_image, scale_fixations, shard, sim, upsample)
-from results import (PALETTE, add_common_args, argument_parser, cli, demo_part, figure_grid,
+from results import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid,
                      print_paper_vs_ours, read_arrays, read_csv, redraw, save_arrays, save_figure, slices,
                      start_run, write_csv, write_results)
 
@@ -102,7 +102,7 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
 
 def load_data(data: str) -> list[tuple[Path, Gaze]]:
     """[(image file, Gaze)] sorted by name: "demo", a folder of the generic layout, or OSIE as distributed."""
-    folder = demo_part("objects") if data == "demo" else Path(data)
+    folder = demo_folder("objects") / "objects" if data == "demo" else Path(data)
     if (folder / "fixations.mat").is_file():
         return [(folder / "stimuli" / name, {f"s{i:02d}": g for i, g in enumerate(observers, 1)})
                 for _, name, observers in load_osie(folder / "fixations.mat")]
@@ -246,7 +246,7 @@ def measure(model: VisionTransformer, preprocess: Preprocess, items: list[tuple[
     grid = tuple(n // model.patch_size for n in preprocess.crop)
     people = sorted({p for _, gaze in items for p in gaze})
     mine = shard([(path, gaze, i) for i, (path, gaze) in enumerate(items)])
-    batches = [b for b in slices(len(mine), batch)
+    batches = [b for b in slices(range(len(mine)), batch)
                if not all(part_file(folder, mine[i][0].name).exists() for i in b)]
     loader = DataLoader(ImageList(mine, preprocess), batch_sampler=batches, num_workers=workers,
                         collate_fn=collate_readable)

@@ -31,12 +31,11 @@ from tqdm import tqdm
 
 from common import (ImageList, InputError, Preprocess, SALICON_SIZE, VisionTransformer, auc_judd, barrier,
                     batches, bf01_jzs, bf01_unit_information, bootstrap_ci, cc, collate_readable,
-                    first_process_first, fixation_counts, gather_rows, gaussian_blur, generator,
-                    imagenet_wnids, input_errors, kld, load_imagefolder, load_osie, load_salicon, mcnemar,
-                    minmax, nss, paired_t, rank_world, read_image, read_state_dict, rollout, scale_fixations,
-                    shard, sim, upsample)
-from results import (PALETTE, RowLog, at_least, load_checkpoint, new_figure, read_csv, read_json,
-                     save_checkpoint, save_figure, start_run, write_csv, write_json)
+                    fixation_counts, gather_rows, gaussian_blur, generator, imagenet_wnids, input_errors, kld,
+                    load_imagefolder, load_osie, load_salicon, mcnemar, minmax, nss, paired_t, rank_world,
+                    read_image, read_state_dict, rollout, scale_fixations, shard, sim, upsample)
+from results import (PALETTE, RowLog, at_least, demo_folder, load_checkpoint, new_figure, read_csv, read_json,
+                     result_row, save_checkpoint, save_figure, slices, start_run, write_csv, write_json)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -64,9 +63,7 @@ def data_places(args: argparse.Namespace, names: Sequence[str],
     demo the `parts` of the demo world are drawn first, by one process."""
     root = Path(args.data) if args.data else None
     if args.data == "demo":
-        import demo  # only here: real data need no demo world
-        with first_process_first():
-            root = demo.demo_world(parts=tuple(parts), workers=max(args.workers, 1))
+        root = demo_folder(*parts, workers=max(args.workers, 1))
     elif root and not root.is_dir():
         raise InputError(f"--data {root}: no such folder; expected one that holds {', '.join(names)}.")
     given = {name: getattr(args, name, None) for name in names}
@@ -106,8 +103,9 @@ def load_gaze(folder: str | Path, split: str, coco: str | Path | None = None,
         else:
             images.append(GazeImage(name, paths[name], points))
     if not images:
-        raise InputError(f"{file}: {' and '.join(f'{len(v)} {k}' for k, v in other.items())}, no image left; "
-                         f"put the images into {places[1]}.")
+        missing, unseen = map(len, other.values())
+        raise InputError(f"{file}: {missing} images without a file in {places[1]} and {unseen} without "
+                         "fixations, no image left; add the files, or give fixations of these images.")
     if osie:
         order = torch.randperm(len(images), generator=generator(0)).tolist()
         n = round(OSIE_TEST * len(images))
@@ -331,9 +329,9 @@ class GazeTuner:
     @torch.no_grad()
     def validate(self, train_loss: float) -> bool:
         """Mean losses on the held-out images into the log; the best weights kept; whether to go on."""
-        own, s = shard(self.sets[1]), self.state
+        s = self.state
         parts = [self.loss(batch, self.net).cpu().double()
-                 for batch in self.loader([own[i:i + 16] for i in range(0, len(own), 16)])]
+                 for batch in self.loader(slices(shard(self.sets[1]), 16))]
         mse, kl = torch.cat(gather_rows(parts), 1).mean(1).tolist()
         total = mse + self.recipe.lam * kl
         if not math.isfinite(total):
@@ -452,9 +450,8 @@ def model_log(folder: Path, models: dict[str, nn.Module], resume: bool) -> RowLo
 def open_batches(names: Sequence[str], batch_size: int, log: RowLog) -> list[list[int]]:
     """This process's batches of indices that hold an image without rows. An image keeps its batch in a
     resumed run, because the last bits of a result may depend on the batch."""
-    own = shard(range(len(names)))
-    parts = [own[i:i + batch_size] for i in range(0, len(own), batch_size)]
-    return [list(part) for part in parts if any(names[i] not in log.done for i in part)]
+    parts = slices(shard(range(len(names))), batch_size)
+    return [part for part in parts if any(names[i] not in log.done for i in part)]
 
 
 @torch.no_grad()
@@ -601,9 +598,8 @@ def alignment_tables(rows: Sequence[dict], pairs: Sequence[str],
     for metric in METRICS:
         _, table = paired_values(rows, metric)
         for name, v in table.items():
-            headline.append(dict(name=f"{metric.upper()}, {name}", paper=(paper or {}).get((metric, name)),
-                                 ours=float(v.mean()), ci=bootstrap_ci(v), n=len(v),
-                                 unit="nats" if metric == "kl" else ""))
+            headline.append(result_row(f"{metric.upper()}, {name}", v, "nats" if metric == "kl" else "",
+                                       (paper or {}).get((metric, name))))
             tests.append(dict(test="mean", metric=metric, model=name, n=len(v), mean=float(v.mean()),
                               sd=float(v.std(ddof=1)) if len(v) > 1 else math.nan,
                               sem=float(stats.sem(v)) if len(v) > 1 else math.nan))

@@ -314,9 +314,9 @@ def image_name(path: Path | str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def slices(n: int, size: int) -> list[list[int]]:
-    """The indices 0 to n - 1 in batches, the last one shorter."""
-    return [list(range(i, min(i + size, n))) for i in range(0, n, size)]
+def slices(items: Sequence, size: int) -> list[list]:
+    """The items in batches, the last one shorter."""
+    return [list(items[i:i + size]) for i in range(0, len(items), size)]
 
 
 # Arguments that may differ between a run and its resumption: they change where and how fast, not what.
@@ -324,11 +324,11 @@ DATA_ARGS = ("data", "salicon", "coco", "imagenet", "objectnet", "maps", "salien
 _FREE_ARGS = {"resume", "plot_only", "workers", "device", "out"}
 
 
-def demo_part(part: str, **how) -> Path:
-    """Folder of a part of the demo world (demo.PARTS), which the first process draws if it is not there."""
+def demo_folder(*parts: str, **how) -> Path:
+    """The demo world's folder; the first process draws the parts (demo.PARTS) that are not there."""
     import demo  # only here: real data need no demo world
     with first_process_first():
-        return demo.demo_world(parts=(part,), **how) / part
+        return demo.demo_world(parts=parts, **how)
 
 
 def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable[str] = (),
@@ -424,7 +424,8 @@ def fingerprint(paths: Iterable[Path | str]) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
-def result_row(name: str, values: Sequence[float], unit: str, paper=None, stat: Callable = np.mean) -> dict:
+def result_row(name: str, values: Sequence[float], unit: str | None, paper=None,
+               stat: Callable = np.mean) -> dict:
     """Line of the table paper | ours: mean (or stat) of the values with its bootstrap 95 % interval."""
     return dict(name=name, paper=paper, ours=float(stat(values)), ci=bootstrap_ci(values, stat),
                 n=len(values), unit=unit)

@@ -3,8 +3,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -381,34 +379,6 @@ def test_demo_commands_of_the_header_run_and_say_that_they_are_demo_numbers(worl
     E.main([*argv, *more])
     assert "numbers of the built-in demo world" in capsys.readouterr().out
     assert {r["condition"] for r in read_csv(tmp_path / "per_image.csv")} == {"A", "B"}
-
-
-def test_parts_without_data_are_reported_as_not_run(world, tmp_path):
-    argv = "--model demo_resnet --limit 3 --stages align benchmark --workers 0 --device cpu".split()
-    E.main([*argv, "--salicon", str(world / "salicon"), "--out", str(tmp_path)])
-    not_run = " ".join(json.loads((tmp_path / "results.json").read_text())["not_run"])
-    for part in ("model B", "ImageNet:", "COCO category"):
-        assert part in not_run
-
-
-def test_unreadable_images_are_skipped_and_listed(world, tmp_path):
-    shutil.copytree(world / "salicon", tmp_path / "salicon")
-    victim = sorted((tmp_path / "salicon" / "images").glob("*val*"))[2]
-    victim.write_bytes(victim.read_bytes()[:900])
-    E.main(["--salicon", str(tmp_path / "salicon"), "--model", "demo_resnet", "--out", str(tmp_path / "o"),
-            "--stages", "align", "--workers", "0", "--device", "cpu", "--limit", "4"])
-    results = json.loads((tmp_path / "o" / "results.json").read_text())
-    assert results["skipped"] == {"val, unreadable": [victim.name]}
-    assert len(read_csv(tmp_path / "o" / "per_image.csv")) == 3
-
-
-def test_wrong_input_ends_in_one_sentence_and_status_2(tmp_path):
-    (tmp_path / "empty").mkdir()
-    script = Path(E.__file__)
-    found = subprocess.run([sys.executable, script, "--salicon", tmp_path / "empty", "--model", "demo_resnet",
-                            "--out", tmp_path / "o"], capture_output=True, text=True)
-    assert found.returncode == 2 and "fixations_train2014.json" in found.stderr
-    assert "Traceback" not in found.stderr
 
 
 @pytest.mark.real

@@ -1,6 +1,5 @@
 """exp04_saccades: dropped tokens equal masked ones, UNISAL is the official one, planted effects come out."""
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -16,10 +15,10 @@ from torch import nn
 import exp04_saccades as S
 from common import (InputError, Preprocess, VisionTransformer, cls_attention, generator, imagenet_wnids,
                     load_head, resize_matrix, upsample)
+from processes import FORK, in_group
 from results import read_csv, save_checkpoint, write_csv
 
 torch.set_num_threads(1)
-FORK = multiprocessing.get_context("fork")
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 DRAW_ALL, SAVE = S.draw_all, S.save_figure
 
@@ -535,23 +534,22 @@ def test_killed_and_resumed_run_equals_an_undisturbed_one(pictures, tmp_path):
         S.main([*argv, "--resume", "--border", "shift"])
 
 
-def one_of_two(rank: int, port: int, argv: list) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
-    S.main(argv)
-
-
 def test_two_processes_equal_one(pictures, tmp_path):
     S.main(small(pictures, tmp_path / "one"))
     argv = small(pictures, tmp_path / "two", "--cache", str(tmp_path / "cache"))
-    port = 21000 + os.getpid() % 20000
-    two = [FORK.Process(target=one_of_two, args=(r, port, argv)) for r in range(2)]
-    [p.start() for p in two], [p.join() for p in two]
-    assert [p.exitcode for p in two] == [0, 0]
+    in_group(2, S.main, argv)
     assert (tmp_path / "one/per_image.csv").read_bytes() == (tmp_path / "two/per_image.csv").read_bytes()
 
 
 # ------------------------------------------------------------------------------------------------ wrong input
+
+def test_a_wrong_data_path_is_told_before_weights_are_fetched_or_rows_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr(S, "load_vit", None)
+    (tmp_path / "per_image.csv").write_text("image,condition\n")
+    with pytest.raises(InputError, match="--data .*nowhere: no such folder"):
+        S.main(["--data", str(tmp_path / "nowhere"), "--out", str(tmp_path)])
+    assert (tmp_path / "per_image.csv").exists()
+
 
 def test_wrong_input_is_refused_in_one_sentence(pictures, tmp_path):
     (tmp_path / "empty").mkdir()

@@ -1,6 +1,5 @@
 """exp05_gaze_video: the authors' gaze, scaling and tests come back; planted viewers and roles are found."""
 import json
-import multiprocessing
 import os
 import re
 import shutil
@@ -23,10 +22,10 @@ from scipy.spatial.distance import pdist, squareform
 import demo
 import exp05_gaze_video as E
 from common import InputError, ROOT, generator
+from processes import FORK, in_group
 from results import read_csv, write_csv
 
 torch.set_num_threads(1)
-FORK = multiprocessing.get_context("fork")
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 FIGURES = {f"fig_{k}" for k in ("distance", "gaze", "heads", "regions", "clusters", "popout")}
 ONE = "--models demo_dino4 --no-gbvs --device cpu".split()
@@ -714,17 +713,8 @@ def test_killed_and_resumed_run_equals_an_undisturbed_one(run, tmp_path, no_figu
         E.main([*TINY, "--out", str(tmp_path), "--resume", "--gbvs"])
 
 
-def one_of_two(rank: int, port: int, argv: list) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
-    E.main(argv)
-
-
 def test_two_processes_give_the_rows_of_one(run, tmp_path, no_figures):
-    port = 20000 + os.getpid() % 20000
-    two = [FORK.Process(target=one_of_two, args=(r, port, [*TINY, "--out", str(tmp_path)])) for r in range(2)]
-    [p.start() for p in two], [p.join() for p in two]
-    assert [p.exitcode for p in two] == [0, 0]
+    in_group(2, E.main, [*TINY, "--out", str(tmp_path)])
     same_tables(run, tmp_path)
 
 

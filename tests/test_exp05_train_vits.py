@@ -1,6 +1,5 @@
 """exp05_train_vits: the recipe is the official one, and a training is a pure function of its arguments."""
 import json
-import multiprocessing
 import os
 import shutil
 import signal
@@ -15,10 +14,10 @@ from PIL import Image
 import common
 import exp05_train_vits as E
 from common import InputError, generator
+from processes import FORK, in_group
 from results import load_checkpoint, read_csv, save_checkpoint
 
 torch.set_num_threads(1)
-FORK = multiprocessing.get_context("fork")
 TINY = ("--width 24 --heads 2 --depth 2 --batch-size 8 --epochs 2 --warmup-epochs 1 --global-size 32 "
         "--workers 0 --device cpu --dtype float32 --eval-every 2 --eval-resize 224").split()
 DINO = TINY + "--method dino --local-size 16 --locals 2 --out-dim 40 --head-hidden 32 --bottleneck 16".split()
@@ -193,21 +192,11 @@ def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(recipe, pi
     assert (tmp_path / "a" / "model.pth").read_bytes() == (out / "model.pth").read_bytes()
 
 
-def one_of_two(rank: int, port: int, argv: list) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
-    E.main(argv)
-
-
 @pytest.mark.parametrize("recipe", [DINO, SUPERVISED], ids=["dino", "supervised"])
 def test_two_processes_equal_one(recipe, pictures, tmp_path):
     recipe = [*recipe, "--drop-path", "0", "--data", str(pictures)]
     E.main([*recipe, "--out", str(tmp_path / "one")])
-    port = 20000 + os.getpid() % 20000
-    argv = [*recipe, "--out", str(tmp_path / "two")]
-    two = [FORK.Process(target=one_of_two, args=(r, port, argv)) for r in range(2)]
-    [p.start() for p in two], [p.join() for p in two]
-    assert [p.exitcode for p in two] == [0, 0]
+    in_group(2, E.main, [*recipe, "--out", str(tmp_path / "two")])
     a, b = (read_csv(tmp_path / name / "log.csv") for name in ("one", "two"))
     assert [r["loss"] for r in a] == pytest.approx([r["loss"] for r in b], rel=1e-5)
     a, b = (load_checkpoint(tmp_path / name / "last.pt") for name in ("one", "two"))

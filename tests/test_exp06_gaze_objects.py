@@ -1,6 +1,5 @@
 """exp06: the sweep equals a plain loop, a planted head and blur come back, what is absent is not found."""
 import json
-import multiprocessing
 import os
 import re
 import signal
@@ -19,10 +18,10 @@ from scipy import ndimage
 import demo
 import exp06_gaze_objects as E
 from common import InputError, ROOT, cls_attention, read_image
+from processes import FORK, in_group
 from results import read_csv
 
 torch.set_num_threads(1)
-FORK = multiprocessing.get_context("fork")
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 MODEL = "--model demo_dino12 --size 224 224".split()
 FAST = "--workers 0 --device cpu --sigmas .5 2.5 .5".split()
@@ -383,19 +382,10 @@ def test_plot_only_redraws_without_model_or_data(objects, tmp_path, monkeypatch,
     assert capsys.readouterr().out.split("unit\n")[1] == table
 
 
-def one_of_two(rank: int, port: int, data: Path, out: Path) -> None:
-    os.environ.update(RANK=str(rank), WORLD_SIZE="2", LOCAL_RANK=str(rank), MASTER_ADDR="127.0.0.1",
-                      MASTER_PORT=str(port), CUDA_VISIBLE_DEVICES="")
-    E.main([*MODEL, *FAST, "--data", str(data), "--out", str(out)])
-
-
 def test_two_processes_give_the_rows_of_one(objects, tmp_path, no_figures):
     data = small_copy(objects, tmp_path / "data")
     run(data, tmp_path / "one")
-    port = 20000 + os.getpid() % 20000
-    two = [FORK.Process(target=one_of_two, args=(r, port, data, tmp_path / "two")) for r in range(2)]
-    [p.start() for p in two], [p.join() for p in two]
-    assert [p.exitcode for p in two] == [0, 0]
+    in_group(2, E.main, [*MODEL, *FAST, "--data", str(data), "--out", str(tmp_path / "two")])
     a, b = (read_csv(tmp_path / name / "per_image.csv") for name in ("one", "two"))
     assert len(a) == len(b) == 18
     for x, y in zip(a, b):

@@ -22,10 +22,10 @@ from PIL import Image
 from tqdm import tqdm
 
 import demo
+from processes import FORK
 from results import load_checkpoint, read_csv
 
 ROOT = Path(__file__).resolve().parents[1]
-FORK = multiprocessing.get_context("fork")
 KILLS = int(os.environ.get("GAZE_KILLS", 0))
 TUNE = "--device cpu --workers 1 --limit 10 --batch-size 4 --eval-batch-size 4 --epochs 2 --eval-every 1 "
 TRAIN = ("--device cpu --workers 1 --data {world}/imagenet --width 24 --heads 2 --depth 2 --batch-size 8 "

@@ -403,7 +403,7 @@ def test_arrays_tensors_and_words_come_back_from_a_file(tmp_path):
 
 
 def test_slices_cover_every_index_once():
-    assert slices(5, 2) == [[0, 1], [2, 3], [4]] and slices(0, 3) == []
+    assert slices(range(5), 2) == [[0, 1], [2, 3], [4]] and slices(range(0), 3) == []
 
 
 def test_a_row_of_the_table_is_a_mean_or_a_median_with_its_interval():
