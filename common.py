@@ -11,6 +11,7 @@ used raise InputError with one sentence: what was found, what was expected, what
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import json
 import math
@@ -626,6 +627,26 @@ def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransf
         return vit_from_state(state), WEIGHTS["vit_base_patch16_224"].preprocess if hf else SHORT_256
     except InputError as e:
         raise InputError(f"{path}: {e}") from e
+
+
+def attention_state(vit: nn.Module) -> dict[str, Tensor]:
+    """q, k, v and output projections of all blocks, weights and biases: what exp01 tunes and keeps."""
+    return {k: v for k, v in vit.state_dict().items() if ".attn." in k}
+
+
+def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attention_state) -> nn.Module:
+    """A copy of net, in eval mode, with the weights of a file that exp01 or exp02 wrote; others are net's.
+
+    tuned_state(net): the entries of its state dict that such a file holds.
+    """
+    state, own = read_state_dict(path), tuned_state(net)
+    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
+        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...) that are not the tuned "
+                         f"weights of this model ({len(own)}: {next(iter(own))} ...); name the model it was "
+                         "tuned from.")
+    net = copy.deepcopy(net)
+    net.load_state_dict(net.state_dict() | {k: v.to(own[k]) for k, v in state.items()})
+    return net.eval()
 
 
 def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, Preprocess]:

@@ -37,7 +37,7 @@ from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
 
 from common import InputError
-from results import cli, read_csv
+from legacy import cli, read_csv
 from demo_scenes import Scene, background, finish, paint, render_scene, shadow
 from demo_shapes import BUILDERS, CLASSES, EXTRA
 

@@ -72,7 +72,7 @@ from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIGMA, 
                          fill_in, gain_shares, gaze_features, gaze_files, held_out_split, human_maps,
                          imagenet_items, left_out_before, load_gaze, load_tuned, model_log, open_run,
                          paired_values, parity_tests, prepare_plain, run_tuner, set_trainable, view_plain)
-from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, figure_grid, new_figure,
+from legacy import (PALETTE, RowLog, add_common_args, argument_parser, cli, figure_grid, new_figure,
                      print_paper_vs_ours, read_arrays, read_json, read_rows, redraw, result_row, save_arrays,
                      save_figure, write_results)
 

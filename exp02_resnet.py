@@ -63,7 +63,7 @@ from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIZE, R
                          gaze_files, held_out_split, imagenet_items, left_out_before, load_gaze, load_tuned,
                          model_log, open_run, paired_values, parity_tests, prepare_plain, run_tuner,
                          set_trainable, view_plain)
-from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
+from legacy import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
                      read_json, read_rows, redraw, save_figure, write_results)
 
 # -------------------------------------------------------------------------------- constants

@@ -68,7 +68,7 @@ from common import (CROP_224, IMAGE_SUFFIXES, InputError, Preprocess, ROOT, boot
 from gaze_tuning import (GazeData, GazeImage, MAP_SIGMA, MAP_SIZE, RolloutViT, coco_files, collate_gaze,
                          data_places, gaze_files, human_maps, load_gaze, load_tuned, model_log, open_batches,
                          plain_name, read_coco)
-from results import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
+from legacy import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
                      read_csv, redraw, save_figure, start_run, write_results)
 
 # -------------------------------------------------------------------------------- constants

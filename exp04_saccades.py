@@ -71,7 +71,7 @@ from common import (HEAD_BLOCKS, IMAGE_SUFFIXES, ImageList, IMAGENET, InputError
                     generator, imagenet_wnids, init_distributed, input_errors, load_head, load_imagefolder,
                     load_resnet, load_vit, locate_weights, mcnemar, minmax, paired_t, pick_device, rank_world,
                     read_image, read_state_dict, resize_matrix, shard, upsample)
-from results import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli, demo_folder,
+from legacy import (PALETTE, RowLog, add_common_args, argument_parser, atomic_write, cli, demo_folder,
                      figure_grid, image_name, print_paper_vs_ours, read_arrays, read_json, redraw, result_row,
                      save_arrays, save_checkpoint, save_figure, slices, start_run, write_json, write_results)
 

@@ -67,7 +67,7 @@ from tqdm import tqdm
 from common import (IMAGE_SUFFIXES, IMAGENET, InputError, barrier, cls_attention, gbvs, init_distributed,
                     input_errors, load_vit, pick_device, rank_world, read_image, read_state_dict,
                     resize_matrix, upsample, vit_from_state)
-from results import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid,
+from legacy import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid,
                      print_paper_vs_ours, read_arrays, read_csv, read_json, redraw, result_row, save_arrays,
                      save_figure, start_run, write_csv, write_json, write_results)
 from demo_scenes import popout_displays

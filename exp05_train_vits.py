@@ -59,7 +59,7 @@ from tqdm import tqdm
 from common import (HEAD_BLOCKS, IMAGENET, InputError, ROOT, VisionTransformer, barrier, batches,
                     cls_attention, fit_linear, gather_rows, generator, init_distributed, input_errors,
                     load_head, pick_device, rank_world, read_image, shard, upsample)
-from results import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid, image_name,
+from legacy import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid, image_name,
                      load_checkpoint, print_paper_vs_ours, read_arrays, read_csv, read_json, redraw,
                      result_row, save_arrays, save_checkpoint, save_figure, slices, start_run, write_csv,
                      write_results)

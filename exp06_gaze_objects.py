@@ -55,7 +55,7 @@ from common import (ImageList, InputError, Preprocess, VisionTransformer, barrie
                     cls_attention, collate_readable, fixation_counts, gaussian_blur, init_distributed,
                     input_errors, kld, load_osie, load_vit, minmax, paired_t, pick_device, rank_world,
                     read_image, scale_fixations, shard, sim, upsample)
-from results import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid,
+from legacy import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid,
                      print_paper_vs_ours, read_arrays, read_csv, redraw, save_arrays, save_figure, slices,
                      start_run, write_csv, write_results)
 

@@ -7,7 +7,6 @@ the paper's statistics. Paper: Knights 2026, arXiv 2604.20027. Shapes as in comm
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import json
 import math
@@ -32,9 +31,10 @@ from tqdm import tqdm
 from common import (ImageList, InputError, Preprocess, SALICON_SIZE, VisionTransformer, auc_judd, barrier,
                     batches, bf01_jzs, bf01_unit_information, bootstrap_ci, cc, collate_readable,
                     fixation_counts, gather_rows, gaussian_blur, generator, imagenet_wnids, input_errors, kld,
-                    load_imagefolder, load_osie, load_salicon, mcnemar, minmax, nss, paired_t, rank_world,
-                    read_image, read_state_dict, rollout, scale_fixations, shard, sim, upsample)
-from results import (PALETTE, RowLog, at_least, demo_folder, load_checkpoint, new_figure, read_csv, read_json,
+                    attention_state, load_imagefolder, load_osie, load_salicon, load_tuned, mcnemar, minmax,
+                    nss, paired_t, rank_world,
+                    read_image, rollout, scale_fixations, shard, sim, upsample)
+from legacy import (PALETTE, RowLog, at_least, demo_folder, load_checkpoint, new_figure, read_csv, read_json,
                      result_row, save_checkpoint, save_figure, slices, start_run, write_csv, write_json)
 
 # -------------------------------------------------------------------------------- constants
@@ -211,26 +211,6 @@ class RolloutViT(nn.Module):
         grid = [n // self.vit.patch_size for n in x.shape[-2:]]
         maps = rollout(e.attn, self.vit.n_prefix).unflatten(1, grid)  # (B, h, w)
         return e.cls[:, -1], minmax(upsample(maps, self.size))
-
-
-def attention_state(vit: VisionTransformer) -> dict[str, Tensor]:
-    """q, k, v and output projections of all blocks, weights and biases: what exp01 tunes and keeps."""
-    return {k: v for k, v in vit.state_dict().items() if ".attn." in k}
-
-
-def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attention_state) -> nn.Module:
-    """A copy of net, in eval mode, with the weights of a file that exp01 or exp02 wrote; others are net's.
-
-    tuned_state(net): the entries of its state dict that such a file holds.
-    """
-    state, own = read_state_dict(path), tuned_state(net)
-    if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
-        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...) that are not the tuned "
-                         f"weights of this model ({len(own)}: {next(iter(own))} ...); name the model it was "
-                         "tuned from.")
-    net = copy.deepcopy(net)
-    net.load_state_dict(net.state_dict() | {k: v.to(own[k]) for k, v in state.items()})
-    return net.eval()
 
 
 # -------------------------------------------------------------------------------- loss

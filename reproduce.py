@@ -38,7 +38,7 @@ from typing import NamedTuple
 from PIL import Image
 
 from common import ROOT, InputError, read_image
-from results import argument_parser, at_least, atomic_write, cli, read_json, write_json
+from legacy import argument_parser, at_least, atomic_write, cli, read_json, write_json
 
 SCRIPTS = {"exp01": "exp01_finetune_vit.py", "exp02": "exp02_resnet.py", "exp03": "exp03_biases.py",
            "exp04": "exp04_saccades.py", "exp05": "exp05_gaze_video.py", "train": "exp05_train_vits.py",

@@ -1,120 +1,177 @@
-"""Arguments, run folders, rows that survive a kill, tables and figures: what all scripts do alike.
+"""What every script does alike: arguments, the run's folder, batches that survive a kill, the table, figures.
 
-A run lives in one folder: `args.json` (what was asked), `per_image.csv` (a row per image x condition),
-`results.json` (headline numbers, tests, versions, seconds), `fig*.png` and `.pdf`. Every file is written
-under a temporary name and renamed, so that a kill at any moment leaves the old file or the new one.
+A run lives in one folder, `args.out`:
+
+    args.json       what was asked, of which items, with which weights
+    unfinished/     one .npz file a batch while the run goes on; it goes when the run is complete
+    arrays.npz      everything that was measured: figures and claims are computed from it
+    per_image.csv   the same as a table
+    results.json    claims, tests, versions, seconds
+    fig*.png, .pdf
+
+Every file is written under a temporary name and renamed, so that a kill leaves the old file or the new one.
 """
 from __future__ import annotations
 
 import argparse
 import csv
 import hashlib
-import heapq
 import io
-import itertools
 import json
 import math
 import os
 import platform
+import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from torch import Tensor
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from common import InputError, ROOT, barrier, bootstrap_ci, first_process_first, input_errors, rank_world
+from common import InputError, ROOT, barrier, bootstrap_ci, input_errors, mcnemar, paired_t, rank_world
 
 # Colours of the papers, one meaning each in every figure.
 PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
            "attention": "#1f77b4", "random": "#9e9e9e", "dino": "#084594", "sl": "#ff7f0e",
            "gbvs": "#9467bd", "unisal": "#17becf", "centre": "#bcbd22"}
+FREE = ("out", "resume", "plot_only", "workers", "device")  # they change where and how fast, not what
+DATA_FOLDERS = ("salicon", "coco", "imagenet", "objectnet")  # arguments that name one data set each
+CLOSE = 2.0  # "about X" in the paper's text is confirmed by an interval within X +- CLOSE
 
 
-def cli(main) -> None:
-    """Run a script's main(): wrong input ends in one sentence on stderr and status 2, an interrupt in 130.
-    Under torchrun each process says so for itself and torchrun ends with status 1."""
+# -------------------------------------------------------------------------------- arguments
+
+def cli(main: Callable) -> None:
+    """Run a script's main(): wrong input ends in one sentence on stderr and status 2, an interrupt in 130."""
     try:
         main()
     except InputError as e:
-        tqdm.write(f"error: {e}", file=sys.stderr)  # not behind a progress bar
+        tqdm.write(f"error: {e}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        tqdm.write("interrupted; the same command goes on (with --resume, where it has that)", sys.stderr)
+        tqdm.write("interrupted; the same command with --resume goes on", file=sys.stderr)
         sys.exit(130)
     finally:
         if dist.is_initialized():
             dist.destroy_process_group()
 
 
-def argument_parser(doc: str, epilog: str | None = None) -> argparse.ArgumentParser:
-    """Parser of a script whose --help fits a screen: of the script's header the first paragraph and the
-    commands, then the options."""
-    parts = doc.strip().split("\n\n")
-    commands = next(p for p in parts if p.startswith("Commands")).split("\nData")[0]
-    card = f"{parts[0]}\n\n{commands}\n\nData, results, times, departures: at the top of the script."
-    formatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30, width=110)
-    return argparse.ArgumentParser(usage="python %(prog)s [options]", description=card, epilog=epilog,
-                                   formatter_class=formatter)
-
-
 def at_least(low: float, kind: type = int) -> Callable[[str], float]:
     """argparse's type for numbers that are finite and not below low."""
     def number(text: str) -> float:
         if not low <= kind(text) < math.inf:
-            whole = "whole " * (kind is int)
-            raise argparse.ArgumentTypeError(f"{text}: expected a {whole}number of at least {low}")
+            raise argparse.ArgumentTypeError(f"{text}: expected a number of at least {low}")
         return kind(text)
     return number
 
 
-def add_common_args(parser: argparse.ArgumentParser, batch_size: int = 32,
-                    limit: str = "use only the first N images (default: all)") -> None:
-    """The arguments that mean the same in every script."""
+def argument_parser(file: str, card: str, batch_size: int = 32, limit: str = "the first N images"
+                    ) -> argparse.ArgumentParser:
+    """Parser of the script `file` with the arguments that mean the same everywhere. Its --help shows the
+    first paragraph and the commands of the script's card."""
+    parts = card.strip().split("\n\n")
+    commands = next(part for part in parts if part.startswith("Commands"))
+    formatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30, width=110)
+    parser = argparse.ArgumentParser(
+        prog=Path(file).name, usage="python %(prog)s [options]", formatter_class=formatter,
+        description=f"{parts[0]}\n\n{commands}",
+        epilog="Without --out a run's folder is runs/<script>/<what differs from the defaults>. A folder\n"
+               "that holds a run of other arguments is never touched; the same command on a finished run\n"
+               "measures anew beside the old results and replaces them when it is complete.")
     add = parser.add_argument_group("common").add_argument
     add("--data", default="demo", help="data folder, or demo: the built-in demo world (default: demo)")
-    add("--out", type=Path, help="output folder (default: runs/<script>/<tag>)")
+    add("--out", type=Path, help="folder of the run (default: see below)")
     add("--weights", type=Path, help="weight file to use instead of the model's own")
     add("--device", help="cuda, mps or cpu (default: the first available)")
     add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of frozen models (%(default)s)")
-    add("--batch-size", type=at_least(1), default=batch_size,
-        help="images a batch, all processes (%(default)s)")
-    add("--workers", type=at_least(0), default=min(2, os.cpu_count() or 1),
-        help="decoding processes; 0: none beside the main one (%(default)s)")
+    add("--batch-size", type=at_least(1), default=batch_size, help="images a batch (%(default)s)")
+    add("--workers", type=at_least(0), default=2, help="decoding processes (%(default)s)")
     add("--seed", type=at_least(0), default=0, help="of every random draw (%(default)s)")
-    add("--limit", type=at_least(1), help=limit)
+    add("--limit", type=at_least(1), metavar="N", help=f"use only {limit} (default: all)")
     add("--resume", action="store_true", help="go on with an interrupted run of the same arguments")
     add("--plot-only", action="store_true", help="redraw figures and table from the files of a run")
+    return parser
 
+
+def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The arguments. A data set that is named on its own replaces the demo; args.out is the run's folder."""
+    args = parser.parse_args(argv)
+    if args.data == "demo" and any(getattr(args, name, None) for name in DATA_FOLDERS):
+        args.data = None
+    if args.out is None:
+        args.out = Path("runs") / Path(parser.prog).stem / run_name(parser, args)
+    return args
+
+
+def run_name(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
+    """What differs from the defaults, as in demo_fovea5_limit40. A path is its last name and four digits of a
+    hash of the whole; names over 80 characters end in a hash, too. So no two commands share a folder."""
+    def word(value) -> str:
+        if isinstance(value, (list, tuple)):
+            return "-".join(map(word, value))
+        if isinstance(value, Path):
+            return f"{value.name}-{hashlib.sha256(str(value.resolve()).encode()).hexdigest()[:4]}"
+        return re.sub(r"[^\w.=+-]+", "-", str(value))
+
+    words = []
+    if args.data:
+        words.append("demo" if args.data == "demo" else word(Path(args.data)))
+    for name, value in vars(args).items():
+        if name in (*FREE, "data") or value == parser.get_default(name):
+            continue
+        if isinstance(value, bool):
+            words.append(name if value else f"no_{name}")
+        else:
+            words.append(name + ("-" if isinstance(value, Path) else "") + word(value))
+    whole = "_".join(words)
+    return whole if len(whole) <= 80 else f"{whole[:70]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+# -------------------------------------------------------------------------------- files
 
 @contextmanager
 def atomic_write(path: Path | str, mode: str = "w"):
-    """A file opened for writing under a temporary name and renamed when complete: at any moment, also after
-    kill -9, `path` is absent, the old file, or the whole new one."""
+    """A file opened for writing under a temporary name and renamed when complete."""
     path = Path(path)
-    tmp = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    text = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(tmp, mode, **({} if "b" in mode else {"newline": "", "encoding": "utf-8"})) as f:
+        with open(part, mode, **text) as f:
             yield f
-            f.flush()
-            os.fsync(f.fileno())
-        os.replace(tmp, path)
-    except OSError as e:  # read-only, no space, no folder; an error about another file is the caller's
-        if e.filename and Path(e.filename) not in (tmp, path, *path.parents):
-            raise
+        os.replace(part, path)
+    except OSError as e:
+        if e.filename and Path(e.filename) not in (part, path, *path.parents):
+            raise  # an error about another file is the caller's
         raise InputError(f"cannot write {path} ({e.strerror or e}); make room or change --out.") from e
     finally:
-        with suppress(OSError):  # after the rename there is nothing to remove
-            tmp.unlink()
+        part.unlink(missing_ok=True)
+
+
+def save_arrays(path: Path | str, **arrays) -> None:
+    """Arrays, tensors, lists as a compressed .npz, atomically."""
+    arrays = {name: v.cpu().numpy() if isinstance(v, Tensor) else np.asarray(v) for name, v in arrays.items()}
+    with atomic_write(path, "wb") as f:
+        np.savez_compressed(f, **arrays)
+
+
+def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
+    """The arrays of an .npz file; no code in it is run. InputError: damaged."""
+    with input_errors(path, "a whole .npz file of a run; run the command again"), \
+            np.load(path, allow_pickle=False) as arrays:
+        return dict(arrays)
 
 
 def save_checkpoint(obj, path: Path | str) -> None:
@@ -126,26 +183,13 @@ def save_checkpoint(obj, path: Path | str) -> None:
 
 
 def load_checkpoint(path: Path | str):
-    """A checkpoint of save_checkpoint on the CPU; never unpickles code."""
-    try:
+    """A checkpoint of save_checkpoint, on the CPU; no code in it is run. InputError: damaged."""
+    with input_errors(path, "a whole checkpoint of this project; delete it or choose another --out"):
         return torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"no checkpoint at {path}; give the path of an existing one.") from None
-    except Exception as e:  # torch raises many kinds for a damaged or unsafe file
-        raise InputError(f"{path} is not a readable checkpoint ({type(e).__name__}: {str(e)[:100]!r}); "
-                         "delete it or give another.") from e
-
-
-def save_arrays(path: Path | str, **arrays) -> None:
-    """Arrays, tensors, lists as a compressed .npz, atomically."""
-    with atomic_write(path, "wb") as f:
-        np.savez_compressed(f, **{k: v.cpu().numpy() if isinstance(v, Tensor) else v
-                                  for k, v in arrays.items()})
 
 
 def write_json(obj, path: Path | str) -> None:
-    """JSON, atomically. Arrays and tensors become lists, paths strings; JSON has neither NaN, which becomes
-    null, nor infinity, which becomes "inf" or "-inf"."""
+    """JSON, atomically: arrays become lists, paths strings, NaN null, infinities "inf" and "-inf"."""
     def clean(v):
         if isinstance(v, dict):
             return {str(k): clean(x) for k, x in v.items()}
@@ -160,242 +204,237 @@ def write_json(obj, path: Path | str) -> None:
         json.dump(clean(obj), f, indent=1, ensure_ascii=False)
 
 
-def read_json(path: Path | str,
-              expected: str = "a whole JSON file of a run; remove it or choose another --out"):
+def read_json(path: Path | str):
     """The content of a JSON file. InputError: damaged."""
-    with input_errors(path, expected):
+    with input_errors(path, "a whole JSON file of a run; run the command again"):
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def read_arrays(path: Path | str, expected: str = "a whole .npz file of a run; remove it or choose another "
-                "--out") -> dict[str, np.ndarray]:
-    """The arrays of an .npz file; no code in it is run. InputError: damaged."""
-    with input_errors(path, expected), np.load(path, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def write_csv(rows: Iterable[dict], path: Path | str) -> None:
-    """Rows of equal keys as CSV with a header, atomically. Floats keep all their digits."""
-    rows = iter(rows)
-    first = list(itertools.islice(rows, 1))
+def write_csv(rows: Sequence[dict], path: Path | str) -> None:
+    """Rows of equal keys as CSV with a header, atomically; NaN becomes an empty field."""
     with atomic_write(path) as f:
-        writer = csv.DictWriter(f, list(first[0]) if first else ["image", "condition"])
+        writer = csv.DictWriter(f, list(rows[0]) if rows else ["image", "condition"])
         writer.writeheader()
-        writer.writerows(itertools.chain(first, rows))
+        for row in rows:
+            writer.writerow({k: "" if v != v else v for k, v in row.items()})
 
 
-TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part")  # names: 01 is not 1
+# -------------------------------------------------------------------------------- a run
+
+def digest(what: nn.Module | Iterable[str] | Path) -> str:
+    """First 16 hex digits of the SHA-256 of a model's weights, a file, or a list of names."""
+    sha = hashlib.sha256()
+    if isinstance(what, nn.Module):
+        for value in what.state_dict().values():
+            sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    elif isinstance(what, Path):
+        sha.update(what.read_bytes())
+    else:
+        sha.update("\n".join(map(str, what)).encode())
+    return sha.hexdigest()[:16]
 
 
-def read_csv(path: Path | str) -> list[dict]:
-    """Rows of a CSV with a header; numbers become floats (not 1_000), the TEXT_COLUMNS stay text.
-    InputError: no such file, a row of another length than the header."""
-    def value(key, s):
-        with suppress(ValueError):
-            return s if key in TEXT_COLUMNS or "_" in s else float(s)
-        return s
-    with input_errors(path, "a CSV file with a header"), open(path, newline="", encoding="utf-8") as f:
-        rows = list(csv.DictReader(f))
-        for line, row in enumerate(rows, 2):
-            if None in row or None in row.values():
-                raise ValueError(f"row {line} is not as long as the header")
-        return [{k: value(k, v) for k, v in row.items()} for row in rows]
+def refuse_other_arguments(folder: Path, asked: dict) -> None:
+    """InputError where the folder's args.json says otherwise than asked."""
+    file = folder / "args.json"
+    if not file.exists():
+        if (folder / "results.json").exists():
+            raise InputError(f"{folder} holds results but no args.json: nothing says of what; choose another "
+                             "--out.")
+        return
+    before = read_json(file)
+    changed = [f"{k} {before.get(k)} -> {v}" for k, v in asked.items() if before.get(k) != v]
+    if changed:
+        raise InputError(f"{folder} holds a run with other arguments ({', '.join(changed)}); "
+                         "choose another --out.")
 
 
-def read_rows(path: Path) -> list[dict]:
-    """read_csv; no rows where there is no file."""
-    return read_csv(path) if path.exists() else []
+def fixed_args(args: argparse.Namespace) -> dict:
+    """The arguments that decide what is measured, as JSON gives them back."""
+    return json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in FREE}, default=str))
 
 
-class RowLog:
-    """Per-image rows that survive a kill: each process appends one JSON line an image to its own part file.
+def only_draw(args: argparse.Namespace) -> bool:
+    """Whether there is nothing to measure: --plot-only, or --resume of a run that is complete."""
+    complete = (args.out / "results.json").exists() and not (args.out / "unfinished").exists()
+    if args.plot_only and not (args.out / "results.json").exists():
+        raise InputError(f"--plot-only: no finished run in {args.out}; run once without it first.")
+    if args.plot_only or args.resume and complete:
+        refuse_other_arguments(args.out, fixed_args(args))
+        return True
+    return False
 
-    A line is whole or, after a kill, torn and ignored: that image is computed again. `done` holds the images
-    that need no work, `merge` writes `per_image.csv` whole or not at all. The number of processes may change
-    before a resume.
+
+def begin(args: argparse.Namespace, items: Iterable, **weights: nn.Module | Path) -> Path:
+    """Folder for the batches of a run, args.out/unfinished; to be called when all input has been checked.
+
+    items: names of what is measured; weights: the models or files. Their hashes go to args.json. InputError,
+    and nothing touched: a folder inside the data, a run of other arguments, items or weights there, or an
+    unfinished one without --resume.
     """
-
-    def __init__(self, folder: Path | str, resume: bool = False):
-        self.folder = Path(folder)
-        self.csv = self.folder / "per_image.csv"
-        rank, _ = rank_world()
-        part = self.folder / f"per_image.part{rank}.jsonl"
-        with input_errors(self.folder, "a folder to write to; choose another --out"):
-            if rank == 0:
-                self.folder.mkdir(parents=True, exist_ok=True)
-                for old in [] if resume else [self.csv, *self._parts()]:
-                    old.unlink(missing_ok=True)
-            barrier()
-            self.file = open(part, "ab")
-            self.file.truncate(part.read_bytes().rfind(b"\n") + 1)  # a torn last line goes
-        barrier()
-        self.done, self.keys = set(), set()
-        for image, rows in self._images():
-            self.done.add(image)
-            self.keys |= {tuple(row) for row in rows}
-        if len(self.keys) > 1 or any(k[:2] != ("image", "condition") for k in self.keys):
-            raise InputError(f"{self.folder}: rows with {len(self.keys)} sets of columns; expected those of "
-                             "one run, image and condition first: delete them or choose another --out.")
-
-    def _parts(self) -> list[Path]:
-        return sorted(self.folder.glob("per_image.part*.jsonl"))
-
-    def _images(self) -> Iterator[tuple[str, list[dict]]]:
-        """(image, rows) of the merged file and of all parts, sorted; one image at a time is in memory."""
-        def of_csv():
-            if self.csv.exists():
-                with open(self.csv, newline="", encoding="utf-8") as f:
-                    for image, rows in itertools.groupby(csv.DictReader(f), lambda r: r["image"]):
-                        rows = list(rows)
-                        if any(None in row or None in row.values() for row in rows):
-                            raise ValueError(f"a row of {image} that is not as long as the header")
-                        yield image, rows
-
-        def of_parts():
-            places = {}
-            for part in self._parts():
-                with open(part, "rb") as f:
-                    at = 0
-                    for line in f:
-                        if line.endswith(b"\n"):
-                            places.setdefault(json.loads(line)[0]["image"], (part, at))
-                        at += len(line)
-            for image, (part, at) in sorted(places.items()):
-                with open(part, "rb") as f:
-                    f.seek(at)
-                    yield image, json.loads(f.readline())
-        last = None
-        with input_errors(self.folder, "the rows of an interrupted run; delete them or choose another --out"):
-            for image, rows in heapq.merge(of_csv(), of_parts(), key=lambda found: found[0]):
-                if not all(isinstance(row, dict) for row in rows):
-                    raise ValueError(f"{image} has no rows")
-                if image != last:  # else in the file and in a part: killed before the part was removed
-                    yield image, rows
-                last = image
-
-    def rows(self) -> dict[str, list[dict]]:
-        """Rows by image so far, of all processes."""
-        barrier()
-        return dict(self._images())
-
-    def add(self, rows: Sequence[dict]) -> None:
-        """All rows of one image, each with the columns image, condition, ...; a kill right after the call
-        does not lose them. None becomes NaN. InputError: no row, rows of several images or with other columns
-        than before or without those two, an image that is there already, a full disk."""
-        rows = [{k: math.nan if v is None else v.item() if hasattr(v, "item") else v for k, v in row.items()}
-                | ({"image": str(row["image"])} if "image" in row else {}) for row in rows]
-        images, keys = {row.get("image") for row in rows}, {tuple(row) for row in rows} | self.keys
-        if len(images) != 1 or len(keys) != 1 or images & self.done or \
-                {*keys}.pop()[:2] != ("image", "condition"):
-            raise InputError(f"{len(rows)} rows of {len(images)} images with {len(keys)} sets of columns; "
-                             "expected all rows of one image that has none yet.")
-        self.keys = keys
-        self.done |= images
-        with input_errors(self.folder, "a disk with room; free some and --resume"):
-            self.file.write(json.dumps(rows).encode() + b"\n")
-            self.file.flush()
-
-    def merge(self, read: bool = True) -> list[dict]:
-        """Write `per_image.csv`, sorted by image and condition, and return its rows (all processes); without
-        `read` none, for tables too large for a list of dicts."""
-        self.file.close()
-        barrier()
-        if rank_world()[0] == 0:
-            write_csv((row for _, rows in self._images()
-                       for row in sorted(rows, key=lambda r: str(r["condition"]))), self.csv)
-            for part in self._parts():
-                part.unlink()
-        barrier()
-        return read_csv(self.csv) if read else []
-
-
-def image_name(path: Path | str) -> str:
-    """<class>/<file>: the image's name in all results. File names alone repeat in many data sets."""
-    return "/".join(Path(path).parts[-2:])
-
-
-def slices(items: Sequence, size: int) -> list[list]:
-    """The items in batches, the last one shorter."""
-    return [list(items[i:i + size]) for i in range(0, len(items), size)]
-
-
-# Arguments that may differ between a run and its resumption: they change where and how fast, not what.
-DATA_ARGS = ("data", "salicon", "coco", "imagenet", "objectnet", "maps", "saliency_dir")  # never written to
-_FREE_ARGS = {"resume", "plot_only", "workers", "device", "out"}
-
-
-def demo_folder(*parts: str, **how) -> Path:
-    """The demo world's folder; the first process draws the parts (demo.PARTS) that are not there."""
-    import demo  # only here: real data need no demo world
-    with first_process_first():
-        return demo.demo_world(parts=parts, **how)
-
-
-def start_run(args: argparse.Namespace, script: str, tag: str, *, free: Iterable[str] = (),
-              parts: Iterable[str] = ()) -> Path:
-    """The run's folder, `--out` or runs/<script>/<tag>, with its arguments in args.json. free: arguments that
-    may change before a --resume, beside _FREE_ARGS: no kept file depends on them. parts: patterns of other
-    files that hold what was measured.
-
-    A new run first removes rows and results of an old one, so that nothing later mixes the two. InputError:
-    --resume with other arguments than the run was started with, --plot-only without a run, a folder inside
-    the data.
-    """
-    folder = Path(args.out or Path("runs") / script / tag)
-    named = [(name, getattr(args, name, None)) for name in DATA_ARGS]
-    for name, data in [(k, d) for k, v in named for d in (v if isinstance(v, list) else [v])]:
-        if data and Path(data).is_dir() and Path(data).resolve() in (p := folder.resolve(), *p.parents):
-            raise InputError(f"results would be written into the data ({folder} in --{name} {data}); choose "
-                             "an --out elsewhere.")
-    manifest, rows = folder / "args.json", list(folder.glob("per_image.*"))
-    rows += folder.glob("*/per_image.*") if manifest.exists() else ()  # of the run's parts
-    rows += (file for pattern in parts for file in folder.glob(pattern))
-    rows += folder.glob("linear_head.pth") if getattr(args, "train_head", False) else ()  # fitted anew
-    torn = [p for sub in ("", "*/")[:1 + manifest.exists()] for p in folder.glob(f"{sub}.*.[0-9]*.tmp")]
-    fixed = {k: v for k, v in vars(args).items() if k not in {*_FREE_ARGS, *free}}
-    now = json.loads(json.dumps(fixed, default=str))
-    if args.plot_only:
-        if not (folder / "results.json").exists():
-            raise InputError(f"--plot-only: no finished run in {folder}; run once without it first.")
-        return folder
-    if args.resume and manifest.exists():
-        with input_errors(manifest, "the arguments of a run; choose another --out"):
-            before = dict(read_json(manifest))
-        changed = sorted(k for k in before.keys() | now.keys() if before.get(k) != now.get(k))
-        if changed:
-            was = ", ".join(f"{k} {before.get(k)} -> {now.get(k)}" for k in changed)
-            raise InputError(f"--resume: {folder} was started with other arguments ({was}); repeat its "
-                             "arguments, or choose another --out.")
-    elif args.resume and any(old.exists() for old in (*rows, *folder.glob("*.pt"))):
-        raise InputError(f"--resume: {folder} has rows or a checkpoint but no args.json that says how they "
-                         "were made; run without --resume, or choose another --out.")
+    places = [args.data, *(getattr(args, name, None) for name in DATA_FOLDERS)]
+    for place in (Path(place) for place in places if place):
+        if place.is_dir() and place.resolve() in (args.out / "file").resolve().parents:
+            raise InputError(f"results would be written into the data ({args.out} in {place}); "
+                             "choose another --out.")
+    asked = fixed_args(args) | {"items": digest(items), "hashes": {k: digest(v) for k, v in weights.items()}}
+    refuse_other_arguments(args.out, asked)
+    batches = args.out / "unfinished"
+    if batches.exists() and not args.resume:
+        raise InputError(f"{args.out} holds an unfinished run of these arguments; add --resume to go on, or "
+                         f"remove {batches} to start again.")
     barrier()
     if rank_world()[0] == 0:
-        with input_errors(folder, "a folder whose old results can be replaced; choose another --out"):
-            for old in torn if args.resume else (*torn, *rows, folder / "results.json"):
-                old.unlink(missing_ok=True)  # torn: what atomic_write could not rename before a kill
-        write_json(now, manifest)
+        write_json(asked, args.out / "args.json")
+        batches.mkdir(exist_ok=True)
     barrier()
-    return folder
+    return batches
 
 
-def redraw(folder: Path, draw: Callable[[dict], None]) -> None:
-    """--plot-only: draw(results) and the table, from the files of a finished run. InputError: damaged."""
-    expected = "the files of a finished run; run it again without --plot-only"
-    with input_errors(folder, expected):
-        draw(results := read_json(folder / "results.json", expected))
-        print_paper_vs_ours(results)
+def in_batches(folder: Path, data: Dataset, batch_size: int, measure: Callable, workers: int = 0
+               ) -> dict[str, np.ndarray]:
+    """measure(batch) -> {name: values of its items}, for all items of a data set, joined: {name: (n, ...)}.
+
+    A batch is a file that is whole or absent, so the same call goes on after a kill, on any number of
+    processes: process r of w measures the batches r, r + w, r + 2w ... that are not there yet.
+    """
+    rank, world = rank_world()
+    batches = torch.arange(len(data)).split(batch_size)
+    files = [folder / f"{k:05d}.npz" for k in range(len(batches))]
+    todo = [k for k in range(rank, len(batches), world) if not files[k].exists()]
+    loader = DataLoader(data, batch_sampler=[batches[k].tolist() for k in todo], num_workers=workers)
+    with torch.no_grad():
+        for batch, k in zip(tqdm(loader, desc=folder.name, disable=rank > 0, mininterval=1), todo):
+            save_arrays(files[k], **measure(batch))
+    barrier()
+    parts = [read_arrays(file) for file in files]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def new_figure(columns: int, width: float = 3.2, height: float = 3.) -> tuple[Figure, list[Axes]]:
-    """A row of panels, each width x height inches; no window, no global state."""
-    fig, axes = figure_grid(1, columns, width, height)
-    return fig, axes[0]
+def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Sequence[dict], headline: Sequence[dict],
+           draw: Callable, began: float, device: torch.device, tests: Sequence[dict] = (),
+           not_run: Sequence[str] = (), files: Iterable[Path] = (), **facts) -> None:
+    """Writes arrays.npz, per_image.csv and results.json, draws, prints the table, removes unfinished/; by the
+    first process. files: the data's, for their fingerprint; facts: further entries of results.json."""
+    if rank_world()[0] > 0:
+        return
+    sizes = [f"{file.name} {file.stat().st_size}" for file in sorted(map(Path, files)) if file.exists()]
+    git = ""
+    if (ROOT / ".git").exists() and shutil.which("git"):
+        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+        git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+    results = {
+        "study": study, "data": args.data or "files", "headline": list(headline), "tests": list(tests),
+        "not_run": list(not_run), "args": vars(args), "git": git or "unknown",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__,
+                     "numpy": np.__version__},
+        "device": gpu or f"{device.type}, {torch.get_num_threads()} threads",
+        "seconds": round(time.time() - began, 1), "data_fingerprint": digest(sizes), **facts}
+    save_arrays(args.out / "arrays.npz", **arrays)
+    write_csv(rows, args.out / "per_image.csv")
+    write_json(results, args.out / "results.json")
+    redraw(args.out, draw)
+    shutil.rmtree(args.out / "unfinished")
 
+
+def redraw(folder: Path, draw: Callable) -> None:
+    """draw(arrays, results, folder) and the table, from the files of a run, by the first process."""
+    if rank_world()[0] == 0:
+        results = read_json(folder / "results.json")
+        with input_errors(folder, "the files of a finished run; run the command again"):
+            draw(read_arrays(folder / "arrays.npz"), results, folder)
+        print(f"results in {folder}")
+        print_table(results)
+
+
+# -------------------------------------------------------------------------------- claims
+
+class Claim(NamedTuple):
+    """A line of the table. paper: its number, or "> 0", "< 0", "about 5"; value(*measured) gives the dict of
+    `estimate` or `difference`, or None where that was not measured."""
+    name: str
+    paper: float | str | None
+    unit: str
+    value: Callable
+
+
+def estimate(values, stat: Callable = np.mean) -> dict:
+    """Mean, or stat, of the values with its bootstrap 95 % interval."""
+    return dict(ours=float(stat(values)), ci=bootstrap_ci(values, stat), n=len(values))
+
+
+def difference(a, b, scale: float = 1.) -> dict:
+    """Mean of a - b with its 95 % interval: McNemar's of answers 0 and 1, else the paired t test's."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    if np.isin(np.concatenate([a, b]), (0, 1)).all():
+        found = mcnemar(a, b)
+        mean = found["diff"]
+    else:
+        found = paired_t(a, b)
+        mean = found["mean"]
+    return dict(ours=float(scale * mean), ci=tuple(scale * v for v in found["ci"]), n=len(a))
+
+
+def verdict(paper: float | str | None, low: float, high: float) -> str:
+    """Whether an interval confirms "> X", "< X" or "about X" (within CLOSE): agrees, differs or undecided."""
+    sign, _, number = str(paper).partition(" ")
+    if sign not in (">", "<", "about"):
+        return ""
+    low, high = low - float(number), high - float(number)
+    yes, no = {">": (low > 0, high < 0), "<": (high < 0, low > 0),
+               "about": (low >= -CLOSE and high <= CLOSE, low > CLOSE or high < -CLOSE)}[sign]
+    return "agrees" if yes else "differs" if no else "undecided"
+
+
+def evaluate(claims: Iterable[Claim], *measured, prefix: str = "") -> list[dict]:
+    """The lines of the table that can be computed from what was measured."""
+    rows = []
+    for claim in claims:
+        found = claim.value(*measured)
+        if found is not None:
+            row = dict(name=prefix + claim.name, paper=claim.paper, ours=found["ours"], ci=found.get("ci"),
+                       n=found["n"], unit=claim.unit)
+            row["verdict"] = verdict(claim.paper, *(row["ci"] or (row["ours"], row["ours"])))
+            rows.append(row)
+    return rows
+
+
+def show(value) -> str:
+    """A number with four digits, an interval, a text; - where there is none."""
+    if isinstance(value, (list, tuple)):
+        return " to ".join(map(show, value))
+    if value is None or value != value:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def print_table(results: dict) -> None:
+    """paper | ours | 95 % CI | n | unit | verdict, then what the verdict means and what was not run."""
+    keys = ("name", "paper", "ours", "ci", "n", "unit", "verdict")
+    lines = [["", "paper", "ours", "95 % CI", "n", "unit", ""]]
+    lines += [[show(row.get(key)) for key in keys] for row in results["headline"]]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    for line in lines:
+        name, *numbers, unit, word = (cell.ljust(width) for cell, width in zip(line, widths))
+        numbers = [cell.strip().rjust(width) for cell, width in zip(numbers, widths[1:])]
+        print("  ".join([name, *numbers, unit, word]).rstrip())
+        if line is lines[0]:
+            print("-" * sum(widths))
+    if any(row.get("verdict") for row in results["headline"]):
+        print("agrees: the whole interval lies on the paper's side (about X: within 2 of X); differs: on\n"
+              "the other side; undecided: neither. Without an interval the number itself decides.")
+    for part in results["not_run"]:
+        print(f"not run: {part}")
+    if results["data"] == "demo":
+        print("These are numbers of the built-in demo world, not the paper's data.")
+
+
+# -------------------------------------------------------------------------------- figures
 
 def figure_grid(rows: int, columns: int, width: float = 3.2, height: float = 3., **how
                 ) -> tuple[Figure, np.ndarray]:
-    """Panels (rows, columns), each width x height inches. how: sharey, width_ratios, ... of subplots."""
+    """Panels (rows, columns), each width x height inches. how: sharey, width_ratios ... of subplots."""
     fig = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = fig.subplots(rows, columns, squeeze=False, **how)
     for ax in axes.flat:
@@ -403,77 +442,8 @@ def figure_grid(rows: int, columns: int, width: float = 3.2, height: float = 3.,
     return fig, axes
 
 
-def save_figure(fig, path: Path | str, legends: bool = False, pictures: bool = False) -> None:
-    """A matplotlib figure as path.png and path.pdf (path without an ending), each atomically; the same
-    figure gives the same bytes. legends: every panel with labels and none yet gets one; pictures: no axes."""
-    for ax in fig.axes:
-        if pictures:
-            ax.axis("off")
-        if legends and ax.get_legend() is None and ax.get_legend_handles_labels()[0]:
-            ax.legend(frameon=False, fontsize=6, handlelength=3, ncols=1 + (len(ax.lines) > 9))
+def save_figure(fig: Figure, path: Path | str) -> None:
+    """path.png and path.pdf, each atomically; the same figure gives the same bytes."""
     for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
         with atomic_write(Path(f"{path}.{kind}"), "wb") as f:
             fig.savefig(f, format=kind, dpi=150, metadata=metadata)
-
-
-def fingerprint(paths: Iterable[Path | str]) -> str:
-    """Data fingerprint: the first 16 hex digits of the SHA-256 of the sorted (name, size) of the files."""
-    def size(p: Path) -> int | str:
-        return p.stat().st_size if p.exists() else "missing"  # such as a dead link, left out of the run
-    lines = sorted(f"{p.name} {size(p)}" for p in map(Path, paths))
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
-
-
-def result_row(name: str, values: Sequence[float], unit: str | None, paper=None,
-               stat: Callable = np.mean) -> dict:
-    """Line of the table paper | ours: mean (or stat) of the values with its bootstrap 95 % interval."""
-    return dict(name=name, paper=paper, ours=float(stat(values)), ci=bootstrap_ci(values, stat),
-                n=len(values), unit=unit)
-
-
-def write_results(folder: Path, study: str, data: str, headline: Sequence[dict], args: argparse.Namespace,
-                  seconds: float, device: torch.device, tests: Sequence[dict] = (),
-                  not_run: Sequence[str] = (), files: Iterable[Path | str] = (), **more) -> dict:
-    """results.json of a run, by rank 0, also returned. headline: dicts name, paper, ours, ci, n, unit;
-    files: the data's, for their fingerprint."""
-    git = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    commit = ""
-    with suppress(OSError):  # no git
-        if (ROOT / ".git").exists():
-            commit = subprocess.run(git, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    cuda = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
-    results = {
-        "study": study, "data": data,
-        "headline": [{k: h.get(k) for k in ("name", "paper", "ours", "ci", "n", "unit")} for h in headline],
-        "tests": list(tests), "not_run": list(not_run), "args": vars(args),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__,
-                     "numpy": np.__version__},
-        "git": commit or "unknown", "device": cuda or f"{device.type}, {torch.get_num_threads()} threads",
-        "seconds": round(seconds, 1), "data_fingerprint": fingerprint(files), **more}
-    if rank_world()[0] == 0:
-        write_json(results, folder / "results.json")
-    return results
-
-
-def print_paper_vs_ours(results: dict) -> None:
-    """The table that ends every script, by rank 0: paper | ours | 95 % CI | n, then what was not run."""
-    def show(v) -> str:
-        if isinstance(v, (list, tuple)):
-            return " to ".join(map(show, v))
-        number = isinstance(v, (float, np.floating))
-        return "-" if v is None or number and math.isnan(v) else f"{v:.4g}" if number else str(v)
-    if rank_world()[0] > 0:
-        return
-    keys = ("name", "paper", "ours", "ci", "n", "unit")
-    rows = [["", "paper", "ours", "95 % CI", "n", "unit"]]
-    rows += [[show(h.get(k)) for k in keys] for h in results["headline"]]
-    widths = [max(len(r[i]) for r in rows) for i in range(6)]
-    for i, row in enumerate(rows):
-        cells = [f.rjust(w) if 0 < j < 5 else f.ljust(w) for j, (f, w) in enumerate(zip(row, widths))]
-        print("  ".join(cells).rstrip())
-        if i == 0:
-            print("-" * (sum(widths) + 10))
-    for part in results.get("not_run", ()):
-        print(f"not run: {part}")
-    if results.get("data") == "demo":
-        print("These are numbers of the built-in demo world, not the paper's data.")

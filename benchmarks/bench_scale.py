@@ -37,7 +37,7 @@ import exp05_train_vits as trainer
 from common import (Preprocess, VisionTransformer, cls_attention, gather_rows, generator, init_distributed,
                     pick_device)
 from gaze_tuning import METRICS, GazeData, GazeImage, GazeTuner, Recipe, RolloutViT, human_maps
-from results import new_figure, write_json
+from legacy import new_figure, write_json
 
 OUT = ROOT / "runs" / "bench_scale"
 IMAGES = (25, 50, 100, 200)

@@ -19,7 +19,7 @@ from common import (BASE, InputError, Preprocess, VisionTransformer, bootstrap_c
 from gaze_tuning import (GazeData, GazeTuner, Recipe, RolloutViT, alignment_tables, attention_kl,
                          attention_state, coco_categories, coco_files, gaze_features, gaze_files, human_maps,
                          load_gaze, load_tuned, parity_tests, read_coco)
-from results import RowLog, fingerprint, load_checkpoint, read_csv, save_checkpoint
+from legacy import RowLog, fingerprint, load_checkpoint, read_csv, save_checkpoint
 from processes import FORK, in_group
 
 torch.set_num_threads(1)

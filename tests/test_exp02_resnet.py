@@ -16,7 +16,7 @@ import exp02_resnet as E
 from common import InputError, Preprocess, cc, generator, load_resnet, minmax, upsample
 from gaze_tuning import (GazeData, Recipe, attention_kl, coco_files, gaze_features, gaze_files, human_maps,
                          load_gaze, load_tuned)
-from results import RowLog, fingerprint, load_checkpoint, read_csv
+from legacy import RowLog, fingerprint, load_checkpoint, read_csv
 from processes import FORK, in_group
 
 torch.set_num_threads(1)

@@ -22,7 +22,7 @@ import demo
 import exp03_biases as E
 from common import InputError, density_map, gaussian_blur, generator, load_vit
 from gaze_tuning import attention_state, gaze_files
-from results import cli, fingerprint, read_csv, save_checkpoint
+from legacy import cli, fingerprint, read_csv, save_checkpoint
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]

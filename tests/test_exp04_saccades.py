@@ -16,7 +16,7 @@ import exp04_saccades as S
 from common import (InputError, Preprocess, VisionTransformer, cls_attention, generator, imagenet_wnids,
                     load_head, resize_matrix, upsample)
 from processes import FORK, in_group
-from results import read_csv, save_checkpoint, write_csv
+from legacy import read_csv, save_checkpoint, write_csv
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))

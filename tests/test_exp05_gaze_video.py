@@ -23,7 +23,7 @@ import demo
 import exp05_gaze_video as E
 from common import InputError, ROOT, generator
 from processes import FORK, in_group
-from results import read_csv, write_csv
+from legacy import read_csv, write_csv
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -15,7 +15,7 @@ import common
 import exp05_train_vits as E
 from common import InputError, generator
 from processes import FORK, in_group
-from results import load_checkpoint, read_csv, save_checkpoint
+from legacy import load_checkpoint, read_csv, save_checkpoint
 
 torch.set_num_threads(1)
 TINY = ("--width 24 --heads 2 --depth 2 --batch-size 8 --epochs 2 --warmup-epochs 1 --global-size 32 "

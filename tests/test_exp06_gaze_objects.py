@@ -19,7 +19,7 @@ import demo
 import exp06_gaze_objects as E
 from common import InputError, ROOT, cls_attention, read_image
 from processes import FORK, in_group
-from results import read_csv
+from legacy import read_csv
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))

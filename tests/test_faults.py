@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import demo
 from processes import FORK
-from results import load_checkpoint, read_csv
+from legacy import load_checkpoint, read_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("GAZE_KILLS", 0))

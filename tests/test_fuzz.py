@@ -37,7 +37,7 @@ import exp06_gaze_objects as E6
 from common import (InputError, VisionTransformer, imagenet_wnids, load_head, load_imagefolder, load_osie,
                     load_resnet, load_salicon, load_vit, read_image, read_state_dict, vit_from_state)
 from gaze_tuning import attention_state, coco_categories, load_gaze, load_tuned
-from results import RowLog, load_checkpoint, read_arrays, read_csv, start_run
+from legacy import RowLog, load_checkpoint, read_arrays, read_csv, start_run
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMES = int(os.environ.get("GAZE_FUZZ", 1))

@@ -10,7 +10,7 @@ import pytest
 import demo
 import exp01_finetune_vit
 import exp02_resnet
-from results import read_csv
+from legacy import read_csv
 
 STUDIES = [(exp01_finetune_vit, "demo_sl12"), (exp02_resnet, "demo_resnet")]
 

@@ -7,7 +7,7 @@ import pytest
 
 import reproduce as R
 from common import InputError
-from results import write_json
+from legacy import write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 FIRST = {"study": "exp04", "data": "demo", "command": "exp04_saccades.py", "seconds": 80, "processes": 1,

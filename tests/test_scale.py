@@ -22,9 +22,9 @@ from pathlib import Path
 import pytest
 
 import common
-import results
+import legacy as results
 from processes import in_group
-from results import RowLog, load_checkpoint, read_csv
+from legacy import RowLog, load_checkpoint, read_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}

@@ -18,9 +18,9 @@ import pytest
 import torch
 
 import common
-import results
+import legacy as results
 from common import InputError
-from results import (RowLog, atomic_write, figure_grid, read_arrays, load_checkpoint, result_row, save_arrays,
+from legacy import (RowLog, atomic_write, figure_grid, read_arrays, load_checkpoint, result_row, save_arrays,
                      save_figure, slices, start_run, write_results)
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -81,7 +81,7 @@ def test_missing_checkpoint_is_an_input_error(tmp_path):
 ROWS = """
 import sys, time
 from common import init_distributed, rank_world, shard
-from results import RowLog
+from legacy import RowLog
 init_distributed()
 log = RowLog(sys.argv[1], resume=True)
 for i in shard(range(40)):
@@ -269,7 +269,7 @@ def test_errors_about_other_files_are_not_blamed_on_the_output(tmp_path):
 
 FULL = """
 import resource, sys, torch
-from results import RowLog, cli, save_checkpoint, write_json
+from legacy import RowLog, cli, save_checkpoint, write_json
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 def main():

@@ -1,0 +1,387 @@
+"""Data sets in their official formats: SALICON, OSIE, COCO, ImageNet; images that may be unreadable.
+
+Coordinates are 0-based pixels, row before column. A file that cannot be used raises InputError with one
+sentence: what was found, what was expected, what to do.
+"""
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import scipy.io
+import torch
+from PIL import Image
+from torch import Tensor
+
+from common import InputError, first_process_first, generator, input_errors, rank_world, scale_fixations
+
+SALICON_SIZE = (480, 640)  # px, every SALICON image
+OSIE_SIZE = (600, 800)  # px, every OSIE image
+OSIE_TEST = 2 / 7  # share of OSIE's images that are held out; the data set has no split of its own
+MAP_SIZE = (224, 224)  # px, of model maps and fixation maps in exp01 to exp03
+IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part", "participant")  # 01 is not 1
+
+
+# -------------------------------------------------------------------------------- images
+
+def read_image(path: str | Path) -> Image.Image:
+    """An image file as 8-bit RGB: grey, palette, CMYK converted; alpha dropped; 16-bit grey's high byte.
+
+    EXIF orientation is not applied: torchvision's and timm's ImageNet pipelines, whose accuracies are quoted,
+    do not either. InputError naming a missing, truncated or corrupt file; a truncated one is never filled in.
+    """
+    with input_errors(path, "a complete image file; replace or remove it"), Image.open(path) as image:
+        if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
+            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
+        return image.convert("RGB")
+
+
+class Images(torch.utils.data.Dataset):
+    """Item i -> dict(image=transform(image i), readable, index=i, **extra(i)).
+
+    A file that cannot be read becomes a black image with readable False: it is measured like the others, so
+    that every batch has its shape, and left out of every result (`readable_only`).
+    """
+
+    def __init__(self, paths: Sequence[Path], transform: Callable, extra: Callable | None = None):
+        self.paths, self.transform, self.extra = list(paths), transform, extra
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> dict:
+        try:
+            image, readable = read_image(self.paths[i]), True
+        except InputError:
+            image, readable = Image.new("RGB", (256, 256)), False
+        item = dict(image=self.transform(image), readable=readable, index=i)
+        return item | self.extra(i) if self.extra else item
+
+
+def readable_only(arrays: dict[str, np.ndarray], names: Sequence[str]
+                  ) -> tuple[dict[str, np.ndarray], list[str], list[str]]:
+    """(arrays, names) of the readable items of `in_batches`, and the names of the others.
+    InputError if none is readable."""
+    good = arrays["readable"].astype(bool)
+    if not good.any():
+        raise InputError(f"none of the {len(good)} images can be read (first: {names[0]}); check the files.")
+    kept = {key: values[good] for key, values in arrays.items() if key != "readable"}
+    return kept, [n for n, g in zip(names, good) if g], [n for n, g in zip(names, good) if not g]
+
+
+def image_name(path: Path | str) -> str:
+    """<class>/<file>: the image's name in all results. File names alone repeat in many data sets."""
+    return "/".join(Path(path).parts[-2:])
+
+
+def read_csv(path: Path | str) -> list[dict]:
+    """Rows of a CSV with a header; numbers become floats, the TEXT_COLUMNS stay text. InputError: no such
+    file, a row of another length than the header."""
+    def value(key: str, text: str):
+        if key not in TEXT_COLUMNS:
+            with suppress(ValueError):
+                return float(text)
+        return text
+
+    with input_errors(path, "a CSV file with a header"), open(path, newline="", encoding="utf-8-sig") as f:
+        rows = list(csv.DictReader(f))
+        for line, row in enumerate(rows, 2):
+            if None in row or None in row.values():
+                raise ValueError(f"row {line} is not as long as the header")
+        return [{key: value(key, text) for key, text in row.items()} for row in rows]
+
+
+# -------------------------------------------------------------------------------- the demo world and folders
+
+def demo_folder(*parts: str, **how) -> Path:
+    """The demo world's folder; the first process draws the parts (demo.PARTS) that are not there."""
+    import demo  # only here: real data need no demo world
+    with first_process_first():
+        return demo.demo_world(parts=parts, **how)
+
+
+def data_places(args: argparse.Namespace, names: Sequence[str], parts: Sequence[str]
+                ) -> dict[str, Path | None]:
+    """Folder of each data set: its own argument, else that subfolder of --data, else None. In the demo the
+    `parts` of the demo world are drawn first."""
+    root = Path(args.data) if args.data else None
+    if args.data == "demo":
+        root = demo_folder(*parts, workers=max(args.workers, 1))
+    elif root and not root.is_dir():
+        raise InputError(f"--data {root}: no such folder; expected one that holds {', '.join(names)}.")
+    places = {}
+    for name in names:
+        folder = getattr(args, name, None)
+        if folder and not folder.is_dir():
+            raise InputError(f"--{name} {folder}: no such folder; --help says what it should hold.")
+        if not folder and root and (root / name).is_dir():
+            folder = root / name
+        places[name] = folder
+    return places
+
+
+def training_order(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
+    """This process's part of the global batches of the steps from start to stop, as (epoch, index).
+
+    The order is a pure function of (seed, epoch). Processes take contiguous parts; their union is the batch
+    of a single process. The last, incomplete batch of an epoch is dropped.
+    """
+    rank, world = rank_world()
+    current, order = None, []
+    for step in range(start, stop):
+        epoch, i = divmod(step, n // batch)
+        if epoch != current:
+            order = torch.randperm(n, generator=generator(seed, 0, epoch)).tolist()
+            current = epoch
+        first = i * batch + rank * batch // world
+        yield [(epoch, j) for j in order[first:first + batch // world]]
+
+
+# -------------------------------------------------------------------------------- fixations
+
+def check_points(points, where: str) -> tuple[np.ndarray, np.ndarray]:
+    """One worker's 1-based (row, col) points -> 0-based rows and cols; InputError for other conventions."""
+    with input_errors(where, "fixations in whole pixels counted from 1, each [row, col] (.mat: [x, y])"):
+        points = np.asarray(points if len(points) else np.empty((0, 2)), np.float64)  # (n, 2)
+        if points.ndim != 2 or points.shape[1] != 2:
+            raise ValueError(f"shape {points.shape}")
+        low, high = points.min(0, initial=1), points.max(0, initial=1)  # (row, col)
+        if (points != np.floor(points)).any():  # NaN is unequal to itself
+            raise ValueError("NaN or fractional fixations")
+        if (low == 0).any():
+            raise ValueError("a coordinate of 0: the file counts from 0, add 1")
+        if high[0] > SALICON_SIZE[0] >= high[1]:
+            raise ValueError(f"row {high[0]:.0f} of {SALICON_SIZE[0]}: rows and columns are swapped")
+        if (low < 0).any() or (high > SALICON_SIZE).any():
+            raise ValueError(f"points from {low} to {high}, outside (1, 1) to {SALICON_SIZE}")
+    return points[:, 0] - 1, points[:, 1] - 1
+
+
+def load_salicon(json_path: str | Path) -> list[tuple[int, str, list[tuple[np.ndarray, np.ndarray]]]]:
+    """SALICON's gaze as [(image id, file name, [(rows, cols) per worker])], in the file's order.
+
+    Reads fixations_{train,val}2014.json ([row, col] samples) or a folder of the per-image .mat release
+    (`gaze[].fixations`, [x y]), both 1-based on images of 480 x 640 pixels. Returns float64, 0-based: rows
+    0 to 479, cols 0 to 639; empty arrays for a worker without fixations, an empty list for an image without
+    workers. InputError: truncated or empty file, missing keys, NaN, fractions, 0-based or swapped points.
+    Source: Jiang et al., SALICON: Saliency in Context, CVPR 2015.
+    """
+    def convert(node: dict) -> dict:  # at each closing brace, so one worker's points are lists at a time
+        if "fixations" in node:
+            where = f"{json_path}, image {node.get('image_id')}, worker {node.get('worker_id')}"
+            node["fixations"] = check_points(node["fixations"], where)
+        return node
+
+    with input_errors(json_path, "SALICON's complete fixations_*2014.json, or its folder of COCO_*.mat"):
+        if Path(json_path).is_dir():
+            mats = sorted(Path(json_path).glob("*.mat"), key=lambda p: p.name)
+            images = [(int(p.stem.split("_")[-1]), p.stem + ".jpg", salicon_mat(p)) for p in mats]
+        else:
+            data = json.loads(Path(json_path).read_text(encoding="utf-8"), object_hook=convert)
+            workers = {image["id"]: [] for image in data["images"]}
+            for annotation in data["annotations"]:
+                workers[annotation["image_id"]].append(annotation["fixations"])
+            images = [(image["id"], image["file_name"], workers[image["id"]]) for image in data["images"]]
+            if any((image["height"], image["width"]) != SALICON_SIZE for image in data["images"]):
+                raise ValueError(f"images of another height and width than {SALICON_SIZE}")
+            if not all(isinstance(image["file_name"], str) for image in data["images"]):
+                raise ValueError("a file name that is not text")
+        if not any(workers for _, _, workers in images):
+            raise ValueError(f"{len(images)} images without any annotation")
+    return images
+
+
+def salicon_mat(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
+    with input_errors(path, "SALICON's .mat file with gaze[].fixations"):
+        gaze = np.ravel(scipy.io.loadmat(path, simplify_cells=True)["gaze"])  # dicts; ravel: one comes bare
+        points = [np.atleast_2d(worker["fixations"]) for worker in gaze]  # (n, 2) xy, or (1, 0) when empty
+        return [check_points(xy[:, ::-1] if xy.size else [], f"{path}, gaze({i})")
+                for i, xy in enumerate(points, 1)]
+
+
+def load_osie(mat_path: str | Path) -> list[tuple[int, str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]]:
+    """OSIE's gaze as [(image id, file name, [(rows, cols, durations) per observer])], in the file's order.
+
+    float64, in order of viewing; durations in seconds (the file: ms). fix_x, fix_y have a decimal and are
+    1-based: their range (1.2 to 798.8) leaves that open, but the authors' code uses pixel round(x), 1 to 800.
+    So cols = x - 0.5, rows = y - 0.5, moved inside 600 x 800: floor() gives the authors' pixel, from 0.
+    InputError: missing fields, NaN, unequal lengths.
+    Source: Xu et al., Predicting human gaze beyond pixels, Journal of Vision 2014.
+    """
+    images = []
+    with input_errors(mat_path, "OSIE's fixations.mat: img, subjects with finite fix_x, fix_y, fix_duration"):
+        for image in np.ravel(scipy.io.loadmat(mat_path, simplify_cells=True)["fixations"]):
+            observers = []
+            for subject in np.ravel(image["subjects"]):
+                fields = [np.ravel(subject[key]) for key in ("fix_y", "fix_x", "fix_duration")]
+                y_x_ms = np.array(fields, np.float64)  # (3, n)
+                if not np.isfinite(y_x_ms).all():
+                    raise ValueError(f"NaN gaze on {image['img']}")
+                rows, cols = (y_x_ms[:2] - 0.5).clip(0, [[599.5], [799.5]])  # (n,) each
+                observers.append((rows, cols, y_x_ms[2] / 1000))
+            images.append((int(Path(image["img"]).stem), image["img"], observers))
+    return images
+
+
+class GazeImage(NamedTuple):
+    """An image and where its observers looked: 0-based pixels of a map of MAP_SIZE."""
+    name: str
+    path: Path
+    observers: list[tuple[np.ndarray, np.ndarray]]  # rows, cols, int16
+
+
+def fixation_file(folder: Path, split: str) -> Path:
+    """SALICON's fixations_<split>2014.json or fixations/<split>/ of .mat files, or OSIE's fixations.mat."""
+    files = [folder / "fixations.mat", folder / f"fixations_{split}2014.json", folder / "fixations" / split]
+    for file in files:
+        if file.exists():
+            return file
+    found = sorted(p.name for p in folder.iterdir())[:6] if folder.is_dir() else "no such folder"
+    raise InputError(f"{folder}: {found}; expected SALICON's {files[1].name} (or fixations/{split}/*.mat) or "
+                     "OSIE's fixations.mat: give that folder.")
+
+
+def load_gaze(folder: str | Path, split: str, coco: str | Path | None = None, limit: int | None = None
+              ) -> tuple[list[GazeImage], dict[str, list[str]]]:
+    """(images with fixations, {"train, missing", "train, no fixations": names of the others}); train or val.
+
+    folder: SALICON's or OSIE's, see `fixation_file`. SALICON's images are in images/, images/<split>/,
+    <split>/ or <split>2014/, there or in the COCO folder; OSIE's in stimuli/, of which a fixed random
+    OSIE_TEST is "val". limit: the first so many. InputError: no such file, no image left.
+    """
+    file = fixation_file(Path(folder), split)
+    osie = file.name == "fixations.mat"
+    places = [Path(root) / sub for root in (folder, coco) if root
+              for sub in ("stimuli", "images", f"images/{split}", f"{split}2014", split, "")]
+    paths = {p.name: p for place in reversed(places) if place.is_dir() for p in place.iterdir()}
+    images, missing, unseen = [], [], []
+    for _, name, observers in load_osie(file) if osie else load_salicon(file):
+        size = OSIE_SIZE if osie else SALICON_SIZE
+        points = [scale_fixations(*observer[:2], size, MAP_SIZE) for observer in observers]
+        points = [(rows.astype(np.int16), cols.astype(np.int16)) for rows, cols in points]
+        if name not in paths:
+            missing.append(name)
+        elif not any(len(rows) for rows, _ in points):
+            unseen.append(name)
+        else:
+            images.append(GazeImage(name, paths[name], points))
+    if not images:
+        raise InputError(f"{file}: {len(missing)} images without a file in {places[1]} and {len(unseen)} "
+                         "without fixations, no image left; add the files, or other fixations.")
+    if osie:
+        order = torch.randperm(len(images), generator=generator(0)).tolist()
+        n = round(OSIE_TEST * len(images))
+        images = [images[i] for i in sorted(order[:n] if split == "val" else order[n:])]
+    return images[:limit], {f"{split}, missing": missing, f"{split}, no fixations": unseen}
+
+
+def gaze_files(folder: str | Path | None) -> list[Path]:
+    """The files of fixations in a folder as load_gaze's, for the data fingerprint."""
+    names = "fixations.mat", "fixations_*2014.json", "fixations/*/*.mat"
+    return sorted(p for name in names for p in Path(folder).glob(name)) if folder else []
+
+
+# -------------------------------------------------------------------------------- COCO
+
+def plain_name(file_name: str) -> str:
+    """COCO_val2014_000000000042.jpg (2014, SALICON) and 000000000042.jpg (2017) are one image: its digits."""
+    return re.sub(r"^COCO_\w+_(?=\d{12})", "", Path(file_name).stem)
+
+
+def coco_files(folder: str | Path | None, split: str) -> list[Path]:
+    """annotations/instances_<split>2014.json, else all instances_*.json there."""
+    if folder is None:
+        return []
+    file = Path(folder) / "annotations" / f"instances_{split}2014.json"
+    return [file] if file.is_file() else sorted(file.parent.glob("instances_*.json"))
+
+
+def read_coco(files: Sequence[Path]) -> dict[str, list[dict]]:
+    """COCO's images, annotations, categories of several files, each id once: the files may overlap."""
+    parts: dict[str, dict] = {"images": {}, "annotations": {}, "categories": {}}
+    for file in files:
+        with input_errors(file, "instances_*.json: COCO's images, annotations, categories"):
+            data = json.loads(file.read_text(encoding="utf-8"))
+            for key, part in parts.items():
+                part |= {v["id"]: v for v in data[key]}
+    return {key: list(part.values()) for key, part in parts.items()}
+
+
+# -------------------------------------------------------------------------------- ImageNet
+
+def imagenet_wnids() -> list[str]:
+    """The 1000 WordNet ids of ImageNet-1k; position = class index (sorted order, not the devkit's ids)."""
+    return Path(__file__).with_name("imagenet_wnids.txt").read_text(encoding="ascii").split()
+
+
+def imagenet_meta(*folders: Path) -> tuple[list[str], list[str]]:
+    """Sorted wnids and every validation image's, from the first meta.bin or devkit; else empty lists."""
+    for folder in (f / sub for f in folders for sub in ("", "ILSVRC2012_devkit_t12/data")):
+        with input_errors(folder, "torchvision's meta.bin, or the devkit's meta.mat and ground truth"):
+            if (folder / "meta.bin").is_file():
+                wnid_to_classes, truth = torch.load(folder / "meta.bin", weights_only=True)
+                return sorted(wnid_to_classes), truth
+            if (folder / "meta.mat").is_file():
+                synsets = scipy.io.loadmat(folder / "meta.mat", simplify_cells=True)["synsets"]
+                wnids = {s["ILSVRC2012_ID"]: s["WNID"] for s in synsets if s["num_children"] == 0}
+                truth = (folder / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
+                return sorted(wnids.values()), [wnids[int(i)] for i in truth]
+    return [], []
+
+
+def entries(folder: Path) -> list[Path]:
+    """What is in a folder, sorted, without hidden files."""
+    return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
+
+
+def class_folders(folder: Path) -> list[tuple[Path, str]]:
+    """(image, name of its class folder); ValueError where a class folder has no image."""
+    named = []
+    for p in [p for p in entries(folder) if p.is_dir()] or [folder]:
+        images = [q for q in entries(p) if q.suffix.lower() in IMAGE_SUFFIXES] if p != folder else []
+        if not images:
+            found = [q.name for q in entries(p)[:3]] or "nothing"
+            raise ValueError(f"no class folder of images: '{p.name}' holds {found}")
+        named += [(q, p.name) for q in images]
+    return named
+
+
+def load_imagefolder(root: str | Path, class_list: list[str] | None = None
+                     ) -> tuple[list[tuple[Path, int]], list[str]]:
+    """An image classification folder as [(path, label)] in sorted order, and the class names.
+
+    `root` or `root/val` holds class folders, or the flat ILSVRC2012_val_00000001.JPEG ... with torchvision's
+    meta.bin, or the devkit's meta.mat (its ids are not class indices) and ground truth: there, in the parent,
+    or in ILSVRC2012_devkit_t12/data beside. Labels are positions in `class_list` (imagenet_wnids() for models
+    of 1000 classes; folders may be absent), else in the wnids of a meta.bin or devkit beside val/ or train/,
+    else in the sorted folder names. InputError, saying what was found, for any other layout.
+    """
+    folder = Path(root).absolute() / "val"
+    folder = folder if folder.is_dir() else folder.parent
+    with input_errors(folder, "class folders with images (.JPEG, .png ...) inside or ILSVRC2012_val_*.JPEG"):
+        flat = [p for p in entries(folder)
+                if re.fullmatch(r"ILSVRC2012_val_\d{8}\.jpe?g", p.name, re.IGNORECASE)]
+        names = []
+        if flat:
+            names, truth = imagenet_meta(folder, *folder.parents[:2])
+            if len(truth) != 50_000:
+                raise ValueError(f"{len(truth)} ground-truth labels, not 50000 (unpack the devkit beside)")
+            named = [(p, truth[int(p.stem[-8:]) - 1]) for p in flat]
+        else:
+            named = class_folders(folder)
+            if not class_list and folder.name in ("val", "train"):
+                names, _ = imagenet_meta(folder.parent)
+        classes = list(class_list or names or dict.fromkeys(name for _, name in named))
+        index = {name: label for label, name in enumerate(classes)}
+        unknown = [name for _, name in named if name not in index]
+        if unknown:
+            raise ValueError(f"'{unknown[0]}' is none of the {len(classes)} classes ({classes[0]} ...)")
+    return [(path, index[name]) for path, name in named], classes
