@@ -535,7 +535,8 @@ def test_no_readable_image_at_all_is_an_error():
 
 def test_numbers_of_a_csv_become_floats_and_names_stay_text(tmp_path):
     (tmp_path / "a.csv").write_text("image,viewer,x\n01,02,3\n04,05,\n")
-    assert read_csv(tmp_path / "a.csv") == [dict(image="01", viewer="02", x=3.), dict(image="04", viewer="05", x="")]
+    found = read_csv(tmp_path / "a.csv")
+    assert found == [dict(image="01", viewer="02", x=3.), dict(image="04", viewer="05", x="")]
 
 
 @pytest.mark.parametrize("text", ["a,b\n1\n", "a,b\n1,2,3\n"])
