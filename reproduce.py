@@ -10,10 +10,11 @@ Commands
 
 DATA holds any of salicon/ coco/ imagenet/ objectnet/ osie/ n2010/ cw2019/ objects/, each laid out as the
 README says under its study. A study whose data are absent is named and left out. Other options of a run:
-edit DATA_RUNS. A run is one command of one script, in runs/reproduce/<study>_<data>/ (or --out); the same command
-after an interruption goes on. When all is through, the numbers of the finished runs go to docs/results/, from
-there into README.md between <!-- table: study --> and <!-- end -->, and its pictures to docs/. --short: few
-images, in runs/reproduce_short, and no file of the project changes. Time, one core: the demo 16 minutes.
+edit DATA_RUNS. A run is one command of one script, in runs/reproduce/<study>_<data>/ (or --out); the same
+command after an interruption goes on. When all is through, the numbers of the finished runs go to
+docs/results/, from there into README.md between <!-- table: study --> and <!-- end -->, and its pictures to
+docs/. --short: few images, in runs/reproduce_short, and no file of the project changes. Time, one core: the
+demo 16 minutes.
 """
 from __future__ import annotations
 
@@ -40,10 +41,11 @@ SCRIPTS = {"exp01": "exp01_finetune_vit.py", "exp02": "exp02_resnet.py", "exp03"
 # left out.
 DEMO_RUNS = {
     "exp01_demo": [], "exp02_demo": [], "exp03_demo": [], "exp04_demo": [],
-    "exp04_demo-sweep": ["--sweep --saliency --limit 60 --fovea 3"], "exp05_demo": [], "train_demo": ["--eval"],
-    "exp06_demo": [], "exp06_demo-blur": ["--blur attention"]}
+    "exp04_demo-sweep": ["--sweep --saliency --limit 60 --fovea 3"], "exp05_demo": [],
+    "train_demo": ["--eval"], "exp06_demo": [], "exp06_demo-blur": ["--blur attention"]}
 DATA_RUNS = {
-    "exp01_salicon": ["--salicon {salicon}", "--coco {coco}", "--imagenet {imagenet}", "--objectnet {objectnet}"],
+    "exp01_salicon": ["--salicon {salicon}", "--coco {coco}", "--imagenet {imagenet}",
+                      "--objectnet {objectnet}"],
     "exp02_salicon": ["--salicon {salicon}", "--coco {coco}", "--imagenet {imagenet}"],
     "exp03_salicon": ["--salicon {salicon}", "--coco {coco}", "--model-b {exp01_salicon}/tuned_B.pth",
                       "--model-c {exp01_salicon}/tuned_C.pth"],
@@ -207,7 +209,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data", type=Path, help="folder with salicon/, coco/ ... (default: demo alone)")
     p.add_argument("--out", type=Path, help="default: runs/reproduce, with --short runs/reproduce_short")
-    p.add_argument("--only", nargs="+", default=[], metavar="RUN", help="exp04, or one of its runs: exp04_demo")
+    p.add_argument("--only", nargs="+", default=[], metavar="RUN",
+                   help="exp04, or one of its runs: exp04_demo")
     p.add_argument("--processes", type=int, default=1, help="of torchrun, such as GPUs (default: 1)")
     form = p.add_mutually_exclusive_group()
     form.add_argument("--short", action="store_true", help="a few images each; the README stays")
