@@ -3,8 +3,8 @@
 The short version, in the default run: four processes go through evaluations with fewer images than processes
 (each script's own tests do so with two, and through its training). `pytest -m scale` runs the whole matrix:
 every script's real command under torchrun with two and four processes against one, and kills followed by a
-resume with another number of processes. Whole batches are dealt to the processes, so evaluations give the same
-bytes. Trainings make the same steps with the same batches; the mean of the processes' gradients is that of the
+resume with another number of processes. Whole batches are dealt to the processes, so evaluations give the
+same bytes. Trainings make the same steps with the same batches; the mean of the gradients is that of the
 batch but for rounding, which Adam enlarges where a gradient is nearly 0: losses and rows within TRAINED.
 """
 import importlib
