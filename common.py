@@ -33,7 +33,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 import torchvision.transforms.functional as TF
 from PIL import Image
-from scipy import special, stats
+from scipy import ndimage, special, stats
 from torch import Tensor
 from torchvision.models.resnet import Bottleneck, ResNet
 
@@ -728,9 +728,11 @@ def fixation_counts(rows, cols, size: tuple[int, int], weights=None) -> Tensor:
 
 
 def density_map(rows, cols, size: tuple[int, int], sigma: float, weights=None) -> Tensor:
-    """Fixation density (img_h, img_w) in [0, 1], float64: fixation_counts, gaussian_blur (sigma px), min-max.
+    """Fixation density (img_h, img_w) in [0, 1], float64: fixation_counts, Gaussian (sigma px), min-max.
     All zeros without a fixation in the map."""
-    return minmax(gaussian_blur(fixation_counts(rows, cols, size, weights), sigma))
+    counts = fixation_counts(rows, cols, size, weights).numpy()
+    density = ndimage.gaussian_filter(counts, sigma, mode="constant")  # zeros outside; ends at 4 sigma
+    return torch.from_numpy((density - density.min()) / (np.ptp(density) or 1))
 
 
 # A metric takes the model map p and the human map q or fixation counts fix, each (B, img_h, img_w), and gives
@@ -747,7 +749,7 @@ def pixels(p: Tensor, q: Tensor) -> list[Tensor]:
                          "resize or move one, and give a single map a batch axis, map[None].")
     dtype = torch.float64 if maps[0].device.type == "cpu" else torch.float32
     maps = [m.to(dtype).flatten(1) for m in maps]
-    if not all(m.isfinite().all() for m in maps):
+    if not all(m.sum(1).isfinite().all() for m in maps):  # one such value makes its map's sum NaN or infinite
         raise InputError("a map holds NaN or infinity: expected finite values; leave the image out.")
     return maps
 
@@ -757,7 +759,8 @@ def cc(p: Tensor, q: Tensor) -> Tensor:
     p, q = pixels(p, q)
     empty = ~q.any(1)
     p, q = p - p[:, :1], q - q[:, :1]  # a constant map becomes exactly 0
-    p, q = p - p.mean(1, keepdim=True), q - q.mean(1, keepdim=True)
+    p -= p.mean(1, keepdim=True)
+    q -= q.mean(1, keepdim=True)
     norm = torch.linalg.vector_norm(p, dim=1) * torch.linalg.vector_norm(q, dim=1)
     r = (p * q).sum(1) / torch.where(norm > 0, norm, 1)
     return r.clamp(-1, 1).masked_fill(empty, torch.nan).cpu().double()
@@ -770,9 +773,9 @@ def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
     has an SD of ddof 1: it gives sqrt((N-1)/N) of this."""
     p, fix = pixels(p, fix)
     weight = fix if counts else (fix > 0).to(p.dtype)
-    p = p - p[:, :1]  # a constant map becomes exactly 0
-    z = p - p.mean(1, keepdim=True)
-    sd = z.square().mean(1).sqrt()
+    z = p - p[:, :1]  # a constant map becomes exactly 0
+    z -= z.mean(1, keepdim=True)
+    sd = torch.linalg.vector_norm(z, dim=1) / z.shape[1] ** 0.5
     value = (z * weight).sum(1) / weight.sum(1) / torch.where(sd > 0, sd, 1)  # no fixation: 0/0 is NaN
     return value.cpu().double()
 
@@ -783,8 +786,9 @@ def sim(p: Tensor, q: Tensor) -> Tensor:
     The minimum is subtracted only if negative (the MIT code: always). Zero p: uniform. NaN: q all zeros."""
     p, q = pixels(p, q)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
-    p = torch.where(p.any(1, keepdim=True), p, 1)
-    p, q = p / p.sum(1, keepdim=True), q / q.sum(1, keepdim=True)  # q all zeros: 0/0 is NaN
+    p[~p.any(1)] = 1
+    p /= p.sum(1, keepdim=True)
+    q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
     return torch.minimum(p, q).sum(1).cpu().double()
 
 
@@ -794,8 +798,9 @@ def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
     eps decides the value where p is 0: report it. Negative and constant maps and NaN: as in sim."""
     p, q = pixels(p, q)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
-    p = torch.where(p.any(1, keepdim=True), p, 1)
-    p, q = p / p.sum(1, keepdim=True), q / q.sum(1, keepdim=True)  # q all zeros: 0/0 is NaN
+    p[~p.any(1)] = 1
+    p /= p.sum(1, keepdim=True)
+    q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
     return (q * torch.log(eps + q / (p + eps))).sum(1).cpu().double()
 
 
