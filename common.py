@@ -81,7 +81,6 @@ def pick_device(name: str | None = None) -> torch.device:
 
 def generator(*key: int) -> torch.Generator:
     """A CPU random generator that is a pure function of integers >= 0, e.g. generator(seed, epoch, index).
-
     Keys that differ only in trailing zeros are one key (numpy's SeedSequence): end them with a constant."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
@@ -89,7 +88,6 @@ def generator(*key: int) -> torch.Generator:
 
 def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
     """(rank, world). A process group is made only when torchrun has set the environment; else (0, 1).
-
     device: where this process computes (default: pick_device()); nccl on cuda, gloo elsewhere. The fastest
     process may wait hours for the slowest, so torch's limits (nccl 10, gloo 30 minutes) would be too short;
     torchrun ends those that wait for a dead one."""
@@ -143,7 +141,6 @@ def first_process_first() -> Iterator[None]:
 
 class Attention(nn.Module):
     """Multi-head self-attention. The output comes from the fused kernel unless the full matrix is wanted.
-
     forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
     token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients, "first" token
     0's row of it (B, H, 1, N) and output (B, 1, D) alone."""
@@ -221,7 +218,6 @@ class Encoded(NamedTuple):
 
 class VisionTransformer(nn.Module):
     """Vision Transformer (Dosovitskiy et al. 2021) with the state-dict keys of timm and DINO.
-
     img_size only fixes the shape of the stored position embedding: any input whose sides are multiples of
     patch_size runs, square or not. Tokens are ordered CLS, registers, patches (row-major); n_prefix counts
     the first two. pos_rule says how position embeddings are resampled to another grid, see `pos_embed_for`.
@@ -269,7 +265,6 @@ class VisionTransformer(nn.Module):
     def encode(self, patches: Tensor, cls_attn: Iterable[int] = (), full_attn: bool = False,
                n_blocks: int | None = None, cls_only: bool = False) -> Encoded:
         """Run the first n_blocks blocks (default: all) on the prefix and any subset of `embed`'s patches.
-
         A subset (B, K, D) means that only those patches are seen: exactly attention with the other keys
         masked. cls_attn: blocks whose CLS row is returned beside fused attention. full_attn: all matrices,
         with gradients; with cls_only the last block computes nothing but its CLS token."""
@@ -304,7 +299,6 @@ class VisionTransformer(nn.Module):
 def resize_matrix(n_in: int, n_out: int, mode: str, scale: float | None = None,
                   antialias: bool = False) -> Tensor:
     """One-dimensional resampling as a matrix (n_out, n_in): F.interpolate of the unit vectors.
-
     Bilinear and bicubic resampling are linear and separable, so a map is resized by A_h @ map @ A_w^T:
     differentiable, deterministic, without kernels that some devices lack. scale: F.interpolate's factor."""
     # along the width: torch 2.15's antialiased kernel is wrong along the height of an image one pixel wide
@@ -317,7 +311,6 @@ def resize_matrix(n_in: int, n_out: int, mode: str, scale: float | None = None,
 
 def pos_embed_for(pos: Tensor, grid: tuple[int, int], size: Sequence[int], rule: str) -> Tensor:
     """Patch position embeddings (1, h0 w0, D) resampled bicubically from `grid` (h0, w0) to `size` (h, w).
-
     Rules, as in the official code of the weights: "offset" (DINO, DINOv2: scale factor (h + 0.1) / h0, which
     shifts the samples), "antialias" (DINOv2 with registers: target size, antialiased), "size" (the rest)."""
     if tuple(size) == tuple(grid):
@@ -334,7 +327,6 @@ def pos_embed_for(pos: Tensor, grid: tuple[int, int], size: Sequence[int], rule:
 @dataclass(frozen=True)
 class Preprocess:
     """PIL image -> normalised float32 (3, img_h, img_w), by PIL's 8-bit antialiased resampling.
-
     Short side to `resize`, then centre crop; with `squash` straight to `crop`, whatever the aspect ratio
     (`resize` unused). crop: side or (img_h, img_w). interpolation: bilinear, bicubic, lanczos ... InputError
     if the crop exceeds `resize`. dataclasses.asdict() gives the fields for results.json."""
@@ -373,13 +365,12 @@ class Spec(NamedTuple):
     file: str = ""       # local name where the url's own says too little
 
 
-def dino(kind: str, file: str, sha256: str | None) -> Spec:
-    """A row for a backbone of DINO, or for its linear ImageNet-1k head; file: such as deitsmall16."""
+def dino(name: str, file: str, sha256: str | None, head_sha256: str) -> dict[str, Spec]:
+    """Rows of a DINO backbone and of its linear ImageNet-1k head; file: such as deitsmall16."""
     url = f"{FAIR}dino/dino_{file}_pretrain/dino_{file}_"
-    if kind == "linear":
-        return Spec("linear", url + "linearweights.pth", sha256)
     arch = (SMALL if "small" in file else BASE) | dict(patch_size=8 if file[-1] == "8" else 16)
-    return Spec("vit", url + "pretrain.pth", sha256, SHORT_256, arch | dict(pos_rule="offset"))
+    return {name: Spec("vit", url + "pretrain.pth", sha256, SHORT_256, arch | dict(pos_rule="offset")),
+            name + "_linear": Spec("linear", url + "linearweights.pth", head_sha256)}
 
 
 def demo_vit(kind: str, depth: int) -> Spec:
@@ -406,19 +397,14 @@ WEIGHTS: dict[str, Spec] = {
     "dinov2_vits14_reg": Spec("vit", FAIR + "dinov2/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth",
                               "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb", SHORT_256,
                               SMALL | dict(patch_size=14, layerscale=1.0, registers=4, pos_rule="antialias")),
-    "dino_vits16": dino("vit", "deitsmall16",
-                        "b7aa1595552abf31eb834f0520dd4d8674e63902313d6843746a683b42695458"),
-    "dino_vits16_linear": dino("linear", "deitsmall16",
-                               "1c696878f7ebc7cca861b68e7184be12a304a26045aa0411e480ab07f38da067"),
-    "dino_vits8": dino("vit", "deitsmall8", None),  # not the 300-epoch file behind the DINO paper's figures
-    "dino_vits8_linear": dino("linear", "deitsmall8",
-                              "e1d7b6228bcea56a517f9f0217570a8055e70f737650198e0560bf48c4bab902"),
-    "dino_vitb16": dino("vit", "vitbase16", None),
-    "dino_vitb16_linear": dino("linear", "vitbase16",  # ViT-B heads: cls0 avg0 cls1 ... of the last block
-                               "f17e65970cae5a1813000f09cdd8d78f290295b512308aa02f479aa37c2847bf"),
-    "dino_vitb8": dino("vit", "vitbase8", None),
-    "dino_vitb8_linear": dino("linear", "vitbase8",
-                              "3889832bbb0e05074192700c82729636ddd924efb80d82d962efb7b421899a56"),
+    **dino("dino_vits16", "deitsmall16", "b7aa1595552abf31eb834f0520dd4d8674e63902313d6843746a683b42695458",
+           "1c696878f7ebc7cca861b68e7184be12a304a26045aa0411e480ab07f38da067"),
+    **dino("dino_vits8", "deitsmall8", None,  # not the 300-epoch file behind the figures of DINO's paper
+           "e1d7b6228bcea56a517f9f0217570a8055e70f737650198e0560bf48c4bab902"),
+    **dino("dino_vitb16", "vitbase16", None,  # ViT-B heads take cls0 avg0 cls1 avg1 ... of the last block
+           "f17e65970cae5a1813000f09cdd8d78f290295b512308aa02f479aa37c2847bf"),
+    **dino("dino_vitb8", "vitbase8", None,
+           "3889832bbb0e05074192700c82729636ddd924efb80d82d962efb7b421899a56"),
     "demo_dino4": demo_vit("dino", 4), "demo_dino8": demo_vit("dino", 8), "demo_dino12": demo_vit("dino", 12),
     "demo_sl4": demo_vit("sl", 4), "demo_sl8": demo_vit("sl", 8), "demo_sl12": demo_vit("sl", 12),
     "demo_dino12_linear": Spec("linear", None, None, file="demo_dino12_linear.pth"),
@@ -427,7 +413,6 @@ WEIGHTS: dict[str, Spec] = {
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """State dict of a .safetensors or torch file, on the CPU; no code in the file is run.
-
     Nested checkpoints are opened at `teacher`, `model`, `state_dict` (full DINO checkpoints: the teacher);
     prefixes `module.`, `backbone.`, `_orig_mod.` are cut. InputError names a file that is missing, damaged,
     asks for code to be run, or is no mapping from names to finite tensors."""
@@ -473,13 +458,11 @@ RENAMED_KEYS = {  # in this order
     "heads.head": "head",
     "reg_token": "register_tokens"}  # timm
 DROPPED_KEYS = r"mask_token|pooler\..*|head\.(mlp|last_layer)\..*"  # not of the encoder; DINO's projection
-VIT_KEYS = (r"cls_token|pos_embed|register_tokens|(patch_embed\.proj|norm|head)\.(weight|bias)|blocks\.\d+\."
-            r"(ls[12]\.gamma|(norm[12]|attn\.(qkv|proj|q|k|v)|mlp\.fc[12])\.(weight|bias))")
 
 
 def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dict of timm, DINO, DeiT, DINOv2, Hugging Face ViT or torchvision vit_b_16 with timm's keys,
-    q, k, v stacked. DROPPED_KEYS go; any other key that a ViT does not have is an InputError."""
+    q, k, v stacked. DROPPED_KEYS go; any other key stays, for the strict load to refuse."""
     out = {}
     for key, value in state.items():
         for old, new in RENAMED_KEYS.items():
@@ -487,10 +470,6 @@ def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
         key = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key)  # chunks of blocks in DINOv2
         if not re.fullmatch(DROPPED_KEYS, key):
             out[key] = value
-    unknown = [key for key in out if not re.fullmatch(VIT_KEYS, key)]
-    if unknown:
-        raise InputError(f"{len(unknown)} keys are not of a Vision Transformer ({', '.join(unknown[:4])}); "
-                         "expected the layout of timm, DINO, DINOv2, Hugging Face ViT or torchvision ViT.")
     for key in [k for k in out if ".attn.q." in k]:
         parts = [out.pop(key.replace(".q.", f".{part}.")) for part in "qkv"]
         out[key.replace(".q.", ".qkv.")] = torch.cat(parts)
@@ -501,7 +480,6 @@ def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     """VisionTransformer (float32, eval mode) with the weights of a state dict in a layout of `to_timm_keys`.
-
     From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed: heads =
     width / 64 (no file stores them); eps 1e-12 for Hugging Face keys, else 1e-6; pos_rule "antialias" with
     registers, "offset" with LayerScale, else "size". overrides: arguments of VisionTransformer that say
@@ -510,17 +488,17 @@ def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     with input_errors("the weights do not fit", "the whole state dict of a ViT; name its model"):
         state = to_timm_keys(state)
         width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
+        image = math.isqrt(state["pos_embed"].shape[1] - 1) * patch  # side, px
         registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
         layerscale = 1.0 if "blocks.0.ls1.gamma" in state else None
         if width % 64 and "num_heads" not in overrides:
-            raise InputError(f"no file says how many heads a ViT {width} wide has; give num_heads, or "
-                             "the name of a model of this shape, such as demo_dino12 for the demo's.")
+            raise InputError(f"no file says how many heads a ViT {width} wide has; name a model of this "
+                             "shape, such as demo_dino12 for the demo's.")
         inferred = dict(
-            img_size=math.isqrt(state["pos_embed"].shape[1] - 1) * patch, patch_size=patch, embed_dim=width,
-            mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width,
+            img_size=image, patch_size=patch, embed_dim=width, num_heads=max(1, width // 64), eps=eps,
             depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
-            num_heads=max(1, width // 64), num_classes=len(state.get("head.weight", ())), eps=eps,
-            layerscale=layerscale, registers=registers,
+            mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width,
+            num_classes=len(state.get("head.weight", ())), layerscale=layerscale, registers=registers,
             pos_rule="antialias" if registers else "offset" if layerscale else "size")
         model = VisionTransformer(**inferred | overrides)
         model.load_state_dict(state)
@@ -558,18 +536,15 @@ def load_head(name: str | Path) -> nn.Linear:
     spec = WEIGHTS.get(f"{name}_linear") or WEIGHTS.get(str(name))
     path = locate_weights(spec) if spec and spec.kind == "linear" else Path(name)
     state = {k.removeprefix("linear."): v for k, v in read_state_dict(path).items()}
-    shapes = {k: tuple(v.shape) for k, v in state.items()}
-    bias, weight = shapes.get("bias", ()), shapes.get("weight", ())
-    if set(shapes) != {"weight", "bias"} or len(weight) != 2 or bias != weight[:1]:
-        raise InputError(f"{path}: holds {shapes}; expected weight (classes, d) and bias (classes,) alone.")
-    head = nn.Linear(weight[1], weight[0])
-    head.load_state_dict(state)
+    with input_errors(path, "weight (classes, d) and bias (classes,) alone"):
+        classes, width = state["weight"].shape
+        head = nn.Linear(width, classes)
+        head.load_state_dict(state)
     return head.eval()
 
 
 def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransformer, Preprocess]:
     """(model, preprocess) of a "vit" row of WEIGHTS. The model is float32, on the CPU, in eval mode.
-
     weights: a file instead of the row's own, for converted and tuned weights: its sha256 is not checked, the
     load is strict all the same. name "auto": architecture from that file (`vit_from_state`), Hugging Face's
     preprocessing for its layout, else SHORT_256. Name DINO's files: they do not say their pos_rule."""
@@ -594,12 +569,11 @@ def attention_state(vit: nn.Module) -> dict[str, Tensor]:
 
 def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attention_state) -> nn.Module:
     """A copy of net, in eval mode, with the weights of a file that exp01 or exp02 wrote; others are net's.
-
     tuned_state(net): the entries of its state dict that such a file holds."""
     state, own = read_state_dict(path), tuned_state(net)
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
-        raise InputError(f"{path}: its {len(state)} tensors ({next(iter(state))} ...) are not the {len(own)} "
-                         f"tuned ones of this model ({next(iter(own))} ...); name the model that was tuned.")
+        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...), expected the tuned ones "
+                         f"of this model ({len(own)}: {next(iter(own))} ...); name the model that was tuned.")
     net = copy.deepcopy(net)
     net.load_state_dict(net.state_dict() | {k: v.to(own[k]) for k, v in state.items()})
     return net.eval()
@@ -607,7 +581,6 @@ def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attenti
 
 def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, Preprocess]:
     """(model, preprocess) of the rows "resnet50" and "demo_resnet": float32, on the CPU, in eval mode.
-
     weights: as in load_vit. Depth, width and classes are read from the file, so that any of torchvision's
     ResNets of bottleneck blocks can be given. The load is strict."""
     names = [n for n, spec in WEIGHTS.items() if spec.kind == "resnet"]
@@ -627,7 +600,6 @@ def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, P
 
 def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
     """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (None: all).
-
     x (B, 3, img_h, img_w). Softmax rows of the CLS query with the CLS and register columns dropped, so a map
     sums to at most 1. Only the CLS row is computed beside fused attention: O(N) memory a head. One forward
     pass, ended after the last block asked for. InputError: a block that the model does not have."""
@@ -645,7 +617,6 @@ def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | N
 
 def rollout(attn: Sequence[Tensor] | Tensor, n_prefix: int = 1) -> Tensor:
     """Attention rollout (Abnar & Zuidema 2020): CLS row of prod_l A_l, A_l = rownorm(mean over heads + I).
-
     attn: L matrices (B, H, N, N), block 0 first; of the last the CLS row (B, H, 1, N) is enough
     -> (B, N - n_prefix), not normalised; with n_prefix 0 a row sums to 1. Differentiable. The CLS row of
     A_L ... A_1 is e_cls A_L ... A_1: a row vector times matrices from the last block down, O(L N^2) instead
@@ -683,29 +654,25 @@ def minmax(maps: Tensor) -> Tensor:
 
 def gaussian_blur(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
     """Gaussian blur of maps (..., img_h, img_w), sigma >= 0 in pixels, zeros outside the map.
-
     Equals scipy.ndimage.gaussian_filter(mode="constant"): taps within int(truncate sigma + 0.5) px, of sum 1.
     Two matrix products, so batched and differentiable. Too small a sigma for a second tap changes nothing."""
-    if not sigma >= 0:
-        raise InputError(f"sigma is {sigma}: expected a blur of 0 px or more; give a positive width.")
     maps = torch.as_tensor(maps)
     maps = maps if maps.is_floating_point() else maps.float()  # counts may be whole numbers
     radius = int(truncate * sigma + 0.5)
     if radius == 0:
         return maps
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / sigma) ** 2)
-    taps = F.pad(taps / taps.sum(), (1, 1))  # 0 beyond both ends
-    bands = []  # (n, n) of each side; row i: the taps around pixel i
+    bands = []  # (n, n) for each side; row i: the taps around pixel i
     for n in maps.shape[-2:]:
-        offset = torch.arange(n)[:, None] - torch.arange(n)
-        bands.append(taps[offset.clamp(-radius - 1, radius + 1) + radius + 1].to(maps))
+        offset = (torch.arange(n)[:, None] - torch.arange(n)).double()
+        band = torch.exp(-0.5 * (offset / sigma) ** 2) * (offset.abs() <= radius)
+        bands.append((band / taps.sum()).to(maps))
     with torch.autocast(maps.device.type, enabled=False):
         return bands[0] @ maps @ bands[1]
 
 
 def scale_fixations(rows, cols, from_size: tuple[int, int], to_size: tuple[int, int]):
     """0-based pixels of an image of from_size (img_h, img_w) -> floored 0-based pixels of a map of to_size.
-
     SALICON, 1-based v: floor((v - 1) 224/480). Multiplied before divided: whole numbers stay whole."""
     return tuple(np.floor(np.asarray(v, dtype=np.float64) * new / old)
                  for v, old, new in zip((rows, cols), from_size, to_size))
@@ -713,7 +680,6 @@ def scale_fixations(rows, cols, from_size: tuple[int, int], to_size: tuple[int, 
 
 def fixation_counts(rows, cols, size: tuple[int, int], weights=None) -> Tensor:
     """Fixations per pixel, or their summed weights (durations): (img_h, img_w) float64 on the CPU.
-
     rows, cols: 1-D, 0-based map pixels, floored. Those outside the map or with a NaN anywhere are dropped.
     InputError: lengths that differ, negative weights."""
     rows, cols = (np.floor(np.asarray(v, dtype=np.float64)).ravel() for v in (rows, cols))
@@ -768,7 +734,6 @@ def cc(p: Tensor, q: Tensor) -> Tensor:
 
 def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
     """Normalised scanpath saliency (Peters et al. 2005): mean of (p - mean) / SD (ddof 0) at fixated pixels.
-
     Each pixel once, or with counts=True as often as fix says. Constant map: 0. NaN: no fixation. The MIT code
     has an SD of ddof 1: it gives sqrt((N-1)/N) of this."""
     p, fix = pixels(p, fix)
@@ -782,11 +747,10 @@ def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
 
 def sim(p: Tensor, q: Tensor) -> Tensor:
     """Similarity (Judd et al. 2012): sum of min(p, q), both of sum 1; in [0, 1], 1 for equal maps.
-
     The minimum is subtracted only if negative (the MIT code: always). Zero p: uniform. NaN: q all zeros."""
     p, q = pixels(p, q)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
-    p[~p.any(1)] = 1
+    p[~p.any(1)] = 1  # a model map without values is uniform
     p /= p.sum(1, keepdim=True)
     q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
     return torch.minimum(p, q).sum(1).cpu().double()
@@ -794,11 +758,10 @@ def sim(p: Tensor, q: Tensor) -> Tensor:
 
 def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
     """KL(human || model), MIT benchmark: sum q log(eps + q / (p + eps)) in nats, both of sum 1; 0 if equal.
-
     eps decides the value where p is 0: report it. Negative and constant maps and NaN: as in sim."""
     p, q = pixels(p, q)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
-    p[~p.any(1)] = 1
+    p[~p.any(1)] = 1  # a model map without values is uniform
     p /= p.sum(1, keepdim=True)
     q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
     return (q * torch.log(eps + q / (p + eps))).sum(1).cpu().double()
@@ -806,7 +769,6 @@ def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
 
 def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
     """AUC-Judd (Judd et al. 2009), in [0, 1], exact with ties, no jitter; computed on the CPU.
-
     Each distinct value t of the fixated pixels is a threshold: tp, fp = shares of fixated and of other pixels
     with p >= t; trapezoid through (0, 0), these and (1, 1). Equals the MIT code if there are no ties;
     Mann-Whitney is smaller by about 1/(2n). Constant map: 0.5. NaN: no fixation, or no other pixel."""
@@ -872,7 +834,6 @@ def paired(a, b) -> tuple[np.ndarray, np.ndarray]:
 
 def paired_t(a, b) -> dict:
     """Paired t test of a - b, 1-D of equal length; pairs with a NaN are dropped (n = df + 1 remain).
-
     t, df, two-sided p, dz = t / sqrt(n) (Cohen's d_z), mean of a - b, ci = its 95 % interval (low, high).
     Differences all equal: t = dz = 0, p = 1 if they are zero, else t = dz = +-inf, p = 0. Fewer than two
     pairs: NaN."""
@@ -893,7 +854,6 @@ def paired_t(a, b) -> dict:
 
 def bf01_unit_information(t: float, n: int, log: bool = False) -> float:
     """BF01 of a one-sample or paired t with n pairs under the unit-information prior (BIC; Wagenmakers 2007).
-
     sqrt(n) (1 + t^2/(n-1))^(-n/2); above 1 it favours the null. log=True gives the natural logarithm, finite
     where BF01 itself falls below 1e-308 and becomes 0. NaN for t = NaN. InputError: n < 2."""
     if not n >= 2:
@@ -904,7 +864,6 @@ def bf01_unit_information(t: float, n: int, log: bool = False) -> float:
 
 def bf01_jzs(t: float, n: int, r: float = 1.0, log: bool = False) -> float:
     """BF01 of a one-sample or paired t with n pairs, two-sided, Cauchy(r) prior on the effect size.
-
     Rouder et al. 2009, eq. 1, with g scaled by r^2; r = 1 is their default, sqrt(2)/2 today's usual one. The
     integral over log g is summed on an even grid: the integrand is analytic and vanishes at both ends, so the
     trapezoid rule converges geometrically. log, NaN: as bf01_unit_information. InputError: n < 2, r <= 0."""
@@ -925,7 +884,6 @@ def bf01_jzs(t: float, n: int, r: float = 1.0, log: bool = False) -> float:
 
 def mcnemar(correct_a, correct_b) -> dict:
     """Two classifiers on the same images: 1-D of 0 and 1 each.
-
     b = right by a alone, c = right by b alone; p of the exact two-sided binomial test of b in b + c (McNemar
     1947); diff = (b - c)/n, accuracy of a minus that of b; ci = its 95 % interval (low, high), the adjusted
     Wald of Bonett & Price 2012, which adds an image to b and to c: D +- 1.96 sqrt((S - D^2)/(n+2)) with
@@ -945,7 +903,6 @@ def mcnemar(correct_a, correct_b) -> dict:
 
 def bootstrap_ci(x, stat=np.mean, n_boot: int = 10_000, seed: int = 0, level: float = 0.95) -> tuple:
     """Percentile bootstrap interval (low, high) of stat over the values (images) of x, 1-D, NaNs dropped.
-
     stat takes (samples, axis), as np.mean and np.median do. The same seed and x give the same interval.
     Fewer than two values: (NaN, NaN)."""
     x = np.asarray(x, dtype=np.float64)
@@ -961,7 +918,6 @@ def bootstrap_ci(x, stat=np.mean, n_boot: int = 10_000, seed: int = 0, level: fl
 
 def fit_linear(x: Tensor, y: Tensor, n_classes: int, l2: float = 1e-4) -> tuple[Tensor, Tensor]:
     """Multinomial logistic regression by L-BFGS on standardised features, (weight, bias) for the raw ones.
-
     x (n, d), y (n,); weight (classes, d). l2: penalty on the squared standardised weights."""
     mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
     z, w = (x - mean) / std, torch.zeros(n_classes, x.shape[1], device=x.device, requires_grad=True)
