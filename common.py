@@ -572,8 +572,8 @@ def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attenti
     tuned_state(net): the entries of its state dict that such a file holds."""
     state, own = read_state_dict(path), tuned_state(net)
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
-        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...), expected the tuned ones "
-                         f"of this model ({len(own)}: {next(iter(own))} ...); name the model that was tuned.")
+        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...), expected the {len(own)} "
+                         f"tuned weights of this model ({next(iter(own))} ...); name the one that was tuned.")
     net = copy.deepcopy(net)
     net.load_state_dict(net.state_dict() | {k: v.to(own[k]) for k, v in state.items()})
     return net.eval()
