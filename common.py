@@ -723,7 +723,7 @@ def pixels(p: Tensor, q: Tensor) -> list[Tensor]:
 def cc(p: Tensor, q: Tensor) -> Tensor:
     """Pearson correlation over pixels, in [-1, 1]; 0 if either map is constant; NaN if q is all zeros."""
     p, q = pixels(p, q)
-    empty = ~q.any(1)
+    empty = torch.linalg.vector_norm(q, dim=1) == 0
     p, q = p - p[:, :1], q - q[:, :1]  # a constant map becomes exactly 0
     p -= p.mean(1, keepdim=True)
     q -= q.mean(1, keepdim=True)
@@ -750,7 +750,7 @@ def sim(p: Tensor, q: Tensor) -> Tensor:
     The minimum is subtracted only if negative (the MIT code: always). Zero p: uniform. NaN: q all zeros."""
     p, q = pixels(p, q)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
-    p[~p.any(1)] = 1  # a model map without values is uniform
+    p += p.sum(1, keepdim=True) == 0  # a model map of zeros becomes uniform
     p /= p.sum(1, keepdim=True)
     q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
     return torch.minimum(p, q).sum(1).cpu().double()
@@ -761,10 +761,11 @@ def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
     eps decides the value where p is 0: report it. Negative and constant maps and NaN: as in sim."""
     p, q = pixels(p, q)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
-    p[~p.any(1)] = 1  # a model map without values is uniform
+    p += p.sum(1, keepdim=True) == 0  # a model map of zeros becomes uniform
     p /= p.sum(1, keepdim=True)
     q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
-    return (q * torch.log(eps + q / (p + eps))).sum(1).cpu().double()
+    ratio = q / (p + eps)
+    return (q * torch.log(ratio + eps)).sum(1).cpu().double()
 
 
 def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
