@@ -23,8 +23,9 @@ def gaze_in(path: Path, key: str, value: str) -> np.ndarray:
 def contact_sheet(root: Path, path: Path) -> Path:
     """Every kind of data in one figure, the simulated gaze on top; drawn from the files."""
     panels, nobody = [], np.zeros((0, 2))  # (picture, gaze (n, 2) x, y)
-    for folder in sorted((root / "imagenet" / "val").glob("n*")) + sorted((root / "objectnet").glob("images/*")):
-        panels.append((Image.open(sorted(folder.iterdir())[0]), nobody))
+    for pattern in ("imagenet/val/n*", "objectnet/images/*"):
+        for folder in sorted(root.glob(pattern)):
+            panels.append((Image.open(sorted(folder.iterdir())[0]), nobody))
     salicon = json.loads((root / "salicon" / "fixations_val2014.json").read_text())
     for image in salicon["images"][:7]:
         gaze = [a["fixations"] for a in salicon["annotations"] if a["image_id"] == image["id"]]
@@ -35,8 +36,9 @@ def contact_sheet(root: Path, path: Path) -> Path:
             frame = list(file.decode(video=0))[FRAMES // 2].to_image()
         gaze = root / "videos" / "gaze" / f"{clip.stem}.csv"
         panels.append((frame, gaze_in(gaze, "t_s", f"{FRAMES / FPS / 2:.4f}")))
+    fixations = root / "objects" / "fixations.csv"
     for picture in sorted((root / "objects" / "images").iterdir())[6:13]:
-        panels.append((Image.open(picture), gaze_in(root / "objects" / "fixations.csv", "image", picture.name)))
+        panels.append((Image.open(picture), gaze_in(fixations, "image", picture.name)))
     figure = Figure(figsize=(16, 12), layout="tight")
     for ax, (picture, gaze) in zip(figure.subplots(6, 8).flat, panels):
         ax.imshow(picture)

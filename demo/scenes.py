@@ -109,7 +109,8 @@ def pattern(kind: str, u: np.ndarray, v: np.ndarray, rng: np.random.Generator) -
     i, j = ((rng.integers(N) + scale * c).astype(np.int32) % N for c in (v, u))
     rough = (textures().values[texture][i, j].astype(np.float32) - 128) / 26
     if kind == "stripes":
-        return np.clip(.45 + 2.5 * np.sin(2 * np.pi * rng.uniform(4.2, 6.) * (u + .25 * v) + .9 * rough), 0, 1)
+        wave = np.sin(2 * np.pi * rng.uniform(4.2, 6.) * (u + .25 * v) + .9 * rough)
+        return np.clip(.45 + 2.5 * wave, 0, 1)
     if kind == "tabby":
         wave = np.sin(2 * np.pi * rng.uniform(3.5, 5.) * (u + .25 * v) + .9 * rough)
         return np.clip(.45 + .9 * wave * .6, 0, 1)

@@ -15,7 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 # folder of ImageNet, id in COCO, whether animate, number and name among ImageNet's 1000 classes
-Kind = namedtuple("Kind", "wnid coco animate number title")
+Kind = namedtuple("Kind", "wnid coco animate number title", defaults=(None, None))
 CLASSES = {
     "zebra": Kind("n02391049", 24, True, 340, "zebra"), "sheep": Kind("n02412080", 20, True, 348, "ram, tup"),
     "cow": Kind("n02403003", 21, True, 345, "ox"),
@@ -28,9 +28,8 @@ CLASSES = {
     "clock": Kind("n02708093", 85, False, 409, "analog clock"),
     "airplane": Kind("n02690373", 5, False, 404, "airliner")}
 # drawn only in scenes of several objects (SALICON and COCO formats, videos)
-EXTRA = {"person": Kind(None, 1, True, None, None), "bottle": Kind(None, 44, False, None, None),
-         "chair": Kind(None, 62, False, None, None), "vase": Kind(None, 86, False, None, None),
-         "ball": Kind(None, 37, False, None, None)}
+EXTRA = {"person": Kind(None, 1, True), "bottle": Kind(None, 44, False), "chair": Kind(None, 62, False),
+         "vase": Kind(None, 86, False), "ball": Kind(None, 37, False)}
 # Four-legged animals. body: half axes; leg: length, half width; neck: length, rise (rad), half width; head:
 # radius, muzzle length; front: how often the head faces us; coat: hue, saturation, value, each as a range.
 ANIMALS = {
