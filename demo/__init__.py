@@ -15,9 +15,10 @@ Every script runs on it when no --data is given. What each part holds:
     objects/images/*.png, fixations.csv      10 bags, 10 jars, 30 participants
 
 Truth planted in the observers: the constants of world.py. planted=False: all look uniformly, no effects.
-A part is complete or absent (written beside, then renamed). What is drawn is a pure function of the arguments;
-encoders differ between installations, and H.264 of the same frames from one call to the next. Time, one core:
-imagenet 9 ms a picture, objectnet 25 ms, salicon 60 ms, six clips 6 s, objects 3 s; all of it 55 s.
+A part is complete or absent (written beside, then renamed). What is drawn is a pure function of the
+arguments; encoders differ between installations, and H.264 of the same frames from one call to the next.
+Time, one core: imagenet 9 ms a picture, objectnet 25 ms, salicon 60 ms, six clips 6 s, objects 3 s; all of
+it 55 s.
 """
 from demo.scenes import popout_displays, render_scene
 from demo.shapes import CLASSES, EXTRA
