@@ -339,11 +339,11 @@ def viewer_gaze(points: list, group: str, rng: np.random.Generator, planted: boo
 
 
 def save_video(path: Path, frames: np.ndarray):
-    """H.264 of (T, img_h, img_w, 3) uint8. The encoder's bytes differ a little from one call to the next."""
+    """H.264 of (T, img_h, img_w, 3) uint8. mbtree=0: x264's tree differs between calls."""
     with av.open(str(path), "w") as file:
-        stream = file.add_stream("libx264", rate=FPS, options={"crf": "18"}, pix_fmt="yuv420p",
-                                 height=frames.shape[1], width=frames.shape[2], bit_rate=2_000_000,
-                                 thread_count=1)
+        stream = file.add_stream("libx264", rate=FPS, options={"crf": "18", "x264-params": "mbtree=0"},
+                                 pix_fmt="yuv420p", height=frames.shape[1], width=frames.shape[2],
+                                 bit_rate=2_000_000, thread_count=1)
         for frame in frames:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         file.mux(stream.encode())

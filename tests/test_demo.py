@@ -82,6 +82,13 @@ def test_imagenet_has_the_same_bytes_with_one_and_two_workers(worlds, tmp_path):
     assert picture.size == (224, 224) and picture.mode == "RGB"
 
 
+def test_a_clip_has_the_same_bytes_at_every_call(tmp_path):
+    frames = world.film(0, 1)[0][:40]
+    for name in "abcd":
+        world.save_video(tmp_path / f"{name}.mp4", frames)
+    assert len(set(tree_hash(tmp_path).values())) == 1
+
+
 def test_second_call_leaves_finished_parts_alone(worlds):
     before = {p: p.stat().st_mtime_ns for p in worlds[True].rglob("*")}
     demo_world(worlds[True].parent, n_train=24, n_val=12, n_salicon=(2, 24), n_objectnet=1)
