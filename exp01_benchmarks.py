@@ -43,7 +43,8 @@ from corruptions import CORRUPTIONS, corrupt
 # -------------------------------------------------------------------------------- constants
 
 PAPER = dict(model="vit_base_patch16_224", imagenet_c_images=5000)  # Benchmark
-DEMO = dict(model="demo_sl12", imagenet_c_images=24)
+DEMO = dict(model="demo_sl12", imagenet_c_images=24, model_b=ROOT / "checkpoints" / "demo_B.pth",
+            model_c=ROOT / "checkpoints" / "demo_C.pth")
 BENCHMARKS = {"imagenet": "ImageNet", "imagenet_c": "ImageNet-C", "objectnet": "ObjectNet"}
 PAPER_SAYS = {}  # of 50,000, 75,000 and about 18,500 pairs; "JZS" of a width that it does not state
 for _name, _bf01 in (("ImageNet", 222.), ("ImageNet-C", 242.8), ("ObjectNet", 89.)):
@@ -82,17 +83,18 @@ def objectnet_pictures(root: Path, wnids: Sequence[str]) -> list[Picture]:
     """All pictures of the ObjectNet classes that the model knows. wnids: the model's classes in the order of
     its outputs. A folder's classes, by the release's four mapping files: folder -> ObjectNet's label -> names
     of ImageNet classes ("coffee mug; cup") -> line in the list of names -> index in wnid order."""
-    mappings = root / "mappings"
+    mappings, imagenet = root / "mappings", data.imagenet_wnids()
     with input_errors(root, "ObjectNet as released: images/ and four files in mappings/; unpack it again"):
         label_of_folder = json.loads((mappings / "folder_to_objectnet_label.json").read_text("utf-8"))
         names_of_label = json.loads((mappings / "objectnet_to_imagenet_1k.json").read_text("utf-8"))
         line_of_index = json.loads((mappings / "pytorch_to_imagenet_2012_id.json").read_text("utf-8"))
         lines = (mappings / "imagenet_to_label_2012_v2").read_text("utf-8").splitlines()
-        wnid_of_line = {line: data.imagenet_wnids()[int(i)] for i, line in line_of_index.items()}
+        line_of_name = {name: line for line, name in enumerate(lines)}
+        wnid_of_line = {int(line): imagenet[int(i)] for i, line in line_of_index.items()}
         pictures = []
         for folder, label in sorted(label_of_folder.items()):
             names = [name.strip() for name in names_of_label.get(label, "").split(";") if name]
-            same = [wnid_of_line[lines.index(name)] for name in names]
+            same = [wnid_of_line[line_of_name[name]] for name in names]
             right = {wnids.index(wnid) for wnid in same if wnid in wnids}
             for path in data.entries(root / "images" / folder):
                 if right and path.suffix.lower() in data.IMAGE_SUFFIXES:
@@ -196,8 +198,8 @@ def measure(models: dict[str, tuple[nn.Module, Preprocess]], pictures: dict[str,
         right = np.array([np.isin(classes, list(p.right)) for classes, p in zip(predicted, some)])
         baseline = right[..., 0].mean()
         if len(right) >= 50 and baseline < CHANCE:
-            raise InputError(f"model A is right on {100 * baseline:.1f} % of {len(right)} {benchmark} images, "
-                             "far too few: do labels, weights and preprocessing fit together?")
+            raise InputError(f"model A is right on {100 * baseline:.1f} % of {len(right)} {benchmark} "
+                             "images, far too few: do labels, weights and preprocessing fit together?")
         found = dict(image=names, predicted=predicted, correct=right)
         found["class"] = [p.folder for p in some]
         arrays |= {f"{benchmark}_{key}": np.asarray(values) for key, values in found.items()}
@@ -246,10 +248,8 @@ def parity_tests(arrays: dict) -> list[dict]:
     for benchmark in BENCHMARKS:
         right = correct(arrays, benchmark)
         for k in sorted(right.keys() - {"A"}):
-            n_images, views = right[k].shape
-            pairs = "image x view, taken as independent" if views > 1 else "image"
-            test = dict(test="parity", benchmark=benchmark, pair=f"{k} - A", images=n_images, pairs=pairs)
-            tests.append(test | parity(right[k], right["A"]))
+            tests.append(dict(test="parity", benchmark=benchmark, pair=f"{k} - A", images=len(right[k]),
+                              **parity(right[k], right["A"])))
     return tests
 
 
@@ -376,10 +376,9 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--model-c", type=Path, help="tuned weights of C (demo: checkpoints/demo_C.pth)")
     add("--frost", type=Path, help="folder of ImageNet-C's six frost textures (default: drawn)")
     args = results.parse_args(parser, argv)
-    args.model = args.model or (DEMO if args.data == "demo" else PAPER)["model"]
-    if args.data == "demo":
-        args.model_b = args.model_b or ROOT / "checkpoints" / "demo_B.pth"
-        args.model_c = args.model_c or ROOT / "checkpoints" / "demo_C.pth"
+    for name, value in (DEMO if args.data == "demo" else PAPER).items():
+        if getattr(args, name, None) is None:
+            setattr(args, name, value)
     return args
 
 
@@ -393,8 +392,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Model A, and B and C as exp01_finetune_vit.py tuned them; pictures of the three benchmarks.
     models = load_model(args.model, args.weights, device, B=args.model_b, C=args.model_c)
     places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
-    n_corrupted = (DEMO if args.data == "demo" else PAPER)["imagenet_c_images"]
-    pictures, not_run = load_data(places, models["A"][0].head, n_corrupted, args.limit, args.seed, args.frost)
+    pictures, not_run = load_data(places, models["A"][0].head, args.imagenet_c_images, args.limit, args.seed,
+                                  args.frost)
+    not_run += [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]
     files = [p.path for some in pictures.values() for p in some]
     folder = results.begin(args, files, **{name: model for name, (model, _) in models.items()})
 

@@ -62,7 +62,8 @@ PAPER = dict(model="vit_base_patch16_224",  # Methods, Fine-Tuning Procedure
              imagenet_c_images=benchmarks.PAPER["imagenet_c_images"],
              precision="float32")  # of the files tuned_*.pth
 # Demo: 81 steps for the paper's thousands, and a CLS vector of larger scale (variance 6.4 a channel).
-DEMO = PAPER | benchmarks.DEMO | dict(lr=3e-4, epochs=3, eval_every=27, lam=10., precision="float16")
+DEMO = PAPER | dict(model="demo_sl12", lr=3e-4, epochs=3, eval_every=27, lam=10., precision="float16",
+                    imagenet_c_images=benchmarks.DEMO["imagenet_c_images"])
 HELD_OUT = .1  # share of the training images that early stopping looks at; the paper states none
 SHUFFLE_SEED = 42  # of model C's fixations (Model Variants)
 MAP_SIGMA = 15.  # px at 224x224, Gaussian on the fixations (Image & Human Behaviour Dataset)
@@ -78,18 +79,22 @@ FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (anno
 
 # -------------------------------------------------------------------------------- data
 
-def load_data(salicon: Path | None, coco: Path | None, limit: int | None
+def load_data(places: dict[str, Path | None], limit: int | None, batch_size: int | None
               ) -> tuple[list, list, dict[str, list[str]], dict[str, list[str]], list[str]]:
     """(training images, validation images, as data.GazeImage; {COCO category: validation images that show
-    it}; names left out; parts not run)."""
+    it}; names left out; parts not run). batch_size: of the training; None: nothing is trained."""
+    salicon, coco = places["salicon"], places["coco"]
     if salicon is None:
         raise InputError("no fixations; give --salicon the folder of SALICON or OSIE (the benchmarks alone: "
                          "exp01_benchmarks.py).")
-    lesson, left_out = data.load_gaze(salicon, "train", coco, limit)
-    exam, more = data.load_gaze(salicon, "val", coco, limit)
-    shown = data.coco_categories(data.coco_files(coco, "val"), [image.name for image in exam])
+    training, left_out = [], {}
+    if batch_size:
+        training, left_out = data.load_gaze(salicon, "train", coco, limit)
+        split_held_out(range(len(training)), batch_size, seed=0)  # too few images end the run now
+    validation, more = data.load_gaze(salicon, "val", coco, limit)
+    shown = data.coco_categories(data.coco_files(coco, "val"), [image.name for image in validation])
     not_run = [] if shown else ["gain by COCO category: no annotations of these images, give --coco"]
-    return lesson, exam, shown, left_out | more, not_run
+    return training, validation, shown, left_out | more, not_run
 
 
 def gaze_images(images: Sequence, transform: Callable) -> data.Images:
@@ -153,8 +158,9 @@ def load_model(name: str, weights: Path | None, device: torch.device
 def tunable(net: nn.Module, tuned_state: Callable = attention_state) -> tuple[int, int]:
     """Only the entries of tuned_state(net) take gradients, of a ViT the q, k, v and output projections of all
     blocks; (their number of parameters, that of all)."""
+    names = tuned_state(net)
     for name, p in net.named_parameters():
-        p.requires_grad_(name in tuned_state(net))
+        p.requires_grad_(name in names)
     sizes = [(p.requires_grad, p.numel()) for p in net.parameters()]
     return sum(n for on, n in sizes if on), sum(n for _, n in sizes)
 
@@ -173,7 +179,7 @@ def attention_kl(model: Tensor, human: Tensor, eps: float = 1e-10) -> Tensor:
     return (q * (q / p).log()).sum(1)
 
 
-def train(net: nn.Module, images: Dataset, teacher: Tensor, lesson: Sequence[int], held_out: Sequence[int],
+def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[int], held_out: Sequence[int],
           recipe: dict, file: Path, workers: int = 0) -> dict:
     """Tunes the parameters of net that require gradients; leaves those of the lowest validation loss in net.
 
@@ -186,7 +192,7 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, lesson: Sequence[int
     tuned = {name: p for name, p in net.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(tuned.values(), recipe["lr"], weight_decay=recipe["weight_decay"])
     state = dict(step=-1, best_step=0, lowest=math.inf, mark=math.inf, waited=0, log=[], best={})
-    if file.exists():
+    if file.exists():  # go on from the last validation
         state = results.load_checkpoint(file)
         optimiser.load_state_dict(state.pop("optimiser"))
         net.load_state_dict(net.state_dict() | state.pop("now"))
@@ -198,16 +204,16 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, lesson: Sequence[int
         loss = mse + recipe["lam"] * kl
         return torch.stack([loss, mse, kl])  # (3, B)
 
-    first, last = max(state["step"], 0), recipe["epochs"] * (len(lesson) // recipe["batch_size"])
-    order = data.training_order(len(lesson), recipe["batch_size"], recipe["seed"], first, last)
-    sampler = [[lesson[i] for _, i in part] for part in order]
+    first, last = max(state["step"], 0), recipe["epochs"] * (len(train_on) // recipe["batch_size"])
+    order = data.training_order(len(train_on), recipe["batch_size"], recipe["seed"], first, last)
+    sampler = [[train_on[i] for _, i in part] for part in order]
     batches = iter(DataLoader(images, batch_sampler=sampler, num_workers=workers))
-    validation = DataLoader(Subset(images, shard(held_out)), TRAIN_BATCH, num_workers=workers)
-    seen = []
+    held_out_batches = DataLoader(Subset(images, shard(held_out)), TRAIN_BATCH, num_workers=workers)
+    seen = []  # losses since the last validation
     for step in tqdm(range(first, last + 1), file.stem, disable=rank_world()[0] > 0):
         if step > state["step"] and (step % recipe["eval_every"] == 0 or step == last):
             with torch.no_grad():
-                found = [losses(batch, net).double().cpu() for batch in validation]
+                found = [losses(batch, net).double().cpu() for batch in held_out_batches]
             note_validation(state, step, seen, found, tuned, recipe["min_delta"])
             seen = []
             if rank_world()[0] == 0:
@@ -254,12 +260,12 @@ def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_sta
     teacher = torch.from_numpy(taught["features"]).to(device)  # (n, D)
     readable = np.flatnonzero(taught["readable"]).tolist()
     parts = split_held_out(readable, recipe["batch_size"], recipe["seed"])
-    lessons = {"B": images, "C": exchange_fixations(images, parts)}
+    fixated = {"B": images, "C": exchange_fixations(images, parts)}
     models, records = {}, {}
     for name in names:
         tuned = copy.deepcopy(net)
         trainable, parameters = tunable(tuned, tuned_state)
-        state = train(wrap(tuned), gaze_images(lessons[name], transform), teacher, *parts, recipe,
+        state = train(wrap(tuned), gaze_images(fixated[name], transform), teacher, *parts, recipe,
                       folder / f"tuned_{name}.pt", workers)
         kept = {key: v.cpu().to(getattr(torch, recipe["precision"])) for key, v in tuned_state(tuned).items()}
         tuned.load_state_dict(tuned.state_dict() | kept)
@@ -430,10 +436,12 @@ def table(arrays: dict) -> list[dict]:
 
 def draw_training(folder: Path) -> None:
     """fig_training: held-out losses against steps; the ring marks the weights that are kept."""
-    files = {k: folder / f"tuned_{k}.csv" for k in "BC"}
+    logs = {file.stem[-1]: data.read_csv(file) for file in sorted(folder.glob("tuned_?.csv"))}
+    if not logs:
+        return  # the tuned models were given
     fig, axes = results.figure_grid(1, 3)
     labels = {"val_loss": "loss", "val_kl": "KL to fixations (nats)", "val_distill": "MSE of features"}
-    for k, log in {k: data.read_csv(file) for k, file in files.items() if file.exists()}.items():
+    for k, log in logs.items():
         best = min(log, key=lambda row: row["val_loss"])
         steps, how = [row["step"] for row in log], dict(color=results.PALETTE[k], marker="o")
         for ax, key in zip(axes[0], labels):
@@ -497,8 +505,10 @@ def draw_gain(arrays: dict, path: Path) -> None:
             ax.scatter(a, by_class["C"], s=14, color=results.PALETTE["C"], label="C")
         ax.scatter(a, b, s=14, color=results.PALETTE["B"], label="B")
         benchmarks.diagonal(ax, *by_class.values())
-        ax.set(xlabel="CC, A (mean of category)", ylabel="CC", title=f"{len(a)} COCO categories")
-        ax.legend(frameon=False)
+        ax.set(xlabel="CC, A (mean of category)", ylabel="CC, B", title=f"{len(a)} COCO categories")
+        if "C" in by_class:
+            ax.set_ylabel("CC, B or C")
+            ax.legend(frameon=False)
     results.save_figure(fig, path)
 
 
@@ -579,25 +589,25 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Images and where people looked, three benchmarks, model A: all is checked before anything is measured.
     places = data.data_places(args, tuple(FOLDERS), ("imagenet", "objectnet", "salicon"))
-    lesson, exam, shown, left_out, not_run = load_data(places["salicon"], places["coco"], args.limit)
-    split_held_out(range(len(lesson)), args.batch_size, args.seed)
+    batch_size = None if args.model_b and args.model_c else args.batch_size
+    training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)
     vit, squash, crop = load_model(args.model, args.weights, device)
     pictures, missing = benchmarks.load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed,
                                              args.frost)
     models = {"A": vit} | {k: load_tuned(vit, file)
                            for k, file in [("B", args.model_b), ("C", args.model_c)] if file}
-    files = [i.path for i in lesson + exam] + [p.path for some in pictures.values() for p in some]
+    files = [i.path for i in training + validation] + [p.path for some in pictures.values() for p in some]
     folder = results.begin(args, files, **models)
 
     # A is the teacher. B learns where people looked on each image, C where they looked on another one.
     tuned, records, bad = tuned_models([k for k in "BC" if k not in models], vit, RolloutViT,
-                                       attention_state, lesson, squash, vars(args), folder, args.workers)
+                                       attention_state, training, squash, vars(args), folder, args.workers)
     models = dict(sorted((models | tuned).items()))
 
     # On new images: how well do the models' maps agree with the fixations, and people with each other?
     nets = {k: RolloutViT(model) for k, model in models.items()}
-    arrays, more = align(nets, exam, squash, shown, folder, device, args.workers)
-    arrays |= examples(nets, exam, squash, arrays, device)
+    arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
+    arrays |= examples(nets, validation, squash, arrays, device)
 
     # Do the models still recognise what they see?
     prepared = {k: (model, crop) for k, model in models.items()}

@@ -38,8 +38,8 @@ import exp01_benchmarks as benchmarks
 import results
 from common import Preprocess, init_distributed, load_resnet, load_tuned, minmax, pick_device, upsample
 from exp01_finetune_vit import (LINES, PAPER as VIT_PAPER, align, alignment_tests, draw_gain, draw_metrics,
-                                draw_training, gaze_parser, load_data, save_tuned, split_held_out, summary,
-                                table, tuned_models, with_recipe)
+                                draw_training, gaze_parser, load_data, save_tuned, summary, table,
+                                tuned_models, with_recipe)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -162,23 +162,23 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Images and where people looked, ImageNet, model A: all is checked before anything is measured.
     places = data.data_places(args, ("salicon", "coco", "imagenet"), ("imagenet", "salicon"))
-    lesson, exam, shown, left_out, not_run = load_data(places["salicon"], places["coco"], args.limit)
-    split_held_out(range(len(lesson)), args.batch_size, args.seed)
+    batch_size = None if args.model_b else args.batch_size
+    training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)
     resnet, squash, crop = load_model(args.model, args.weights, device)
     pictures, missing = benchmarks.load_data(places, resnet.fc, 0, args.limit, args.seed, wanted=["imagenet"])
     models = {"A": resnet} | {k: load_tuned(resnet, file, layer4_state)
                               for k, file in [("B", args.model_b)] if file}
-    files = [i.path for i in lesson + exam] + [p.path for some in pictures.values() for p in some]
+    files = [i.path for i in training + validation] + [p.path for some in pictures.values() for p in some]
     folder = results.begin(args, files, **models)
 
     # A is the teacher. B learns where people looked on each image.
     tuned, records, bad = tuned_models([k for k in "B" if k not in models], resnet, GradCamResNet,
-                                       layer4_state, lesson, squash, vars(args), folder, args.workers)
+                                       layer4_state, training, squash, vars(args), folder, args.workers)
     models |= tuned
 
     # On new images: how well do the models' maps agree with the fixations?
     nets = {k: GradCamResNet(model) for k, model in models.items()}
-    arrays, more = align(nets, exam, squash, shown, folder, device, args.workers)
+    arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
 
     # Do the models still recognise what they see?
     prepared = {k: (model, crop) for k, model in models.items()}

@@ -133,9 +133,7 @@ def test_intervals_of_several_views_are_over_images():
     summary, (test,) = E.summary(arrays), E.parity_tests(arrays)
     assert summary["ImageNet-C top-1, A"]["ci"] == pytest.approx(bootstrap_ci(100. * a, n_boot=2000))
     assert summary["ImageNet-C, B - A"]["ci"] == pytest.approx(bootstrap_ci(100. * (b - a), n_boot=2000))
-    assert test["n"] == 120 and test["images"] == 60 and "independent" in test["pairs"]
-    (one,) = E.parity_tests(answers("imagenet_c", A=a, B=b))
-    assert one["pairs"] == "image" and one["images"] == 60
+    assert test["n"] == 120 and test["images"] == 60
 
 
 class Constant(torch.nn.Module):
