@@ -24,7 +24,7 @@ def python(*args, cwd, code: int = 0) -> str:
     return p.stdout + p.stderr
 
 
-COMMAND = r'((?:exp|demo|reproduce)\w*\.py(?: +(?:[-\w.=/]+|"[^"\n]*"))*)'
+COMMAND = r'((?:exp|reproduce)\w*\.py(?: +(?:[-\w.=/]+|"[^"\n]*"))*)'
 
 
 def commands() -> list[str]:
@@ -39,11 +39,7 @@ def commands() -> list[str]:
 def test_written_command_names_a_script_and_passes_its_parser(command):
     script, *argv = shlex.split(command)
     assert (ROOT / script).exists()
-    if script != "demo.py":
-        importlib.import_module(script.removesuffix(".py")).parse(argv)
-    else:  # demo.py parses inside main: an unknown argument would end in its usage
-        for name in (a for a in argv if a.startswith("--")):
-            assert f'"{name}"' in (ROOT / script).read_text(encoding="utf-8")
+    importlib.import_module(script.removesuffix(".py")).parse(argv)
 
 
 def test_commands_were_found():
@@ -83,19 +79,3 @@ def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
 def test_help_is_short_enough_to_read():
     out = python(ROOT / "exp05_train_vits.py", "--help", cwd=ROOT)
     assert all(len(line) <= 160 for line in out.splitlines())
-
-
-@pytest.mark.parametrize("argv, made", [(["--show"], "contact_sheet.png"),
-                                        (["--parts", "salicon", "--no-planted"], "v*null*/salicon/images")])
-def test_commands_of_the_demo_header(argv, made, tmp_path):
-    python(ROOT / "demo.py", *argv, "--limit", "12", "--out", tmp_path, cwd=tmp_path)
-    assert list(tmp_path.glob(made))
-
-
-def test_demo_writes_a_part_and_refuses_a_foreign_folder(tmp_path):
-    out = python(ROOT / "demo.py", "--parts", "objects", "--no-planted", "--out", tmp_path, cwd=tmp_path)
-    world = Path(out.splitlines()[0])
-    assert len(list((world / "objects" / "images").iterdir())) == 20
-    (world / "objects" / ".complete.json").unlink()
-    assert "error: " in python(ROOT / "demo.py", "--parts", "objects", "--no-planted", "--out", tmp_path,
-                               cwd=tmp_path, code=2)
