@@ -315,6 +315,18 @@ def read_coco(files: Sequence[Path]) -> dict[str, list[dict]]:
     return {key: list(part.values()) for key, part in parts.items()}
 
 
+def coco_categories(files: Sequence[Path], names: Sequence[str]) -> dict[str, list[str]]:
+    """{category: those of the images `names` that show it}, of coco_files."""
+    plain, tree, shown = {plain_name(name): name for name in names}, read_coco(files), {}
+    with input_errors(files[0] if files else "", "COCO's instances_*.json"):
+        label = {c["id"]: c["name"] for c in tree["categories"]}
+        image = {i["id"]: plain.get(plain_name(i["file_name"])) for i in tree["images"]}
+        for a in tree["annotations"]:
+            if image.get(a["image_id"]):
+                shown.setdefault(label[a["category_id"]], set()).add(image[a["image_id"]])
+        return {category: sorted(some) for category, some in sorted(shown.items())}
+
+
 # -------------------------------------------------------------------------------- ImageNet
 
 def imagenet_wnids() -> list[str]:
