@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -211,12 +212,15 @@ def read_json(path: Path | str):
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def write_csv(rows: Sequence[dict], path: Path | str) -> None:
-    """Rows of equal keys as CSV with a header, atomically; NaN becomes an empty field."""
+def write_csv(rows: Iterable[dict], path: Path | str) -> None:
+    """Rows of equal keys as CSV with a header, atomically; NaN becomes an empty field. They may be generated
+    one by one: those of 50,000 images would fill a gigabyte."""
+    rows = iter(rows)
+    first = next(rows, None)
     with atomic_write(path) as f:
-        writer = csv.DictWriter(f, list(rows[0]) if rows else ["image", "condition"])
+        writer = csv.DictWriter(f, first or ["image", "condition"])
         writer.writeheader()
-        for row in rows:
+        for row in chain([first] if first else [], rows):
             writer.writerow({k: "" if v != v else v for k, v in row.items()})
 
 
@@ -312,7 +316,7 @@ def in_batches(folder: Path, data: Dataset, batch_size: int, measure: Callable, 
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Sequence[dict], headline: Sequence[dict],
+def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[dict], headline: Sequence[dict],
            draw: Callable, began: float, device: torch.device, tests: Sequence[dict] = (),
            not_run: Sequence[str] = (), files: Iterable[Path] = (), **facts) -> None:
     """Writes arrays.npz, per_image.csv and results.json, draws, prints the table, removes unfinished/; by the
