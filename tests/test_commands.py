@@ -54,7 +54,7 @@ def test_main_job_scores_the_shipped_model(tmp_path):
     job = ["exp05_train_vits.py", "--eval", "--limit", "120", "--workers", "0", "--device", "cpu"]
     out = python(ROOT / job[0], *job[1:], "--out", tmp_path / "one", cwd=tmp_path)
     assert "scoring checkpoints/demo_dino12.pth" in out and "not the paper's data" in out
-    assert {"per_image.csv", "results.json", "fig_attention.png", "attention.npz"} <= \
+    assert {"per_image.csv", "results.json", "fig_attention.png", "arrays.npz"} <= \
         {p.name for p in (tmp_path / "one/eval").iterdir()}
     one = read_csv(tmp_path / "one/eval/per_image.csv")
     assert np.mean([r["linear"] for r in one]) > .8 and np.mean([r["lift"] for r in one]) > .2
@@ -68,12 +68,12 @@ def test_header_command_trains_on_the_demo_and_resumes(tmp_path):
     assert "attention lift" in python(*job, "--resume", cwd=tmp_path)
     assert (tmp_path / "fig_training.png").exists()
     python(*job, "--plot-only", cwd=tmp_path)
-    assert "--resume" in python(*job, cwd=tmp_path, code=2)
+    assert "other arguments" in python(*job, "--lr", "1", cwd=tmp_path, code=2)
 
 
 @pytest.mark.parametrize("args, said", [
-    (["--data", "/nowhere"], "train/<class>"), (["--device", "cuda:77"], "--device"),
-    (["--eval", "--weights", "none.pth", "--limit", "24"], "no checkpoint")])
+    (["--data", "/nowhere"], "/nowhere/train"), (["--device", "cuda:77"], "--device"),
+    (["--eval", "--weights", "none.pth", "--limit", "24"], "none.pth")])
 def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
     out = python(ROOT / "exp05_train_vits.py", *args, "--out", tmp_path / "out", cwd=tmp_path, code=2)
     last = [line for line in out.splitlines() if line.startswith("error: ")]
