@@ -322,9 +322,10 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[di
            draw: Callable, began: float, device: torch.device, tests: Sequence[dict] = (),
            not_run: Sequence[str] = (), files: Iterable[Path] = (), **facts) -> None:
     """Writes arrays.npz, per_image.csv and results.json, draws, prints the table, removes unfinished/; by the
-    first process. files: the data's, for their fingerprint; facts: further entries of results.json."""
+    first process, while the others wait: a second script may follow. files: the data's, for their
+    fingerprint; facts: further entries of results.json."""
     if rank_world()[0] > 0:
-        return
+        return barrier()
     sizes = [f"{file.name} {file.stat().st_size}" for file in sorted(map(Path, files)) if file.exists()]
     git = ""
     if (ROOT / ".git").exists() and shutil.which("git"):
@@ -343,6 +344,7 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[di
     write_json(results, args.out / "results.json")
     redraw(args.out, draw)
     shutil.rmtree(args.out / "unfinished")
+    barrier()
 
 
 def redraw(folder: Path, draw: Callable) -> None:
