@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -213,12 +214,15 @@ def read_json(path: Path | str):
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def write_csv(rows: Sequence[dict], path: Path | str) -> None:
-    """Rows of equal keys as CSV with a header, atomically; NaN becomes an empty field."""
+def write_csv(rows: Iterable[dict], path: Path | str) -> None:
+    """Rows of equal keys as CSV with a header, atomically; NaN becomes an empty field. They may be generated
+    one by one: those of 50,000 images would fill a gigabyte."""
+    rows = iter(rows)
+    first = next(rows, None)
     with atomic_write(path) as f:
-        writer = csv.DictWriter(f, list(rows[0]) if rows else ["image", "condition"])
+        writer = csv.DictWriter(f, first or ["image", "condition"])
         writer.writeheader()
-        for row in rows:
+        for row in chain([first] if first else [], rows):
             writer.writerow({k: "" if v != v else v for k, v in row.items()})
 
 
@@ -314,13 +318,14 @@ def in_batches(folder: Path, data: Dataset, batch_size: int, measure: Callable, 
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Sequence[dict], headline: Sequence[dict],
+def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[dict], headline: Sequence[dict],
            draw: Callable, began: float, device: torch.device, tests: Sequence[dict] = (),
            not_run: Sequence[str] = (), files: Iterable[Path] = (), **facts) -> None:
     """Writes arrays.npz, per_image.csv and results.json, draws, prints the table, removes unfinished/; by the
-    first process. files: the data's, for their fingerprint; facts: further entries of results.json."""
+    first process, while the others wait: a second script may follow. files: the data's, for their
+    fingerprint; facts: further entries of results.json."""
     if rank_world()[0] > 0:
-        return
+        return barrier()
     sizes = [f"{file.name} {file.stat().st_size}" for file in sorted(map(Path, files)) if file.exists()]
     git = ""
     if (ROOT / ".git").exists() and shutil.which("git"):
@@ -339,6 +344,7 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Sequence[di
     write_json(results, args.out / "results.json")
     redraw(args.out, draw)
     shutil.rmtree(args.out / "unfinished")
+    barrier()
 
 
 def redraw(folder: Path, draw: Callable) -> None:
@@ -428,6 +434,8 @@ def print_table(results: dict) -> None:
               "the other side; undecided: neither. Without an interval the number itself decides.")
     for part in results["not_run"]:
         print(f"not run: {part}")
+    if results.get("unreadable"):
+        print(f"{len(results['unreadable'])} unreadable images left out; results.json lists them.")
     if results["data"] == "demo":
         print("These are numbers of the built-in demo world, not the paper's data.")
 
