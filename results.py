@@ -173,7 +173,7 @@ def save_arrays(path: Path | str, **arrays) -> None:
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     """The arrays of an .npz file; no code in it is run. InputError: damaged."""
-    with input_errors(path, "a whole .npz file of a run; run the command again"), \
+    with input_errors(path, "a whole .npz file of a run; remove it and run the command again"), \
             np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
 
@@ -279,8 +279,9 @@ def begin(args: argparse.Namespace, items: Iterable, **weights: nn.Module | Path
     and nothing touched: a folder inside the data, a run of other arguments, items or weights there, or an
     unfinished one without --resume.
     """
-    places = [args.data, *(getattr(args, name, None) for name in DATA_FOLDERS)]
-    for place in (Path(place) for place in places if place):
+    given = [getattr(args, name, None) for name in ("data", *DATA_FOLDERS, "saliency_dir")]
+    given += getattr(args, "maps", None) or []
+    for place in [Path(place) for place in given if place]:
         if place.is_dir() and place.resolve() in (args.out / "file").resolve().parents:
             raise InputError(f"results would be written into the data ({args.out} in {place}); "
                              "choose another --out.")
