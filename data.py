@@ -44,6 +44,20 @@ def read_image(path: str | Path) -> Image.Image:
         return image.convert("RGB")
 
 
+def read_map(path: str | Path) -> np.ndarray:
+    """A model's map of an image, (h, w) float32, of any size and range: a 2-D .npy array, or an image file's
+    mean over its colours. InputError: no such file, not 2-D, empty, NaN or infinite."""
+    with input_errors(path, "a model's map: a finite 2-D array in an .npy file, or an image"):
+        if Path(path).suffix == ".npy":
+            values = np.load(path, allow_pickle=False)
+        else:
+            values = np.asarray(read_image(path)).mean(2)
+        values = np.asarray(values, np.float32)
+        if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+            raise ValueError(f"shape {values.shape}, or not finite")
+        return values
+
+
 class Images(torch.utils.data.Dataset):
     """Item i -> dict(image=transform(image i), readable, index=i, **extra(i)).
 
