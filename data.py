@@ -388,7 +388,8 @@ def load_imagefolder(root: str | Path, class_list: list[str] | None = None
             names, truth = imagenet_meta(folder, *folder.parents[:2])
             if len(truth) != 50_000:
                 raise ValueError(f"{len(truth)} ground-truth labels, not 50000 (unpack the devkit beside)")
-            named = [(p, truth[int(p.stem[-8:]) - 1]) for p in flat]
+            wnid_of = dict(enumerate(truth, 1))
+            named = [(p, wnid_of.get(int(p.stem[-8:]), p.name)) for p in flat]
         else:
             named = class_folders(folder)
             if not class_list and folder.name in ("val", "train"):

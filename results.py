@@ -157,7 +157,8 @@ def atomic_write(path: Path | str, mode: str = "w"):
             raise  # an error about another file is the caller's
         raise InputError(f"cannot write {path} ({e.strerror or e}); make room or change --out.") from e
     finally:
-        part.unlink(missing_ok=True)
+        if part.exists():
+            part.unlink()
 
 
 def save_arrays(path: Path | str, **arrays) -> None:
@@ -342,8 +343,7 @@ def redraw(folder: Path, draw: Callable) -> None:
     """draw(arrays, results, folder) and the table, from the files of a run, by the first process."""
     if rank_world()[0] == 0:
         results = read_json(folder / "results.json")
-        with input_errors(folder, "the files of a finished run; run the command again"):
-            draw(read_arrays(folder / "arrays.npz"), results, folder)
+        draw(read_arrays(folder / "arrays.npz"), results, folder)
         print(f"results in {folder}")
         print_table(results)
 

@@ -15,8 +15,10 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-from common import (ImageList, InputError, Preprocess, collate_readable, imagenet_wnids, input_errors,
-                    load_imagefolder, load_osie, load_salicon, read_image)
+import data
+from common import InputError, Preprocess, generator, input_errors
+from data import (Images, imagenet_wnids, load_gaze, load_imagefolder, load_osie, load_salicon, read_csv,
+                  read_image, readable_only, training_order)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet statistics
@@ -232,17 +234,17 @@ def test_subset_of_class_folders_keeps_its_imagenet_indices(tmp_path):
     (tmp_path / "val" / wnids[5] / "notes.txt").write_text("x")
     (tmp_path / "val" / ".DS_Store").write_text("x")
     for root in (tmp_path, tmp_path / "val", str(tmp_path)):
-        items, classes, info = load_imagefolder(root, wnids)
+        items, classes = load_imagefolder(root, wnids)
         assert [label for _, label in items] == [5, 5, 207, 207, 999, 999]
         assert [path.name for path, _ in items] == ["a.JPEG", "b.JPEG"] * 3
         assert classes == wnids
-        assert info == {"layout": "class folders", "images": 6, "classes": 1000, "present": 3, "ignored": 1}
+        assert len(items) == 6
 
 
 def test_without_class_list_sorted_folder_names_are_the_classes(tmp_path):
     for name in ("katze", "hund", "äpfel"):
         write_jpeg(tmp_path / "bilder größe" / name / "bild é.png")
-    items, classes, _ = load_imagefolder(tmp_path / "bilder größe")
+    items, classes = load_imagefolder(tmp_path / "bilder größe")
     assert classes == ["hund", "katze", "äpfel"] and [label for _, label in items] == [0, 1, 2]
     assert all(read_image(path).size == (20, 16) for path, _ in items)
 
@@ -273,12 +275,12 @@ def test_flat_validation_ids_go_through_meta_mat_to_sorted_wnid_indices(tmp_path
     flat = base / (root or "val")
     write_devkit((base / devkit).resolve(), IDS, TRUTH)
     write_flat(flat)
-    items, classes, info = load_imagefolder(base / root)
+    items, classes = load_imagefolder(base / root)
     assert classes == ["n01", "n02", "n03"]  # the internal node is no class
     assert [label for _, label in items] == [2, 0, 1, 0]
     assert [int(p.stem[-8:]) for p, _ in items] == [1, 2, 3, 50_000]
-    assert info["layout"] == "flat" and info["images"] == 4
-    items, _, _ = load_imagefolder(base / root, ["n01", "x", "n02", "n03"])
+    assert len(items) == 4
+    items, _ = load_imagefolder(base / root, ["n01", "x", "n02", "n03"])
     assert [label for _, label in items] == [3, 0, 2, 0]
 
 
@@ -314,8 +316,8 @@ def test_torchvision_layout_takes_its_classes_from_meta_bin(tmp_path):
     write_jpeg(tmp_path / "val" / "n03" / "a.JPEG")
     write_meta_bin(tmp_path)
     for root in (tmp_path, tmp_path / "val"):
-        items, classes, info = load_imagefolder(root)
-        assert classes == ["n01", "n02", "n03"] and items[0][1] == 2 and info["present"] == 1
+        items, classes = load_imagefolder(root)
+        assert classes == ["n01", "n02", "n03"] and items[0][1] == 2
 
 
 def test_class_folders_beside_only_a_devkit_take_their_classes_from_meta_mat(tmp_path):
@@ -372,9 +374,9 @@ def test_wrong_layouts_are_explained(tmp_path):
 
 @pytest.mark.real
 def test_real_imagenet_subset_maps_to_three_of_every_five_indices():
-    items, _, info = load_imagefolder(real("imagenet"), imagenet_wnids())
+    items, _ = load_imagefolder(real("imagenet"), imagenet_wnids())
     wanted = [k for k in range(1000) if k % 5 < 3]
-    assert [label for _, label in items] == wanted and info["present"] == 600
+    assert [label for _, label in items] == wanted
     assert all(read_image(path).mode == "RGB" for path, _ in items[::10])
 
 
@@ -493,32 +495,83 @@ def test_preprocess_refuses_a_crop_larger_than_the_resized_image_and_survives_pi
 
 # --- batches --------------------------------------------------------------------------------------------
 
-def image_list(folder: Path) -> ImageList:
+def image_list(folder: Path, extra=None) -> Images:
     """Five images; 1 is truncated, 3 is missing."""
     paths = [write_jpeg(folder / "ünï" / f"{i}.JPEG", colour=(40 * i, 0, 0)) for i in range(5)]
     paths[1].write_bytes(paths[1].read_bytes()[:-300])
     paths[3].unlink()
-    return ImageList([(path, 0) for path in paths], Preprocess(16, 16, (0.0,) * 3, (1.0,) * 3))
+    return Images(paths, Preprocess(16, 16, (0.0,) * 3, (1.0,) * 3), extra)
+
+
+def square(i: int) -> dict:
+    return {"square": i * i}
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 @pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_images_are_dropped_and_listed_also_with_spawned_workers(tmp_path, workers):
-    loader = torch.utils.data.DataLoader(image_list(tmp_path), batch_size=3, collate_fn=collate_readable,
-                                         num_workers=workers,
+def test_unreadable_images_are_black_and_marked_also_with_spawned_workers(tmp_path, workers):
+    loader = torch.utils.data.DataLoader(image_list(tmp_path, square), batch_size=3, num_workers=workers,
                                          multiprocessing_context="spawn" if workers else None)
-    (images, indices, bad), (images2, indices2, bad2) = loader
-    assert images.shape == (2, 3, 16, 16) and indices.tolist() == [0, 2] and bad == [1]
-    assert images2.shape == (1, 3, 16, 16) and indices2.tolist() == [4] and bad2 == [3]
-    assert abs(images2[0, 0].mean().item() - 160 / 255) < 0.02  # image 4 is red 160
+    a, b = loader
+    assert a["image"].shape == (3, 3, 16, 16) and a["readable"].tolist() == [True, False, True]
+    assert b["index"].tolist() == [3, 4] and b["readable"].tolist() == [False, True]
+    assert a["image"][1].eq(0).all() and abs(b["image"][1, 0].mean().item() - 160 / 255) < 0.02  # red 160
+    assert a["square"].tolist() == [0, 1, 4]
 
 
-def test_batch_without_any_readable_image_is_empty(tmp_path):
-    dataset = image_list(tmp_path)
-    images, indices, bad = collate_readable([dataset[1], dataset[3]])
-    assert len(images) == len(indices) == 0 and bad == [1, 3]
+def test_readable_only_drops_the_unreadable_rows_and_names_them():
+    arrays = dict(readable=np.array([True, False, True]), x=np.array([1., 0., 3.]), m=np.zeros((3, 2)))
+    kept, good, bad = readable_only(arrays, ["a", "b", "c"])
+    assert kept["x"].tolist() == [1, 3] and kept["m"].shape == (2, 2) and set(kept) == {"x", "m"}
+    assert (good, bad) == (["a", "c"], ["b"])
 
 
-def test_subset_of_an_image_list_keeps_the_original_indices(tmp_path):
-    subset = torch.utils.data.Subset(image_list(tmp_path), [4, 1])
-    assert [i for i, _ in subset] == [4, 1]
+def test_no_readable_image_at_all_is_an_error():
+    with pytest.raises(InputError, match="none of the 2 images can be read"):
+        readable_only(dict(readable=np.zeros(2, bool), x=np.zeros(2)), ["a", "b"])
+
+
+# --- tables and orders ----------------------------------------------------------------------------------
+
+def test_numbers_of_a_csv_become_floats_and_names_stay_text(tmp_path):
+    (tmp_path / "a.csv").write_text("image,viewer,x\n01,02,3\n04,05,\n")
+    found = read_csv(tmp_path / "a.csv")
+    assert found == [dict(image="01", viewer="02", x=3.), dict(image="04", viewer="05", x="")]
+
+
+@pytest.mark.parametrize("text", ["a,b\n1\n", "a,b\n1,2,3\n"])
+def test_ragged_csv_is_refused(tmp_path, text):
+    (tmp_path / "a.csv").write_text(text)
+    with pytest.raises(InputError, match="row 2 is not as long"):
+        read_csv(tmp_path / "a.csv")
+
+
+def test_training_order_covers_every_epoch_once_and_is_shared_by_processes(monkeypatch):
+    whole = list(training_order(10, 4, seed=1, start=0, stop=4))
+    assert [len(b) for b in whole] == [4] * 4 and [e for b in whole for e, _ in b] == [0] * 8 + [1] * 8
+    first = torch.randperm(10, generator=generator(1, 0, 0)).tolist()
+    assert [i for b in whole[:2] for _, i in b] == first[:8]  # the last two are dropped
+    assert list(training_order(10, 4, 1, 3, 4)) == whole[3:]  # a resumed run goes on in the same order
+    parts = []
+    for rank in range(2):
+        monkeypatch.setattr(data, "rank_world", lambda rank=rank: (rank, 2))
+        parts.append(list(training_order(10, 4, 1, 0, 4)))
+    assert [a + b for a, b in zip(*parts)] == whole
+
+
+# --- gaze of images -------------------------------------------------------------------------------------
+
+def test_gaze_is_scaled_to_the_map_and_images_without_file_or_fixations_are_listed(tmp_path):
+    write_salicon(tmp_path / "fixations_val2014.json", [[1, 1], [480, 640]])
+    write_jpeg(tmp_path / "images" / "COCO_val2014_000000000042.jpg")
+    write_jpeg(tmp_path / "images" / "COCO_val2014_000000000007.jpg")
+    images, other = load_gaze(tmp_path, "val")
+    assert [image.name for image in images] == ["COCO_val2014_000000000042.jpg"]
+    rows, cols = images[0].observers[0]
+    assert rows.tolist() == [0, 223] and cols.tolist() == [0, 223]
+    assert other == {"val, missing": [], "val, no fixations": ["COCO_val2014_000000000007.jpg"]}
+    (tmp_path / "images" / "COCO_val2014_000000000042.jpg").unlink()
+    with pytest.raises(InputError, match="1 images without a file .* 1 without fixations, no image left"):
+        load_gaze(tmp_path, "val")
+    with pytest.raises(InputError, match="fixations_train2014.json"):
+        load_gaze(tmp_path, "train")
