@@ -64,9 +64,10 @@ from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 from tqdm import tqdm
 
-from common import (IMAGE_SUFFIXES, IMAGENET, InputError, barrier, cls_attention, gbvs, init_distributed,
+from common import (IMAGE_SUFFIXES, IMAGENET, InputError, barrier, cls_attention, init_distributed,
                     input_errors, load_vit, pick_device, rank_world, read_image, read_state_dict,
                     resize_matrix, upsample, vit_from_state)
+from gbvs import gbvs
 from legacy import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid,
                      print_paper_vs_ours, read_arrays, read_csv, read_json, redraw, result_row, save_arrays,
                      save_figure, start_run, write_csv, write_json, write_results)
@@ -429,7 +430,10 @@ def resized(images: Tensor, patch: int, scale: float | None) -> Tensor:
 
 def saliency_gaze(rgb: Tensor, channels: str) -> Tensor:
     """Peak of the GBVS map at full size: (B, 3, img_h, img_w) in [0, 1] -> (B, 2) x, y."""
-    m = gbvs(rgb, channels)
+    try:
+        m = gbvs(rgb, channels)
+    except ValueError as error:  # frames that are too small
+        raise InputError(str(error)) from error
     rows, cols = (resize_matrix(a, b, "bicubic").to(m) for a, b in zip(m.shape[-2:], rgb.shape[-2:]))
     best = (rows @ m @ cols.T).flatten(1).argmax(1).cpu()
     return torch.stack([best % rgb.shape[-1], best // rgb.shape[-1]], -1).float()

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from bench import NO_GPU, NO_PEER, Row, main, optional, seconds, take_turns
 
-from exp01_finetune_vit import CORRUPTIONS, corrupt
+from corruptions import CORRUPTIONS, corrupt
 
 OLD_PEER = Path(__file__).resolve().parents[1] / "runs/peers/imagecorruptions-1.1.2"
 IMAUG, OLD = "imagecorruptions-imaug 1.1.5", "imagecorruptions 1.1.2"

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import torch
 from bench import Row, main, take_turns
 
-from common import gbvs, generator
+from common import generator
+from gbvs import gbvs
 
 
 def rows(quick: bool) -> Iterator[Row]:

@@ -1,7 +1,11 @@
 """Every function of the README's "Copy these" works alone, with the names that the table says."""
 import ast
 import math
+import os
 import re
+import shutil
+import subprocess
+import sys
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,15 +20,11 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @lru_cache
 def rows() -> dict[str, tuple[str, list[str]]]:
-    """{function: (file, names that it brings along)} of the table; section "X": all under that banner."""
+    """{function: (file, names that it brings along)} of the table; of a file to be copied whole, no names."""
     out = {}
     row = re.compile(r"^\| \[`(\w+)`\]\((\w+\.py)\) \|[^|]*\|([^|]*)\|$", re.MULTILINE)
     for name, file, along in row.findall(README):
-        names = re.findall(r"`([\w.]+)`", along)
-        for banner in re.findall(r'section "([^"]+)"', along):
-            section = SOURCE[Path(file).stem].split(f"--- {banner}\n")[1].split("\n# -----")[0]
-            names += list(definitions(section))
-        out[name] = file, [n for n in dict.fromkeys(names) if n != name]
+        out[name] = file, re.findall(r"`([\w.]+)`", along)
     return out
 
 
@@ -109,22 +109,6 @@ def saccades(space):
     assert fixations[0].tolist() == [[1, 1], [5, 5]] and visible.sum((2, 3)).tolist() == [[9, 18]]
 
 
-def saliency(space):
-    image = torch.full((1, 3, 96, 128), .5)
-    image[:, 0, 40:56, 90:106] = 1  # a red square
-    s = space["gbvs"](image)[0]
-    row, col = divmod(int(s.argmax()), s.shape[1])
-    assert s.shape == (24, 32) and 8 <= row <= 15 and 20 <= col <= 28
-
-
-def corruptions(space):
-    x = (torch.rand(2, 3, 32, 32) * 255).byte()
-    for name in space["CORRUPTIONS"]:
-        y = space["corrupt"](x, name, 5, torch.tensor([1, 2]))
-        assert y.shape == x.shape and (y != x).any() and y[1:].equal(
-            space["corrupt"](x[1:], name, 5, torch.tensor([2])))  # an image's draws are its own
-
-
 def cam(space):
     import torchvision
     net = torchvision.models.resnet18(weights=None).eval()
@@ -151,7 +135,7 @@ def blur_widths(space):
 
 
 EXAMPLES = {"cls_attention": attention_maps, "rollout": rolled_out, "auc_judd": auc, "bf01_jzs": bayes_factor,
-            "density_map": density, "fixation_sequence": saccades, "gbvs": saliency, "corrupt": corruptions,
+            "density_map": density, "fixation_sequence": saccades,
             "grad_cam": cam, "head_gaze": gaze, "mds": scaling, "kl_sweep": blur_widths,
             **{name: five_metrics(name) for name in ("cc", "nss", "sim", "kld")}}
 
@@ -161,8 +145,62 @@ def test_function_runs_alone_with_the_names_that_the_readme_lists(name):
     EXAMPLES[name](copied(name))
 
 
+# Files to copy whole: the function they are copied for, what must be there before the example of the file's
+# docstring, and what must hold after it.
+WHOLE_FILES = {
+    "gbvs.py": ("gbvs", "", """
+assert maps.shape == (2, 24, 32) and maps.min() == 0 and maps.max() == 1
+"""),
+    "unisal.py": ("UNISAL", """
+torch.save(UNISAL().state_dict(), "weights_best.pth")
+images = torch.rand(2, 3, 64, 96)
+""", """
+assert log_p.shape == (2, 64, 96)
+assert log_p.exp().sum((1, 2)).allclose(torch.ones(2), atol=1e-4)
+"""),
+    "corruptions.py": ("corrupt", "", """
+assert snowy.shape == images.shape and snowy.dtype == torch.uint8 and not snowy.equal(images)
+assert same.equal(snowy[2:])
+for name in CORRUPTIONS:
+    assert corrupt(images[:1, :, :32, :40], name, 3, torch.tensor([1])).shape == (1, 3, 32, 40)
+""")}
+
+# One process for all files: torch is imported once. Each file is imported with its own folder alone on the path.
+RUN_EACH = """
+import importlib.util, os, runpy, sys
+for folder in sys.argv[1:]:
+    sys.path[0] = folder
+    os.chdir(folder)
+    for project in ("common", "data", "results", "exp01_finetune_vit"):
+        assert importlib.util.find_spec(project) is None, project
+    runpy.run_path("example.py")
+    for copied in ("gbvs", "unisal", "corruptions"):
+        sys.modules.pop(copied, None)
+"""
+
+
+def test_each_whole_file_runs_the_example_of_its_docstring_in_a_folder_of_its_own(tmp_path):
+    folders = []
+    for file, (_, before, after) in WHOLE_FILES.items():
+        folder = tmp_path / f"alone_{len(folders)}"
+        folder.mkdir()
+        shutil.copy(ROOT / file, folder)
+        card = ast.get_docstring(ast.parse(SOURCE[Path(file).stem]))
+        example = [line.strip() for line in card.splitlines() if line.startswith("    ")]
+        assert len(example) == 3
+        start = f"import torch\nfrom {Path(file).stem} import *\n"
+        (folder / "example.py").write_text(start + before + "\n".join(example) + after)
+        folders.append(str(folder))
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([sys.executable, "-c", RUN_EACH, *folders], cwd=tmp_path, env=environment,
+                          capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 def test_every_row_of_the_table_is_executed():
-    assert set(rows()) == set(EXAMPLES)
+    whole = {function: (file, []) for file, (function, _, _) in WHOLE_FILES.items()}
+    assert set(rows()) == set(EXAMPLES) | set(whole)
+    assert {name: rows()[name] for name in whole} == whole
 
 
 def needed(module: str, name: str, found: set) -> set[tuple[str, str]]:

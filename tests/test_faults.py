@@ -2,13 +2,13 @@
 
 Quick by default; GAZE_KILLS=20 pytest tests/test_faults.py kills each script twenty times.
 """
+import importlib
 import json
 import multiprocessing
 import os
 import random
 import re
 import resource
-import runpy
 import signal
 import sys
 import threading
@@ -23,31 +23,31 @@ from tqdm import tqdm
 
 import demo
 from processes import FORK
-from legacy import load_checkpoint, read_csv
+from data import read_csv
+from results import cli, load_checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("GAZE_KILLS", 0))
-TUNE = "--device cpu --workers 1 --limit 10 --batch-size 4 --eval-batch-size 4 --epochs 2 --eval-every 1 "
-TRAIN = ("--device cpu --workers 1 --data {world}/imagenet --width 24 --heads 2 --depth 2 --batch-size 8 "
-         "--epochs 2 --warmup-epochs 1 --global-size 32 --dtype float32 --eval-every 1 --eval-resize 224 "
-         "--save-minutes 0 --train-head ")
-COMMANDS = {  # the demo world's smallest use of every part; a part file, a row or a checkpoint every moment
-    "exp01": "exp01_finetune_vit.py --data {world} --model demo_sl12 --imagenet-c-images 2 --lr 1e-4 " + TUNE,
-    "exp02": "exp02_resnet.py --data {world} --model demo_resnet --lr 1e-5 " + TUNE,
-    "exp03": "exp03_biases.py --data {world} --model demo_sl12 --model-b {tuned} --batch-size 2 --workers 1 "
+TUNE = "--device cpu --workers 1 --limit 10 --batch-size 4 --epochs 2 --eval-every 1 "
+TRAIN = ("--device cpu --workers 1 --data {world}/imagenet --width 24 --depth 2 --batch-size 8 --epochs 2 "
+         "--warmup-epochs 1 --dtype float32 --save-minutes 0 --train-head ")
+COMMANDS = {  # the demo world's smallest use of every part; a batch or a checkpoint every moment
+    "exp01": "exp01_finetune_vit --data {world} --model demo_sl12 --lr 1e-4 " + TUNE,
+    "exp02": "exp02_resnet --data {world} --model demo_resnet --lr 1e-5 " + TUNE,
+    "exp03": "exp03_biases --data {world} --model demo_sl12 --model-b {tuned} --batch-size 2 --workers 1 "
              "--device cpu",
-    "exp04": "exp04_saccades.py --data {world}/imagenet --model demo_dino12 --train-head --limit 8 --sweep "
+    "exp04": "exp04_saccades --data {world}/imagenet --model demo_dino12 --train-head --limit 8 --sweep "
              "--saliency --batch-size 2 --workers 1 --device cpu",
-    "exp05": "exp05_gaze_video.py --data {world}/videos --models demo_dino4 demo_sl4 --cluster dino4:2,3 "
-             "--limit 3 --batch-size 2 --device cpu",
-    "dino": "exp05_train_vits.py --method dino --local-size 16 --locals 2 --out-dim 40 --head-hidden 32 "
-            "--bottleneck 16 " + TRAIN,
-    "supervised": "exp05_train_vits.py --method supervised " + TRAIN,
-    "exp06": "exp06_gaze_objects.py --data {world}/objects --model demo_dino12 --size 224 224 --batch-size 1 "
+    "exp05": "exp05_gaze_video --data {world}/videos --models demo_dino8 demo_sl4 --limit 3 --batch-size 2 "
+             "--device cpu",
+    "dino": "exp05_train_vits --method dino " + TRAIN,
+    "supervised": "exp05_train_vits --method supervised " + TRAIN,
+    "exp06": "exp06_gaze_objects --data {world}/objects --model demo_dino12 --size 224 224 --batch-size 1 "
              "--sigmas .5 2.5 .5 --workers 1 --device cpu"}
+TINY = dict(heads=2, global_size=32, eval_every=1, eval_resize=224, local_size=16, locals=2, out_dim=40,
+            head_hidden=32, bottleneck=16)  # of the recipes of a training
 # What a resumed run may say otherwise: how long it took, where it was put and that it was resumed.
-FREE = {"git", "seconds", "args.seconds", "args.out", "args.resume", "training.B.seconds",
-        "training.C.seconds"}
+FREE = {"git", "seconds", "args.out", "args.resume", "args.run", "training.B.seconds", "training.C.seconds"}
 
 
 ALL = list(COMMANDS) if KILLS else ["exp03"]  # the others' own tests kill and resume them once
@@ -61,10 +61,10 @@ def world(tmp_path_factory) -> Path:
 
 def start(command: str, out: Path, world: Path, *more: str, renames: int = 0,
           room: int = 0) -> multiprocessing.Process:
-    """The script as __main__, in a process group of its own; imports are paid once, by this process. It is
-    killed right after `renames` files got their final names (0: never); room: bytes a file can take (0: any).
-    """
+    """The script's main, in a process group of its own; imports are paid once, by this process. It is killed
+    right after `renames` files got their final names (0: never); room: bytes a file can take (0: any)."""
     script, *argv = command.format(world=world, tuned=ROOT / "checkpoints" / "demo_B.pth").split()
+    module = importlib.import_module(script)
 
     def child() -> None:
         os.setsid()
@@ -81,8 +81,10 @@ def start(command: str, out: Path, world: Path, *more: str, renames: int = 0,
                 os.killpg(0, signal.SIGKILL)
         os.replace = replace_and_die
         tqdm.set_lock(threading.RLock())  # else a killed child could take the lock of all others with it
-        sys.argv = [script, *argv, "--out", str(out), *more]
-        runpy.run_path(str(ROOT / script), run_name="__main__")
+        if script == "exp05_train_vits":
+            for recipe in module.PAPER.values():
+                recipe.update({k: v for k, v in TINY.items() if k in recipe})
+        cli(lambda: module.main([*argv, "--out", str(out), *more]))
     process = FORK.Process(target=child)
     process.start()
     while process.is_alive() and os.getpgid(process.pid) != process.pid:
@@ -103,7 +105,7 @@ def undisturbed(command: str, out: Path, world: Path, *more: str) -> float:
 
 
 def files(out: Path) -> dict[str, Path]:
-    return {str(p.relative_to(out)): p for p in sorted(out.rglob("*")) if p.is_file()}
+    return {str(p.relative_to(out)): p for p in sorted(out.rglob("*")) if p.is_file() and p.suffix != ".tmp"}
 
 
 def assert_whole(out: Path) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from common import (InputError, attenuate_borders, feature_maps, fixation_counts, gabor_filters, gbvs, halve,
-                    load_osie, markov_equilibrium, nss, upsample)
+from common import fixation_counts, nss, upsample
+from data import load_osie
+from gbvs import attenuate_borders, feature_maps, gabor_filters, gbvs, halve, markov_equilibrium
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -149,13 +150,20 @@ def test_half_precision_images_are_accepted():
     assert np.corrcoef(gbvs(images.half()).flatten(), gbvs(images).flatten())[0, 1] > .999
 
 
+def test_autocast_changes_nothing():
+    images = noise(1, 3, 96, 128)
+    with torch.autocast("cpu", torch.bfloat16):
+        inside = gbvs(images, "CDIO")
+    assert torch.equal(inside, gbvs(images, "CDIO"))
+
+
 @pytest.mark.parametrize("images, channels", [
     (noise(3, 96, 96), "DIO"), (noise(1, 1, 96, 96), "DIO"), (noise(1, 3, 63, 96), "DIO"),
     (torch.zeros(1, 3, 96, 96, dtype=torch.uint8), "DIO"), (torch.full((1, 3, 96, 96), torch.nan), "DIO"),
     (torch.full((1, 3, 96, 96), 255.), "DIO"), (torch.full((1, 3, 96, 96), -.1), "DIO"),
     (torch.zeros(0, 3, 96, 96), "DIO"), (torch.zeros(1, 3, 96, 96), "DF"), (torch.zeros(1, 3, 96, 96), "")])
 def test_wrong_input_is_refused_in_one_sentence(images, channels):
-    with pytest.raises(InputError, match="^gbvs got .*expected.*: .*[.]$"):
+    with pytest.raises(ValueError, match="^gbvs got .*expected.*: .*[.]$"):
         gbvs(images, channels)
 
 

@@ -1,0 +1,150 @@
+"""GBVS, graph-based visual saliency: where a picture stands out, without any learning.
+
+Source: Harel, Koch & Perona (2006), Graph-based visual saliency, NIPS 19. Written anew after the authors'
+MATLAB toolbox (August 2008), whose defaults the constants are. This file stands alone: it needs only torch.
+
+    images = torch.rand(2, 3, 288, 384)         # (B, 3, img_h, img_w), RGB in [0, 1]
+    maps = gbvs(images)                         # (B, 24, 32) in [0, 1]
+    maps = gbvs(images, channels="O")           # orientation alone; on the images' device
+
+Shapes: B images, M feature maps of an image; y, x pixels of one scale; h, w the saliency map, P = h w nodes.
+"""
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+GBVS_GRID = 32            # longer side of the saliency map, nodes
+GBVS_LEVELS = (2, 3, 4)   # feature scales: the image halved 2, 3 and 4 times
+GBVS_SIGMA = 0.15         # of the mean grid side: how fast edge weights fall with distance
+GBVS_BLUR = 0.64          # nodes, 2 % of the longer side: sd of the final Gaussian, cut at 2 sd
+GBVS_POWER = 1.5          # concentrates each activation map before the maps are summed
+GBVS_FLAT = 1e-5          # a feature map with a smaller range is constant (float32 rounding stays near 1e-6)
+RGB_LIGHT = ((.025, .027, .051, .129, .283, .488, .650, .782, .986),  # monitor's light at R, G, B = 0, 1/8 ..
+             (.008, .009, .038, .125, .289, .499, .663, .789, .988),  # (9 knots, least-squares fit to the
+             (.043, .043, .076, .168, .337, .527, .672, .804, .993))  # toolbox's 256-entry table within .014)
+RGB_TO_LMS = ((18.32535, 44.60077, 7.46216), (4.09544, 28.20135, 6.66066), (.02114, .10325, 1.05258))
+LMS_GREY = (34.91854, 19.31480, .58561)  # cone responses to the grey at which the DKL axes meet
+
+
+def gabor_filters() -> Tensor:
+    """(8, 1, 27, 27): angles 0, 45, 90, 135 degrees x phases 0, 90; zero mean, unit norm. Period pi px; sd
+    2 px along the wave, 4 px across. Angle 0: the wave runs down the rows (horizontal bars)."""
+    v, bank = torch.arange(-13, 14, dtype=torch.float64), []
+    for angle in torch.arange(4, dtype=torch.float64) * math.pi / 4:
+        along = v[:, None] * angle.cos() - v * angle.sin()   # (27, 27)
+        across = v[:, None] * angle.sin() + v * angle.cos()
+        envelope = torch.exp(-along.square() / (2 * 2**2) - across.square() / (2 * 4**2))
+        bank += [torch.cos(2 * along + phase) * envelope for phase in (0, math.pi / 2)]
+    bank = torch.stack(bank)[:, None]
+    return F.normalize(bank - bank.mean((2, 3), True), dim=(2, 3)).float()
+
+
+def attenuate_borders(maps: Tensor, border: int) -> Tensor:
+    """Multiply (..., h, w) by k/(border+1) at the k-th pixel from each side; border at most half a side."""
+    border = min(border, maps.shape[-2] // 2, maps.shape[-1] // 2)
+    ramps = [torch.minimum(torch.arange(1, n + 1), torch.arange(n, 0, -1)).div(border + 1).clamp(max=1)
+             for n in maps.shape[-2:]]
+    return maps * torch.outer(*ramps).to(maps)
+
+
+def halve(x: Tensor) -> Tensor:
+    """(B, C, y, x) -> (B, C, y // 2, x // 2): low-pass 1 5 10 10 5 1, renormalised at the borders."""
+    for dim, padding in ((2, (0, 0, 2, 2)), (3, (2, 2))):
+        n = x.shape[dim]
+        a, b, c, d, e, f = F.pad(x, padding).unfold(dim, 6, 2).unbind(-1)  # the six pixels under each filter
+        total = torch.full((n // 2,), 32.)     # sum of the taps that lie inside
+        total[0], total[-1] = 26, 31 if n % 2 else 26
+        x = (a + f + 5 * (b + e) + 10 * (c + d)) / (total[:, None] if dim == 2 else total).to(x)
+    return x
+
+
+def feature_maps(x: Tensor, channels: str) -> Tensor:
+    """(B, M, y, x) of one scale; x (B, 4, y, x) holds R, G, B and the intensity I = max(R, G, B), halved.
+
+    C: |B - min(R, G)| / I, |R - G| / I. D: DKL luminance, L - M, S - (L + M), each up to an affine map, which
+    the graph ignores. I: I. O: |even| + |odd| Gabor response of I at 4 angles.
+    """
+    rgb, lum, maps = x[:, :3], x[:, 3:], []
+    if "C" in channels:
+        r, g, b = rgb.split(1, 1)
+        safe = torch.where(lum > 0, lum, 1)                                   # black has no colour: 0/0 = 0
+        maps += [(b - torch.minimum(r, g)).abs() / safe, (r - g).abs() / safe]
+    if "D" in channels:
+        hat = (1 - (rgb[..., None] * 8 - torch.arange(9).to(x)).abs()).clamp(min=0)      # (B, 3, y, x, 9)
+        grey, light, to_lms = (torch.tensor(table).to(x) for table in (LMS_GREY, RGB_LIGHT, RGB_TO_LMS))
+        lms = torch.einsum("lc,ck,bcyxk->blyx", to_lms / grey[:, None], light, hat)      # light interpolated
+        lum_lm = (lms[:, :2] * grey[:2, None, None]).sum(1) / grey[:2].sum()
+        maps.append(torch.stack([lum_lm, lms[:, 0] - lms[:, 1], lms[:, 2] - lum_lm], 1))
+    if "I" in channels:
+        maps.append(lum)
+    if "O" in channels:
+        padded = F.pad(lum - lum.mean((2, 3), keepdim=True), (13,) * 4, mode="replicate")
+        response = F.conv2d(padded, gabor_filters().to(x)).abs()              # (B, 8, y, x)
+        maps.append(attenuate_borders(response[:, 0::2] + response[:, 1::2], 13))
+    return torch.cat(maps, 1)
+
+
+def resize_matrix(n_in: int, n_out: int) -> Tensor:
+    """Antialiased bicubic resampling of an axis as a matrix (n_out, n_in): the image of each unit vector."""
+    units = torch.eye(n_in)[None, :, None]                                    # (1, n_in, 1, n_in)
+    return F.interpolate(units, size=(1, n_out), mode="bicubic", antialias=True)[0, :, 0].T.contiguous()
+
+
+def markov_equilibrium(maps: Tensor, sigma: float) -> Tensor:
+    """Equilibrium of a random walk on the nodes of each map: (..., h, w) -> (..., h, w), sum 1.
+
+    Step i to j: p = W_ij / sum_j W_ij, W_ij = |M_i - M_j| exp(-|i - j|^2 / (2 sigma^2)), sigma in nodes.
+    W is symmetric, so the equilibrium is exactly sum_j W_ij / sum_ij W_ij. A constant map: uniform.
+    """
+    h, w = maps.shape[-2:]
+    nodes = torch.cartesian_prod(torch.arange(h), torch.arange(w)).to(maps)   # (P, 2)
+    near = torch.exp((nodes[:, None] - nodes).square().sum(-1) / (-2 * sigma**2))        # (P, P)
+    chunk = 1 if maps.device.type == "cpu" else 64                            # one graph fits a CPU's cache
+    graph, strength = maps.new_empty(chunk, h * w, h * w), []                 # reused: saves page faults
+    for m in maps.reshape(-1, h * w).split(chunk):                            # (chunk, P)
+        differences = torch.sub(m[:, :, None], m[:, None], out=graph[:len(m)]).abs_()
+        strength.append(differences.mul_(near).sum(-1))
+    strength = torch.cat(strength)                                            # (maps, P)
+    total = strength.sum(-1, True)
+    return torch.where(total > 0, strength / total, 1 / (h * w)).view(maps.shape)
+
+
+@torch.no_grad()
+def gbvs(images: Tensor, channels: str = "DIO") -> Tensor:
+    """Graph-based visual saliency of RGB images (B, 3, img_h, img_w) in [0, 1]: (B, h, w) in [0, 1].
+
+    Features at 3 scales -> Markov equilibrium -> power 1.5 -> sum of all maps -> borders attenuated -> blur
+    -> min-max. max(h, w) = 32 (24x32 for 600x800, 19x32 for 224x384). channels: letters of "CDIO" (colour,
+    DKL colour, intensity, orientation). In float32 on the images' device. An image without contrast: zeros.
+    Raises ValueError for a wrong shape, type or channel, NaN, values outside [0, 1], or a side below 64 px.
+    """
+    batch, rgb, img_h, img_w = images.shape if images.ndim == 4 else (0, 0, 0, 0)
+    if batch < 1 or rgb != 3 or min(img_h, img_w) < 64 or not images.is_floating_point():
+        raise ValueError(f"gbvs got {images.dtype} of shape {tuple(images.shape)}, expected float images "
+                         "(B, 3, img_h, img_w) of at least 64x64 px: convert, permute or enlarge them.")
+    if not ((images >= 0) & (images <= 1)).all():
+        raise ValueError("gbvs got NaN or values outside [0, 1], expected RGB in [0, 1]: scale the images.")
+    if not channels or not set(channels) <= set("CDIO"):
+        raise ValueError(f"gbvs got channels {channels!r}, expected letters of 'CDIO': pass 'DIO'.")
+    h, w = (max(1, int(n * GBVS_GRID / max(img_h, img_w) + .5)) for n in (img_h, img_w))
+    with torch.autocast(images.device.type, enabled=False):                   # the sums need float32's digits
+        x, maps = torch.cat([images, images.amax(1, True)], 1).float(), []    # (B, 4, img_h, img_w)
+        for level in range(1, max(GBVS_LEVELS) + 1):
+            if min(x.shape[2:]) > 10:                                         # smaller ones stay (toolbox)
+                x = halve(x)
+            if level in GBVS_LEVELS:
+                rows, cols = resize_matrix(x.shape[2], h).to(x), resize_matrix(x.shape[3], w).to(x)
+                maps.append(rows @ feature_maps(x, channels) @ cols.T)        # (B, ., h, w)
+        maps = torch.cat(maps, 1)                                             # (B, M, h, w)
+        contrast = maps.amax((2, 3), True) - maps.amin((2, 3), True) > GBVS_FLAT         # (B, M, 1, 1)
+        active = markov_equilibrium(maps * contrast, GBVS_SIGMA * (h + w) / 2)
+        master = attenuate_borders(active.pow(GBVS_POWER).sum(1), 4)          # (B, h, w)
+        taps = torch.exp(torch.tensor([[1., 0, 1]]) / (-2 * GBVS_BLUR**2)).to(x)         # (1, 3)
+        padded = F.pad(master[:, None], (1,) * 4, mode="replicate")
+        master = F.conv2d(padded, (taps.T @ taps)[None, None])[:, 0]
+        low, high = master.amin((1, 2), True), master.amax((1, 2), True)      # (B, 1, 1)
+        return (master - low) / torch.where(high > low, high - low, 1) * contrast.any(1)

@@ -1,0 +1,261 @@
+"""corruptions.py: the 15 corruptions are ImageNet-C's, their draws a function of seed and image alone."""
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import corruptions as C
+
+torch.set_num_threads(1)
+
+# imagecorruptions-imaug 1.1.5 (numpy 2.4, opencv 5, scikit-image 0.26) on picture(img_h, img_w) after
+# np.random.seed(7): 12 of the values, severities 1 to 5, in hexadecimal; glass_blur as plain Python
+ORACLE = {
+    (48, 70): {
+        "defocus_blur": (
+            "d6d67f577b8eb0c2ad966649 d5d08856778fadc4ac90684b d6bf8c677592abbcab8d6a51 "
+            "d1b791797896acb0ac906f5b bcad95868397a5a5a5927a65"),
+        "glass_blur": (
+            "d6db7a55838fb1c2b398604f d5d87854808fb2c2ae97654d d5d77d567f8fb2c1ae96674c "
+            "d4d67d557e91b1c1ad95674b d4cf84597a93afc0ac93694b"),
+        "motion_blur": (
+            "d0ceb75d678594c2c8968553 cdcbbc675e8296c3c494905c c7c6bd795f7a99c1b98c9673 "
+            "c4c3bd8a6d7a93b8ad849a85 bfbfba90767c8eafa5819c8d"),
+        "zoom_blur": (
+            "cbdf5852828badc7bf8c7c53 d0db5951898ba4c9bd8d7f51 ced358558e88a9cdbf8a7c4c "
+            "d0cf58588f8ba8cebe8f8152 ccbf58559793a8c1b29c9069"),
+        "snow": (
+            "fffe9197fcf3ffe2b2b48fc4 ebffb0b5ffc4ffefbdfee1dc ebffb0b5c7e6ffffc0c5acc4 "
+            "f2ffbfc3c5d5fff7c2cdbbd3 fffffff5eec1ffffe8dbd7ef"),
+        "fog": (
+            "cbdda0a4beb5ccc4b6a88685 cddba8acc2bacdc5b9ab8c88 cfdeb6bed7ceddd4cab99a90 "
+            "c0d4afbbd6ceddd1c6b59589 b6cbacbbd6d0dbccc1b29382"),
+        "brightness": (
+            "d9ff5e68b1a2e2d6b1a8627c f3ff6874cbbceef0c3bc6e8b ffff6874e4d5eeffc3c67392 "
+            "ffff6874feefeeffc3c67392 ffff6874ffffeeffc3c67392"),
+        "contrast": (
+            "9daf72758d87a19c8f8c737c 97a577798b869a968d8a777e 919a7c7d898693918a897c81 "
+            "8b90818187868c8b88878183 888b83838686898887868384"),
+        "elastic_transform": (
+            "e2c257418ca0bdcc9fa94a57 e9c5703b8998bdce9faa3c4f ebd06d3f88a2c3d09fa83a3f "
+            "e5db684c7fa9c0cf9fa54337 dbd95d587883b9cf9fa55940"),
+        "pixelate": (
+            "d1e2904d7f9ebec8c1966754 d1e3444dab90beb9a2964b49 dad73e60868daebebb994a58 "
+            "dad46e576f93c6c0b0997d4e d4d65750918fc7c59b924d4a"),
+        "jpeg_compression": (
+            "e0daa24c7289e9d095a38643 d2ee9f527d89d8c685a8742d f2cba75b7b92e4d0a9978d39 "
+            "ebc89546567be2d595747d45 dec0945f8fafe7cd89707d48"),
+    },
+    (64, 64): {
+        "defocus_blur": (
+            "c950d97a3369aba1bf9651d5 ca54ce793972ac9cb59358c2 cf5abd764879ae959f90609d "
+            "cf5eb277557baf91888f6688 ba63aa81607aa68a778f6a78"),
+        "glass_blur": (
+            "ca2fcf83276b9c9bb59838d0 c75fd080316aa399ad9c3ebe c73da47f3877a5958698597f "
+            "c74c977f375ca59a8d99488c c955a47c4e80a88f7c946274"),
+        "motion_blur": (
+            "d776d2621a70bfb5bb5f7bd2 d183c05b1f77bfb49e5c80ae c892b060307cb5b688678a93 "
+            "c49aa870447baab68472908b c09da778517ca2b383768e8c"),
+        "zoom_blur": (
+            "e32ed6911f66a2a2b95c40b4 e237d9912063a0a4b75c4699 dc3cd9911f68a7a5b55b4686 "
+            "dd41d8922067aba6b2574d81 de41d0922065a8acb255577d"),
+        "snow": (
+            "ff37e3d941a2b8d9ffc97bff ff49f5ac94dacdedffdd9bff ff49f5ef56b8b5edffe69bff "
+            "ff51ffb061c9bff6ffe7abff ff6afff39cd9fbfffffbfaff"),
+        "fog": (
+            "e06dbbb1557b627c9a7973c4 de77bab45b7c5f76927579be dd75bcc468855c76886380b6 "
+            "d05eadc0658252757a507aa8 c4519dbb667d48716a3f7999"),
+        "brightness": (
+            "ff17d9ae1c857fccfcb440ff ff17f3c822947fe5ffc442ff ff17ffe1289a7fffffc442ff "
+            "ff17fffb2e9a7fffffc442ff ff17ffff349a7fffffc442ff"),
+        "contrast": (
+            "b44f9f8c5082808ead915eb5 a9599a8a59848288a58e64aa 9d629589638683829c8b6a9f "
+            "926c8f876c88857c93897095 8c718d87718985798f87738f"),
+        "elastic_transform": (
+            "b48bd9741f6f7c9ec4e46fe9 b88fe96a217e7e98c6e477e6 bb96e35f24789595cfe37fe2 "
+            "baa3c95826749c9cd6ce87df b99ad9502892979cd4b390dc"),
+        "pixelate": (
+            "c625d38825748faae58943f0 c61fd69125648f9ed2cf43d1 c665da822a64a5accc6f6cdd "
+            "c627db6c306aac9ec9ac33da cb23dd943064909bc9ca3ad4"),
+        "jpeg_compression": (
+            "c024e175205c8fa0d4996bd2 c424d3762b61799dc89360cb c028da7d276073a0c2a15ec5 "
+            "f535d25634739d9cbc9b55bf b532ce6c2f66979aba9258c1"),
+    },
+}
+
+
+def picture(img_h: int, img_w: int) -> np.ndarray:
+    rng = np.random.RandomState(3)
+    blocks = np.kron(rng.randint(0, 256, (img_h // 8 + 1, img_w // 8 + 1, 3)), np.ones((8, 8, 1)))
+    return (.7 * blocks[:img_h, :img_w] + .3 * rng.randint(0, 256, (img_h, img_w, 3))).astype(np.uint8)
+
+
+class LegacyDraw:
+    """numpy's global generator after np.random.seed(7), through the interface of Draw."""
+
+    def __init__(self, reach: int):
+        self.rng, self.reach = np.random.RandomState(7), reach
+
+    def uniform(self, *shape: int) -> torch.Tensor:
+        if len(shape) == 3:  # glass_blur: whole jumps, from the last pixel to the first
+            jump = self.rng.randint(-self.reach, self.reach, shape)[::-1, ::-1]
+            return torch.from_numpy((jump + self.reach + .5) / (2 * self.reach)).float()[None]
+        return torch.from_numpy(np.asarray(self.rng.uniform(size=shape))).float()[None]
+
+    def normal(self, *shape: int) -> torch.Tensor:
+        return torch.from_numpy(self.rng.normal(size=shape)).float()[None]
+
+
+@pytest.mark.parametrize("size", ORACLE, ids=str)
+@pytest.mark.parametrize("name", ORACLE[48, 70])
+def test_corruption_equals_reference_within_one_level_given_its_draws(name, size):
+    x = torch.from_numpy(picture(*size)).permute(2, 0, 1)[None].float() / 255
+    for severity, stored in enumerate(ORACLE[size][name].split()):
+        y = C.CORRUPTIONS[name](x, severity, LegacyDraw((1, 2, 2, 3, 4)[severity]))
+        levels = (y.clamp(0, 1) * 255 + C.LEVEL).byte()[0].permute(1, 2, 0).flatten().numpy().astype(int)
+        found = levels[np.arange(12) * len(levels) // 12 + 5]
+        assert np.abs(found - list(bytes.fromhex(stored))).max() <= 1, severity
+
+
+def grey(level: int, n: int = 1, side: int = 96) -> torch.Tensor:
+    return torch.full((n, 3, side, side), level, dtype=torch.uint8)
+
+
+def spectrum_slope(noise: torch.Tensor) -> float:
+    """Power in the higher half of frequencies over that in the lower half; 1 for white noise."""
+    power = torch.fft.fft2(noise - noise.mean((-2, -1), keepdim=True)).abs().square().mean((0, 1))
+    f = torch.fft.fftfreq(noise.shape[-1]).abs()
+    high = torch.maximum(f[:, None], f) > .25
+    return float(power[high].mean() / power[~high].mean())
+
+
+def test_gaussian_noise_has_its_mean_variance_and_a_flat_spectrum():
+    y = C.corrupt(grey(128, 8), "gaussian_noise", 1, torch.arange(8)).double()
+    assert float(y.mean()) == pytest.approx(127.5, abs=.15)  # cut to whole levels: half a level less
+    assert float(y.std()) == pytest.approx(.08 * 255, rel=.01)
+    assert spectrum_slope(y) == pytest.approx(1, abs=.05)
+    assert np.abs(np.corrcoef(y.transpose(0, 1).flatten(1).numpy())[np.triu_indices(3, 1)]).max() < .02
+
+
+def test_shot_noise_has_the_moments_of_the_cut_poisson_law():
+    from scipy import stats
+    for severity, photons in ((5, 3), (1, 60)):
+        for level in (20, 128, 250):
+            counts = np.arange(200)
+            p = stats.poisson.pmf(counts, photons * level / 255)
+            value = np.floor(np.minimum(counts / photons, 1) * 255 + 1e-9)
+            mean, sd = p @ value, np.sqrt(p @ value**2 - (p @ value)**2)
+            y = C.corrupt(grey(level, 4), "shot_noise", severity, torch.arange(4)).double()
+            assert float(y.mean()) == pytest.approx(mean, abs=4 * sd / y.numel()**.5 + .02)
+            assert float(y.std()) == pytest.approx(sd, rel=.02)
+            assert spectrum_slope(y) == pytest.approx(1, abs=.06)
+
+
+def test_impulse_noise_hits_its_share_half_white_half_black():
+    y = C.corrupt(grey(128, 8), "impulse_noise", 5, torch.arange(8))
+    shares = [float((y == v).double().mean()) for v in (0, 255, 128)]
+    assert shares == pytest.approx([.135, .135, .73], abs=.004)
+    assert spectrum_slope(y.double()) == pytest.approx(1, abs=.05)
+
+
+def test_frost_is_a_weighted_sum_with_a_crop_of_a_texture(tmp_path):
+    for k in range(1, 7):
+        Image.new("RGB", (120, 110), (k * 20, 0, 100)).save(tmp_path / f"frost{k}.png")
+    y = C.corrupt(grey(100, 12, 48), "frost", 5, torch.arange(12), tmp_path)
+    red = {k: int(.6 * 100 + .75 * 20 * k + 1e-3) for k in range(1, 7)}
+    assert set(y[:, 0].unique().tolist()) <= set(red.values()) and len(y[:, 0].unique()) > 2
+    assert set(y[:, 1].unique().tolist()) == {60} and set(y[:, 2].unique().tolist()) == {135}
+    with pytest.raises(ValueError, match="5 of frost1"):
+        (tmp_path / "frost3.png").unlink()
+        C.frost_textures.cache_clear()
+        C.frost_textures(tmp_path)
+
+
+def test_drawn_frost_has_the_mean_colours_and_contrasts_of_the_originals():
+    for texture, (colour, contrast) in zip(C.frost_textures(), C.FROST_COLOURS):
+        assert (255 * texture.mean((0, 2, 3))).tolist() == pytest.approx(colour, abs=3)
+        assert float(255 * texture.mean(1).std()) == pytest.approx(contrast, rel=.06)
+
+
+@pytest.mark.parametrize("name", C.CORRUPTIONS)
+def test_same_image_seed_and_name_give_the_same_bytes_whatever_the_batch(name):
+    x = torch.from_numpy(picture(48, 70)).permute(2, 0, 1).repeat(3, 1, 1, 1)
+    x[1] = 255 - x[1]
+    together = C.corrupt(x, name, 5, torch.tensor([4, 9, 4]))
+    assert torch.equal(C.corrupt(x[1:2], name, 5, torch.tensor([9]))[0], together[1])
+    assert torch.equal(together[0], together[2]) and together.dtype == torch.uint8
+    chance = {"gaussian_noise", "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "snow", "frost",
+              "fog", "elastic_transform"}
+    other = C.corrupt(x[:1], name, 5, torch.tensor([5]))[0]
+    assert torch.equal(other, together[0]) == (name not in chance)
+
+
+def test_draws_are_uniform_independent_and_the_same_on_any_machine():
+    draw = C.Draw(torch.tensor([0, 1, 2**33]), 3)
+    u = draw.uniform(50_000)
+    assert u.min() > 0 and u.max() < 1
+    for row in u:
+        assert float(row.mean()) == pytest.approx(.5, abs=.006)
+        assert np.histogram(row.numpy(), 20, (0, 1))[0].std() < 90  # 50 expected
+    r = np.corrcoef(torch.cat([u, draw.uniform(50_000)]).numpy())
+    assert np.abs(r[np.triu_indices(6, 1)]).max() < .02
+    first = C.Draw(torch.tensor([5]), 1).uniform(3)[0].tolist()
+    assert first == pytest.approx([.0413583, .5470271, .8527744], abs=1e-6)
+
+
+def plain_hash(z: int) -> int:
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB % 2**64
+    return z ^ z >> 31
+
+
+def test_draws_equal_the_plain_loop_of_the_docstring():
+    seeds, stream = [0, 12, 2**40 + 3], 7
+    draw = C.Draw(torch.tensor(seeds), stream)
+    draw.uniform(3)  # two words
+    found = draw.uniform(5)
+    for seed, row in zip(seeds, found):
+        key = plain_hash((plain_hash(seed) + stream) % 2**64)
+        for i, u in enumerate(row.tolist()):
+            word = plain_hash((key + 0x9E3779B97F4A7C15 * (1 + 2 + i // 2)) % 2**64)
+            assert u == ((word >> 32 * (i % 2)) % 2**23 + .5) / 2**23
+
+
+@pytest.mark.parametrize("severity", [1, 4])
+def test_glass_blur_equals_the_plain_loop_of_its_docstring(severity):
+    sigma, reach, rounds = {1: (.9, 2, 1), 4: (1.5, 4, 2)}[severity]
+    x, seeds, img_h, img_w = torch.rand(2, 3, 33, 40), torch.tensor([3, 8]), 33, 40
+    draw = C.Draw(seeds, 4)
+    y = (C.gaussian(x, (sigma, sigma), "edge", 4.) * 255 + C.LEVEL).floor() / 255
+    for _ in range(rounds):
+        jump = (draw.uniform(img_h - 2 * reach, img_w - 2 * reach, 2) * 2 * reach).long() - reach
+        for row in range(img_h - reach, reach, -1):
+            for col in range(img_w - reach, reach, -1):
+                for image, (dx, dy) in zip(y, jump[:, row - reach - 1, col - reach - 1].tolist()):
+                    image[:, row, col] = image[:, row + dy, col + dx]
+    y = C.gaussian(y, (sigma, sigma), "edge", 4.)
+    assert torch.equal(C.glass_blur(x, severity, C.Draw(seeds, 4)), y)
+
+
+def test_pixelate_equals_pillow_on_images_that_are_not_tall():
+    x = torch.from_numpy(picture(70, 90))
+    for severity, share in enumerate((.6, .5, .4, .3, .25), 1):
+        image = Image.fromarray(x.numpy()).resize((int(90 * share), int(70 * share)), Image.BOX)
+        expected = torch.from_numpy(np.array(image.resize((90, 70), Image.NEAREST))).permute(2, 0, 1)
+        found = C.corrupt(x.permute(2, 0, 1)[None], "pixelate", severity, torch.zeros(1))[0]
+        assert torch.equal(found, expected)
+
+
+def test_a_damaged_frost_texture_is_named(tmp_path):
+    for k in range(1, 7):
+        (tmp_path / f"frost{k}.png").write_bytes(b"no image")
+    with pytest.raises(OSError, match="frost1.png"):
+        C.frost_textures(tmp_path)
+
+
+def test_corrupt_refuses_what_it_cannot_do():
+    x = grey(0, 2, 32)
+    for bad in (dict(name="rain"), dict(severity=6), dict(images=x.float()), dict(images=x[..., :31]),
+                dict(seeds=torch.zeros(3))):
+        with pytest.raises(ValueError, match="expected"):
+            C.corrupt(**dict(images=x, name="fog", severity=1, seeds=torch.zeros(2, dtype=torch.long)) | bad)
