@@ -426,6 +426,8 @@ def print_table(results: dict) -> None:
               "the other side; undecided: neither. Without an interval the number itself decides.")
     for part in results["not_run"]:
         print(f"not run: {part}")
+    for note in results.get("notes", ()):
+        print(note)
     if results["data"] == "demo":
         print("These are numbers of the built-in demo world, not the paper's data.")
 
