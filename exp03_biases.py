@@ -352,6 +352,8 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
     table = by_source(arrays)
     colours = [COLOURS.get(source, f"C{i}") for i, source in enumerate(table)]
     for letter, analysis in zip("ABC", UNIT):
+        if analysis in PAIRS and np.isnan(table["human"][f"bias_{analysis}"]).all():
+            continue
         fig, ((left, right),) = figure_grid(1, 2, 1.7 + .45 * len(table), 3.1)
         if analysis in PAIRS:
             draw_pair(left, right, table, analysis, colours)
@@ -412,7 +414,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # The biases, and the paper's numbers beside ours
     table = by_source(arrays)
     for k, fields in table.items():
-        left_out[f"without a map of {k}"] = list(itertools.compress(names, np.isnan(fields["entropy"])))
+        left_out[f"no map of {k}"] = list(itertools.compress(names, np.isnan(fields["entropy"])))
+    left_out = {reason: some for reason, some in left_out.items() if some}
+    notes = [f"{reason}: {len(some)} ({some[0]} ...)" for reason, some in left_out.items()]
     not_run = [f"model {k}: give --model-{k.lower()} the tuned_{k}.pth of exp01_finetune_vit.py"
                for k in "BC" if k not in models]
     not_run += [f"{k}: fewer than two images with both kinds of region (--coco)"
@@ -422,7 +426,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             for i, name in enumerate(names) for s, k in enumerate(table)]
     files = [*paths, *places["salicon"].glob("fixations*"), *coco_files(places["coco"], SPLIT), *tuned.values()]
     finish(args, "exp03_biases", arrays, rows, evaluate(claims(list(table)), table), draw, began, device,
-           paired_tests(table), not_run, files, left_out=left_out)
+           paired_tests(table), not_run, files, notes=notes, left_out=left_out)
 
 
 if __name__ == "__main__":
