@@ -13,9 +13,8 @@ Commands
     after a kill; redraw  the same command with --resume; with --plot-only
 
 People, animate - inanimate, small - large, entropy: paper d .29, d .13, 14.99 bits; the demo's simulated
-observers d 1.28, d .81, 14.45 bits. The table holds every number of the paper's section beside ours.
-Departures, where the paper is silent: crowds are painted but are no objects; an object without a pixel at
-224x224 (covered, too small) counts as an object but has no density; an excluded category drops an image from
+observers d 1.28, d .81, 14.45 bits. Where the paper is silent: crowds are painted but are no objects; an
+object without a pixel at 224x224 counts as one but has no density; an excluded category drops an image from
 the animacy analysis alone; a constant map is uniform attention. More in docs/notes_exp03_biases.md.
 """
 from __future__ import annotations
@@ -35,7 +34,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from pycocotools.coco import COCO
-from scipy import stats
 from torch import Tensor
 
 from common import InputError, init_distributed, input_errors, load_tuned, load_vit, paired_t, pick_device
@@ -55,8 +53,6 @@ SMALL, LARGE = 32**2, 96**2  # px^2 in the original image: small < 1,024 <= medi
 SCALE = 10_000  # of densities, "for readability" (Animacy Bias)
 MAP_SIZE = 224, 224  # px
 SPLIT = "val"  # of SALICON and COCO (Cognitive Bias Analyses)
-CLUTTER = 0, 1, 2, 3, 4, 5, 6, 8, 11, 16  # objects an image, lower ends of fig_3C's bins; not stated
-CLUTTER_LABELS = "0 1 2 3 4 5 6-7 8-10 11-15 16+".split()
 COLOURS = {"human": "white", "A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c"}  # Figure 3
 REGIONS = ("animate", "inanimate", "small", "medium", "large")
 NO_SCENE = dict(anns=[], height=1, width=1, objects=math.nan, excluded=math.nan)  # COCO lacks the image
@@ -128,8 +124,8 @@ def with_mask(ann: dict, coco: COCO, image: dict, file: Path) -> dict:
             fits = all((np.abs(polygon) <= 2 * sum(size)).all() for polygon in shape)  # NaN does not
         else:
             runs = shape["counts"]
-            fits = isinstance(runs, str) or min(runs) >= 0 and sum(runs) == math.prod(size)
-            fits = fits and tuple(shape["size"]) == size
+            filled = isinstance(runs, str) or min(runs) >= 0 and sum(runs) == math.prod(size)
+            fits = filled and tuple(shape["size"]) == size
         if not fits:
             raise ValueError("a mask that does not fit the image")
         name = coco.cats[ann["category_id"]]["name"]
@@ -137,11 +133,8 @@ def with_mask(ann: dict, coco: COCO, image: dict, file: Path) -> dict:
 
 
 def paint_masks(anns: Sequence[dict], coco: COCO, img_h: int, img_w: int) -> Tensor:
-    """Index of the annotation on top of every pixel, (img_h, img_w) int16, -1 = background.
-
-    Painter's algorithm (Animacy Bias): by area, large first, so that small ones stay whole; of equal areas
-    the later annotation is on top. Polygons, RLE and crowds, as pycocotools decodes them.
-    """
+    """Index of the annotation on top of every pixel, (img_h, img_w) int16, -1 = background. Painter's
+    algorithm (Animacy Bias): by area, large first; of equal areas the later annotation is on top."""
     canvas = np.full((img_h, img_w), -1, np.int16)
     for i in sorted(range(len(anns)), key=lambda i: -anns[i]["area"]):
         canvas[coco.annToMask(anns[i]) == 1] = i
@@ -174,9 +167,7 @@ def looked_at(i: int, images: list, coco: COCO, scenes: list[dict], maps: dict[s
 def load_models(name: str, weights: Path | None, tuned: dict[str, Path]) -> tuple:
     """({"A", "B", "C": RolloutViT}, preprocessing). tuned: the attention weights that exp01 writes."""
     vit, preprocess = load_vit(name, weights)
-    models = {"A": RolloutViT(vit)}
-    for k, file in tuned.items():
-        models[k] = RolloutViT(load_tuned(vit, file))
+    models = {"A": RolloutViT(vit)} | {k: RolloutViT(load_tuned(vit, file)) for k, file in tuned.items()}
     # the ViT image processor squashes to 224x224, bilinear (Image & Human Behaviour Dataset)
     return models, replace(preprocess, crop=MAP_SIZE, squash=True, interpolation="bilinear")
 
@@ -232,10 +223,8 @@ def measure(batch: dict, models: Sequence[RolloutViT], scenes: Sequence[dict], d
 
 def by_source(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """{source: {field: (n,)}}, with bias_animacy, bias_size: density of the first less the second of PAIRS.
-
-    An analysis has one set of images: both densities become NaN where one is missing, for animacy on images
-    of an excluded category, for size on images of fewer than two objects.
-    """
+    Both are NaN where one is missing, for animacy on images of an excluded category, for size on images of
+    fewer than two objects: an analysis has one set of images."""
     use = {"animacy": arrays["excluded"] == 0, "size": arrays["objects"] >= 2}
     table = {}
     for s, source in enumerate(arrays["sources"].tolist()):
@@ -248,14 +237,11 @@ def by_source(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]
     return table
 
 
-def paired_tests(table: dict[str, dict[str, np.ndarray]]) -> list[dict]:
-    """Paired t tests with d_z between every two sources. The paper compares models by animate and by small-
-    object density, which rise with any shift of attention to objects; the bias_ are the biases themselves."""
-    order = ["B", "C", "A", *(k for k in table if k not in COLOURS), "human"]  # the paper's signs
-    pairs = itertools.combinations([k for k in order if k in table], 2)
-    fields = "animate", "bias_animacy", "small", "bias_size", "entropy"
+def bias_tests(table: dict[str, dict[str, np.ndarray]]) -> list[dict]:
+    """Paired t tests of the biases of every two sources. The paper compares animate and small-object density,
+    which rise with any shift of attention to objects."""
     return [dict(test="paired t", contrast=f"{k}: {a} - {b}", **paired_t(table[a][k], table[b][k]))
-            for a, b in pairs for k in fields]
+            for b, a in itertools.combinations(table, 2) for k in ("bias_animacy", "bias_size")]
 
 
 def number(table: dict, key: str, source: str, field: str, less: str = "") -> dict | None:
@@ -304,15 +290,22 @@ def claims(sources: Sequence[str]) -> list[Claim]:
     return rows
 
 
+def image_rows(names: Sequence[str], arrays: dict[str, np.ndarray]) -> list[dict]:
+    """Rows of per_image.csv: image x source."""
+    return [{"image": name, "condition": source, **{k: arrays[k][i, s] for k in ("entropy", *REGIONS)},
+             "objects": arrays["objects"][i], "excluded": arrays["excluded"][i]}
+            for i, name in enumerate(names) for s, source in enumerate(arrays["sources"])]
+
+
 # -------------------------------------------------------------------------------- figures
 
 def mean_sem(columns: list[np.ndarray]) -> np.ndarray:
     """Means over the images that have a value, and their standard errors, (2, columns)."""
-    return np.array([[np.nanmean(v) for v in columns], [stats.sem(v, nan_policy="omit") for v in columns]])
+    return np.array([[np.nanmean(v) for v in columns],
+                     [np.nanstd(v, ddof=1) / np.isfinite(v).sum()**.5 for v in columns]])
 
 
 def draw_bars(ax, x: np.ndarray, columns: list[np.ndarray], width: float, colours: list) -> None:
-    """A bar a source at x: mean over images, one standard error to each side."""
     means, errors = mean_sem(columns)
     ax.bar(x, means, width, yerr=errors, color=colours, edgecolor="black", linewidth=.8, capsize=3)
 
@@ -335,15 +328,13 @@ def draw_entropy(ax_change, ax_raw, table: dict[str, dict[str, np.ndarray]], obj
     """Fig 3C: entropy relative to model A (left); entropy by number of objects (right)."""
     change = [fields["entropy"] - table["A"]["entropy"] for fields in table.values()]
     draw_bars(ax_change, np.arange(len(table)), change, .7, colours)
-    bins = np.digitize(np.nan_to_num(objects, nan=-1), CLUTTER) - 1  # -1: not annotated
-    present = sorted(set(bins[bins >= 0]))
+    present = [k for k in np.unique(objects) if (objects == k).sum() > 1]
     for (source, fields), face in zip(table.items(), colours):
-        means, errors = mean_sem([fields["entropy"][bins == k] for k in present])
-        ax_raw.errorbar(range(len(present)), means, errors, marker="o", capsize=2, mfc=face, label=source,
+        means, errors = mean_sem([fields["entropy"][objects == k] for k in present])
+        ax_raw.errorbar(present, means, errors, marker="o", capsize=2, mfc=face, label=source,
                         color="black" if source == "human" else face)
     ax_change.set(ylabel="entropy relative to A (bits)", title="sparsity")
-    ax_raw.set_xticks(range(len(present)), [f"{CLUTTER_LABELS[k]}\n({(bins == k).sum()})" for k in present])
-    ax_raw.set(xlabel="objects in the image (images)", ylabel="entropy (bits)")
+    ax_raw.set(xlabel="objects in the image", ylabel="entropy (bits)")
     ax_raw.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
 
 
@@ -406,27 +397,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     extra = partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps)
     how = partial(measure, models=[model.to(device).eval() for model in models.values()], scenes=scenes,
                   device=device, dtype=getattr(torch, args.dtype))
-    arrays = in_batches(folder / "images", Images(paths, preprocess, extra), args.batch_size, how,
-                        args.workers)
+    data = Images(paths, preprocess, extra)
+    arrays = in_batches(folder / "images", data, args.batch_size, how, args.workers)
     arrays, names, left_out["unreadable"] = readable_only(arrays, names)
     arrays["sources"] = np.array(["human", *models, *maps])
 
     # The biases, and the paper's numbers beside ours
     table = by_source(arrays)
-    for k, fields in table.items():
-        left_out[f"no map of {k}"] = list(itertools.compress(names, np.isnan(fields["entropy"])))
-    left_out = {reason: some for reason, some in left_out.items() if some}
-    notes = [f"{reason}: {len(some)} ({some[0]} ...)" for reason, some in left_out.items()]
     not_run = [f"model {k}: give --model-{k.lower()} the tuned_{k}.pth of exp01_finetune_vit.py"
                for k in "BC" if k not in models]
     not_run += [f"{k}: fewer than two images with both kinds of region (--coco)"
                 for k in PAIRS if np.isfinite(table["human"][f"bias_{k}"]).sum() < 2]
-    rows = [{"image": name, "condition": k, **{field: arrays[field][i, s] for field in ("entropy", *REGIONS)},
-             "objects": arrays["objects"][i], "excluded": arrays["excluded"][i]}
-            for i, name in enumerate(names) for s, k in enumerate(table)]
-    files = [*paths, *places["salicon"].glob("fixations*"), *coco_files(places["coco"], SPLIT), *tuned.values()]
-    finish(args, "exp03_biases", arrays, rows, evaluate(claims(list(table)), table), draw, began, device,
-           paired_tests(table), not_run, files, notes=notes, left_out=left_out)
+    left_out |= {f"no map of {k}": [name for name, v in zip(names, fields["entropy"]) if np.isnan(v)]
+                 for k, fields in table.items()}
+    notes = [f"{reason}: {len(some)} ({some[0]} ...)" for reason, some in left_out.items() if some]
+    files = [*paths, *places["salicon"].glob("fixations*"), *coco_files(places["coco"], SPLIT)]
+    finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
+           draw, began, device, bias_tests(table), not_run, files, notes=notes, left_out=left_out)
 
 
 if __name__ == "__main__":
