@@ -224,11 +224,12 @@ def measure(batch: dict, models: Sequence[RolloutViT], scenes: Sequence[dict], d
 def by_source(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]:
     """{source: {field: (n,)}}, with bias_animacy, bias_size: density of the first less the second of PAIRS.
     Both are NaN where one is missing, for animacy on images of an excluded category, for size on images of
-    fewer than two objects: an analysis has one set of images."""
+    fewer than two objects: an analysis has one set of images. bias_sparsity: entropy less model A's."""
     use = {"animacy": arrays["excluded"] == 0, "size": arrays["objects"] >= 2}
     table = {}
     for s, source in enumerate(arrays["sources"].tolist()):
         fields = {name: arrays[name][:, s] for name in ("entropy", *REGIONS)}
+        fields["bias_sparsity"] = fields["entropy"] - arrays["entropy"][:, 1]  # of human, A, ...
         for analysis, (first, second) in PAIRS.items():
             bias = np.where(use[analysis], fields[first] - fields[second], np.nan)
             seen = np.where(np.isnan(bias), np.nan, 1)
@@ -299,59 +300,49 @@ def image_rows(names: Sequence[str], arrays: dict[str, np.ndarray]) -> list[dict
 
 # -------------------------------------------------------------------------------- figures
 
-def mean_sem(columns: list[np.ndarray]) -> np.ndarray:
-    """Means over the images that have a value, and their standard errors, (2, columns)."""
-    return np.array([[np.nanmean(v) for v in columns],
-                     [np.nanstd(v, ddof=1) / np.isfinite(v).sum()**.5 for v in columns]])
-
-
-def draw_bars(ax, x: np.ndarray, columns: list[np.ndarray], width: float, colours: list) -> None:
-    means, errors = mean_sem(columns)
+def draw_bars(ax, x: np.ndarray, table: dict, field: str, width: float, colours: list) -> None:
+    """A bar a source at x: mean over images of a field, one standard error to each side."""
+    means, errors = zip(*[mean_sem(fields[field]) for fields in table.values()])
     ax.bar(x, means, width, yerr=errors, color=colours, edgecolor="black", linewidth=.8, capsize=3)
 
 
-def draw_pair(ax_bias, ax_raw, table: dict[str, dict[str, np.ndarray]], analysis: str, colours: list) -> None:
-    """Fig 3A, 3B: bias (left) and raw densities (right) of every source."""
-    first, second = PAIRS[analysis]
-    x, light, dark = np.arange(len(table)), [(colour, .45) for colour in colours], [".35", *colours[1:]]
-    draw_bars(ax_bias, x, [fields[f"bias_{analysis}"] for fields in table.values()], .7, colours)
-    draw_bars(ax_raw, x - .19, [fields[first] for fields in table.values()], .38, light)
-    draw_bars(ax_raw, x + .19, [fields[second] for fields in table.values()], .38, dark)
-    ax_raw.axhline(SCALE / math.prod(MAP_SIZE), color="black", linewidth=.8, linestyle=":")  # uniform
-    ax_bias.set(ylabel=f"{first} - {second} density\n({UNIT[analysis]})", title="bias")
-    ax_raw.set(ylabel=f"density ({UNIT[analysis]})", title=f"{first} (light), {second} (dark)")
-    ax_raw.set_xticks(x, list(table))
+def mean_sem(v: np.ndarray) -> tuple[float, float]:
+    """Mean over the images that have a value, and its standard error."""
+    return np.nanmean(v), np.nanstd(v, ddof=1) / np.isfinite(v).sum()**.5
 
 
-def draw_entropy(ax_change, ax_raw, table: dict[str, dict[str, np.ndarray]], objects: np.ndarray,
-                 colours: list) -> None:
-    """Fig 3C: entropy relative to model A (left); entropy by number of objects (right)."""
-    change = [fields["entropy"] - table["A"]["entropy"] for fields in table.values()]
-    draw_bars(ax_change, np.arange(len(table)), change, .7, colours)
+def draw_clutter(ax, table: dict[str, dict[str, np.ndarray]], objects: np.ndarray, colours: list) -> None:
+    """Fig 3C, right: entropy by the number of objects, where two images or more have it."""
     present = [k for k in np.unique(objects) if (objects == k).sum() > 1]
     for (source, fields), face in zip(table.items(), colours):
-        means, errors = mean_sem([fields["entropy"][objects == k] for k in present])
-        ax_raw.errorbar(present, means, errors, marker="o", capsize=2, mfc=face, label=source,
-                        color="black" if source == "human" else face)
-    ax_change.set(ylabel="entropy relative to A (bits)", title="sparsity")
-    ax_raw.set(xlabel="objects in the image", ylabel="entropy (bits)")
-    ax_raw.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
+        found = [mean_sem(fields["entropy"][objects == k]) for k in present]
+        ax.errorbar(present, [mean for mean, _ in found], [sem for _, sem in found], marker="o", capsize=2,
+                    mfc=face, color="black" if source == "human" else face, label=source)
+    ax.set(xlabel="objects in the image", ylabel="entropy (bits)")
+    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
 
 
 def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
-    """fig_3A, fig_3B, fig_3C, from the arrays of a run."""
+    """fig_3A, fig_3B, fig_3C, from the arrays of a run: biases (left), densities or entropy (right)."""
     table = by_source(arrays)
-    colours = [COLOURS.get(source, f"C{i}") for i, source in enumerate(table)]
-    for letter, analysis in zip("ABC", UNIT):
-        if analysis in PAIRS and np.isnan(table["human"][f"bias_{analysis}"]).all():
+    x, colours = np.arange(len(table)), [COLOURS.get(source, f"C{i}") for i, source in enumerate(table)]
+    for letter, (analysis, unit) in zip("ABC", UNIT.items()):
+        if np.isnan(table["human"][f"bias_{analysis}"]).all():
             continue
         fig, ((left, right),) = figure_grid(1, 2, 1.7 + .45 * len(table), 3.1)
-        if analysis in PAIRS:
-            draw_pair(left, right, table, analysis, colours)
-        else:
-            draw_entropy(left, right, table, arrays["objects"], colours)
-        left.set_xticks(range(len(table)), list(table))
+        draw_bars(left, x, table, f"bias_{analysis}", .7, colours)
+        left.set_xticks(x, list(table))
         left.axhline(0, color="black", linewidth=.8)
+        first, second = PAIRS.get(analysis, ("entropy", "A's"))
+        left.set(ylabel=f"{first} - {second} ({unit})", title=f"{analysis} bias")
+        if analysis in PAIRS:
+            draw_bars(right, x - .19, table, first, .38, [(colour, .45) for colour in colours])
+            draw_bars(right, x + .19, table, second, .38, [".35", *colours[1:]])  # people's white would hide
+            right.set(ylabel=f"density ({unit})", title=f"{first} (light), {second} (dark)")
+            right.set_xticks(x, list(table))
+            right.axhline(SCALE / math.prod(MAP_SIZE), color="black", linewidth=.8, linestyle=":")
+        else:
+            draw_clutter(right, table, arrays["objects"], colours)
         fig.supxlabel("means over images; error bars: ±1 SEM; dots: uniform attention", fontsize=7)
         save_figure(fig, folder / f"fig_3{letter}")
 
@@ -369,9 +360,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--maps", type=Path, action="append", default=[],
         help="folder of another model's maps, <image name without ending>.npy or .png; may be repeated")
     args = parse_args(p, argv)
+    shipped = Path(__file__).with_name("checkpoints")
     if args.data == "demo" and not args.model:
-        args.model_b = args.model_b or Path(__file__).with_name("checkpoints") / "demo_B.pth"
-        args.model_c = args.model_c or Path(__file__).with_name("checkpoints") / "demo_C.pth"
+        args.model_b = args.model_b or shipped / "demo_B.pth"
+        args.model_c = args.model_c or shipped / "demo_C.pth"
     args.model = args.model or ("demo_sl12" if args.data == "demo" else "vit_base_patch16_224")
     return args
 

@@ -289,8 +289,8 @@ def test_crowds_are_painted_but_are_no_objects():
 
 
 def test_an_excluded_category_drops_the_image_from_animacy_alone():
-    arrays = {name: np.ones((2, 1)) for name in ("entropy", *E.REGIONS)}
-    arrays |= dict(sources=np.array(["A"]), objects=np.array([3., 3]), excluded=np.array([1., 0]))
+    arrays = {name: np.ones((2, 2)) for name in ("entropy", *E.REGIONS)}
+    arrays |= dict(sources=np.array(["human", "A"]), objects=np.array([3., 3]), excluded=np.array([1., 0]))
     fields = E.by_source(arrays)["A"]
     assert np.isnan(fields["bias_animacy"]).tolist() == np.isnan(fields["animate"]).tolist() == [True, False]
     assert np.isfinite(fields["bias_size"]).all() and np.isfinite(fields["entropy"]).all()
@@ -391,7 +391,7 @@ def test_the_paper_s_d_is_t_over_root_n_in_every_pair():
 
 def arrays_of(values: dict[str, dict[str, list]], **images) -> dict[str, np.ndarray]:
     """Arrays as of a run: {source: {field: (n,)}}, other fields NaN; images: objects, excluded."""
-    n = len(next(iter(next(iter(values.values())).values())))
+    n = max(len(v) for fields in values.values() for v in fields.values())
     arrays = {field: np.stack([v.get(field, np.full(n, np.nan)) for v in values.values()], 1)
               for field in ("entropy", *E.REGIONS)}
     return arrays | dict(sources=np.array(list(values)), objects=np.array(images.get("objects", [3.] * n)),
@@ -435,7 +435,7 @@ def test_paired_tests_equal_scipy_and_use_one_set_of_images():
 
 
 def test_size_needs_two_objects():
-    arrays = arrays_of({"A": {"small": [.1, .2, .3], "large": [.2, .1, .1]}}, objects=[1., 2., 3.])
+    arrays = arrays_of({"human": {}, "A": {"small": [.1, .2, .3], "large": [.2, .1, .1]}}, objects=[1., 2., 3.])
     assert np.isfinite(E.by_source(arrays)["A"]["bias_size"]).tolist() == [False, True, True]
 
 
@@ -485,9 +485,9 @@ def test_entropy_is_drawn_by_the_number_of_objects():
     """A number of objects that one image alone has, and an image that COCO lacks, are not drawn."""
     arrays = arrays_of({"human": {"entropy": [1., 2., 4., 5., 6., 8.]}, "A": {"entropy": [2., 3., 5., 6., 7., 8.]}},
                        objects=[0., 6., 6., 0., 99., math.nan])
-    _, axes = figure_grid(1, 2)
-    E.draw_entropy(*axes[0], E.by_source(arrays), arrays["objects"], ["white", "red"])
-    line = axes[0, 1].lines[0]
+    _, ((ax,),) = figure_grid(1, 1)
+    E.draw_clutter(ax, E.by_source(arrays), arrays["objects"], ["white", "red"])
+    line = ax.lines[0]
     assert line.get_xdata().tolist() == [0, 6] and line.get_ydata().tolist() == [3, 3]
 
 
