@@ -10,12 +10,10 @@ Commands
     one GPU               python exp03_biases.py --salicon SALICON --coco COCO --model-b B.pth --model-c C.pth
     eight GPUs            torchrun --nproc_per_node 8 exp03_biases.py (the same)
     other models' maps    python exp03_biases.py --maps MAPS --salicon SALICON --coco COCO
-    after a kill; redraw  the same command with --resume; with --plot-only
 
 People, animate - inanimate, small - large, entropy: paper d .29, d .13, 14.99 bits; the demo's simulated
 observers d 1.28, d .81, 14.45 bits. Where the paper is silent: crowds are painted but are no objects; an
-object without a pixel at 224x224 counts as one but has no density; an excluded category drops an image from
-the animacy analysis alone; a constant map is uniform attention. More in docs/notes_exp03_biases.md.
+object without a pixel at 224x224 has no density; docs/notes_exp03_biases.md has further choices.
 """
 from __future__ import annotations
 
@@ -37,8 +35,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 from common import InputError, init_distributed, input_errors, load_tuned, load_vit, paired_t, pick_device
-from data import (Images, coco_files, data_places, load_gaze, plain_name, read_coco, read_map,
-                  readable_only)
+from data import Images, coco_files, data_places, load_gaze, plain_name, read_coco, read_map, readable_only
 from exp01_finetune_vit import RolloutViT, human_maps
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      only_draw, parse_args, redraw, save_figure)
@@ -68,9 +65,8 @@ PAPER = {
     ("animacy", "B"): (.36, .33, .029, 9.41, P, .18), ("animacy", "C"): (.34, .31, .025, 8.94, P, .17),
     ("animacy", "B", "C"): (None, 42.34, P, .83), ("animacy", "B", "A"): (None, 40.14, P, .78),
     ("size", "human"): (.37, .34, .030, 7.30, P, .13), ("size", "A"): (.26, .27, -.007, -3.45, P, -.06),
-    ("size", "B"): (.30, .29, .009, 3.96, P, .07),
-    ("size", "C"): (.28, .28, -.0004, -.21, .836, "|d| < 0.01"),
-    ("size", "B", "C"): (None, 78.22, P, 1.41), ("size", "B", "A"): (None, 62.06, P, 1.12),
+    ("size", "B"): (.30, .29, .009, 3.96, P, .07), ("size", "B", "C"): (None, 78.22, P, 1.41),
+    ("size", "C"): (.28, .28, -.0004, -.21, .836, "|d| < 0.01"), ("size", "B", "A"): (None, 62.06, P, 1.12),
     ("sparsity", "human"): (14.99, .17), ("sparsity", "A"): (15.42, .09), ("sparsity", "B"): (15.38, .12),
     ("sparsity", "B", "A"): (-.043, -61.90, P, -.88), ("sparsity", "B", "human"): (None, None, P, "> 2.6"),
     ("sparsity", "C", "A"): (-.012, None, None, -.31), ("sparsity", "C", "human"): (None, None, P, "> 2.6"),
@@ -78,14 +74,13 @@ PAPER = {
 
 # -------------------------------------------------------------------------------- data
 
-def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, map_folders: Sequence[Path]
-              ) -> tuple[list, dict[str, list[str]], COCO, list[dict], dict[str, list[Path]]]:
+def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folders: Sequence[Path]) -> tuple:
     """(images with fixations, names of the others, annotations, scene of every image, {model: map files})."""
     images, left_out = load_gaze(salicon, SPLIT, coco_folder, limit)
     coco, scenes, maps = COCO(), [NO_SCENE for _ in images], {}
     if coco_folder:
         coco, scenes = load_scenes(coco_folder, [image.name for image in images])
-    for folder in map_folders:
+    for folder in folders:
         if not folder.is_dir() or folder.name in (*COLOURS, *maps):
             raise InputError(f"--maps {folder}: expected a folder with a name that no other source has.")
         there = {path.stem: path for path in sorted(folder.iterdir())}
@@ -215,8 +210,8 @@ def measure(batch: dict, models: Sequence[RolloutViT], scenes: Sequence[dict], d
         found["entropy"].append(entropy(image))  # image (S, 224, 224)
         for name, regions in regions_of(canvas, scenes[i]["anns"]).items():
             found[name].append(density(image, regions).nanmean(1))
-    found = {name: torch.stack(values) for name, values in found.items()}
-    return found | {name: batch[name] for name in ("objects", "excluded", "readable")}
+    kept = {name: batch[name] for name in ("objects", "excluded", "readable")}
+    return kept | {name: torch.stack(values) for name, values in found.items()}
 
 
 # -------------------------------------------------------------------------------- statistics
@@ -236,13 +231,6 @@ def by_source(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]
             fields |= {f"bias_{analysis}": bias, first: fields[first] * seen, second: fields[second] * seen}
         table[source] = fields
     return table
-
-
-def bias_tests(table: dict[str, dict[str, np.ndarray]]) -> list[dict]:
-    """Paired t tests of the biases of every two sources. The paper compares animate and small-object density,
-    which rise with any shift of attention to objects."""
-    return [dict(test="paired t", contrast=f"{k}: {a} - {b}", **paired_t(table[a][k], table[b][k]))
-            for b, a in itertools.combinations(table, 2) for k in ("bias_animacy", "bias_size")]
 
 
 def number(table: dict, key: str, source: str, field: str, less: str = "") -> dict | None:
@@ -272,8 +260,8 @@ def claims(sources: Sequence[str]) -> list[Claim]:
     rows = []
     for analysis, unit in UNIT.items():
         first, *second = PAIRS.get(analysis, ["entropy"])
-        images = partial(number, key="images", source="human", field=first)
-        rows.append(Claim(f"{analysis}: images", PAPER_N[analysis], "", images))
+        rows.append(Claim(f"{analysis}: images", PAPER_N[analysis], "",
+                          partial(number, key="images", source="human", field=first)))
         for k in sources:
             paper = PAPER.get((analysis, k), (None,) * 6)
             for field, mean in zip([first, *second], paper):
@@ -292,7 +280,6 @@ def claims(sources: Sequence[str]) -> list[Claim]:
 
 
 def image_rows(names: Sequence[str], arrays: dict[str, np.ndarray]) -> list[dict]:
-    """Rows of per_image.csv: image x source."""
     return [{"image": name, "condition": source, **{k: arrays[k][i, s] for k in ("entropy", *REGIONS)},
              "objects": arrays["objects"][i], "excluded": arrays["excluded"][i]}
             for i, name in enumerate(names) for s, source in enumerate(arrays["sources"])]
@@ -357,8 +344,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--model", help="model A (default: vit_base_patch16_224; demo: demo_sl12); --weights: its file")
     add("--model-b", type=Path, help="attention weights of B, from exp01 (demo: those in checkpoints/)")
     add("--model-c", type=Path, help="the same of C")
-    add("--maps", type=Path, action="append", default=[],
-        help="folder of another model's maps, <image name without ending>.npy or .png; may be repeated")
+    add("--maps", type=Path, action="append", default=[], help="another model's maps, <image>.npy or .png")
     args = parse_args(p, argv)
     shipped = Path(__file__).with_name("checkpoints")
     if args.data == "demo" and not args.model:
@@ -386,16 +372,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Entropy and densities of every source's map, on every image
     folder = begin(args, names, **models)
-    extra = partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps)
     how = partial(measure, models=[model.to(device).eval() for model in models.values()], scenes=scenes,
                   device=device, dtype=getattr(torch, args.dtype))
-    data = Images(paths, preprocess, extra)
+    data = Images(paths, preprocess, partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps))
     arrays = in_batches(folder / "images", data, args.batch_size, how, args.workers)
     arrays, names, left_out["unreadable"] = readable_only(arrays, names)
     arrays["sources"] = np.array(["human", *models, *maps])
 
-    # The biases, and the paper's numbers beside ours
+    # The paper's numbers beside ours; and the biases of every two sources, because the densities that the
+    # paper compares rise with any shift of attention to objects
     table = by_source(arrays)
+    tests = [dict(test="paired t", contrast=f"{k}: {a} - {b}", **paired_t(table[a][k], table[b][k]))
+             for b, a in itertools.combinations(table, 2) for k in ("bias_animacy", "bias_size")]
     not_run = [f"model {k}: give --model-{k.lower()} the tuned_{k}.pth of exp01_finetune_vit.py"
                for k in "BC" if k not in models]
     not_run += [f"{k}: fewer than two images with both kinds of region (--coco)"
@@ -405,7 +393,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     notes = [f"{reason}: {len(some)} ({some[0]} ...)" for reason, some in left_out.items() if some]
     files = [*paths, *places["salicon"].glob("fixations*"), *coco_files(places["coco"], SPLIT)]
     finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
-           draw, began, device, bias_tests(table), not_run, files, notes=notes, left_out=left_out)
+           draw, began, device, tests, not_run, files, notes=notes, left_out=left_out)
 
 
 if __name__ == "__main__":

@@ -430,8 +430,6 @@ def test_paired_tests_equal_scipy_and_use_one_set_of_images():
     assert found["animacy, A: t"]["ours"] == pytest.approx(scipy.stats.ttest_rel(a[4:], second[4:]).statistic)
     assert found["sparsity, entropy: B - A: mean difference"]["n"] == 20 == found["sparsity: images"]["ours"]
     assert not any(name.startswith("size") for name in found)  # no object of any size
-    tests = {t["contrast"]: t for t in E.bias_tests(table)}
-    assert tests["bias_animacy: B - A"]["mean"] == pytest.approx(d.mean())
 
 
 def test_size_needs_two_objects():
