@@ -14,12 +14,11 @@ Commands
     OSIE, any weights     python exp06_gaze_objects.py --data OSIE --model auto --weights FILE --size 392 518
     heads of two blocks   the same with --layer 8 11
 
-Paper: best sigma 2.4 +- .03 (unit not stated); head 12 best, 7 and 9 worst, counted from 1; lift of heads 12,
-1, 3 30 to 40 points. Demo (other pictures, people and model): 3.0, the end of the sweep; head 4 best, 2 worst
-of 6; lift of the best 16 points. Its pictures and gaze are not public. Not stated, so our choice: last block;
-480x480 px; Gaussian in patches, on the fixations; KL(human || attention), eps 1e-10; durations as weights;
-heads compared at the sigma of the least mean KL of any head. Beside the paper: a bootstrap over participants
-and objects, and Friedman's test. Two cautions, and data layouts: docs/notes_exp06_gaze_objects.md.
+Paper: best sigma 2.4 +- .03 (unit not stated); head 12 best, 7 and 9 worst, counted from 1; lift 30 to 40
+points. Demo (other pictures, people, model): 3.0, the end of the sweep; head 4 best, 2 worst of 6; lift 16
+points. Not stated, so our choice: last block; 480x480 px; Gaussian in patches, on the fixations; KL(human ||
+attention), eps 1e-10; heads compared at the sigma of the least mean KL of any head. Data layouts, further
+choices and two cautions: docs/notes_exp06_gaze_objects.md.
 """
 from __future__ import annotations
 
@@ -129,9 +128,9 @@ def looked_at(i: int, items: list[tuple[Path, Gaze]], people: Sequence[str], gri
     mask_file = path.parents[1] / "masks" / f"{path.stem}.png"
     try:
         image = np.asarray(read_image(path))  # (img_h, img_w, 3)
-        mask = np.asarray(read_image(mask_file)).any(-1) if mask_file.is_file() else object_mask(image)
     except InputError:  # left out later: see Images
-        image, mask = np.zeros((1, 1, 3)), None
+        image = np.zeros((1, 1, 3))
+    mask = np.asarray(read_image(mask_file)).any(-1) if mask_file.is_file() else object_mask(image)
     fix, dropped = fixation_maps(gaze, people, image.shape[:2], grid)
     coverage = torch.full(grid, torch.nan)
     if mask is not None:
@@ -142,10 +141,8 @@ def looked_at(i: int, items: list[tuple[Path, Gaze]], people: Sequence[str], gri
 # -------------------------------------------------------------------------------- model
 
 def load_model(name: str, weights: Path | None, size: tuple[int, int]) -> tuple:
-    """(ViT, preprocessing that squashes any image to `size`, rounded to whole patches).
-
-    No crop: every fixation stays. An image of another aspect ratio is distorted, its fixations with it.
-    """
+    """(ViT, preprocessing that squashes any image to `size`, rounded to whole patches). No crop: every
+    fixation stays. An image of another aspect ratio is distorted, its fixations with it."""
     model, preprocess = load_vit(name, weights)
     crop = tuple(max(1, round(n / model.patch_size)) * model.patch_size for n in size)
     return model, replace(preprocess, crop=crop, squash=True)
@@ -154,10 +151,9 @@ def load_model(name: str, weights: Path | None, size: tuple[int, int]) -> tuple:
 def check(blocks: Sequence[int], planted: Sequence[float] | None, pairs: int, model: nn.Module) -> None:
     """InputError: a block or head that the model does not have, nothing to compare."""
     depth, heads = len(model.blocks), len(blocks) * model.num_heads
-    head, sigma, n = planted or (0, 1, 1)
-    if not set(blocks) <= set(range(depth)) or head not in range(heads) or sigma <= 0 or n < 1:
+    if not set(blocks) <= set(range(depth)) or planted and planted[0] not in range(heads):
         raise InputError(f"--layer {blocks}, --simulate {planted}: the model has blocks 0 to {depth - 1}, of "
-                         f"{model.num_heads} heads each (counted from 0); blur and fixations are positive.")
+                         f"{model.num_heads} heads each (counted from 0).")
     if heads < 2 or pairs < 2:
         raise InputError(f"{heads} heads, {pairs} participant-image pairs: comparing needs two of each.")
 
@@ -166,21 +162,16 @@ def check(blocks: Sequence[int], planted: Sequence[float] | None, pairs: int, mo
 
 def ssim(p: Tensor, q: Tensor, crop: int = 0) -> Tensor:
     """Structural similarity (Wang et al. 2004) of maps (..., h, w), broadcast; each scaled to [0, 1] first.
-
-    In [-1, 1], 1 for equal maps. Windows are cut off, not padded, at the map's border; crop leaves out that
-    many patches on each side (5: whole windows only, as scikit-image does). NaN where q is all zeros.
-    """
+    In [-1, 1], 1 for equal maps; NaN where q is all zeros. Windows are cut off, not padded, at the map's
+    border; crop leaves out that many patches on each side (5: whole windows only, as scikit-image does)."""
     dtype = torch.float64 if p.device.type == "cpu" else torch.float32
     x, y = minmax(p.to(dtype)), minmax(q.to(dtype))
     blur = partial(gaussian_blur, sigma=SSIM_SD, truncate=SSIM_RADIUS / SSIM_SD)
     inside = blur(torch.ones(x.shape[-2:]).to(x))  # share of the window that lies in the map
-
-    def local(m: Tensor) -> Tensor:
-        return blur(m) / inside
-
+    mx, my = blur(x) / inside, blur(y) / inside
+    vx, vy = blur(x * x) / inside - mx ** 2, blur(y * y) / inside - my ** 2
+    cov = blur(x * y) / inside - mx * my
     c1, c2 = SSIM_K[0] ** 2, SSIM_K[1] ** 2
-    mx, my = local(x), local(y)
-    vx, vy, cov = local(x * x) - mx ** 2, local(y * y) - my ** 2, local(x * y) - mx * my
     s = (2 * mx * my + c1) * (2 * cov + c2) / ((mx ** 2 + my ** 2 + c1) * (vx + vy + c2))
     s = s[..., crop:s.shape[-2] - crop, crop:s.shape[-1] - crop].mean((-2, -1))
     return torch.where(q.flatten(-2).any(-1), s, torch.nan).cpu().double()
@@ -190,13 +181,11 @@ METRICS = {"kl": partial(kld, eps=EPS), "cc": cc, "sim": sim, "ssim": ssim}
 SIGN = {"kl": 1, "cc": -1, "sim": -1, "ssim": -1}  # times the metric: the smaller the more alike
 
 
-def metric_sweep(attn: Tensor, fix_maps: Tensor, sigmas: Sequence[float], metric: Callable,
-                 blur: str = "fixations") -> Tensor:
-    """A metric for every participant, object, head and blur: (P, O, H, S) float64, NaN without a fixation.
-
-    attn (O, H, h, w), fix_maps (P, O, h, w), sigmas in grid units (patches). metric(model, human), as in
-    METRICS. blur: which side the Gaussian smooths, "fixations" or "attention" (zeros beyond the border).
-    """
+def kl_sweep(attn: Tensor, fix_maps: Tensor, sigmas: Sequence[float], metric: Callable = METRICS["kl"],
+             blur: str = "fixations") -> Tensor:
+    """KL(human || attention) in nats of every participant, object, head and blur: (P, O, H, S) float64, NaN
+    without a fixation. attn (O, H, h, w), fix_maps (P, O, h, w), sigmas in grid units (patches). metric:
+    another one of METRICS; blur: the side that is smoothed, "fixations" or "attention", zeros around it."""
     values = []
     for sigma in sigmas:
         p, q = attn[None], fix_maps[:, :, None]  # (1, O, H, h, w), (P, O, 1, h, w)
@@ -212,19 +201,11 @@ def metric_sweep(attn: Tensor, fix_maps: Tensor, sigmas: Sequence[float], metric
     return torch.stack(values, -1)
 
 
-def kl_sweep(attn: Tensor, fix_maps: Tensor, sigmas: Sequence[float], eps: float = EPS,
-             blur: str = "fixations") -> Tensor:
-    """KL(human || attention) in nats, both of sum 1: metric_sweep of common.kld, (P, O, H, S)."""
-    return metric_sweep(attn, fix_maps, sigmas, partial(kld, eps=eps), blur)
-
-
 def simulate(attn: Tensor, head: int, sigma: float, n: int, blur: str, participants: int,
              seeds: Sequence[tuple]) -> tuple[Tensor, Tensor]:
-    """(attn, fix_maps) with a known answer: people follow head `head`, a Gaussian of `sigma` lies between.
-
-    attn (O, H, h, w); n fixations a person, drawn at patches, fix_maps (P, O, h, w). The side that the sweep
-    is going to blur stays sharp, the other one is blurred here, so that `sigma` makes both agree.
-    """
+    """(attn (O, H, h, w), fix_maps (P, O, h, w)) with a known answer: n fixations a person, drawn at patches,
+    follow head `head`. The side that the sweep is going to blur stays sharp, the other one is blurred here,
+    so that `sigma` makes both agree."""
     sharp, blurred = attn.cpu().double(), gaussian_blur(attn.cpu().double(), sigma)
     seen_by_people, seen_by_model = (sharp, blurred) if blur == "fixations" else (blurred, sharp)
     density = seen_by_people[:, head].flatten(1).numpy()  # (O, h w)
@@ -244,7 +225,7 @@ def measure(batch: dict, model: nn.Module, blocks: list[int], sigmas: np.ndarray
         seeds = [(seed, i) for i in batch["index"].tolist()]
         head, sigma, n = planted
         attn, fix = simulate(attn, int(head), sigma, int(n), blur, len(fix), seeds)
-    found = {name: metric_sweep(attn, fix, sigmas, metric, blur).transpose(0, 1).float()
+    found = {name: kl_sweep(attn, fix, sigmas, metric, blur).transpose(0, 1).float()
              for name, metric in METRICS.items()}
     found |= dict(attn=attn, fix=fix.transpose(0, 1))
     return found | {name: batch[name] for name in ("coverage", "dropped", "readable")}
@@ -307,15 +288,13 @@ def anova(values: np.ndarray) -> dict:
     the variance between heads; p of Tukey's HSD (H, H). And Friedman's test of the objects' means, which
     allows for their pairing."""
     groups = values[~np.isnan(values[..., 0])].T  # (H, n)
-    n_heads, n = groups.shape
-    means = np.nanmean(values, 0)  # (O, H)
     f, p = stats.f_oneway(*groups)
-    ranks = stats.friedmanchisquare(*means.T) if n_heads > 2 and len(means) > 1 else (np.nan, np.nan)
-    spread = n * ((groups.mean(1) - groups.mean()) ** 2).sum()
-    return dict(F=float(f), df1=n_heads - 1, df2=n_heads * (n - 1), p=float(p), n=n,
-                eta2=float(spread / ((groups - groups.mean()) ** 2).sum()),
-                friedman_chi2=float(ranks[0]), friedman_p=float(ranks[1]), objects=len(means),
-                tukey_p=stats.tukey_hsd(*groups).pvalue)
+    df1, df2 = len(groups) - 1, groups.size - len(groups)
+    means = np.nanmean(values, 0)  # (O, H)
+    friedman = stats.friedmanchisquare(*means.T) if min(means.shape[0], df1) > 1 else (np.nan, np.nan)
+    return dict(F=float(f), df1=df1, df2=df2, p=float(p), n=groups.shape[1],
+                eta2=float(f * df1 / (f * df1 + df2)), friedman_chi2=float(friedman[0]),
+                friedman_p=float(friedman[1]), objects=len(means), tukey_p=stats.tukey_hsd(*groups).pvalue)
 
 
 def shares(arrays: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -467,9 +446,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     args.model = args.model or ("demo_dino12" if args.data == "demo" else "dino_vitb16")
     args.size = args.size or list(DEMO_SIZE if args.data == "demo" else SIZE)
     first, last, step = args.sigmas
-    if min(first, step, *args.size) <= 0 or last < first + 1.5 * step:
-        raise InputError(f"--sigmas {first:g} {last:g} {step:g}, --size {args.size}: expected positive "
-                         "numbers and three widths or more.")
+    if min(first, step, *args.size, *(args.simulate or [1])[1:]) <= 0 or last < first + 1.5 * step:
+        raise InputError("--sigmas, --size, --simulate: expected positive numbers, three widths or more.")
     return args
 
 

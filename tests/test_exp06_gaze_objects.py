@@ -67,7 +67,7 @@ def small_copy(objects: Path, folder: Path, n=3, people=2) -> Path:
 def test_sweep_equals_a_plain_loop(blur):
     attn, fix = noise(3, 2, 5, 7), (noise(4, 3, 5, 7, seed=1) > .8) * noise(4, 3, 5, 7, seed=2)
     sigmas = .3, 1.7
-    found = {k: E.metric_sweep(attn, fix, sigmas, m, blur).numpy() for k, m in E.METRICS.items()}
+    found = {k: E.kl_sweep(attn, fix, sigmas, m, blur).numpy() for k, m in E.METRICS.items()}
     assert torch.equal(E.kl_sweep(attn, fix, sigmas, blur=blur), torch.from_numpy(found["kl"]))
     for p in range(4):
         for o in range(3):
@@ -224,7 +224,7 @@ def test_lift_is_the_share_on_the_object_minus_its_area():
 def planted(attention, head, sigma, n, blur, people=10, sigmas=np.arange(1, 31) / 10):
     """{metric: (best head, best sigma)} for simulated people."""
     attn, fix = E.simulate(attention, head, sigma, n, blur, people, [(0, i) for i in range(len(attention))])
-    values = {k: E.SIGN[k] * E.metric_sweep(attn, fix.to(attn), sigmas, m, blur).numpy()
+    values = {k: E.SIGN[k] * E.kl_sweep(attn, fix.to(attn), sigmas, m, blur).numpy()
               for k, m in E.METRICS.items() if k in ("kl", "cc")}
     curves = {k: v.mean((0, 1)) for k, v in values.items()}
     return {k: (E.optimum(v)[0], float(E.best_sigma(curves[k], sigmas)[E.optimum(v)[0]]))
@@ -268,7 +268,7 @@ def test_participants_without_preference_agree_with_no_head_or_object(objects, a
         coverage = torch.stack([torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(
             E.object_mask(np.asarray(read_image(path))))[None].double(), (14, 14))[0] for path, _ in items])
         arrays = dict(coverage=coverage.numpy(), attn=attention.double().numpy(), fix=fix.transpose(0, 1).numpy())
-        cc = E.metric_sweep(attention, fix.to(attention), [1.], E.METRICS["cc"]).mean((0, 1))[:, 0]
+        cc = E.kl_sweep(attention, fix.to(attention), [1.], E.METRICS["cc"]).mean((0, 1))[:, 0]
         data[name] = float(cc.max()), E.lift_of(arrays, [f"h{i}" for i in range(6)])["people"]
     assert data["planted"][0] > .25 and data["null"][0] < .03
     assert data["planted"][1]["ours"] > 50 and data["planted"][1]["p"] < 1e-10
