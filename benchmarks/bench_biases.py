@@ -29,7 +29,8 @@ def plain_scene(anns: list, coco, img_h: int, img_w: int) -> list:
     for k in sorted(range(len(anns)), key=lambda k: -anns[k]["area"]):
         canvas[coco.annToMask(anns[k]) == 1] = k
     names = [coco.cats[a["category_id"]]["name"] for a in anns]
-    groups = [[k for k, name in enumerate(names) if name in group] for group in (E.ANIMATE, set(names) - set(E.ANIMATE))]
+    animate = [name in E.ANIMATE for name in names]
+    groups = [[k for k, yes in enumerate(animate) if yes == wanted] for wanted in (True, False)]
     groups += [[k] for k, a in enumerate(anns) if not a["iscrowd"]]
     masks = [np.isin(canvas, group).astype(np.uint8) for group in groups]
     return [np.asarray(Image.fromarray(m).resize((224, 224), Image.Resampling.NEAREST)) > 0 for m in masks]
@@ -68,7 +69,8 @@ def steps(root: Path, n_images: int) -> Iterator[tuple[str, Callable, Callable |
            lambda: [plain_scene(scene["anns"], coco, 480, 640) for scene in scenes])
     yield ("densities and entropy, four sources", measures,
            lambda: [plain_measures(m.double().numpy(), masks) for m, masks in zip(four, plain)])
-    yield ("human map", lambda: E.human_maps(counts), lambda: [plain_human(c.double().numpy()) for c in counts])
+    yield ("human map", lambda: E.human_maps(counts),
+           lambda: [plain_human(c.double().numpy()) for c in counts])
     yield "reading image, fixations, masks", lambda: [data[i] for i in range(n_images)], None
     yield "rollout of a demo model, batch of 30", lambda: [rollout(models["A"], b) for b in batches], None
 

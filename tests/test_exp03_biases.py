@@ -179,7 +179,9 @@ def test_every_mask_of_real_coco_images_equals_an_independent_rasterisation():
     for image in coco.imgs.values():
         anns, size = coco.imgToAnns[image["id"]], (image["height"], image["width"])
         for ann in anns:
-            ours, form, count = coco.annToMask(E.with_mask(ann, coco, image, Path("f"))), ann["segmentation"], count + 1
+            ours = coco.annToMask(E.with_mask(ann, coco, image, Path("f")))
+            form = ann["segmentation"]
+            count += 1
             if isinstance(form, dict):
                 values = np.arange(len(form["counts"])) % 2
                 assert np.array_equal(ours, np.repeat(values, form["counts"]).reshape(size, order="F"))
@@ -311,7 +313,7 @@ def test_a_covered_object_has_no_density():
 @pytest.mark.parametrize("form", [{"size": [5, 5], "counts": [5, 20]}, {"size": [40, 60], "counts": [5]},
                                   {"size": [40, 60]}, None, "x", [1, 2, 3, 4, 5, 6],
                                   {"size": [40, 60], "counts": [2500, -100]}, [[1, 1, 1e30, 1, 9, 9]],
-                                  [[1, 1, math.nan, 1, 9, 9]], [[math.nan] * 6]])  # pycocotools takes all memory, or crashes
+                                  [[1, 1, math.nan, 1, 9, 9]], [[math.nan] * 6]])  # pycocotools would crash
 def test_a_segmentation_that_does_not_fit_names_its_annotation(form):
     with pytest.raises(InputError, match="instances.json, annotation 1:"):
         checked(coco_of(dict(segmentation=form, area=1.)))
@@ -433,7 +435,8 @@ def test_paired_tests_equal_scipy_and_use_one_set_of_images():
 
 
 def test_size_needs_two_objects():
-    arrays = arrays_of({"human": {}, "A": {"small": [.1, .2, .3], "large": [.2, .1, .1]}}, objects=[1., 2., 3.])
+    arrays = arrays_of({"human": {}, "A": {"small": [.1, .2, .3], "large": [.2, .1, .1]}},
+                       objects=[1., 2., 3.])
     assert np.isfinite(E.by_source(arrays)["A"]["bias_size"]).tolist() == [False, True, True]
 
 
@@ -481,7 +484,8 @@ def test_a_run_writes_rows_results_and_figures(worlds, tuned, finished):
 
 def test_entropy_is_drawn_by_the_number_of_objects():
     """A number of objects that one image alone has, and an image that COCO lacks, are not drawn."""
-    arrays = arrays_of({"human": {"entropy": [1., 2., 4., 5., 6., 8.]}, "A": {"entropy": [2., 3., 5., 6., 7., 8.]}},
+    arrays = arrays_of({"human": {"entropy": [1., 2., 4., 5., 6., 8.]},
+                        "A": {"entropy": [2., 3., 5., 6., 7., 8.]}},
                        objects=[0., 6., 6., 0., 99., math.nan])
     _, ((ax,),) = figure_grid(1, 1)
     E.draw_clutter(ax, E.by_source(arrays), arrays["objects"], ["white", "red"])
@@ -512,9 +516,11 @@ def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(worlds, tuned,
 
 def test_a_finished_run_stays_whole_after_wrong_arguments(worlds, tuned, finished, tmp_path):
     kept = {p: p.read_bytes() for p in finished.iterdir()}
-    for more, says in (("--limit 3", "other arguments"), ("--model vgg", "no model vgg"), ("--maps no", "--maps no"),
+    for more, says in (("--limit 3", "other arguments"), ("--model vgg", "no model vgg"),
+                       ("--maps no", "--maps no"),
                        ("--data nowhere", "no such folder"), ("--coco nowhere", "no such folder"),
-                       ("--model-b no.pth", "no such weight file"), ("--plot-only --seed 3", "other arguments")):
+                       ("--model-b no.pth", "no such weight file"),
+                       ("--plot-only --seed 3", "other arguments")):
         with pytest.raises(InputError, match=says):
             run(*study(worlds, tuned, *more.split(), "--out", finished))
     another = {**tuned, "B": shutil.copy(tuned["C"], tmp_path / tuned["B"].name)}
@@ -633,7 +639,8 @@ def test_damaged_annotations_end_in_one_sentence(copied, tmp_path, damage, said)
 
 @pytest.mark.parametrize("argv, said", [
     ("--data /nowhere", "no such folder"), ("--data W --model demo_sl12 --maps /nowhere", "--maps"),
-    ("--data W --model demo_sl12 --maps A", "--maps"), ("--data W --model demo_sl12 --maps D --maps D", "--maps"),
+    ("--data W --model demo_sl12 --maps A", "--maps"),
+    ("--data W --model demo_sl12 --maps D --maps D", "--maps"),
     ("--salicon S --coco /nowhere", "--coco /nowhere: no such folder"), ("--coco C", "--salicon"),
     ("--plot-only", "--plot-only"), ("--salicon /nowhere", "no such folder"),
     ("--salicon S --coco A", "instances_"),

@@ -267,7 +267,8 @@ def test_participants_without_preference_agree_with_no_head_or_object(objects, a
                            for _, g in items], 1)  # (P, O, 14, 14)
         coverage = torch.stack([torch.nn.functional.adaptive_avg_pool2d(torch.from_numpy(
             E.object_mask(np.asarray(read_image(path))))[None].double(), (14, 14))[0] for path, _ in items])
-        arrays = dict(coverage=coverage.numpy(), attn=attention.double().numpy(), fix=fix.transpose(0, 1).numpy())
+        arrays = dict(coverage=coverage.numpy(), attn=attention.double().numpy(),
+                      fix=fix.transpose(0, 1).numpy())
         cc = E.kl_sweep(attention, fix.to(attention), [1.], E.METRICS["cc"]).mean((0, 1))[:, 0]
         data[name] = float(cc.max()), E.lift_of(arrays, [f"h{i}" for i in range(6)])["people"]
     assert data["planted"][0] > .25 and data["null"][0] < .03
@@ -432,7 +433,8 @@ def test_a_finished_run_stays_whole_after_wrong_arguments(objects, tmp_path, no_
     kept = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     for more, says in (("--model vgg", "no model vgg"), ("--layer 12", "blocks 0 to 11"),
                        ("--simulate 6 1 20", "of 6 heads"), ("--limit 1", "other arguments"),
-                       ("--blur attention --resume", "other arguments"), ("--plot-only --seed 3", "other arg"),
+                       ("--blur attention --resume", "other arguments"),
+                       ("--plot-only --seed 3", "other arg"),
                        (f"--data {tmp_path}/typo", "no such folder")):
         with pytest.raises(InputError, match=says):
             run(data, out, *more.split())
