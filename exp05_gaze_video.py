@@ -71,7 +71,7 @@ from gbvs import gbvs
 from legacy import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid,
                      print_paper_vs_ours, read_arrays, read_csv, read_json, redraw, result_row, save_arrays,
                      save_figure, start_run, write_csv, write_json, write_results)
-from demo_scenes import popout_displays
+from demo import popout_displays
 
 # -------------------------------------------------------------------------------- constants
 

@@ -107,7 +107,7 @@ def half_bright() -> torch.Tensor:
 # ------------------------------------------------------------------------------------------------ masks
 
 def test_categories_are_coco_s():
-    coco = {c.split(" ", 1)[1] for names in demo.COCO_CATEGORIES.values() for c in names.split(", ")}
+    coco = {category["name"] for category in demo.COCO_CATEGORIES}
     assert (len(E.ANIMATE), len(E.EXCLUDED), len(coco)) == (11, 5, 80)
     assert {*E.ANIMATE, *E.EXCLUDED} <= coco and not set(E.ANIMATE) & set(E.EXCLUDED)
 
