@@ -1,13 +1,10 @@
-"""Shared cookbook of the four studies: Vision Transformer, weights, attention maps, fixation maps, metrics,
-statistics, data loaders.
-
-Everything here is a plain function or module that can be copied alone. Shapes in comments use one legend:
+"""Shared cookbook: devices and processes, Vision Transformer, weights, attention maps, fixation maps and
+metrics, statistics. Plain functions and modules that can be copied alone. Shapes in comments use one legend:
 
     B batch   L layers (blocks)   H heads   N tokens   D width   h, w patch grid   img_h, img_w pixels
 
-Row comes before column everywhere; blocks are 0-based (`block 11` is layer 12 of 12). Inputs that cannot be
-used raise InputError with one sentence: what was found, what was expected, what to do.
-"""
+Row comes before column everywhere; blocks are 0-based (`block 11` is layer 12 of 12). Input that cannot be
+used raises InputError with one sentence: what was found, what was expected, what to do."""
 from __future__ import annotations
 
 import argparse
@@ -18,11 +15,13 @@ import math
 import os
 import re
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import lru_cache, wraps
+from functools import lru_cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,7 +33,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 import torchvision.transforms.functional as TF
 from PIL import Image
-from scipy import special, stats
+from scipy import ndimage, special, stats
 from torch import Tensor
 from torchvision.models.resnet import Bottleneck, ResNet
 
@@ -48,44 +47,50 @@ class InputError(ValueError):
         super().__init__(" ".join(str(sentence).split()))  # one line, whatever the names in it
 
 
-# -------------------------------------------------------------------------------- devices
+@contextmanager
+def input_errors(where: str | Path, expected: str) -> Iterator[None]:
+    """Whatever the parser of a bad file raises becomes InputError("where: what went wrong; expected ...")."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # the parsers of JSON, CSV, MATLAB, zip and image files know some thirty kinds
+        found = str(error) if isinstance(error, (OSError, ValueError)) else repr(error)
+        raise InputError(f"{where}: {found[:300]}; expected {expected}") from error
+
+
+# -------------------------------------------------------------------------------- devices and processes
 
 def pick_device(name: str | None = None) -> torch.device:
     """The named device, or the first available of cuda, mps, cpu. Under torchrun each process gets the GPU of
     its LOCAL_RANK. InputError: a device that cannot be used, more processes than GPUs."""
-    if name in (None, "cuda") and torch.cuda.is_available():
-        index, found = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-        if index >= found:
-            raise InputError(f"process {index} (counted from 0) finds {found} GPUs; start as many processes "
-                             "as there are GPUs, or add --device cpu.")
-        return torch.device("cuda", index)
-    if name and ":" in name and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise InputError(f"--device {name} under torchrun would put all processes on one; give cuda or cpu.")
     if name is None:
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    if ":" in name and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+        raise InputError(f"--device {name} under torchrun would put all processes on one; give cuda or cpu.")
+    if name == "cuda":
+        name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as e:
-        raise InputError(f"--device {name} cannot be used here ({str(e).splitlines()[0]}); "
-                         "leave it out to take the best available device.") from e
+        raise InputError(f"--device {name} cannot be used here ({str(e).splitlines()[0]}); leave it out to "
+                         "take the best there is; start no more processes than there are GPUs.") from e
     return device
 
 
 def generator(*key: int) -> torch.Generator:
     """A CPU random generator that is a pure function of integers >= 0, e.g. generator(seed, epoch, index).
-
-    Keys that differ in trailing zeros alone are one key (numpy's SeedSequence): end them with a constant."""
+    Keys that differ only in trailing zeros are one key (numpy's SeedSequence): end them with a constant."""
     state = np.random.SeedSequence(key).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state >> np.uint64(1)))
 
 
 def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
     """(rank, world). A process group is made only when torchrun has set the environment; else (0, 1).
-
-    device: where this process computes (default: pick_device()); nccl on cuda, gloo elsewhere. Processes meet
-    once, after hours, so that the fastest waits for the slowest: torch's limits (nccl 10, gloo 30 minutes)
-    would end a sound run. Who waits for a dead process is ended by torchrun."""
+    device: where this process computes (default: pick_device()); nccl on cuda, gloo elsewhere. The fastest
+    process may wait hours for the slowest, so torch's limits (nccl 10, gloo 30 minutes) would be too short;
+    torchrun ends those that wait for a dead one."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return 0, 1
     if not dist.is_initialized():
@@ -93,7 +98,7 @@ def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
-    return dist.get_rank(), dist.get_world_size()
+    return rank_world()
 
 
 def rank_world() -> tuple[int, int]:
@@ -132,26 +137,13 @@ def first_process_first() -> Iterator[None]:
         barrier()
 
 
-def full_precision(function):
-    """Decorator: no autocast inside. A sum over 50,000 pixels has no digits to spare for bfloat16."""
-    @wraps(function)
-    def run(*args, **kwargs):
-        flat = [t for v in (*args, *kwargs.values()) for t in (v if isinstance(v, (list, tuple)) else [v])]
-        device = next((t.device.type for t in flat if isinstance(t, Tensor)), "cpu")
-        with torch.autocast(device, enabled=False):
-            return function(*args, **kwargs)
-    return run
-
-
 # -------------------------------------------------------------------------------- ViT
 
 class Attention(nn.Module):
     """Multi-head self-attention. The output comes from the fused kernel unless the full matrix is wanted.
-
     forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
     token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients, "first" token
-    0's row of it (B, H, 1, N) and output (B, 1, D) alone.
-    """
+    0's row of it (B, H, 1, N) and output (B, 1, D) alone."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -164,15 +156,16 @@ class Attention(nn.Module):
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
         scale, attn = q.shape[-1] ** -0.5, None
         exact = torch.promote_types(q.dtype, torch.float32)  # half precisions are too coarse for a softmax
-        q = q[:, :, :1] if want == "first" else q
+        if want == "first":
+            q = q[:, :, :1]
         if want in ("full", "first"):
             attn = (scale * q @ k.transpose(-2, -1)).softmax(-1, dtype=exact)  # (B, H, N, N)
             out = attn.to(v.dtype) @ v
         else:
             out = F.scaled_dot_product_attention(q, k, v)
-            if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
-                row = scale * q[:, :, :1] @ k.transpose(-2, -1)  # (B, H, 1, N)
-                attn = row.softmax(-1, dtype=exact)[:, :, 0]  # (B, H, N)
+        if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
+            row = scale * q[:, :, :1] @ k.transpose(-2, -1)  # (B, H, 1, N)
+            attn = row.softmax(-1, dtype=exact)[:, :, 0]  # (B, H, N)
         return self.proj(out.transpose(1, 2).flatten(2)), attn
 
 
@@ -187,15 +180,6 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
-class Mlp(nn.Module):
-    def __init__(self, dim: int, hidden: int):
-        super().__init__()
-        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
 class Block(nn.Module):
     """Pre-norm transformer block with optional LayerScale and stochastic depth (in training, a branch is
     dropped for a whole sample with probability drop_path and the others scaled by 1 / (1 - drop_path))."""
@@ -203,8 +187,11 @@ class Block(nn.Module):
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, eps: float, layerscale: float | None,
                  drop_path: float):
         super().__init__()
+        hidden = int(dim * mlp_ratio)
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps), nn.LayerNorm(dim, eps)
-        self.attn, self.mlp = Attention(dim, num_heads), Mlp(dim, int(dim * mlp_ratio))
+        self.attn = Attention(dim, num_heads)
+        self.mlp = nn.Sequential(OrderedDict(fc1=nn.Linear(dim, hidden), act=nn.GELU(),
+                                             fc2=nn.Linear(hidden, dim)))
         self.ls1 = nn.Identity() if layerscale is None else LayerScale(dim, layerscale)
         self.ls2 = nn.Identity() if layerscale is None else LayerScale(dim, layerscale)
         self.drop_path = drop_path
@@ -221,17 +208,6 @@ class Block(nn.Module):
         return self.residual(x, self.ls2(self.mlp(self.norm2(x)))), attn
 
 
-class PatchEmbed(nn.Module):
-    """Non-overlapping patches as tokens: (B, 3, img_h, img_w) -> (B, D, h, w)."""
-
-    def __init__(self, patch_size: int, dim: int):
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, patch_size, stride=patch_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.proj(x)
-
-
 class Encoded(NamedTuple):
     """What VisionTransformer.encode returns."""
     tokens: Tensor          # (B, N, D) after the last block run, before the final norm; cls_only: (B, 1, D)
@@ -242,12 +218,10 @@ class Encoded(NamedTuple):
 
 class VisionTransformer(nn.Module):
     """Vision Transformer (Dosovitskiy et al. 2021) with the state-dict keys of timm and DINO.
-
     img_size only fixes the shape of the stored position embedding: any input whose sides are multiples of
     patch_size runs, square or not. Tokens are ordered CLS, registers, patches (row-major); n_prefix counts
     the first two. pos_rule says how position embeddings are resampled to another grid, see `pos_embed_for`.
-    forward(x) -> logits (B, num_classes), or the normalised CLS vector (B, D) when num_classes is 0.
-    """
+    forward(x) -> logits (B, num_classes), or the normalised CLS vector (B, D) when num_classes is 0."""
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, embed_dim: int = 384,
                  depth: int = 12, num_heads: int = 6, num_classes: int = 0, mlp_ratio: float = 4.0,
@@ -260,7 +234,7 @@ class VisionTransformer(nn.Module):
         self.patch_size, self.embed_dim, self.num_heads = patch_size, embed_dim, num_heads
         self.grid, self.pos_rule = (img_h // patch_size, img_w // patch_size), pos_rule
         self.n_prefix = 1 + registers
-        self.patch_embed = PatchEmbed(patch_size, embed_dim)
+        self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, embed_dim, patch_size, patch_size)))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
         self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], embed_dim))
         if registers:
@@ -281,9 +255,9 @@ class VisionTransformer(nn.Module):
 
     def embed(self, x: Tensor) -> Tensor:
         """Patch tokens with their position embedding, (B, 3, img_h, img_w) -> (B, h w, D)."""
-        if x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
-            raise InputError(f"image of {x.shape[-2]}x{x.shape[-1]} pixels: both sides must be multiples of "
-                             f"the patch size {self.patch_size}; resize or crop it first.")
+        if x.ndim != 4 or x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
+            raise InputError(f"images of shape {tuple(x.shape)}: expected (B, 3, img_h, img_w), both sides "
+                             f"multiples of the patch size {self.patch_size}; resize or crop them first.")
         x = self.patch_embed(x)  # (B, D, h, w)
         pos = pos_embed_for(self.pos_embed[:, 1:], self.grid, x.shape[-2:], self.pos_rule)
         return x.flatten(2).transpose(1, 2) + pos  # (B, h w, D)
@@ -291,11 +265,9 @@ class VisionTransformer(nn.Module):
     def encode(self, patches: Tensor, cls_attn: Iterable[int] = (), full_attn: bool = False,
                n_blocks: int | None = None, cls_only: bool = False) -> Encoded:
         """Run the first n_blocks blocks (default: all) on the prefix and any subset of `embed`'s patches.
-
         A subset (B, K, D) means that only those patches are seen: exactly attention with the other keys
         masked. cls_attn: blocks whose CLS row is returned beside fused attention. full_attn: all matrices,
-        with gradients; with cls_only the last block computes nothing but its CLS token.
-        """
+        with gradients; with cls_only the last block computes nothing but its CLS token."""
         prefix = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
         if self.n_prefix > 1:
             prefix = torch.cat([prefix, self.register_tokens], 1)  # registers carry no position
@@ -327,11 +299,8 @@ class VisionTransformer(nn.Module):
 def resize_matrix(n_in: int, n_out: int, mode: str, scale: float | None = None,
                   antialias: bool = False) -> Tensor:
     """One-dimensional resampling as a matrix (n_out, n_in): F.interpolate of the unit vectors.
-
     Bilinear and bicubic resampling are linear and separable, so a map is resized by A_h @ map @ A_w^T:
-    differentiable, deterministic on every device and free of kernels that some devices lack. scale: as
-    scale_factor of F.interpolate.
-    """
+    differentiable, deterministic, without kernels that some devices lack. scale: F.interpolate's factor."""
     # along the width: torch 2.15's antialiased kernel is wrong along the height of an image one pixel wide
     how = {"size": (1, n_out)} if scale is None else {"scale_factor": (1.0, scale)}
     with torch.inference_mode(False):  # the kept matrix must serve later calls that need gradients
@@ -340,18 +309,16 @@ def resize_matrix(n_in: int, n_out: int, mode: str, scale: float | None = None,
         return out[0, :, 0, :n_out].T.contiguous()  # (1, n_in, 1, n_out) -> (n_out, n_in)
 
 
-@full_precision
 def pos_embed_for(pos: Tensor, grid: tuple[int, int], size: Sequence[int], rule: str) -> Tensor:
     """Patch position embeddings (1, h0 w0, D) resampled bicubically from `grid` (h0, w0) to `size` (h, w).
-
     Rules, as in the official code of the weights: "offset" (DINO, DINOv2: scale factor (h + 0.1) / h0, which
-    shifts the samples), "antialias" (DINOv2 with registers: target size, antialiased), "size" (the rest).
-    """
+    shifts the samples), "antialias" (DINOv2 with registers: target size, antialiased), "size" (the rest)."""
     if tuple(size) == tuple(grid):
         return pos
     rows, cols = (resize_matrix(n0, n, "bicubic", (n + 0.1) / n0 if rule == "offset" else None,
                                 rule == "antialias").to(pos.device) for n0, n in zip(grid, size))
-    out = torch.einsum("ih,jw,hwd->ijd", rows, cols, pos.float().view(*grid, -1))  # (h, w, D)
+    with torch.autocast(pos.device.type, enabled=False):
+        out = torch.einsum("ih,jw,hwd->ijd", rows, cols, pos.float().view(*grid, -1))  # (h, w, D)
     return out.flatten(0, 1)[None].to(pos.dtype)
 
 
@@ -360,11 +327,9 @@ def pos_embed_for(pos: Tensor, grid: tuple[int, int], size: Sequence[int], rule:
 @dataclass(frozen=True)
 class Preprocess:
     """PIL image -> normalised float32 (3, img_h, img_w), by PIL's 8-bit antialiased resampling.
-
     Short side to `resize`, then centre crop; with `squash` straight to `crop`, whatever the aspect ratio
     (`resize` unused). crop: side or (img_h, img_w). interpolation: bilinear, bicubic, lanczos ... InputError
-    if the crop exceeds `resize`. dataclasses.asdict() gives the fields for results.json.
-    """
+    if the crop exceeds `resize`. dataclasses.asdict() gives the fields for results.json."""
     resize: int | None
     crop: int | tuple[int, int]
     mean: tuple[float, float, float]
@@ -374,9 +339,9 @@ class Preprocess:
 
     def __post_init__(self) -> None:
         if not self.squash and (self.resize or 0) < np.max(self.crop):
-            raise InputError(f"crop {self.crop} exceeds the short side {self.resize}; enlarge it or squash")
+            raise InputError(f"crop {self.crop} exceeds the short side {self.resize}; enlarge it or squash.")
 
-    def __call__(self, image: Image.Image) -> torch.Tensor:
+    def __call__(self, image: Image.Image) -> Tensor:
         size = [self.crop, self.crop] if isinstance(self.crop, int) else list(self.crop)
         resample = TF.InterpolationMode(self.interpolation)
         image = TF.resize(image, size if self.squash else self.resize, resample)
@@ -387,6 +352,7 @@ IMAGENET, HALF = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)), ((0.5,) * 3, (0
 SHORT_256 = Preprocess(256, 224, *IMAGENET, "bicubic")  # DINO, DeiT, DINOv2
 CROP_224 = Preprocess(224, 224, *IMAGENET, "bicubic")  # the demo
 VIT_BENCHMARK = Preprocess(256, 224, *HALF, "bilinear")  # google/vit-base-patch16-224 in exp01's benchmarks
+VIT_SQUASHED = Preprocess(224, 224, *HALF, "bilinear", squash=True)  # the same model's own preprocessing
 
 
 class Spec(NamedTuple):
@@ -399,13 +365,26 @@ class Spec(NamedTuple):
     file: str = ""       # local name where the url's own says too little
 
 
+def dino(name: str, file: str, sha256: str | None, head_sha256: str) -> dict[str, Spec]:
+    """Rows of a DINO backbone and of its linear ImageNet-1k head; file: such as deitsmall16."""
+    url = f"{FAIR}dino/dino_{file}_pretrain/dino_{file}_"
+    arch = (SMALL if "small" in file else BASE) | dict(patch_size=8 if file[-1] == "8" else 16)
+    return {name: Spec("vit", url + "pretrain.pth", sha256, SHORT_256, arch | dict(pos_rule="offset")),
+            name + "_linear": Spec("linear", url + "linearweights.pth", head_sha256)}
+
+
+def demo_vit(kind: str, depth: int) -> Spec:
+    """A row for a model of the demo, made by exp05_train_vits.py."""
+    arch = dict(embed_dim=96, depth=depth, num_heads=6, patch_size=16)
+    return Spec("vit", None, None, CROP_224, arch, f"demo_{kind}{depth}.pth")
+
+
 FAIR = "https://dl.fbaipublicfiles.com/"
 SMALL, BASE = dict(embed_dim=384, depth=12, num_heads=6), dict(embed_dim=768, depth=12, num_heads=12)
 WEIGHTS: dict[str, Spec] = {
     "vit_base_patch16_224": Spec(  # the same page's model.safetensors loads too, with weights=PATH
         "vit", "https://huggingface.co/google/vit-base-patch16-224/resolve/main/pytorch_model.bin", None,
-        Preprocess(224, 224, *HALF, "bilinear", squash=True), BASE | dict(patch_size=16, eps=1e-12),
-        "google-vit-base-patch16-224.bin"),
+        VIT_SQUASHED, BASE | dict(patch_size=16, eps=1e-12), "google-vit-base-patch16-224.bin"),
     "resnet50": Spec("resnet", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth", "11ad3fa6",
                      Preprocess(232, 224, *IMAGENET, "bilinear")),  # torchvision IMAGENET1K_V2
     "unisal": Spec("unisal", "https://github.com/rdroste/unisal/raw/master/training_runs/pretrained_unisal/"
@@ -418,72 +397,47 @@ WEIGHTS: dict[str, Spec] = {
     "dinov2_vits14_reg": Spec("vit", FAIR + "dinov2/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth",
                               "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb", SHORT_256,
                               SMALL | dict(patch_size=14, layerscale=1.0, registers=4, pos_rule="antialias")),
-}
-for _name, _file, _arch, _sha, _head_sha in (  # DINO backbone and its ImageNet-1k linear head
-        ("dino_vits16", "deitsmall16", SMALL,
-         "b7aa1595552abf31eb834f0520dd4d8674e63902313d6843746a683b42695458",
-         "1c696878f7ebc7cca861b68e7184be12a304a26045aa0411e480ab07f38da067"),
-        ("dino_vits8", "deitsmall8", SMALL, None,  # not the 300-epoch file that drew the DINO paper's figures
-         "e1d7b6228bcea56a517f9f0217570a8055e70f737650198e0560bf48c4bab902"),
-        ("dino_vitb16", "vitbase16", BASE, None,  # ViT-B heads take cls0 avg0 cls1 avg1 ... of the last block
-         "f17e65970cae5a1813000f09cdd8d78f290295b512308aa02f479aa37c2847bf"),
-        ("dino_vitb8", "vitbase8", BASE, None,
-         "3889832bbb0e05074192700c82729636ddd924efb80d82d962efb7b421899a56")):
-    _url, _patch = f"{FAIR}dino/dino_{_file}_pretrain/dino_{_file}_", 8 if _file.endswith("8") else 16
-    WEIGHTS[_name] = Spec("vit", _url + "pretrain.pth", _sha, SHORT_256,
-                          _arch | dict(patch_size=_patch, pos_rule="offset"))
-    WEIGHTS[_name + "_linear"] = Spec("linear", _url + "linearweights.pth", _head_sha)
-for _depth in (4, 8, 12):  # the demo's models, made by exp05_train_vits.py
-    for _name in (f"demo_dino{_depth}", f"demo_sl{_depth}"):
-        WEIGHTS[_name] = Spec("vit", None, None, CROP_224, file=f"{_name}.pth",
-                              arch=dict(embed_dim=96, depth=_depth, num_heads=6, patch_size=16))
-WEIGHTS["demo_dino12_linear"] = Spec("linear", None, None, file="demo_dino12_linear.pth")
-WEIGHTS["demo_resnet"] = Spec("resnet", None, None, CROP_224, file="demo_resnet.pth")
-
-
-def parse_safetensors(raw: bytes) -> dict[str, Tensor]:
-    """Tensors of a .safetensors file: header length (8 bytes, little-endian), JSON header, raw buffer."""
-    dtypes = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-              "I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
-    start, state = 8 + int.from_bytes(raw[:8], "little"), {}
-    header, data = json.loads(raw[8:start]), torch.frombuffer(bytearray(raw), dtype=torch.uint8)[start:]
-    for name, entry in header.items():
-        if name != "__metadata__":
-            (a, b), shape, dtype = entry["data_offsets"], entry["shape"], dtypes[entry["dtype"]]
-            if not 0 <= a <= b <= len(data) or b - a != math.prod(shape) * dtype.itemsize:
-                raise ValueError(f"bytes {a} to {b} of {len(data)} for {name} {shape}")
-            state[name] = data[a:b].clone().view(dtype).view(shape)
-    return state
+    **dino("dino_vits16", "deitsmall16", "b7aa1595552abf31eb834f0520dd4d8674e63902313d6843746a683b42695458",
+           "1c696878f7ebc7cca861b68e7184be12a304a26045aa0411e480ab07f38da067"),
+    **dino("dino_vits8", "deitsmall8", None,  # not the 300-epoch file behind the figures of DINO's paper
+           "e1d7b6228bcea56a517f9f0217570a8055e70f737650198e0560bf48c4bab902"),
+    **dino("dino_vitb16", "vitbase16", None,  # ViT-B heads take cls0 avg0 cls1 avg1 ... of the last block
+           "f17e65970cae5a1813000f09cdd8d78f290295b512308aa02f479aa37c2847bf"),
+    **dino("dino_vitb8", "vitbase8", None,
+           "3889832bbb0e05074192700c82729636ddd924efb80d82d962efb7b421899a56"),
+    "demo_dino4": demo_vit("dino", 4), "demo_dino8": demo_vit("dino", 8), "demo_dino12": demo_vit("dino", 12),
+    "demo_sl4": demo_vit("sl", 4), "demo_sl8": demo_vit("sl", 8), "demo_sl12": demo_vit("sl", 12),
+    "demo_dino12_linear": Spec("linear", None, None, file="demo_dino12_linear.pth"),
+    "demo_resnet": Spec("resnet", None, None, CROP_224, file="demo_resnet.pth")}
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """State dict of a .safetensors or torch file, on the CPU; no code in the file is run.
-
-    Nested checkpoints are opened at `teacher`, else `model`, else `state_dict` (full DINO checkpoints: the
-    teacher); prefixes `module.`, `backbone.`, `_orig_mod.` are cut. InputError names a file that is missing,
-    damaged, asks for code to be run, or is no mapping from names to finite tensors.
-    """
+    Nested checkpoints are opened at `teacher`, `model`, `state_dict` (full DINO checkpoints: the teacher);
+    prefixes `module.`, `backbone.`, `_orig_mod.` are cut. InputError names a file that is missing, damaged,
+    asks for code to be run, or is no mapping from names to finite tensors."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weight file; give the path of a .pth, .bin or .safetensors file.")
-    try:
+    if path.suffix == ".safetensors" and not find_spec("safetensors"):
+        raise InputError(f"{path}: needs the package safetensors; pip install safetensors, or give a .pth.")
+    with input_errors(path, "tensors alone, as torch.save(model.state_dict(), path) writes them"):
         if path.suffix == ".safetensors":
-            state = parse_safetensors(path.read_bytes())
+            import safetensors.torch
+            state = safetensors.torch.load_file(path)
         else:  # full DINO checkpoints hold their arguments as a Namespace
             with torch.serialization.safe_globals([argparse.Namespace]):
                 state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as e:  # damaged files fail in many ways inside the unpickler
-        raise InputError(f"{path}: cannot be read as weights ({type(e).__name__}: {str(e)[:100]!r}); "
-                         "expected tensors alone, as torch.save(model.state_dict(), path) makes.") from e
-    while isinstance(state, dict) and (
-            inner := [k for k in ("teacher", "model", "state_dict") if isinstance(state.get(k), dict)]):
-        state = state[inner[0]]
+    for key in ("teacher", "model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(key), dict):
+            state = state[key]
     if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path}: holds a {type(state).__name__} that is no state dict (names to tensors); "
                          "save model.state_dict() instead.")
     with input_errors(path, "finite real numbers in dense tensors"):
-        if odd := [k for k, v in state.items() if v.is_complex() or not v.isfinite().all()]:
-            raise ValueError(f"NaN, infinity or complex numbers in {odd[0]}")
+        for key, value in state.items():
+            if value.is_complex() or not value.isfinite().all():
+                raise ValueError(f"NaN, infinity or complex numbers in {key}")
     return {re.sub(r"^((module|backbone|_orig_mod)\.)+", "", str(k)): v for k, v in state.items()}
 
 
@@ -504,13 +458,11 @@ RENAMED_KEYS = {  # in this order
     "heads.head": "head",
     "reg_token": "register_tokens"}  # timm
 DROPPED_KEYS = r"mask_token|pooler\..*|head\.(mlp|last_layer)\..*"  # not of the encoder; DINO's projection
-VIT_KEYS = (r"cls_token|pos_embed|register_tokens|(patch_embed\.proj|norm|head)\.(weight|bias)|blocks\.\d+\."
-            r"(ls[12]\.gamma|(norm[12]|attn\.(qkv|proj|q|k|v)|mlp\.fc[12])\.(weight|bias))")
 
 
 def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dict of timm, DINO, DeiT, DINOv2, Hugging Face ViT or torchvision vit_b_16 with timm's keys,
-    q, k, v stacked. DROPPED_KEYS go; any other key that a ViT does not have is an InputError."""
+    q, k, v stacked. DROPPED_KEYS go; any other key stays, for the strict load to refuse."""
     out = {}
     for key, value in state.items():
         for old, new in RENAMED_KEYS.items():
@@ -518,11 +470,9 @@ def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
         key = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key)  # chunks of blocks in DINOv2
         if not re.fullmatch(DROPPED_KEYS, key):
             out[key] = value
-    if unknown := [k for k in out if not re.fullmatch(VIT_KEYS, k)]:
-        raise InputError(f"{len(unknown)} keys are no Vision Transformer's ({', '.join(unknown[:4])}); "
-                         "expected the layout of timm, DINO, DINOv2, Hugging Face ViT or torchvision ViT.")
     for key in [k for k in out if ".attn.q." in k]:
-        out[key.replace(".q.", ".qkv.")] = torch.cat([out.pop(key.replace(".q.", f".{p}.")) for p in "qkv"])
+        parts = [out.pop(key.replace(".q.", f".{part}.")) for part in "qkv"]
+        out[key.replace(".q.", ".qkv.")] = torch.cat(parts)
     if "reg_token" in state and math.isqrt(out["pos_embed"].shape[1]) ** 2 == out["pos_embed"].shape[1]:
         out["pos_embed"] = F.pad(out["pos_embed"], (0, 0, 1, 0))  # timm stores CLS with its position added
     return out
@@ -530,64 +480,51 @@ def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     """VisionTransformer (float32, eval mode) with the weights of a state dict in a layout of `to_timm_keys`.
-
     From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed: heads =
-    width / 64 (no file tells them); eps 1e-12 for Hugging Face keys, else 1e-6; pos_rule "antialias" with
+    width / 64 (no file stores them); eps 1e-12 for Hugging Face keys, else 1e-6; pos_rule "antialias" with
     registers, "offset" with LayerScale, else "size". overrides: arguments of VisionTransformer that say
-    otherwise. The load is strict.
-    """
-    eps = 1e-12 if any(k.endswith("embeddings.cls_token") for k in state) else 1e-6
-    try:
+    otherwise. The load is strict."""
+    eps = 1e-12 if any(key.endswith("embeddings.cls_token") for key in state) else 1e-6
+    with input_errors("the weights do not fit", "the whole state dict of a ViT; name its model"):
         state = to_timm_keys(state)
         width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
+        image = math.isqrt(state["pos_embed"].shape[1] - 1) * patch  # side, px
         registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
         layerscale = 1.0 if "blocks.0.ls1.gamma" in state else None
         if width % 64 and "num_heads" not in overrides:
-            raise InputError(f"nothing tells the number of heads of a ViT {width} wide; give num_heads, or "
-                             "the name of a model of this shape, such as demo_dino12 for the demo's.")
+            raise InputError(f"no file says how many heads a ViT {width} wide has; name a model of this "
+                             "shape, such as demo_dino12 for the demo's.")
         inferred = dict(
-            img_size=math.isqrt(state["pos_embed"].shape[1] - 1) * patch, patch_size=patch, embed_dim=width,
+            img_size=image, patch_size=patch, embed_dim=width, num_heads=max(1, width // 64), eps=eps,
+            depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
             mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width,
-            depth=len({k.split(".")[1] for k in state if k.startswith("blocks.")}),
-            num_heads=max(1, width // 64), num_classes=len(state.get("head.weight", ())), eps=eps,
-            layerscale=layerscale, registers=registers,
+            num_classes=len(state.get("head.weight", ())), layerscale=layerscale, registers=registers,
             pos_rule="antialias" if registers else "offset" if layerscale else "size")
         model = VisionTransformer(**inferred | overrides)
         model.load_state_dict(state)
-    except InputError:
-        raise
-    except (KeyError, IndexError) as e:
-        raise InputError(f"no usable {e} among the keys; expected the whole state dict of a ViT.") from e
-    except Exception as e:  # of the strict load, or of shapes that no ViT has
-        raise InputError(f"the weights do not fit the architecture ({' '.join(str(e).split())[:300]}); give "
-                         "the name of the model that they belong to.") from e
     return model.eval()
 
 
 def locate_weights(spec: Spec) -> Path:
     """Path of a row's file: in the project, or in torch's folder ($TORCH_HOME/hub/checkpoints), where it is
-    downloaded when absent, to a temporary name. A known sha256 is checked every time."""
+    downloaded when absent. A known sha256 is checked every time."""
     if spec.url is None:
         path = ROOT / "checkpoints" / spec.file
         if not path.is_file():
             raise InputError(f"{path}: not there; checkpoints/README.md gives the command that makes it.")
         return path
-    path = found = Path(torch.hub.get_dir(), "checkpoints", spec.file or spec.url.split("/")[-1])
+    path = Path(torch.hub.get_dir(), "checkpoints", spec.file or spec.url.split("/")[-1])
     if not path.is_file():
-        found = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
+        with input_errors(f"{spec.url} cannot be downloaded", f"a connection; get it elsewhere and put it at "
+                          f"{path}, or pass --weights PATH (sha256: {spec.sha256 or 'none known'})"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(spec.url, str(found), progress=sys.stderr.isatty())
-        except Exception as e:  # network, proxy and disk faults have no common type
-            raise InputError(f"{spec.url} cannot be downloaded ({e}); download it elsewhere and put it at "
-                             f"{path} or pass --weights PATH (sha256: {spec.sha256 or 'none known'}).") from e
-    digest = hashlib.sha256(found.read_bytes()).hexdigest() if spec.sha256 else ""
-    if not digest.startswith(spec.sha256 or ""):
-        if found != path:
-            found.unlink()
-        raise InputError(f"{path}: sha256 is {digest}, expected {spec.sha256}; delete the file and get "
-                         f"{spec.url} again, or pass a file that you trust with --weights PATH.")
-    return found.replace(path)
+            torch.hub.download_url_to_file(spec.url, str(path), progress=sys.stderr.isatty())
+    if spec.sha256:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        if not digest.startswith(spec.sha256):
+            raise InputError(f"{path}: sha256 is {digest}, expected {spec.sha256}; delete the file and get "
+                             f"{spec.url} again, or pass a file that you trust with --weights PATH.")
+    return path
 
 
 HEAD_BLOCKS = 4  # the linear head reads the CLS token of the last four blocks (DINO's eval_linear.py, ViT-S)
@@ -599,22 +536,18 @@ def load_head(name: str | Path) -> nn.Linear:
     spec = WEIGHTS.get(f"{name}_linear") or WEIGHTS.get(str(name))
     path = locate_weights(spec) if spec and spec.kind == "linear" else Path(name)
     state = {k.removeprefix("linear."): v for k, v in read_state_dict(path).items()}
-    if set(state) != {"weight", "bias"} or state["weight"].ndim != 2 or \
-            state["bias"].shape != state["weight"].shape[:1]:
-        found = ", ".join(f"{k} {tuple(v.shape)}" for k, v in list(state.items())[:4])
-        raise InputError(f"{path}: holds {found}; expected weight (classes, d) and bias (classes,) alone.")
-    head = nn.Linear(*reversed(state["weight"].shape))
-    head.load_state_dict(state)
+    with input_errors(path, "weight (classes, d) and bias (classes,) alone"):
+        classes, width = state["weight"].shape
+        head = nn.Linear(width, classes)
+        head.load_state_dict(state)
     return head.eval()
 
 
 def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransformer, Preprocess]:
     """(model, preprocess) of a "vit" row of WEIGHTS. The model is float32, on the CPU, in eval mode.
-
     weights: a file instead of the row's own, for converted and tuned weights: its sha256 is not checked, the
     load is strict all the same. name "auto": architecture from that file (`vit_from_state`), Hugging Face's
-    preprocessing for its layout, else SHORT_256. Name DINO's files: nothing in them tells their pos_rule.
-    """
+    preprocessing for its layout, else SHORT_256. Name DINO's files: they do not say their pos_rule."""
     names = [n for n, spec in WEIGHTS.items() if spec.kind == "vit"]
     if name not in names and not (name == "auto" and weights is not None):
         raise InputError(f"no model {name}; expected {', '.join(names)}, or auto with --weights PATH.")
@@ -623,8 +556,8 @@ def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransf
     try:
         if name != "auto":
             return vit_from_state(state, **WEIGHTS[name].arch), WEIGHTS[name].preprocess
-        hf = any(k.endswith("embeddings.cls_token") for k in state)
-        return vit_from_state(state), WEIGHTS["vit_base_patch16_224"].preprocess if hf else SHORT_256
+        model = vit_from_state(state)
+        return model, VIT_SQUASHED if model.norm.eps == 1e-12 else SHORT_256  # 1e-12: Hugging Face's layout
     except InputError as e:
         raise InputError(f"{path}: {e}") from e
 
@@ -636,14 +569,11 @@ def attention_state(vit: nn.Module) -> dict[str, Tensor]:
 
 def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attention_state) -> nn.Module:
     """A copy of net, in eval mode, with the weights of a file that exp01 or exp02 wrote; others are net's.
-
-    tuned_state(net): the entries of its state dict that such a file holds.
-    """
+    tuned_state(net): the entries of its state dict that such a file holds."""
     state, own = read_state_dict(path), tuned_state(net)
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
-        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...) that are not the tuned "
-                         f"weights of this model ({len(own)}: {next(iter(own))} ...); name the model it was "
-                         "tuned from.")
+        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...), expected the {len(own)} "
+                         f"tuned weights of this model ({next(iter(own))} ...); name the one that was tuned.")
     net = copy.deepcopy(net)
     net.load_state_dict(net.state_dict() | {k: v.to(own[k]) for k, v in state.items()})
     return net.eval()
@@ -651,23 +581,18 @@ def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attenti
 
 def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, Preprocess]:
     """(model, preprocess) of the rows "resnet50" and "demo_resnet": float32, on the CPU, in eval mode.
-
     weights: as in load_vit. Depth, width and classes are read from the file, so that any of torchvision's
-    ResNets of bottleneck blocks can be given. The load is strict.
-    """
+    ResNets of bottleneck blocks can be given. The load is strict."""
     names = [n for n, spec in WEIGHTS.items() if spec.kind == "resnet"]
     if name not in names:
         raise InputError(f"no model {name}; expected {' or '.join(names)}.")
     path = locate_weights(WEIGHTS[name]) if weights is None else Path(weights)
     state = read_state_dict(path)
-    try:
+    with input_errors(path, "the weights of a ResNet of bottleneck blocks, such as torchvision's ResNet-50"):
         blocks = [len({k.split(".")[1] for k in state if k.startswith(f"layer{i}.")}) for i in range(1, 5)]
         model = ResNet(Bottleneck, blocks, len(state["fc.bias"]),
                        width_per_group=len(state["layer1.0.conv1.weight"]))
         model.load_state_dict(state)
-    except Exception as e:  # of the strict load, or of shapes that no ResNet has
-        raise InputError(f"{path}: no weights of a ResNet of bottleneck blocks "
-                         f"({' '.join(str(e).split())[:200]}); give torchvision's ResNet-50.") from e
     return model.eval(), WEIGHTS[name].preprocess
 
 
@@ -675,15 +600,14 @@ def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, P
 
 def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
     """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (None: all).
-
-    Softmax rows of the CLS query with the CLS and register columns dropped (so a map sums to at most 1). Only
-    the CLS row is computed beside fused attention: O(N) memory a head. One forward pass, ended after the last
-    block asked for. Raises InputError for a block that the model does not have.
-    """
+    x (B, 3, img_h, img_w). Softmax rows of the CLS query with the CLS and register columns dropped, so a map
+    sums to at most 1. Only the CLS row is computed beside fused attention: O(N) memory a head. One forward
+    pass, ended after the last block asked for. InputError: a block that the model does not have."""
     depth = len(model.blocks)
     blocks = list(range(depth)) if blocks is None else list(blocks)
     if not blocks or min(blocks) < 0 or max(blocks) >= depth:
         raise InputError(f"block {blocks}: this model has blocks 0 to {depth - 1} (0-based).")
+    x = torch.as_tensor(x).to(model.cls_token)
     h, w = x.shape[-2] // model.patch_size, x.shape[-1] // model.patch_size
     e = model.encode(model.embed(x), blocks, n_blocks=max(blocks) + 1)
     rows = dict(zip(sorted(set(blocks)), e.cls_attn))
@@ -691,33 +615,33 @@ def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | N
     return maps[..., model.n_prefix:].unflatten(-1, (h, w))
 
 
-@full_precision
 def rollout(attn: Sequence[Tensor] | Tensor, n_prefix: int = 1) -> Tensor:
     """Attention rollout (Abnar & Zuidema 2020): CLS row of prod_l A_l, A_l = rownorm(mean over heads + I).
-
     attn: L matrices (B, H, N, N), block 0 first; of the last the CLS row (B, H, 1, N) is enough
-    -> (B, N - n_prefix), not normalised. The CLS row of A_L ... A_1 is e_cls A_L ... A_1: a row vector times
-    matrices from the last block down, O(L N^2) instead of O(L N^3). Differentiable. Rows of A_l sum to 1, so
-    the row with its prefix columns sums to 1.
-    """
-    if not len(attn):
-        raise InputError("rollout got no matrix; expected one (B, H, N, N) per block.")
+    -> (B, N - n_prefix), not normalised; with n_prefix 0 a row sums to 1. Differentiable. The CLS row of
+    A_L ... A_1 is e_cls A_L ... A_1: a row vector times matrices from the last block down, O(L N^2) instead
+    of O(L N^3)."""
+    attn = [torch.as_tensor(a) for a in attn]
+    if not attn or attn[0].ndim != 4:
+        raise InputError("rollout takes a matrix (B, H, N, N) per block; give a single image a batch axis.")
     row = torch.zeros_like(attn[0][:, 0, 0])
     row[:, 0] = 1  # (B, N), e_cls
-    for a in reversed(list(attn)):
-        a = a.mean(1)  # (B, N, N)
-        total = a.sum(-1) + 1  # row sums of A + I
-        row = row / total  # dividing row i of (A + I) by its sum scales entry i of the vector from the left
-        row = row + torch.einsum("bi,bij->bj", row[:, :a.shape[1]], a)  # r (A + I) = r + r A
+    with torch.autocast(row.device.type, enabled=False):  # half precisions have no digits to spare for it
+        for a in reversed(attn):
+            a = a.mean(1)  # (B, N, N)
+            row = row / (a.sum(-1) + 1)  # the row sums of A + I divide the vector from the left
+            row = row + torch.einsum("bi,bij->bj", row[:, :a.shape[1]], a)  # r (A + I) = r + r A
     return row[:, n_prefix:]
 
 
-@full_precision
 def upsample(map: Tensor, size: tuple[int, int]) -> Tensor:
     """Bilinear up-sampling (align_corners=False) as M_h R M_w^T: (..., h, w) -> (..., img_h, img_w)."""
+    map = torch.as_tensor(map)
+    map = map if map.is_floating_point() else map.float()
     rows = resize_matrix(map.shape[-2], size[0], "bilinear").to(map)
     cols = resize_matrix(map.shape[-1], size[1], "bilinear").to(map)
-    return rows @ map @ cols.T
+    with torch.autocast(map.device.type, enabled=False):
+        return rows @ map @ cols.T
 
 
 def minmax(maps: Tensor) -> Tensor:
@@ -728,49 +652,36 @@ def minmax(maps: Tensor) -> Tensor:
 
 # -------------------------------------------------------------------------------- fixations and metrics
 
-# A metric takes the model map p and the human map q or fixation counts fix, each (B, img_h, img_w), and gives
-# (B,) float64 on the CPU; computed in float64 on the CPU, float32 on an accelerator. NaN where the human side
-# is empty: use nanmean and report how many images counted. NaN or infinity in a map raises InputError.
-
-@full_precision
 def gaussian_blur(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
     """Gaussian blur of maps (..., img_h, img_w), sigma >= 0 in pixels, zeros outside the map.
-
     Equals scipy.ndimage.gaussian_filter(mode="constant"): taps within int(truncate sigma + 0.5) px, of sum 1.
-    Two matrix products, so batched and differentiable. Too small a sigma for a second tap changes nothing.
-    """
-    if not sigma >= 0:
-        raise InputError(f"sigma is {sigma}: expected a blur of 0 px or more; give a positive width.")
+    Two matrix products, so batched and differentiable. Too small a sigma for a second tap changes nothing."""
+    maps = torch.as_tensor(maps)
     maps = maps if maps.is_floating_point() else maps.float()  # counts may be whole numbers
     radius = int(truncate * sigma + 0.5)
     if radius == 0:
         return maps
-
     taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / sigma) ** 2)
-    taps = torch.nn.functional.pad(taps / taps.sum(), (1, 1))      # 0 beyond both ends
-
-    def band(n: int) -> Tensor:                                    # (n, n), row i: the taps around pixel i
-        offset = torch.arange(n)[:, None] - torch.arange(n)
-        return taps[offset.clamp(-radius - 1, radius + 1) + radius + 1].to(maps)
-
-    return band(maps.shape[-2]) @ maps @ band(maps.shape[-1])
+    bands = []  # (n, n) for each side; row i: the taps around pixel i
+    for n in maps.shape[-2:]:
+        offset = (torch.arange(n)[:, None] - torch.arange(n)).double()
+        band = torch.exp(-0.5 * (offset / sigma) ** 2) * (offset.abs() <= radius)
+        bands.append((band / taps.sum()).to(maps))
+    with torch.autocast(maps.device.type, enabled=False):
+        return bands[0] @ maps @ bands[1]
 
 
 def scale_fixations(rows, cols, from_size: tuple[int, int], to_size: tuple[int, int]):
     """0-based pixels of an image of from_size (img_h, img_w) -> floored 0-based pixels of a map of to_size.
-
-    SALICON, 1-based v: floor((v - 1) 224/480). Multiplied before divided, so that whole numbers stay whole.
-    """
+    SALICON, 1-based v: floor((v - 1) 224/480). Multiplied before divided: whole numbers stay whole."""
     return tuple(np.floor(np.asarray(v, dtype=np.float64) * new / old)
                  for v, old, new in zip((rows, cols), from_size, to_size))
 
 
 def fixation_counts(rows, cols, size: tuple[int, int], weights=None) -> Tensor:
     """Fixations per pixel, or their summed weights (durations): (img_h, img_w) float64 on the CPU.
-
     rows, cols: 1-D, 0-based map pixels, floored. Those outside the map or with a NaN anywhere are dropped.
-    Lengths that differ and negative weights raise InputError.
-    """
+    InputError: lengths that differ, negative weights."""
     rows, cols = (np.floor(np.asarray(v, dtype=np.float64)).ravel() for v in (rows, cols))
     weights = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
     if not len(rows) == len(cols) == len(weights) or (weights < 0).any():
@@ -783,226 +694,183 @@ def fixation_counts(rows, cols, size: tuple[int, int], weights=None) -> Tensor:
 
 
 def density_map(rows, cols, size: tuple[int, int], sigma: float, weights=None) -> Tensor:
-    """Fixation density (img_h, img_w) in [0, 1], float64: fixation_counts, gaussian_blur (sigma px), min-max.
-
-    All zeros without a fixation in the map.
-    """
-    return minmax(gaussian_blur(fixation_counts(rows, cols, size, weights), sigma))
-
-
-def _chunks(p: Tensor, q: Tensor):
-    """Check a pair of maps; yield both as (b, N) pixels, b small enough for a CPU's cache, else the batch."""
-    if p.ndim != 3 or p.shape != q.shape or p.device != q.device:
-        raise InputError(f"Maps of shape {tuple(p.shape)} on {p.device} and {tuple(q.shape)} on {q.device}: "
-                         "expected two of shape (B, img_h, img_w) on one device; resize or move one.")
-    for name, m in zip(("first", "second"), (p, q)):
-        if not torch.isfinite(m.sum()) and not torch.isfinite(m).all():    # the sum is the cheap test
-            raise InputError(f"The {name} map holds NaN or infinity: expected finite values; drop the image.")
-    p, q, on_cpu = p.detach().flatten(1), q.detach().flatten(1), p.device.type == "cpu"
-    b = max(1, 2**18 // p.shape[1] if on_cpu else len(p))
-    for pair in zip(p.split(b), q.split(b)):
-        yield [m.to(torch.float64 if on_cpu else torch.float32) for m in pair]
+    """Fixation density (img_h, img_w) in [0, 1], float64: fixation_counts, Gaussian (sigma px), min-max.
+    All zeros without a fixation in the map."""
+    counts = fixation_counts(rows, cols, size, weights).numpy()
+    density = ndimage.gaussian_filter(counts, sigma, mode="constant")  # zeros outside; ends at 4 sigma
+    return torch.from_numpy((density - density.min()) / (np.ptp(density) or 1))
 
 
-def _collect(chunks) -> Tensor:
-    """Join the chunks' (values, where they are defined): float64 on the CPU, NaN where undefined."""
-    return torch.cat([torch.where(defined, value, torch.nan).cpu().double() for value, defined in chunks])
+# A metric takes the model map p and the human map q or fixation counts fix, each (B, img_h, img_w), and gives
+# (B,) float64 on the CPU. NaN where the human side is empty: use nanmean and report how many images counted.
+# On a CPU pass about 2**18 pixels at a time (5 maps of 224x224): they stay in its cache.
+
+def pixels(p: Tensor, q: Tensor) -> list[Tensor]:
+    """A pair of maps as pixels (B, N), float64 on the CPU, float32 on an accelerator.
+    InputError: NaN or infinity, shapes or devices that differ, a map without a batch axis."""
+    maps = [torch.as_tensor(m).detach() for m in (p, q)]
+    if maps[0].ndim != 3 or maps[0].shape != maps[1].shape or maps[0].device != maps[1].device:
+        found = " and ".join(f"{tuple(m.shape)} on {m.device}" for m in maps)
+        raise InputError(f"maps of shape {found}: expected two of shape (B, img_h, img_w) on one device; "
+                         "resize or move one, and give a single map a batch axis, map[None].")
+    dtype = torch.float64 if maps[0].device.type == "cpu" else torch.float32
+    maps = [m.to(dtype).flatten(1) for m in maps]
+    if not all(m.sum(1).isfinite().all() for m in maps):  # one such value makes its map's sum NaN or infinite
+        raise InputError("a map holds NaN or infinity: expected finite values; leave the image out.")
+    return maps
 
 
-def _centre(m: Tensor) -> tuple[Tensor, Tensor]:
-    """(b, N) -> rows less their mean, scaled to range 1, and their SDs (ddof 0); constant: zeros, SD 1."""
-    span = m.amax(1, keepdim=True) - m.amin(1, keepdim=True)
-    scale = torch.where(span > torch.finfo(m.dtype).tiny, 1 / span, 0)
-    z = (m - m.mean(1, keepdim=True)).mul_(scale)
-    return z, torch.where(scale[:, 0] > 0, torch.linalg.vector_norm(z, dim=1) / m.shape[1] ** 0.5, 1)
-
-
-def _to_density(m: Tensor) -> Tensor:
-    """(b, N) -> rows of sum 1; the minimum is subtracted only where negative; zeros become uniform."""
-    low = m.amin(1, keepdim=True)
-    m = m - low.clamp(max=0) if (low < 0).any() else m
-    total = m.sum(1, keepdim=True)
-    some = total > torch.finfo(m.dtype).tiny
-    return torch.addcmul(torch.where(some, 0, 1 / m.shape[1]), m, torch.where(some, 1 / total, 0))
-
-
-@full_precision
 def cc(p: Tensor, q: Tensor) -> Tensor:
     """Pearson correlation over pixels, in [-1, 1]; 0 if either map is constant; NaN if q is all zeros."""
-    def one(p, q):
-        (p, p_sd), (q, q_sd) = _centre(p), _centre(q)
-        return (torch.linalg.vecdot(p, q) / (p.shape[1] * p_sd * q_sd)).clamp(-1, 1)
-    return _collect((one(p, q), q.any(1)) for p, q in _chunks(p, q))
+    p, q = pixels(p, q)
+    empty = torch.linalg.vector_norm(q, dim=1) == 0
+    p, q = p - p[:, :1], q - q[:, :1]  # a constant map becomes exactly 0
+    p -= p.mean(1, keepdim=True)
+    q -= q.mean(1, keepdim=True)
+    norm = torch.linalg.vector_norm(p, dim=1) * torch.linalg.vector_norm(q, dim=1)
+    r = (p * q).sum(1) / torch.where(norm > 0, norm, 1)
+    return r.clamp(-1, 1).masked_fill(empty, torch.nan).cpu().double()
+
+
+def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
+    """Normalised scanpath saliency (Peters et al. 2005): mean of (p - mean) / SD (ddof 0) at fixated pixels.
+    Each pixel once, or with counts=True as often as fix says. Constant map: 0. NaN: no fixation. The MIT code
+    has an SD of ddof 1: it gives sqrt((N-1)/N) of this."""
+    p, fix = pixels(p, fix)
+    weight = fix if counts else (fix > 0).to(p.dtype)
+    z = p - p[:, :1]  # a constant map becomes exactly 0
+    z -= z.mean(1, keepdim=True)
+    sd = torch.linalg.vector_norm(z, dim=1) / z.shape[1] ** 0.5
+    value = (z * weight).sum(1) / weight.sum(1) / torch.where(sd > 0, sd, 1)  # no fixation: 0/0 is NaN
+    return value.cpu().double()
 
 
 def sim(p: Tensor, q: Tensor) -> Tensor:
     """Similarity (Judd et al. 2012): sum of min(p, q), both of sum 1; in [0, 1], 1 for equal maps.
+    The minimum is subtracted only if negative (the MIT code: always). Zero p: uniform. NaN: q all zeros."""
+    p, q = pixels(p, q)
+    p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
+    p += p.sum(1, keepdim=True) == 0  # a model map of zeros becomes uniform
+    p /= p.sum(1, keepdim=True)
+    q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
+    return torch.minimum(p, q).sum(1).cpu().double()
 
-    The minimum is subtracted only if negative (the MIT code: always). Constant p: uniform. NaN: q all zeros.
-    """
-    def one(p, q):
-        return torch.minimum(_to_density(p), _to_density(q)).sum(1)
-    return _collect((one(p, q), q.any(1)) for p, q in _chunks(p, q))
 
-
-@full_precision
 def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
     """KL(human || model), MIT benchmark: sum q log(eps + q / (p + eps)) in nats, both of sum 1; 0 if equal.
-
-    eps decides the value where p is 0: report it. Negative and constant maps and NaN: as in sim.
-    """
-    def one(p, q):
-        return torch.linalg.vecdot(q, (q / p.add_(eps)).add_(eps).log_())
-    return _collect((one(_to_density(p), _to_density(q)), q.any(1)) for p, q in _chunks(p, q))
-
-
-@full_precision
-def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
-    """Normalised scanpath saliency (Peters et al. 2005): mean of (p - mean) / SD (ddof 0) at fixated pixels.
-
-    Each pixel once, or with counts=True as often as fix says. Constant map: 0. NaN: no fixation. The MIT code
-    has an SD of ddof 1: it gives sqrt((N-1)/N) of this.
-    """
-    def one(p, weight):
-        (z, sd), total = _centre(p), weight.sum(1)
-        return torch.linalg.vecdot(z, weight) / (total * sd), total > 0
-    return _collect(one(p, fix if counts else (fix > 0).to(p)) for p, fix in _chunks(p, fix))
+    eps decides the value where p is 0: report it. Negative and constant maps and NaN: as in sim."""
+    p, q = pixels(p, q)
+    p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
+    p += p.sum(1, keepdim=True) == 0  # a model map of zeros becomes uniform
+    p /= p.sum(1, keepdim=True)
+    q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
+    ratio = q / (p + eps)
+    return (q * torch.log(ratio + eps)).sum(1).cpu().double()
 
 
 def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
-    """AUC-Judd (Judd et al. 2009), in [0, 1], exact with ties, no jitter.
-
+    """AUC-Judd (Judd et al. 2009), in [0, 1], exact with ties, no jitter; computed on the CPU.
     Each distinct value t of the fixated pixels is a threshold: tp, fp = shares of fixated and of other pixels
     with p >= t; trapezoid through (0, 0), these and (1, 1). Equals the MIT code if there are no ties;
-    Mann-Whitney is smaller by about 1/(2n). Constant map: 0.5. NaN: no fixation, or no other pixel.
-    """
-    def one(p, hit):
-        n_pairs = hit.sum(1) * (~hit).sum(1)
-        area = (_area_by_sort(p, hit) if p.device.type != "cpu" else
-                torch.tensor([_area_by_bins(v, h) for v, h in zip(p.numpy(), hit.numpy())]).double())
-        return 1 - area / (2 * n_pairs), n_pairs > 0
-    return _collect(one(p, fix > 0) for p, fix in _chunks(p, fix))
-
-
-def _area_by_bins(v: np.ndarray, hit: np.ndarray) -> float:
-    """Area above the ROC curve of a map (N,), x 2 n_hit n_other: over the fixated pixels, the sum of others
-    >= t and of others >= the next threshold above. Values are compared only in bins that hold a threshold."""
-    other, (t, times) = v[~hit], np.unique(v[hit], return_counts=True)      # t: (K,) thresholds, ascending
-    n_bins = min(max(2**15, 32 * len(t)), 2**18)
-    low, span = v.min(), (v.max() - v.min()) or 1.0
-    bins, t_bins = (((a - low) / span * (n_bins - 1)).astype(np.intp) for a in (other, t))   # monotone in v
-    has_t = np.zeros(n_bins, dtype=bool)
-    has_t[t_bins] = True
-    near, far = np.sort(other[has_t[bins]]), np.bincount(bins, minlength=n_bins) * ~has_t
-    fp = len(other) - np.cumsum(far)[t_bins] - np.searchsorted(near, t)     # (K,) other pixels >= t
-    return float((times * (fp + np.append(fp[1:], 0))).sum())
-
-
-def _area_by_sort(p: Tensor, hit: Tensor) -> Tensor:
-    """_area_by_bins of (B, N) maps, for accelerators: one sort, no loop, no synchronisation."""
-    v, order = (-p).sort(1)                                                 # highest value first
-    hit = hit.gather(1, order)
-    fp = (~hit).cumsum(1).gather(1, torch.searchsorted(v, v, right=True) - 1)     # others >= this value
-    above = torch.nn.functional.pad((fp * hit).cummax(1).values, (1, 0)).gather(1, torch.searchsorted(v, v))
-    return ((fp + above) * hit).sum(1)
-
-
-@full_precision
-def mean_pairwise_cc(maps: Tensor) -> float:
-    """Inter-observer consistency: mean Pearson correlation over all pairs of the maps (W, img_h, img_w).
-
-    (Sum of the standardised maps' Gram matrix - diagonal) / (W (W - 1)). Constant maps (a worker without a
-    fixation) are left out; NaN with fewer than two others.
-    """
-    total, w = 0, 0
-    for m, _ in _chunks(maps, maps):
-        z, sd = _centre(m)
-        total, w = total + (z / sd[:, None]).sum(0), w + int(z.any(1).sum())
-    return (total.square().mean().item() - w) / (w * (w - 1)) if w > 1 else float("nan")
+    Mann-Whitney is smaller by about 1/(2n). Constant map: 0.5. NaN: no fixation, or no other pixel."""
+    p, fix = pixels(p, fix)
+    values = []
+    for v, hit in zip(p.cpu().numpy(), (fix > 0).cpu().numpy()):  # (N,) each
+        t, times = np.unique(v[hit], return_counts=True)  # thresholds, ascending
+        other = np.sort(v[~hit])
+        fp = len(other) - np.searchsorted(other, t)  # other pixels >= t
+        area = times @ (fp + np.append(fp[1:], 0))  # left of the curve, times 2 n_hit n_other
+        pairs = hit.sum() * len(other)
+        values.append(1 - area / (2 * pairs) if pairs else np.nan)
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def observer_consistency(workers: Sequence[tuple], size: tuple[int, int], sigma: float) -> float:
-    """mean_pairwise_cc of the workers' fixation maps, each (rows, cols) as in density_map, without the maps.
+    """Mean correlation of the workers' fixation maps over all pairs, each (rows, cols); NaN below two. Equals
 
-    A blur K is linear and symmetric, so a map's sum is the sum of K 1 K at its fixations, its squared norm
-    the sum over pairs of fixations of (K_h K_h)[row, row'] (K_w K_w)[col, col'], and the standardised maps'
-    sum is one blurred map of all fixations, each with weight 1 / its worker's SD. NaN below two workers.
-    """
-    mass, gram = _blur_tables(size, sigma)
+        maps = [density_map(rows, cols, size, sigma) for rows, cols in workers]
+        maps = [m for m in maps if m.any()]  # a worker without a fixation in the map is left out
+        mean(corr(a, b) for a, b in itertools.combinations(maps, 2))
+
+    without making the maps. A blur K is linear and symmetric, so a map's sum is the sum of K 1 K at its
+    fixations, its squared norm the sum over pairs of fixations of (K_h K_h)[row, row'] (K_w K_w)[col, col'],
+    and the standardised maps' sum is one blurred map of all fixations, each with weight 1 / its worker's SD.
+    The mean square of that sum holds every pair twice and each map with itself once."""
+    mass, gram_h, gram_w = blur_tables(size, sigma)
     mixed, shift, w = np.zeros(size), 0.0, 0
     for rows, cols in workers:
         points = np.floor(np.array([rows, cols], np.float64).reshape(2, -1))  # as fixation_counts
-        points = points[:, ((points >= 0) & (points < np.array(size)[:, None])).all(0)].astype(np.int64)
-        pixel, n = np.unique(points[0] * size[1] + points[1], return_counts=True)
+        inside = ((points >= 0) & (points < np.array(size)[:, None])).all(0)
+        r, c = points[:, inside].astype(np.int64)
+        pixel, n = np.unique(r * size[1] + c, return_counts=True)
         r, c = np.divmod(pixel, size[1])
         mean = float(n @ mass[r, c]) / mass.size
-        square = float(n @ (gram[0][r[:, None], r] * gram[1][c[:, None], c]) @ n) / mass.size
+        square = float(n @ (gram_h[r[:, None], r] * gram_w[c[:, None], c]) @ n) / mass.size
         sd = math.sqrt(max(square - mean**2, 0))
         if sd > 1e-9 * mean:  # else constant: no fixation in the map
             mixed[r, c] += n / sd
-            shift, w = shift + mean / sd, w + 1
+            shift += mean / sd
+            w += 1
     total = gaussian_blur(torch.from_numpy(mixed), sigma) - shift
     return (total.square().mean().item() - w) / (w * (w - 1)) if w > 1 else float("nan")
 
 
 @lru_cache(maxsize=4)
-def _blur_tables(size: tuple[int, int], sigma: float) -> tuple[np.ndarray, list[np.ndarray]]:
-    """K_h 1 K_w (img_h, img_w) and [K_h K_h, K_w K_w] of gaussian_blur."""
-    gram = [gaussian_blur(torch.eye(n, dtype=torch.float64), sigma).numpy() for n in size]
-    return gaussian_blur(torch.ones(size, dtype=torch.float64), sigma).numpy(), gram
+def blur_tables(size: tuple[int, int], sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """K_h 1 K_w (img_h, img_w), K_h K_h (img_h, img_h), K_w K_w (img_w, img_w) of gaussian_blur."""
+    parts = torch.ones(size), torch.eye(size[0]), torch.eye(size[1])
+    return tuple(gaussian_blur(part.double(), sigma).numpy() for part in parts)
 
 
 # -------------------------------------------------------------------------------- statistics
 
-def paired_t(a, b) -> dict:
-    """Paired t test of a - b, 1-D of equal length; pairs with a NaN are dropped (n = df + 1 remain).
-
-    t, df, two-sided p, dz = t / sqrt(n) (Cohen's d_z), mean of a - b, ci = its 95 % interval (low, high).
-    Differences all equal: t = dz = 0, p = 1 if they are zero, else t = dz = +-inf, p = 0. Fewer than two
-    pairs: NaN. Lengths that differ raise InputError.
-    """
-    a, b = _pair(a, b)
-    d = a - b
-    d = d[~np.isnan(d)]
-    n, mean = len(d), d.mean() if len(d) else np.nan
-    if n < 2:
-        return dict(t=np.nan, df=n - 1, p=np.nan, dz=np.nan, mean=float(mean), ci=(np.nan, np.nan))
-    se = d.std(ddof=1) / np.sqrt(n) if np.ptp(d) > 0 else 0.0
-    t = mean / se if se > 0 else np.copysign(np.inf, mean) if mean else 0.0
-    half = stats.t.ppf(0.975, n - 1) * se
-    return dict(t=float(t), df=n - 1, p=float(2 * stats.t.sf(abs(t), n - 1)), dz=float(t / np.sqrt(n)),
-                mean=float(mean), ci=(float(mean - half), float(mean + half)))
-
-
-def _pair(a, b) -> tuple[np.ndarray, np.ndarray]:
+def paired(a, b) -> tuple[np.ndarray, np.ndarray]:
+    """Two 1-D float64 arrays of equal length, else InputError."""
     a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if a.ndim != 1 or a.shape != b.shape:
-        raise InputError(f"Samples of shapes {a.shape} and {b.shape}: expected two 1-D arrays with one value "
+        raise InputError(f"samples of shapes {a.shape} and {b.shape}: expected two 1-D arrays with one value "
                          "per image; pair them by image first.")
     return a, b
 
 
+def paired_t(a, b) -> dict:
+    """Paired t test of a - b, 1-D of equal length; pairs with a NaN are dropped (n = df + 1 remain).
+    t, df, two-sided p, dz = t / sqrt(n) (Cohen's d_z), mean of a - b, ci = its 95 % interval (low, high).
+    Differences all equal: t = dz = 0, p = 1 if they are zero, else t = dz = +-inf, p = 0. Fewer than two
+    pairs: NaN."""
+    a, b = paired(a, b)
+    d = a - b
+    d = d[~np.isnan(d)]
+    n, mean = len(d), float(d.mean()) if len(d) else np.nan
+    if n < 2:
+        return dict(t=np.nan, df=n - 1, p=np.nan, dz=np.nan, mean=mean, ci=(np.nan, np.nan))
+    if np.ptp(d) == 0:
+        t = float(np.copysign(np.inf, mean)) if mean else 0.0
+        return dict(t=t, df=n - 1, p=0.0 if mean else 1.0, dz=t, mean=mean, ci=(mean, mean))
+    test = stats.ttest_1samp(d, 0)
+    t, (low, high) = float(test.statistic), test.confidence_interval()
+    return dict(t=t, df=n - 1, p=float(test.pvalue), dz=t / math.sqrt(n), mean=mean,
+                ci=(float(low), float(high)))
+
+
 def bf01_unit_information(t: float, n: int, log: bool = False) -> float:
     """BF01 of a one-sample or paired t with n pairs under the unit-information prior (BIC; Wagenmakers 2007).
-
     sqrt(n) (1 + t^2/(n-1))^(-n/2); above 1 it favours the null. log=True gives the natural logarithm, finite
-    where BF01 itself falls below 1e-308 and becomes 0. NaN for t = NaN; n < 2 raises InputError.
-    """
-    _check_n(n)
+    where BF01 itself falls below 1e-308 and becomes 0. NaN for t = NaN. InputError: n < 2."""
+    if not n >= 2:
+        raise InputError(f"a Bayes factor for n = {n}: expected at least 2 pairs; give more data.")
     value = 0.5 * np.log(n) - n / 2 * np.log1p(t * t / (n - 1))
     return float(value if log else np.exp(value))
 
 
 def bf01_jzs(t: float, n: int, r: float = 1.0, log: bool = False) -> float:
     """BF01 of a one-sample or paired t with n pairs, two-sided, Cauchy(r) prior on the effect size.
-
     Rouder et al. 2009, eq. 1, with g scaled by r^2; r = 1 is their default, sqrt(2)/2 today's usual one. The
     integral over log g is summed on an even grid: the integrand is analytic and vanishes at both ends, so the
-    trapezoid rule converges geometrically. log, NaN, n < 2: as in bf01_unit_information; r <= 0: InputError.
-    """
-    _check_n(n)
-    if not r > 0:
-        raise InputError(f"Prior scale r is {r}: expected a positive number; use 1 or 0.707.")
+    trapezoid rule converges geometrically. log, NaN: as bf01_unit_information. InputError: n < 2, r <= 0."""
+    if not (n >= 2 and r > 0):
+        raise InputError(f"a Bayes factor for n = {n}, prior scale r = {r}: expected at least 2 pairs and "
+                         "r > 0, such as 1 or 0.707.")
     if not np.isfinite(t * t):
         return np.nan if np.isnan(t) else -np.inf if log else 0.0
     nu, step = n - 1, 0.05
@@ -1015,55 +883,43 @@ def bf01_jzs(t: float, n: int, r: float = 1.0, log: bool = False) -> float:
     return float(value if log else np.exp(value))
 
 
-def _check_n(n: int) -> None:
-    if not n >= 2:
-        raise InputError(f"A Bayes factor was asked for n = {n}: expected at least 2 pairs; give more data.")
-
-
 def mcnemar(correct_a, correct_b) -> dict:
     """Two classifiers on the same images: 1-D of 0 and 1 each.
-
     b = right by a alone, c = right by b alone; p of the exact two-sided binomial test of b in b + c (McNemar
     1947); diff = (b - c)/n, accuracy of a minus that of b; ci = its 95 % interval (low, high), the adjusted
     Wald of Bonett & Price 2012, which adds an image to b and to c: D +- 1.96 sqrt((S - D^2)/(n+2)) with
-    D = (b - c)/(n+2), S = (b + c + 2)/(n+2), cut at +-1. No discordant image: p = 1. Lengths that differ, no
-    image, or values other than 0 and 1: InputError.
-    """
-    right_a, right_b = _pair(correct_a, correct_b)
+    D = (b - c)/(n+2), S = (b + c + 2)/(n+2), cut at +-1. No discordant image: p = 1. InputError: no image,
+    values other than 0 and 1."""
+    right_a, right_b = paired(correct_a, correct_b)
     n = len(right_a)
     if n == 0 or not np.isin(np.concatenate([right_a, right_b]), (0, 1)).all():
         raise InputError(f"McNemar's test got {n} images: expected at least one, each 0 (wrong) or 1 "
                          "(right); leave out images without a prediction.")
     b, c = int((right_a > right_b).sum()), int((right_a < right_b).sum())
     d, s = (b - c) / (n + 2), (b + c + 2) / (n + 2)
-    half = stats.norm.ppf(0.975) * np.sqrt((s - d**2) / (n + 2))
+    half = float(stats.norm.ppf(0.975) * np.sqrt((s - d**2) / (n + 2)))
     p = stats.binomtest(b, b + c).pvalue if b + c else 1.0
-    ci = float(max(d - half, -1)), float(min(d + half, 1))
-    return dict(b=b, c=c, p=float(p), diff=(b - c) / n, ci=ci)
+    return dict(b=b, c=c, p=float(p), diff=(b - c) / n, ci=(max(d - half, -1), min(d + half, 1)))
 
 
 def bootstrap_ci(x, stat=np.mean, n_boot: int = 10_000, seed: int = 0, level: float = 0.95) -> tuple:
     """Percentile bootstrap interval (low, high) of stat over the values (images) of x, 1-D, NaNs dropped.
-
-    stat takes (samples, axis=1), as np.mean and np.median do. Drawn in chunks of 2 million values at most.
-    The same seed and x give the same interval. No value left: (NaN, NaN).
-    """
+    stat takes (samples, axis), as np.mean and np.median do. The same seed and x give the same interval.
+    Fewer than two values: (NaN, NaN)."""
     x = np.asarray(x, dtype=np.float64)
     x = x[~np.isnan(x)]
-    if len(x) == 0:
+    if len(x) < 2:
         return np.nan, np.nan
-    rng, chunk = np.random.default_rng(seed), max(1, 2_000_000 // len(x))
-    values = [stat(x[rng.integers(len(x), size=(min(chunk, n_boot - i), len(x)), dtype=np.int32)], axis=1)
-              for i in range(0, n_boot, chunk)]
-    low, high = np.quantile(np.concatenate(values), [(1 - level) / 2, (1 + level) / 2])
+    batch = max(1, 2_000_000 // len(x))  # resamples at a time: 2 million values, 16 MB
+    found = stats.bootstrap((x,), stat, n_resamples=n_boot, batch=batch, vectorized=True, method="percentile",
+                            confidence_level=level, random_state=np.random.default_rng(seed))
+    low, high = found.confidence_interval
     return float(low), float(high)
 
 
 def fit_linear(x: Tensor, y: Tensor, n_classes: int, l2: float = 1e-4) -> tuple[Tensor, Tensor]:
     """Multinomial logistic regression by L-BFGS on standardised features, (weight, bias) for the raw ones.
-
-    x (n, d), y (n,); weight (classes, d). l2: penalty on the squared standardised weights.
-    """
+    x (n, d), y (n,); weight (classes, d). l2: penalty on the squared standardised weights."""
     mean, std = x.mean(0), x.std(0).clamp(min=1e-6)
     z, w = (x - mean) / std, torch.zeros(n_classes, x.shape[1], device=x.device, requires_grad=True)
     b = torch.zeros(n_classes, device=x.device, requires_grad=True)
@@ -1080,18 +936,6 @@ def fit_linear(x: Tensor, y: Tensor, n_classes: int, l2: float = 1e-4) -> tuple[
 
 
 # -------------------------------------------------------------------------------- data
-
-@contextmanager
-def input_errors(where: str | Path, expected: str) -> Iterator[None]:
-    """Whatever the parser of a bad file raises becomes InputError("where: what went wrong; expected ...")."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:  # the parsers of JSON, CSV, MATLAB, zip and image files know some thirty kinds
-        found = str(error) if isinstance(error, (OSError, ValueError)) else repr(error)
-        raise InputError(f"{where}: {found}; expected {expected}") from error
-
 
 SALICON_SIZE = (480, 640)  # rows, columns of every SALICON image
 IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")

@@ -31,10 +31,10 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
 from common import InputError, init_distributed, pick_device, upsample
-from demo_scenes import popout_displays
+from demo import popout_displays
 import exp05_data as videos
-from exp05_data import Watched, key_points, nan_mean, read_masks
-from exp05_gaze_video import attend, compare, dots, load_models
+from exp05_data import Watched, compare
+from exp05_gaze_video import attend, dots, load_models
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish,
                      only_draw, read_arrays, read_json, redraw, save_figure)
@@ -125,8 +125,8 @@ def measure(w: Watched, traces: np.ndarray, conditions: Sequence[str], members: 
     """Of one clip: shares of looks (R, PARTS), NaN for who did not see it; time course of left less right
     face {group of viewers or cluster: (T,)}, if it has two faces. traces (C, T, 2); members: {cluster: rows}."""
     n, shares, courses = len(w.times), np.full((len(conditions), len(PARTS)), np.nan), {}
-    points, parts = key_points(w.clip.points, n) if w.clip.points else (np.empty((n, 0, 2)), np.empty((n, 0)))
-    masks = read_masks(w.clip.masks, n, w.size) if w.clip.masks else {}
+    points, parts = videos.key_points(w.clip.points, n) if w.clip.points else (np.empty((n, 0, 2)), np.empty((n, 0)))
+    masks = videos.read_masks(w.clip.masks, n, w.size) if w.clip.masks else {}
     looks = [(row, trace, np.arange(n)) for row, trace in enumerate(traces)]
     looks += [(conditions.index(viewer), gaze, w.frame) for viewer, gaze in zip(w.viewers, w.gaze)]
     for row, gaze, frame in looks:
@@ -134,7 +134,7 @@ def measure(w: Watched, traces: np.ndarray, conditions: Sequence[str], members: 
         shares[row] = [found.get(part, np.nan) for part in PARTS]
     if ((parts == "mouth").sum(1) == 2).any():
         for cluster, rows in members.items():
-            courses[cluster] = nan_mean(left_minus_right(traces[rows], points, parts))
+            courses[cluster] = videos.nan_mean(left_minus_right(traces[rows], points, parts))
         for group in sorted({groups.get(viewer, "viewers") for viewer in w.viewers}):
             mine = w.gaze[[groups.get(viewer, "viewers") == group for viewer in w.viewers]]
             values = left_minus_right(mine, points[w.frame], parts[w.frame])  # (V, S)
@@ -425,7 +425,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     measured = [measure(w, arrays[f"gaze/{w.clip.name}"].swapaxes(0, 1), conditions, members, groups)
                 for w in watched]
     shares, courses = np.stack([of for of, _ in measured]), [of for _, of in measured]
-    table |= dict(cluster=cluster, mean_shares=nan_mean(shares)) | join_courses(watched, courses)
+    table |= dict(cluster=cluster, mean_shares=videos.nan_mean(shares)) | join_courses(watched, courses)
 
     # Displays with one odd item.
     if members:

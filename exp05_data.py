@@ -1,5 +1,5 @@
-"""The data of exp05: videos and where their viewers looked, in one of three layouts; distances between gazes and
-their scaling.
+"""What exp05_gaze_video.py and exp05_clusters.py share: videos and where their viewers looked, distances
+between gazes, their scaling. The data are in one of three layouts:
 
     any      clips/NAME.mp4 or clips/NAME/000001.png; gaze/NAME.csv (viewer, t_s, x_px, y_px; empty: missing).
              Optional: viewers.csv (viewer, group), clips.csv (clip, genre, fps), keypoints/NAME.csv (frame
@@ -26,6 +26,7 @@ import av
 import numpy as np
 import scipy.io
 import torch
+from scipy import stats
 from scipy.optimize import minimize
 from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
@@ -297,6 +298,18 @@ def resized(images: Tensor, patch: int, scale: float | None) -> Tensor:
     return (rows @ images.float() @ cols.T).round() / 255
 
 
+def watch_all(study: Study, limit: int | None) -> list[Watched]:
+    """The clips with a frame that can be decoded. InputError: none, or no four viewers to compare."""
+    watched = [watch(clip, limit, study.notes) for clip in study.clips]
+    watched = [w for w in watched if len(w.times)]
+    if not watched:
+        raise InputError("no clip could be decoded: " + "; ".join(study.notes))
+    met = {viewer for w in watched if len(w.viewers) > 1 for viewer in w.viewers}
+    if len(met) < 4:
+        raise InputError(f"{len(met)} viewers saw what another saw; at least 4 are needed to place heads.")
+    return watched
+
+
 def watch(clip: Clip, limit: int | None, notes: list[str]) -> Watched:
     """Decodes a clip once, to know its times and size, and reads its viewers' gaze. Damage ends the clip, and
     a sentence is added to notes. InputError: frames of different sizes, wrong gaze files."""
@@ -437,16 +450,16 @@ def pooled(watched: Sequence[Watched], traces: Sequence[np.ndarray], viewers: Se
     return whole, np.concatenate(traces)
 
 
-def distance_sets(watched: Sequence[Watched], traces: Sequence[np.ndarray], viewers: Sequence[str],
-                  pool: bool) -> dict[str, tuple[str, np.ndarray]]:
+def distance_sets(watched: Sequence[Watched], traces: Sequence[np.ndarray], by_clip: Sequence[np.ndarray],
+                  viewers: Sequence[str], pool: bool) -> dict[str, tuple[str, np.ndarray]]:
     """{set of clips: (unit, distances (C + V, V))}: all, and every genre.
 
     "all" pooled (N2010): medians over the time of all clips, px. Else, and genres (CW2019): each clip's
-    medians divided by their median over its pairs of viewers, then the mean over clips.
+    medians divided by their median over its pairs of viewers, then the mean over clips. by_clip: `distances`
+    of every clip.
     """
     found, sets = [], {}
-    for w, trace in zip(watched, traces):
-        d = distances(w, trace, viewers)
+    for w, d in zip(watched, by_clip):
         pairs = d[-len(viewers):][np.triu_indices(len(viewers), 1)]
         if np.isfinite(pairs).any():
             found.append((w.clip.genre, d / np.nanmedian(pairs)))
@@ -469,7 +482,7 @@ def fill(between: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return met, (d + d.T) / 2
 
 
-# -------------------------------------------------------------------------------- scaling
+# -------------------------------------------------------------------------------- scaling and tests
 
 def classical(D: np.ndarray) -> np.ndarray:
     """Classical scaling: (n, n) distances -> (n, n) coordinates, the longest axis first."""
@@ -571,3 +584,15 @@ def scaled(d: np.ndarray) -> dict | None:
         found[name][rows] = points if name == "xy" else from_median(points, people)
         found.setdefault("stress", stress(between, people))
     return found | dict(dim=dim, viewers=len(between))
+
+
+def compare(name: str, a, b, n_tests: int = 1) -> dict:
+    """Exact two-sided Mann-Whitney test of a against b, Bonferroni for n_tests. Effect sizes: d, Cohen's with
+    the pooled SD; delta, Cliff's: P(a > b) - P(a < b)."""
+    a, b = np.asarray(a, float), np.asarray(b, float)
+    u, p = stats.mannwhitneyu(a, b, method="exact")
+    spread = np.sqrt((np.square(a - a.mean()).sum() + np.square(b - b.mean()).sum()) / (len(a) + len(b) - 2))
+    return dict(name=name, n=[len(a), len(b)], medians=[float(np.median(a)), float(np.median(b))], U=float(u),
+                p=float(p), p_bonferroni=min(1., float(p) * n_tests), n_tests=n_tests,
+                d=float((a.mean() - b.mean()) / spread) if spread > 0 else None,
+                delta=float(2 * u / (len(a) * len(b)) - 1))

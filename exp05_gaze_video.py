@@ -37,16 +37,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-import torch.nn as nn
 import torch.nn.functional as F
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
 
 import exp05_data as videos
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
 from data import read_csv
-from exp05_data import Watched
+from exp05_data import Watched, compare
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish,
                      in_batches, only_draw, parse_args, redraw, save_figure, write_csv)
@@ -73,16 +72,9 @@ STYLES = {4: ":", 8: "--", 12: "-"}  # lines of models of so many blocks
 # -------------------------------------------------------------------------------- data
 
 def load_data(data: str, seed: int, limit: int | None) -> tuple[videos.Study, list[Watched]]:
-    """The data set, and its clips with a decodable frame. InputError: no such clip, fewer than four viewers
-    who can be compared, frames too small for GBVS."""
+    """The data set, and its clips with their viewers. InputError: frames too small for GBVS."""
     study = videos.load_study(data, seed)
-    watched = [videos.watch(clip, limit, study.notes) for clip in study.clips]
-    watched = [w for w in watched if len(w.times)]
-    if not watched:
-        raise InputError("no clip could be decoded: " + "; ".join(study.notes))
-    met = {viewer for w in watched if len(w.viewers) > 1 for viewer in w.viewers}
-    if len(met) < 4:
-        raise InputError(f"{len(met)} viewers saw what another saw; at least 4 are needed to place heads.")
+    watched = videos.watch_all(study, limit)
     for w in watched:
         side = min(w.size) * (videos.CW_SCALE if study.layout == "cw2019" else 1)
         if CHANNELS and side < GBVS_SIDE:
@@ -199,8 +191,7 @@ def trace_table(models: Sequence[Model], viewers: Sequence[str], groups: dict[st
     rows += [(name, "GBVS", "", -1, -1, False) for name in CHANNELS]
     rows += [(viewer, f"viewer {groups.get(viewer, '')}".strip(), "", -1, -1, False) for viewer in viewers]
     names = "condition", "kind", "model", "block", "head", "late"
-    table = {name: np.array(column) for name, column in zip(names, zip(*rows))}  # (R,) each
-    return table | dict(viewer=np.arange(len(rows)) >= len(rows) - len(viewers))
+    return {name: np.array(column) for name, column in zip(names, zip(*rows))}  # (R,) each
 
 
 def cosine_distances(maps: Tensor) -> Tensor:
@@ -233,14 +224,14 @@ def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: st
     return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart)
 
 
-def image_rows(watched: Sequence[Watched], traces: Sequence[np.ndarray], table: dict[str, np.ndarray]
+def image_rows(watched: Sequence[Watched], by_clip: Sequence[np.ndarray], table: dict[str, np.ndarray]
                ) -> list[dict]:
     """per_image.csv: of every head, GBVS and viewer of every clip the distance to the other viewers, px
-    (median over them)."""
-    rows, viewers = [], table["condition"][table["viewer"]].tolist()
-    for w, trace in zip(watched, traces):
-        d = videos.distances(w, trace, viewers)  # (R, V)
-        np.fill_diagonal(d[-len(viewers):], np.nan)
+    (median over them). by_clip: distances (R, V)."""
+    rows = []
+    for w, d in zip(watched, by_clip):
+        d = d.copy()
+        np.fill_diagonal(d[-d.shape[1]:], np.nan)  # of viewers to themselves
         for r in np.flatnonzero(np.isfinite(d).any(1)):
             rows.append(dict(image=w.clip.name, condition=table["condition"][r], kind=table["kind"][r],
                              genre=w.clip.genre, distance_px=float(np.nanmedian(d[r]))))
@@ -270,18 +261,6 @@ def heads_among_viewers(sets: dict[str, tuple[str, np.ndarray]], others: dict[st
 def best_heads(distance: np.ndarray, model: np.ndarray) -> np.ndarray:
     """The BEST smallest distances of every model, joined; both (heads,)."""
     return np.concatenate([np.sort(distance[model == m])[:BEST] for m in dict.fromkeys(model.tolist())])
-
-
-def compare(name: str, a, b, n_tests: int = 1) -> dict:
-    """Exact two-sided Mann-Whitney test of a against b, Bonferroni for n_tests. Effect sizes: d, Cohen's with
-    the pooled SD; delta, Cliff's: P(a > b) - P(a < b)."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    u, p = stats.mannwhitneyu(a, b, method="exact")
-    spread = np.sqrt((np.square(a - a.mean()).sum() + np.square(b - b.mean()).sum()) / (len(a) + len(b) - 2))
-    return dict(name=name, n=[len(a), len(b)], medians=[float(np.median(a)), float(np.median(b))], U=float(u),
-                p=float(p), p_bonferroni=min(1., float(p) * n_tests), n_tests=n_tests,
-                d=float((a.mean() - b.mean()) / spread) if spread > 0 else None,
-                delta=float(2 * u / (len(a) * len(b)) - 1))
 
 
 def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.ndarray) -> list[dict]:
@@ -524,13 +503,8 @@ def start_clusters(args: argparse.Namespace) -> None:
     """exp05_clusters.py on this run, so that one command gives the whole study."""
     barrier()  # the first process has written the run
     file = Path(__file__).with_name("exp05_clusters.py")
-    sys.argv = [str(file), "--run", str(args.out)]
-    if args.plot_only:
-        sys.argv.append("--plot-only")
-    if args.resume or (args.out / "clusters" / "unfinished").exists():
-        sys.argv.append("--resume")
-    if args.device:
-        sys.argv += ["--device", args.device]
+    switches = [f"--{name}" for name in ("resume", "plot-only") if getattr(args, name.replace("-", "_"))]
+    sys.argv = [str(file), "--run", str(args.out), "--device", args.device or "", *switches]
     runpy.run_path(str(file), run_name="__main__")
 
 
@@ -570,17 +544,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Heads among viewers: distances, multidimensional scaling, tests.
     traces = [arrays[f"gaze/{w.clip.name}"] for w in watched]
-    sets = videos.distance_sets(watched, traces, viewers, pool=study.layout != "cw2019")
+    by_clip = [videos.distances(w, trace, viewers) for w, trace in zip(watched, traces)]  # (R, V) each, px
+    sets = videos.distance_sets(watched, traces, by_clip, viewers, pool=study.layout != "cw2019")
     placed, facts = heads_among_viewers(sets, others, table["condition"])
     arrays |= placed | dict(nearest=nearest_heads(table, placed["distance"][0]))
     kinds, heads = list(dict.fromkeys(table["kind"].tolist())), table["model"] != ""
     tests = [test for name, distance in zip(facts, placed["distance"])
              for test in compare_kinds(name, table["kind"], table["model"], distance)]
     headline = evaluate(claims(kinds, placed["units"][0]), table | dict(distance=placed["distance"][0]))
-    finish(args, "exp05_gaze_video", arrays, image_rows(watched, traces, table), headline, draw, began, device,
-           tests, missing_parts(kinds), [file for w in watched for file in w.clip.files()],
+    finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table), headline, draw, began,
+           device, tests, missing_parts(kinds), [file for w in watched for file in w.clip.files()],
            layout=study.layout, gaze="CLS row, nearest up-sampling, 2-patch box mean, arg-max", sets=facts,
-           best_head=str(table["condition"][arrays["nearest"][0]]), data_notes=sorted(set(study.notes)),
+           best_head=str(table["condition"][arrays["nearest"][0]]), notes=sorted(set(study.notes)),
            correlations=set_correlations(placed["sets"], placed["distance"][:, heads]))
     start_clusters(args)
 

@@ -1,45 +1,33 @@
 """exp05, training: the Vision Transformers whose heads exp05_gaze_video.py compares with human gaze.
 
 Yamamoto, Akahoshi & Kitazawa (2025), "Emergence of human-like attention and distinct head clusters in
-self-supervised vision transformers". Two ways of training x 4, 8, 12 blocks x six seeds on ImageNet-1k: DINO
-(Caron et al. 2021, arXiv 2104.14294; no labels, the teacher is kept), and supervised as in DeiT (Touvron et
-al. 2021, arXiv 2012.12877).
+self-supervised vision transformers": DINO (Caron et al. 2021, arXiv 2104.14294; the teacher is kept) and
+supervised as in DeiT (Touvron et al. 2021, arXiv 2012.12877) x 4, 8, 12 blocks x six seeds on ImageNet-1k.
 
 Commands
     laptop, demo world    python exp05_train_vits.py --method dino --depth 4
     one GPU               python exp05_train_vits.py --method dino --depth 12 --data IMAGENET --seed 1
     eight GPUs            torchrun --nproc_per_node 8 exp05_train_vits.py --data IMAGENET --workers 10
     supervised            the same with --method supervised
-    go on after a kill    the same command with --resume
-    evaluate              the same command with --eval (--weights FILE: another checkpoint of that shape; demo
-                          without a training: the shipped model); results in <tag>/eval/
-Data: IMAGENET/train/<wnid>/*.JPEG and IMAGENET/val/<wnid>/*.JPEG, or any two folders of that layout.
-Result, in runs/exp05_train_vits/<tag>/ or --out: model.pth (timm keys, fp16; DINO: the teacher's backbone),
-linear_head.pth, last.pt (to resume), log.csv, per_image.csv, attention.npz, results.json; from these files
-fig_training and fig_attention (.png, .pdf).
-
-Time: the demo with 4, 8, 12 blocks 19, 29, 41 minutes (DINO) or 13, 15, 17 (supervised) of one CPU core, 2.5
-more for drawing its scenes; 1.2 GB (a run of 96 scenes).
+    after a kill          the same command with --resume
+    evaluate              the same command with --eval
 
 To compare with: official DINO ViT-S/16 (800 epochs) k-NN 74.5 %, linear head 77.0 %; DeiT-S 79.8 %. Ours on
-the demo, 12 blocks: DINO 84.3 % and 92.4 %, supervised 98.7 % (checkpoints/README.md has all). The paper
-states neither accuracy nor learning rate, batch or warm-up of its models: the defaults are those of the two
-official repositories, at 300 epochs (which the paper's file names show).
-Departures: bfloat16 autocast, not float16 with loss scaling; the global batch is the argument, split over the
-processes. DINO: the last layer's weight norm is always 1 and the layer runs in float32. Supervised: no
-repeated augmentation; RandAugment with torchvision's operations (two, each with probability .5, strength 9 of
-10 without jitter); erased boxes get the mean colour; the schedule starts at 0 and moves every step; partners
-in mixup and CutMix are neighbours in the batch, so that the number of processes changes nothing (with drop
-path it does: every process draws its own).
+the demo, 12 blocks: DINO 84.3 % and 92.4 %, supervised 98.7 % (checkpoints/README.md has all).
+Departures: the paper states no accuracy, learning rate, batch or warm-up; the recipes are those of the two
+official repositories at 300 epochs (which the paper's file names show), in bfloat16; the rest, with files and
+times, is in docs/notes_exp05_train_vits.md.
 """
 from __future__ import annotations
 
 import argparse
 import copy
-import itertools
+import json
 import math
-import sys
+import os
 import time
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -50,141 +38,132 @@ import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor
 from torch.utils.data import DataLoader
-from torchvision.datasets import ImageFolder
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.transforms import v2 as T
 from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 
-from common import (HEAD_BLOCKS, IMAGENET, InputError, ROOT, VisionTransformer, barrier, batches,
-                    cls_attention, fit_linear, gather_rows, generator, init_distributed, input_errors,
-                    load_head, pick_device, rank_world, read_image, shard, upsample)
-from legacy import (PALETTE, add_common_args, argument_parser, cli, demo_folder, figure_grid, image_name,
-                     load_checkpoint, print_paper_vs_ours, read_arrays, read_csv, read_json, redraw,
-                     result_row, save_arrays, save_checkpoint, save_figure, slices, start_run, write_csv,
-                     write_results)
+from common import (IMAGENET, InputError, VisionTransformer, fit_linear, generator, init_distributed,
+                    pick_device, rank_world)
+from data import Images, demo_folder, image_name, load_imagefolder, readable_only, training_order
+from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
+                     load_checkpoint, only_draw, parse_args, redraw, save_checkpoint, save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
 # Shapes: B images of a batch, V views of an image, D width, K outputs of DINO's head, H heads, h, w patches.
-# Defaults of the official repositories (main_dino.py; DeiT's main.py). lr is per 256 (DINO), 512 images.
-BOTH = dict(width=384, heads=6, epochs=300, drop_path=.1, global_size=224, final_size=224, final_epochs=0,
-            eval_every=10, eval_images=50000, eval_resize=256, train_head=False, dtype="bfloat16", lr=5e-4)
+
+# The recipes, to be edited here; a run's args.json says what it used. Crops: px, shares of the picture. blur:
+# probability in the first and second large and in the small crops. final_size: of the last final_epochs.
 PAPER = {
-    "dino": BOTH | dict(
-        batch_size=512, min_lr=1e-6, warmup_epochs=10, weight_decay=.04, weight_decay_end=.4, clip_grad=3.0,
-        local_size=96, locals=8, global_scale=(.4, 1.), local_scale=(.05, .4), jitter=(.4, .4, .2, .1),
-        grayscale=.2, blur=(1., .1, .5), solarise=.2, out_dim=65536, head_hidden=2048, bottleneck=256,
+    "dino": dict(  # main_dino.py of facebookresearch/dino
+        width=384, heads=6, drop_path=.1, pos_rule="offset",
+        out_dim=65536, head_hidden=2048, bottleneck=256,
+        epochs=300, batch_size=512, dtype="bfloat16", warmup_epochs=10, lr=5e-4,  # peak, for 256 images
+        min_lr=1e-6, weight_decay=.04, weight_decay_end=.4, clip_grad=3., freeze_last_layer=1,  # epochs
         momentum=.996, teacher_temp=.04, warmup_teacher_temp=.04, warmup_teacher_epochs=0,
-        freeze_last_layer=1, pos_rule="offset"),
-    "supervised": BOTH | dict(
-        batch_size=1024, min_lr=1e-5, warmup_epochs=5, weight_decay=.05, weight_decay_end=.05, clip_grad=0.,
-        global_scale=(.08, 1.), smoothing=.1, mixup=.8, cutmix=1., erasing=.25, randaugment=9.,
-        pos_rule="size")}
+        global_size=224, global_scale=(.4, 1.), locals=8, local_size=96, local_scale=(.05, .4),
+        jitter=(.4, .4, .2, .1), grayscale=.2, blur=(1., .1, .5), solarise=.2,
+        final_size=224, final_epochs=0, eval_resize=256, train_head=False),
+    "supervised": dict(  # main.py of facebookresearch/deit
+        width=384, heads=6, drop_path=.1, pos_rule="size",
+        epochs=300, batch_size=1024, dtype="bfloat16", warmup_epochs=5, lr=5e-4,  # peak, for 512 images
+        min_lr=1e-5, weight_decay=.05, weight_decay_end=.05, clip_grad=0.,  # 0: off
+        smoothing=.1, mixup=.8, cutmix=1., erasing=.25, randaugment=9,  # strength, 0 to 10
+        global_size=224, global_scale=(.08, 1.), final_size=224, final_epochs=0,  # px in the last epochs
+        eval_resize=256, train_head=False)}
 # The demo world, one CPU core: narrow, small crops (few tokens), little change of colour (a cue to classes).
-TINY = dict(width=96, drop_path=0., batch_size=32, lr=1.6e-2, warmup_epochs=1, global_size=112, eval_every=1,
-            eval_images=1200, eval_resize=224, train_head=True, pos_rule="size", dtype="float32")
 DEMO = {
-    "dino": TINY | dict(epochs=4, lr=1.2e-2, min_lr=1e-5, weight_decay_end=.1, local_size=48, locals=4,
-                        grayscale=.05, jitter=(.3, .3, .3, .02), blur=(.1, .1, 0.), solarise=0., out_dim=256,
-                        head_hidden=256, bottleneck=64, momentum=.98, freeze_last_layer=0),
-    "supervised": TINY | dict(epochs=4, final_epochs=1, final_size=160, global_scale=(.25, 1.), mixup=0.,
-                              cutmix=0., randaugment=0.)}
-HELP = dict(lr="peak, for 256 (dino) or 512 (supervised) images", clip_grad="per parameter; 0: off",
-            global_size="px of large (or only) crops", final_size="px, in the last --final-epochs epochs",
-            blur="probability in first, second large, small crops", momentum="of the teacher at the start",
-            freeze_last_layer="epochs", eval_every="epochs", eval_images="for the scores during training",
-            eval_resize="short side in px before the 224 crop", randaugment="0 to 10")
+    "dino": PAPER["dino"] | dict(
+        width=96, drop_path=0., pos_rule="size", out_dim=256, head_hidden=256, bottleneck=64,
+        epochs=4, batch_size=32, dtype="float32", warmup_epochs=1, lr=1.2e-2, min_lr=1e-5,
+        weight_decay_end=.1, freeze_last_layer=0, momentum=.98, global_size=112, locals=4, local_size=48,
+        jitter=(.3, .3, .3, .02), grayscale=.05, blur=(.1, .1, 0.), solarise=0.,
+        eval_resize=224, train_head=True),
+    "supervised": PAPER["supervised"] | dict(
+        width=96, drop_path=0., epochs=4, batch_size=32, dtype="float32", warmup_epochs=1, lr=1.6e-2,
+        mixup=0., cutmix=0., randaugment=0, global_size=112, global_scale=(.25, 1.),
+        final_size=160, final_epochs=1, eval_resize=224, train_head=True)}
 DEMO_IMAGES = 15600, 1200  # training and validation pictures of the demo world
 STUDENT_TEMP, CENTRE_MOMENTUM = .1, .9  # DINO, defaults of its DINOLoss
 KNN_K, KNN_TEMP = 20, .07  # DINO's eval_knn.py
-SCORES = dict(knn="k-NN top-1", top1="own head top-1", linear="linear head top-1", lift="attention lift")
-OFFICIAL = {("dino", "knn"): 74.5, ("dino", "linear"): 77.0, ("supervised", "top1"): 79.8}  # %, 12 blocks
+LAST_BLOCKS = 4  # a linear head reads their CLS tokens (DINO's eval_linear.py, ViT-S)
+FEATURE_BATCH = 128  # images of an evaluation's batch
 EXAMPLES = 6  # rows of fig_attention
-# Arguments that change where, how fast and how far, not what is trained: they may differ at --resume.
-FREE = {"workers", "device", "stop_step", "save_minutes", "eval", "weights", "head", "train_head"}
+BICUBIC = T.InterpolationMode.BICUBIC
 
 
 # -------------------------------------------------------------------------------- data
+
+def load_data(data: str, limit: int | None, workers: int) -> tuple[list, list, list[str]]:
+    """(training samples, validation samples, class names); a sample is (path, class). limit: a random N of
+    each. InputError: no class folders in train/ or val/ there, or a class in val/ that train/ lacks."""
+    root = Path(data)
+    if data == "demo":
+        n_train, n_val = (min(n, limit or n) for n in DEMO_IMAGES)
+        root = demo_folder("imagenet", n_train=n_train, n_val=n_val, workers=max(workers, 1)) / "imagenet"
+    train, classes = load_imagefolder(root / "train")
+    val, _ = load_imagefolder(root / "val", classes)
+    some, some_val = (sorted(torch.randperm(len(samples), generator=generator(0)).tolist()[:limit])
+                      for samples in (train, val))
+    return [train[i] for i in some], [val[i] for i in some_val], classes
+
 
 def pil_blur(image: Image.Image) -> Image.Image:
     """Gaussian blur with a radius uniform in [.1, 2] px, as in DINO."""
     return image.filter(ImageFilter.GaussianBlur(float(torch.empty(()).uniform_(.1, 2.))))
 
 
-def dino_views(size: int, local: int, n_local: int, global_scale: tuple, local_scale: tuple, jitter: tuple,
-               grayscale: float, blur: tuple, solarise: float) -> list[T.Compose]:
-    """One transform a view: two large crops of `size` px, then n_local small ones of `local` px."""
-    def view(px: int, scale: tuple, p_blur: float, p_solarise: float) -> T.Compose:
-        return T.Compose([T.RandomResizedCrop(px, tuple(scale), interpolation=T.InterpolationMode.BICUBIC),
-                          T.RandomHorizontalFlip(), T.RandomApply([T.ColorJitter(*jitter)], .8),
-                          T.RandomGrayscale(grayscale), T.RandomApply([pil_blur], p_blur),
-                          T.RandomSolarize(128, p_solarise), T.PILToTensor()])
-    large = [view(size, global_scale, blur[0], 0.), view(size, global_scale, blur[1], solarise)]
-    return large + [view(local, local_scale, blur[2], 0.)] * n_local
+def crops(recipe: argparse.Namespace, epoch: int) -> list[T.Compose]:
+    """One transform a view of an image: two large crops, then small ones (DINO), or one crop (supervised)."""
+    r = recipe
+    size = r.final_size if epoch >= r.epochs - r.final_epochs else r.global_size
 
+    def crop(px: int, scale: tuple, *steps) -> T.Compose:
+        cut = T.RandomResizedCrop(px, scale, interpolation=BICUBIC)
+        return T.Compose([cut, T.RandomHorizontalFlip(), *steps])
 
-def supervised_views(size: int, scale: tuple, randaugment: float, erasing: float) -> list[T.Compose]:
-    """The one transform of DeiT. randaugment: 0 to 10 as in timm (torchvision counts to 30)."""
-    op = T.RandomApply([T.RandAugment(1, round(3 * randaugment), 31, T.InterpolationMode.BICUBIC)], .5)
-    return [T.Compose([T.RandomResizedCrop(size, tuple(scale), interpolation=T.InterpolationMode.BICUBIC),
-                       T.RandomHorizontalFlip(), *([op, op] if randaugment else []), T.PILToTensor(),
-                       T.RandomErasing(erasing, value=[round(255 * m) for m in IMAGENET[0]])])]
+    def dino_crop(px: int, scale: tuple, blur: float, solarise: float) -> T.Compose:
+        return crop(px, scale, T.RandomApply([T.ColorJitter(*r.jitter)], .8), T.RandomGrayscale(r.grayscale),
+                    T.RandomApply([pil_blur], blur), T.RandomSolarize(128, solarise), T.PILToTensor())
 
-
-def transforms(args: argparse.Namespace) -> dict[int, list[T.Compose]]:
-    """{first epoch: one transform a view}; sizes grow by --final-size / --global-size for --final-epochs."""
-    def views(size: int) -> list[T.Compose]:
-        if args.method == "supervised":
-            return supervised_views(size, args.global_scale, args.randaugment, args.erasing)
-        return dino_views(size, args.local_size * size // args.global_size, args.locals, args.global_scale,
-                          args.local_scale, args.jitter, args.grayscale, args.blur, args.solarise)
-    late = {args.epochs - args.final_epochs: views(args.final_size)} if args.final_epochs else {}
-    return {0: views(args.global_size)} | late
+    if r.method == "dino":
+        large = [dino_crop(size, r.global_scale, r.blur[0], 0.),
+                 dino_crop(size, r.global_scale, r.blur[1], r.solarise)]
+        small = dino_crop(r.local_size * size // r.global_size, r.local_scale, r.blur[2], 0.)
+        return large + [small] * r.locals
+    erase = T.RandomErasing(r.erasing, value=[round(255 * mean) for mean in IMAGENET[0]])
+    if not r.randaugment:
+        return [crop(size, r.global_scale, T.PILToTensor(), erase)]
+    change = T.RandomApply([T.RandAugment(1, 3 * r.randaugment, 31, BICUBIC)], .5)  # torchvision counts to 30
+    return [crop(size, r.global_scale, change, change, T.PILToTensor(), erase)]
 
 
 class Views:
-    """Views of an image: item (epoch, index) -> (uint8 (3, s, s) each, label, 1 if the file was unreadable).
+    """Training views: item (epoch, index) -> (uint8 (3, s, s) each, label), a function of the seed and the
+    item: torchvision draws from torch's global generator, which is seeded and put back."""
 
-    A pure function of (seed, epoch, index): torchvision draws from torch's global generator, which is seeded
-    and put back. transforms: {first epoch: one transform a view}, so that sizes may change during training.
-    An unreadable file is named on stderr; the next one takes its place, without substitute a black image.
-    """
+    def __init__(self, samples: list, recipe: argparse.Namespace):
+        self.images = Images([path for path, _ in samples], T.Identity())
+        self.labels, self.recipe = [label for _, label in samples], recipe
 
-    def __init__(self, samples: list, transforms: dict[int, list], seed: int = 0, substitute: bool = True):
-        self.samples, self.transforms, self.seed, self.substitute = samples, transforms, seed, substitute
-
-    def __getitem__(self, key: tuple[int, int]) -> tuple[list[Tensor], int, int]:
+    def __getitem__(self, key: tuple[int, int]) -> tuple[list[Tensor], int]:
         epoch, index = key
-        path, label = self.samples[index]
-        try:
-            image, unreadable = read_image(path), 0
-        except InputError as e:
-            tqdm.write(f"skipped: {e}", file=sys.stderr)
-            if self.substitute:
-                return *self[epoch, (index + 1) % len(self.samples)][:2], 1
-            image, unreadable = Image.new("RGB", (224, 224)), 1
+        item = self.images[index]
+        if not item["readable"]:  # the next one takes its place; results.json names it
+            return self[epoch, (index + 1) % len(self.labels)]
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(generator(self.seed, 1, epoch, index).initial_seed())
-            now = max(first for first in self.transforms if first <= epoch)
-            return [t(image) for t in self.transforms[now]], label, unreadable
+            torch.default_generator.manual_seed(generator(self.recipe.seed, 1, epoch, index).initial_seed())
+            return [crop(item["image"]) for crop in crops(self.recipe, epoch)], self.labels[index]
 
 
-def image_folders(data: str, limit: int | None, workers: int) -> tuple[list, list, list[str]]:
-    """(train samples, val samples, class names); a sample is (path, class). limit: a random N of each."""
-    n_train, n_val = (min(n, limit or n) for n in DEMO_IMAGES)
-    root = Path(data) if data != "demo" else \
-        demo_folder("imagenet", n_train=n_train, n_val=n_val, workers=max(workers, 1)) / "imagenet"
-    try:
-        sets = [ImageFolder(root / split) for split in ("train", "val")]
-    except FileNotFoundError as e:
-        raise InputError(f"{str(e).splitlines()[0]}; expected {root}/train/<class>/*.JPEG and {root}/val/"
-                         "<class>/*.JPEG: give that folder with --data.") from e
-    if sets[0].classes != sets[1].classes:
-        raise InputError(f"{root}: train and val have different class folders; both need the same.")
-    chosen = [sorted(torch.randperm(len(s), generator=generator(0)).tolist()[:limit]) for s in sets]
-    train, val = ([s.samples[i] for i in keep] for s, keep in zip(sets, chosen))
-    return train, val, sets[0].classes
+def object_mask(paths: list[Path], i: int) -> dict[str, Tensor]:
+    """mask (224, 224): 1 on the main object of a demo picture, drawn again from the seed and the picture's
+    number in its name."""
+    import demo  # only here: real data need no demo world
+    seed = json.loads((paths[i].parents[1] / demo.DONE).read_text())["seed"]
+    scene = demo.render_scene(seed, int(paths[i].stem.split("_")[-1]))
+    return dict(mask=torch.from_numpy(scene.ids == 1).float())
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -194,16 +173,16 @@ def normalise(images: Tensor) -> Tensor:
 
 # -------------------------------------------------------------------------------- model
 
-class DinoHead(nn.Module):
-    """Projection head: MLP of three layers, L2-normalised bottleneck, cosine to out_dim prototypes.
+class Dino(nn.Module):
+    """Backbone and projection head: V views (B, 3, s, s), two large first -> (V, B, K), cosines with
+    prototypes. The head is an MLP of three layers; its output and the prototypes have norm 1."""
 
-    forward(x (..., D)) -> (..., out_dim) in [-1, 1]. The prototypes have norm 1 (weight norm) and no bias.
-    """
-
-    def __init__(self, dim: int, hidden: int, bottleneck: int, out_dim: int, gen: torch.Generator):
+    def __init__(self, backbone: VisionTransformer, hidden: int, bottleneck: int, out_dim: int,
+                 gen: torch.Generator):
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, hidden), nn.GELU(),
-                                 nn.Linear(hidden, bottleneck))
+        self.backbone = backbone
+        self.mlp = nn.Sequential(nn.Linear(backbone.embed_dim, hidden), nn.GELU(),
+                                 nn.Linear(hidden, hidden), nn.GELU(), nn.Linear(hidden, bottleneck))
         self.prototypes = nn.Parameter(torch.empty(out_dim, bottleneck))
         for layer in self.mlp[::2]:
             nn.init.trunc_normal_(layer.weight, std=.02, generator=gen)
@@ -211,24 +190,55 @@ class DinoHead(nn.Module):
         bound = bottleneck ** -.5  # torch's default for a linear layer
         nn.init.uniform_(self.prototypes, -bound, bound, generator=gen)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, views: list[Tensor]) -> Tensor:
+        x = self.backbone(torch.cat(views[:2]))  # (2 B, D), the large ones
+        if len(views) > 2:
+            x = torch.cat([x, self.backbone(torch.cat(views[2:]))])  # (V B, D)
         x = F.normalize(self.mlp(x).float(), dim=-1)
         with torch.autocast(x.device.type, enabled=False):  # bfloat16 is too coarse
-            return F.linear(x, F.normalize(self.prototypes, dim=-1))
+            x = F.linear(x, F.normalize(self.prototypes, dim=-1))  # (V B, K)
+        return x.unflatten(0, (len(views), -1))
 
 
-class DinoNet(nn.Module):
-    """Backbone and head over V views (B, 3, s, s), large first -> (V, B, out_dim); one pass per size."""
+def build(recipe: argparse.Namespace, n_classes: int, gen: torch.Generator) -> nn.Module:
+    """The network that is trained and kept (without DINO's head), initialised from `gen` alone."""
+    if recipe.arch == "resnet":  # one narrow block a stage: 3.5 M parameters
+        net = ResNet(Bottleneck, [1, 1, 1, 1], n_classes, width_per_group=16)
+        for m in net.modules():
+            if isinstance(m, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu", generator=gen)
+        nn.init.zeros_(net.fc.bias)  # torch draws it from its global generator
+        return net
+    net = VisionTransformer(embed_dim=recipe.width, depth=recipe.depth, num_heads=recipe.heads,
+                            num_classes=0 if recipe.method == "dino" else n_classes,
+                            drop_path=recipe.drop_path, pos_rule=recipe.pos_rule)
+    net.init_weights(gen)
+    return net
 
-    def __init__(self, backbone: VisionTransformer, head: DinoHead):
-        super().__init__()
-        self.backbone, self.head = backbone, head
 
-    def forward(self, views: list[Tensor]) -> Tensor:
-        groups = [torch.cat(list(g)) for _, g in itertools.groupby(views, key=lambda v: v.shape[-1])]
-        x = torch.cat([self.backbone(g) for g in groups])  # (V B, D)
-        return self.head(x).unflatten(0, (len(views), -1))
+def load_model(args: argparse.Namespace, n_classes: int, run: Path) -> tuple[nn.Module, dict, dict]:
+    """What --eval scores: model, linear head (empty if there is none), and their files. They are --weights,
+    else the training's in `run`, else, on the demo, the shipped ones. InputError: weights that do not fit."""
+    files = {"model": args.weights or run / "model.pth", "head": run / "linear_head.pth"}
+    if args.data == "demo" and not args.weights and not files["model"].exists():
+        kind = "dino" if args.method == "dino" else "sl"
+        name = "demo_resnet" if args.arch == "resnet" else f"demo_{kind}{args.depth}"
+        shipped = Path(__file__).with_name("checkpoints")
+        files = {"model": shipped / f"{name}.pth", "head": shipped / f"{name}_linear.pth"}
+        if rank_world()[0] == 0:
+            print(f"No training in {run}: scoring checkpoints/{name}.pth.")
+    if args.weights or not files["head"].exists():
+        del files["head"]
+    model = build(args, n_classes, generator(0))
+    try:
+        model.load_state_dict(load_checkpoint(files["model"]))
+    except RuntimeError as e:
+        raise InputError(f"{files['model']} does not fit --method, --arch, --depth, --width or {n_classes} "
+                         f"classes ({str(e).splitlines()[-1].strip()}).") from e
+    return model, load_checkpoint(files["head"]) if "head" in files else {}, files
 
+
+# -------------------------------------------------------------------------------- training
 
 def dino_loss(student: Tensor, teacher: Tensor, centre: Tensor, teacher_temp: float) -> Tensor:
     """Mean cross-entropy over pairs of a teacher's view and another student view (Caron et al., eq. 1-3).
@@ -241,14 +251,6 @@ def dino_loss(student: Tensor, teacher: Tensor, centre: Tensor, teacher_temp: fl
     return sum(pairs) / len(pairs)
 
 
-def process_mean(x: Tensor) -> Tensor:
-    """Mean of a tensor over the processes."""
-    if dist.is_initialized():
-        dist.all_reduce(x)
-        x = x / dist.get_world_size()
-    return x
-
-
 def mix(images: Tensor, target: Tensor, mixup: float, cutmix: float,
         rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Mixup or CutMix (probability 1/2 each when both are on) of neighbours 2i and 2i + 1, one ratio a batch.
@@ -258,7 +260,8 @@ def mix(images: Tensor, target: Tensor, mixup: float, cutmix: float,
     if not mixup and not cutmix:
         return images, target
     cut = rng.random() < (.5 if mixup and cutmix else float(cutmix > 0))
-    ratio = rng.beta(*[cutmix if cut else mixup] * 2)
+    alpha = cutmix if cut else mixup
+    ratio = rng.beta(alpha, alpha)
     other, other_target = (v.unflatten(0, (-1, 2)).flip(1).flatten(0, 1) for v in (images, target))
     if cut:
         img_h, img_w = images.shape[-2:]
@@ -266,7 +269,8 @@ def mix(images: Tensor, target: Tensor, mixup: float, cutmix: float,
         row, col = rng.integers(img_h), rng.integers(img_w)
         inside = torch.zeros(img_h, img_w, dtype=torch.bool, device=images.device)
         inside[max(row - half_h, 0):row + half_h, max(col - half_w, 0):col + half_w] = True
-        images, ratio = torch.where(inside, other, images), 1 - float(inside.float().mean())
+        images = torch.where(inside, other, images)
+        ratio = 1 - float(inside.float().mean())  # the border may cut the box
     else:
         images = ratio * images + (1 - ratio) * other
     return images, ratio * target + (1 - ratio) * other_target
@@ -279,21 +283,28 @@ def cosine(step: int, total: int, start: float, end: float, warmup: int = 0) -> 
     return end + .5 * (start - end) * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
 
 
+def schedule(recipe: argparse.Namespace, step: int, per_epoch: int) -> dict[str, float]:
+    """lr, weight decay, and for DINO the teacher's momentum and temperature (linear in its warm-up)."""
+    r, total = recipe, recipe.epochs * per_epoch
+    peak = r.lr * r.batch_size / (256 if r.method == "dino" else 512)
+    now = {"lr": cosine(step, total, peak, r.min_lr, r.warmup_epochs * per_epoch),
+           "wd": cosine(step, total, r.weight_decay, r.weight_decay_end)}
+    if r.method == "dino":
+        n, epoch = r.warmup_teacher_epochs, step // per_epoch
+        share = epoch / max(n - 1, 1) if epoch < n else 1.
+        now["momentum"] = cosine(step, total, r.momentum, 1.)
+        now["teacher_temp"] = r.warmup_teacher_temp + share * (r.teacher_temp - r.warmup_teacher_temp)
+    return now
+
+
 def parameter_groups(net: nn.Module, decay_embeddings: bool) -> list[dict]:
     """AdamW groups: with decay, and without (1-D; position and CLS embeddings unless decay_embeddings)."""
-    groups = [{"params": []}, {"params": [], "weight_decay": 0.}]
+    decayed, free = [], []
     for name, p in net.named_parameters():
         embedding = name.endswith(("pos_embed", "cls_token")) and not decay_embeddings
-        groups[p.ndim <= 1 or embedding]["params"].append(p)
-    return groups
-
-
-@torch.no_grad()
-def clip_each_gradient(net: nn.Module, limit: float) -> None:
-    """Scale each parameter's own gradient to a norm of at most `limit` (in DINO not the global norm)."""
-    for p in net.parameters():
-        if p.grad is not None:
-            p.grad.mul_((limit / (p.grad.norm() + 1e-6)).clamp(max=1))
+        group = free if p.ndim <= 1 or embedding else decayed
+        group.append(p)
+    return [{"params": decayed}, {"params": free, "weight_decay": 0.}]
 
 
 @torch.no_grad()
@@ -303,183 +314,174 @@ def ema(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
         t.mul_(momentum).add_((1 - momentum) * s)
 
 
-def build(args: argparse.Namespace, n_classes: int, gen: torch.Generator) -> nn.Module:
-    """The network that is trained and kept (without DINO's head), initialised from `gen` alone."""
-    if args.arch == "resnet":  # one narrow block a stage: 3.5 M parameters, layer4 (B, 2048, 7, 7) at 224 px
-        net = ResNet(Bottleneck, [1, 1, 1, 1], n_classes, width_per_group=16)
-        for m in net.modules():
-            if isinstance(m, (nn.Conv2d, nn.Linear)):
-                nn.init.kaiming_normal_(m.weight, mode="fan_out", nonlinearity="relu", generator=gen)
-        return net
-    net = VisionTransformer(embed_dim=args.width, depth=args.depth, num_heads=args.heads,
-                            num_classes=0 if args.method == "dino" else n_classes, drop_path=args.drop_path,
-                            pos_rule=args.pos_rule)
-    net.init_weights(gen)
-    return net
+def process_mean(x: Tensor) -> Tensor:
+    """Mean of a tensor over the processes."""
+    if dist.is_initialized():
+        dist.all_reduce(x)
+        x = x / dist.get_world_size()
+    return x
 
 
-def check(args: argparse.Namespace, n_train: int, world: int, device: torch.device) -> None:
-    """InputError for a batch that cannot be filled or split."""
-    local, rest = divmod(args.batch_size, world)
-    if rest or (local % 2 and (args.mixup or args.cutmix)):
-        raise InputError(f"--batch-size {args.batch_size} on {world} processes: each needs the same number "
-                         "(even with mixup or CutMix); change --batch-size or the number of processes.")
-    if n_train < args.batch_size:
-        raise InputError(f"{n_train} training images, fewer than --batch-size {args.batch_size}; lower it.")
-    if world > 1 and args.arch == "resnet" and device.type != "cuda":
-        raise InputError("--arch resnet on several processes needs CUDA (joint batch norm); use one process.")
-
-
-class Trainer:
+class Training:
     """All that a training step changes. A step is a function of this state, the seed and the data."""
 
-    def __init__(self, args: argparse.Namespace, n_classes: int, per_epoch: int, device: torch.device):
-        self.args, self.n_classes, self.per_epoch, self.device = args, n_classes, per_epoch, device
-        self.total, self.step, self.log = args.epochs * per_epoch, 0, []
-        self.sums = torch.zeros(2, device=device)  # of this epoch: losses of the steps, unreadable files
-        self.teacher, self.centre, gen = None, None, generator(args.seed, 2)
-        self.student = build(args, n_classes, gen)
-        if args.method == "dino":
-            head = DinoHead(args.width, args.head_hidden, args.bottleneck, args.out_dim, gen)
-            self.student = DinoNet(self.student, head)
+    def __init__(self, recipe: argparse.Namespace, n_classes: int, per_epoch: int, device: torch.device):
+        r = recipe
+        self.recipe, self.n_classes, self.per_epoch, self.device = r, n_classes, per_epoch, device
+        self.step, self.total = 0, r.epochs * per_epoch
+        self.stop = min(r.stop_step or self.total, self.total)
+        self.log, self.loss = [], torch.zeros((), device=device)  # a row an epoch; sum over this epoch
+        self.teacher, self.centre, gen = nn.Identity(), torch.zeros(()), generator(r.seed, 2)
+        self.model = self.student = build(r, n_classes, gen)  # model: what is kept
+        if r.method == "dino":
+            self.student = Dino(self.student, r.head_hidden, r.bottleneck, r.out_dim, gen)
             self.teacher = copy.deepcopy(self.student).requires_grad_(False).to(device).eval()  # no drop path
-            self.centre = torch.zeros(args.out_dim, device=device)
-        if dist.is_initialized() and device.type == "cuda":
-            self.student = nn.SyncBatchNorm.convert_sync_batchnorm(self.student)  # the ResNet's
-        self.student.to(device).train()
-        groups = parameter_groups(self.student, decay_embeddings=args.method == "dino")
-        self.optimiser = torch.optim.AdamW(groups, lr=0., weight_decay=args.weight_decay)
-        parallel = nn.parallel.DistributedDataParallel if dist.is_initialized() else lambda net: net
-        self.net = parallel(self.student)
+            self.model = self.teacher.backbone
+            self.centre = torch.zeros(r.out_dim, device=device)
+        self.net = self.student.to(device).train()
+        groups = parameter_groups(self.student, decay_embeddings=r.method == "dino")
+        self.optimiser = torch.optim.AdamW(groups, lr=0., weight_decay=r.weight_decay)
+        if dist.is_initialized():
+            self.net = nn.parallel.DistributedDataParallel(self.student)
 
-    @property
-    def model(self) -> nn.Module:
-        """What is evaluated and kept: the teacher's backbone (DINO) or the trained network."""
-        return self.teacher.backbone if self.teacher else self.student
+    def kept(self) -> dict[str, Tensor]:
+        """The weights that are kept, fp16: the teacher's backbone (DINO) or the network."""
+        weights = {name: v.cpu() for name, v in self.model.state_dict().items()}
+        return {name: v.half() if v.is_floating_point() else v for name, v in weights.items()}
 
-    def schedule(self, step: int) -> dict[str, float]:
-        """lr, weight decay, and for DINO the teacher's momentum and temperature (linear in its warm-up)."""
-        a, total = self.args, self.total
-        base = a.lr * a.batch_size / (256 if a.method == "dino" else 512)
-        now = {"lr": cosine(step, total, base, a.min_lr, a.warmup_epochs * self.per_epoch),
-               "wd": cosine(step, total, a.weight_decay, a.weight_decay_end)}
-        if a.method == "dino":
-            n, epoch = a.warmup_teacher_epochs, step // self.per_epoch
-            share = epoch / max(n - 1, 1) if epoch < n else 1.
-            now["momentum"] = cosine(step, total, a.momentum, 1.)
-            now["teacher_temp"] = a.warmup_teacher_temp + share * (a.teacher_temp - a.warmup_teacher_temp)
-        return now
+    def save(self, folder: Path) -> None:
+        """model.pth, log.csv, and last.pt to go on from."""
+        if rank_world()[0] == 0:
+            save_checkpoint(self.kept(), folder / "model.pth")
+            write_csv(self.log, folder / "log.csv")
+            save_checkpoint({"step": self.step, "log": self.log, "loss": self.loss, "centre": self.centre,
+                             "student": self.student.state_dict(), "teacher": self.teacher.state_dict(),
+                             "optimiser": self.optimiser.state_dict()}, folder / "last.pt")
 
-    def loss(self, views: list[Tensor], labels: Tensor, teacher_temp: float | None = None) -> Tensor:
-        """Loss of this process's images; for DINO the centre moves on, after its use."""
-        a = self.args
-        if a.method == "dino":
-            with torch.no_grad():
-                teacher = self.teacher(views[:2])  # (2, B, K)
-            loss = dino_loss(self.net(views), teacher, self.centre, teacher_temp)
-            mean = process_mean(teacher.float().mean((0, 1)))  # (K,)
-            self.centre = CENTRE_MOMENTUM * self.centre + (1 - CENTRE_MOMENTUM) * mean
-            return loss
-        target = F.one_hot(labels, self.n_classes) * (1 - a.smoothing) + a.smoothing / self.n_classes
-        rng = np.random.default_rng([a.seed, 3, self.step])  # the same in all processes
-        images, target = mix(views[0], target, a.mixup, a.cutmix, rng)
-        return F.cross_entropy(self.net(images).float(), target)
+    def load(self, file: Path) -> None:
+        """Go on from a last.pt."""
+        state = load_checkpoint(file)
+        for part in ("student", "teacher", "optimiser"):
+            getattr(self, part).load_state_dict(state[part])
+        self.step, self.log = state["step"], state["log"]
+        self.loss, self.centre = state["loss"].to(self.device), state["centre"].to(self.device)
 
-    def train_step(self, views: list[Tensor], labels: Tensor, unreadable: Tensor) -> Tensor:
-        """One update from this process's part of the batch (uint8 views); the loss of the whole batch."""
-        now, a = self.schedule(self.step), self.args
-        for group, decay in zip(self.optimiser.param_groups, (now["wd"], 0.)):
+
+def train(t: Training, batches: Iterable, folder: Path) -> None:
+    """Steps t.step to t.stop, on this process's parts of the batches: uint8 views, labels (B,).
+
+    The state is saved after each epoch, every save_minutes, and at the stop. A training that goes on from it
+    ends in the same weights, bit for bit."""
+    r, rank, saved = t.recipe, rank_world()[0], time.time()
+    for views, labels in tqdm(batches, "steps", t.total, initial=t.step, disable=rank > 0, mininterval=2):
+        now = schedule(r, t.step, t.per_epoch)
+        for group, decay in zip(t.optimiser.param_groups, (now["wd"], 0.)):  # see parameter_groups
             group.update(lr=now["lr"], weight_decay=decay)
-        torch.manual_seed(generator(a.seed, 4, self.step, rank_world()[0]).initial_seed())  # drop path
-        views = [normalise(v.to(self.device, non_blocking=True)) for v in views]
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=a.dtype == "bfloat16"):
-            loss = self.loss(views, labels.to(self.device), now.get("teacher_temp"))
-        self.optimiser.zero_grad(set_to_none=True)
+        torch.manual_seed(generator(r.seed, 4, t.step, rank).initial_seed())  # drop path draws from it
+        views = [normalise(v.to(t.device, non_blocking=True)) for v in views]  # V x (B, 3, s, s)
+
+        with torch.autocast(t.device.type, torch.bfloat16, enabled=r.dtype == "bfloat16"):
+            if r.method == "dino":
+                with torch.no_grad():
+                    teacher = t.teacher(views[:2])  # (2, B, K)
+                loss = dino_loss(t.net(views), teacher, t.centre, now["teacher_temp"])
+            else:
+                target = F.one_hot(labels.to(t.device), t.n_classes)  # (B, classes)
+                target = target * (1 - r.smoothing) + r.smoothing / t.n_classes
+                rng = np.random.default_rng([r.seed, 3, t.step])  # the same in all processes
+                images, target = mix(views[0], target, r.mixup, r.cutmix, rng)
+                loss = F.cross_entropy(t.net(images).float(), target)
+        t.optimiser.zero_grad()
         loss.backward()
-        if a.clip_grad:
-            clip_each_gradient(self.student, a.clip_grad)
-        if a.method == "dino" and self.step < a.freeze_last_layer * self.per_epoch:
-            self.student.head.prototypes.grad = None  # AdamW leaves it alone, decay included
-        self.optimiser.step()
-        if self.teacher:
-            ema(self.teacher, self.student, now["momentum"])
-        self.step += 1
-        mean = process_mean(torch.stack([loss.detach(), unreadable.sum().to(loss)]))
-        self.sums = self.sums + mean * torch.tensor([1., rank_world()[1]], device=self.device)
-        return mean[0]
+        if r.clip_grad:
+            for p in t.student.parameters():  # each by its own norm, not all by their common one
+                nn.utils.clip_grad_norm_(p, r.clip_grad)
+        if r.method == "dino" and t.step < r.freeze_last_layer * t.per_epoch:
+            t.student.prototypes.grad = None  # AdamW leaves it alone, decay included
+        t.optimiser.step()
+        if r.method == "dino":
+            ema(t.teacher, t.student, now["momentum"])
+            mean = process_mean(teacher.float().mean((0, 1)))  # (K,)
+            t.centre = CENTRE_MOMENTUM * t.centre + (1 - CENTRE_MOMENTUM) * mean
 
-    def state_dict(self) -> dict:
-        return {"step": self.step, "log": self.log, "sums": self.sums, "centre": self.centre,
-                "student": self.student.state_dict(), "optimiser": self.optimiser.state_dict(),
-                "teacher": self.teacher.state_dict() if self.teacher else {}}
-
-    def load_state_dict(self, state: dict) -> None:
-        self.student.load_state_dict(state["student"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        if self.teacher:
-            self.teacher.load_state_dict(state["teacher"])
-            self.centre = state["centre"].to(self.device)
-        self.step, self.log, self.sums = state["step"], state["log"], state["sums"].to(self.device)
-
-
-def train(trainer: Trainer, data: Views, val: list, folder: Path) -> None:
-    """Train to the end, or to --stop-step, with a progress bar; writes last.pt, log.csv and model.pth."""
-    a, rank, stop = trainer.args, rank_world()[0], min(trainer.args.stop_step or trainer.total, trainer.total)
-    first, saved, began = trainer.step, time.time(), time.time()
-    bar = tqdm(total=trainer.total * a.batch_size, initial=trainer.step * a.batch_size, unit="img",
-               smoothing=.02, disable=rank > 0, mininterval=2)
-    order = batches(len(data.samples), a.batch_size, a.seed, trainer.step, stop)
-    for batch in DataLoader(data, batch_sampler=order, num_workers=a.workers,
-                            pin_memory=trainer.device.type == "cuda"):
-        loss = trainer.train_step(*batch)
-        bar.update(a.batch_size)
-        if trainer.step % 20 == 0:
-            bar.set_postfix(loss=f"{float(loss):.3f}")
-        whole = trainer.step % trainer.per_epoch == 0
+        t.step += 1
+        t.loss = t.loss + process_mean(loss.detach())
+        whole = t.step % t.per_epoch == 0
         if whole:
-            rate = (trainer.step - first) * a.batch_size / (time.time() - began)
-            end_of_epoch(trainer, data.samples, val, folder, rate)
-            first, began = trainer.step, time.time()
-        if whole or trainer.step == stop or time.time() - saved > 60 * a.save_minutes:
-            if rank == 0:
-                save_checkpoint(trainer.state_dict(), folder / "last.pt")
+            mean_loss = float(t.loss) / t.per_epoch
+            if not math.isfinite(mean_loss):
+                raise InputError(f"the loss became {mean_loss}; lower --lr or raise --warmup-epochs.")
+            t.log.append({"epoch": t.step // t.per_epoch, "step": t.step, "loss": mean_loss, **now})
+            t.loss = torch.zeros_like(t.loss)
+        if whole or t.step == t.stop or time.time() - saved > 60 * r.save_minutes:
+            t.save(folder)
             saved = time.time()
-    bar.close()
-    barrier()
+
+
+def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: list[str],
+            device: torch.device) -> tuple[Training, Path]:
+    """The training up to its end or its stop, from last.pt where there is one; the folder of its files."""
+    world, r = rank_world()[1], recipe
+    if r.batch_size % world or r.batch_size // world % 2 or r.batch_size > len(train_set):
+        raise InputError(f"--batch-size {r.batch_size}, {len(train_set)} training images, {world} processes: "
+                         "a batch needs an even number in every process, an epoch a whole batch; change one.")
+    if world > 1 and r.arch == "resnet":
+        raise InputError("--arch resnet needs the whole batch for its batch norm; use one process.")
+    training = Training(r, n_classes, len(train_set) // r.batch_size, device)
+    folder = begin(r, items)
+    if (folder / "last.pt").exists():
+        training.load(folder / "last.pt")
+    order = training_order(len(train_set), r.batch_size, r.seed, training.step, training.stop)
+    batches = DataLoader(Views(train_set, r), batch_sampler=order, num_workers=r.workers,
+                         pin_memory=device.type == "cuda")
+    train(training, batches, folder)
+    return training, folder
 
 
 # -------------------------------------------------------------------------------- measure
 
-def describe(model: nn.Module, x: Tensor) -> Tensor:
-    """CLS of the last 4 blocks, each after `norm`, oldest first (B, 4 D); ResNet: pooled (B, 2048)."""
+def describe(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Features: CLS of the last 4 blocks, each after `norm`, oldest first (B, 4 D), and the last block's CLS
+    attention (B, H, h, w); of a ResNet the pooled features (B, 2048) alone."""
     if isinstance(model, ResNet):
-        return nn.Sequential(*list(model.children())[:-1])(x).flatten(1)
-    return model.norm(model.encode(model.embed(x)).cls[:, -HEAD_BLOCKS:]).flatten(1)
+        return nn.Sequential(*list(model.children())[:-1])(x).flatten(1), None
+    seen = model.encode(model.embed(x), cls_attn=[len(model.blocks) - 1])
+    attention = seen.cls_attn[0][:, :, model.n_prefix:]  # (B, H, h w)
+    attention = attention.unflatten(2, (x.shape[-2] // model.patch_size, -1)).float()  # (B, H, h, w)
+    return model.norm(seen.cls[:, -LAST_BLOCKS:]).flatten(1).float(), attention
 
 
-def eval_view(resize: int, flip: bool = False) -> T.Compose:
-    """Short side to `resize` px bicubic, centre crop 224, flipped on request (DINO's eval_linear.py)."""
-    return T.Compose([T.Resize(resize, T.InterpolationMode.BICUBIC), T.CenterCrop(224),
+def attention_lift(attention: Tensor, masks: Tensor) -> Tensor:
+    """Share of each head's attention that lands on the main object minus the object's area share, (B, H).
+
+    attention (B, H, h, w) of the CLS token; masks (B, img_h, img_w), 0 or 1.
+    """
+    share = F.avg_pool2d(masks[:, None], masks.shape[-1] // attention.shape[-1]).flatten(2)  # (B, 1, h w)
+    attention = attention.flatten(2)  # (B, H, h w)
+    return (attention * share).sum(-1) / attention.sum(-1) - share.mean(-1)
+
+
+def measure(model: nn.Module, samples: list, recipe: argparse.Namespace, device: torch.device, folder: Path,
+            flip: bool = False, masks: bool = False, maps: bool = False) -> tuple[dict, list[str], list[str]]:
+    """features (n, d) and index of the readable samples, with masks lift (n, H), with maps the images and the
+    attention; their names; the names of the others. Images: short side to eval_resize px, centre 224, flipped
+    on request (DINO's eval_linear.py)."""
+    def look(batch: dict) -> dict[str, Tensor]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
+            features, attention = describe(model, normalise(batch["image"].to(device)))
+        found = dict(features=features.cpu(), readable=batch["readable"], index=batch["index"])
+        if masks:
+            found["lift"] = attention_lift(attention.cpu(), batch["mask"])
+        if maps:
+            found |= dict(images=batch["image"].permute(0, 2, 3, 1), maps=attention.cpu())
+        return found
+
+    paths = [path for path, _ in samples]
+    view = T.Compose([T.Resize(recipe.eval_resize, BICUBIC), T.CenterCrop(224),
                       T.RandomHorizontalFlip(float(flip)), T.PILToTensor()])
-
-
-@torch.no_grad()
-def features(model: nn.Module, samples: list, resize: int, workers: int, device: torch.device, bf16: bool,
-             flip: bool = False) -> tuple[Tensor, Tensor]:
-    """describe() of all images in eval_view, (n, d) float32, and which were readable, (n,) bool, on every
-    process's CPU; they share the work."""
-    transform = eval_view(resize, flip)
-    views, keys, rows = Views(samples, {0: [transform]}, substitute=False), range(len(samples)), []
-    model.eval()
-    for (x,), _, bad in DataLoader(views, 128, sampler=[(0, i) for i in shard(keys)], num_workers=workers):
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            y = describe(model, normalise(x.to(device))).float().cpu()  # (b, d)
-        rows.append(torch.cat([y, 1. - bad[:, None]], 1))
-    parts = gather_rows([torch.cat(rows)])
-    out = torch.empty(len(samples), parts[0].shape[1])
-    for rank, part in enumerate(parts):
-        out[rank::len(parts)] = part  # the inverse of shard
-    return out[:, :-1], out[:, -1] > 0
+    data = Images(paths, view, partial(object_mask, paths) if masks else None)
+    arrays = in_batches(folder, data, FEATURE_BATCH, look, recipe.workers)
+    return readable_only(arrays, [image_name(path) for path in paths])
 
 
 def knn(bank: Tensor, bank_labels: Tensor, x: Tensor, n_classes: int) -> Tensor:
@@ -495,267 +497,157 @@ def knn(bank: Tensor, bank_labels: Tensor, x: Tensor, n_classes: int) -> Tensor:
     return torch.cat(out)
 
 
-@torch.no_grad()
-def attention_lift(model: VisionTransformer, samples: list, device: torch.device) -> Tensor:
-    """Share of the last block's CLS attention on the main object minus the object's area share, (n, H).
+def score(model: nn.Module, train_set: list, val_set: list, n_classes: int, recipe: argparse.Namespace,
+          device: torch.device, folder: Path, head: dict) -> tuple[dict, list[str], dict]:
+    """Of the readable validation images 0 or 1 (n,): knn, top1 (own head), linear; lift (n, H) in the demo;
+    their names, and facts for results.json. Neighbours are sought among the training images; a linear head is
+    fitted to them, plain and flipped, where none is given and the recipe wants one."""
+    look = partial(measure, model, recipe=recipe, device=device)
+    on_demo = recipe.data == "demo" and recipe.arch == "vit"
+    val, names, bad = look(val_set, folder=folder / "val", masks=on_demo)
+    bank, _, bad_bank = look(train_set, folder=folder / "train")
+    x, z = (torch.from_numpy(part["features"]).to(device) for part in (val, bank))  # (n, 4 D), (m, 4 D)
+    y = torch.tensor([val_set[i][1] for i in val["index"]], device=device)
+    bank_y = torch.tensor([train_set[i][1] for i in bank["index"]], device=device)
+    if recipe.train_head and not head:
+        flipped, _, _ = look(train_set, folder=folder / "train_flipped", flip=True)
+        both = torch.cat([z, torch.from_numpy(flipped["features"]).to(device)])  # (2 m, 4 D)
+        weight, bias = fit_linear(both, bank_y.repeat(2), n_classes)
+        head = {"weight": weight.cpu(), "bias": bias.cpu()}
+        if rank_world()[0] == 0:
+            save_checkpoint(head, folder / "linear_head.pth")
 
-    For 224x224 pictures of the demo world: masks are drawn again, from the seed and the index in the name.
-    """
-    import demo
-    out, plain = [], Views(samples, {0: [T.PILToTensor()]})
-    seed = read_json(Path(samples[0][0]).parents[1] / demo.DONE)["seed"]
-    for part in slices(range(len(samples)), 64):
-        scenes = [demo.render_scene(seed, int(Path(samples[j][0]).stem.split("_")[-1])) for j in part]
-        masks = torch.stack([torch.from_numpy(s.ids == 1) for s in scenes]).float()  # (b, 224, 224)
-        share = F.avg_pool2d(masks[:, None], model.patch_size).flatten(2)  # (b, 1, h w)
-        x = normalise(torch.stack([plain[0, j][0][0] for j in part]).to(device))
-        att = cls_attention(model.eval(), x, [len(model.blocks) - 1])[:, 0].flatten(2).cpu()  # (b, H, h w)
-        out.append((att * share).sum(-1) / att.sum(-1) - share.mean(-1))
-    return torch.cat(out)
-
-
-@torch.no_grad()
-def scores(model: nn.Module, bank: list, val: list, n_classes: int, args: argparse.Namespace,
-           device: torch.device, head_file: Path | None = None) -> tuple[dict[str, Tensor], list, list]:
-    """Per-image results on val, keys of SCORES: 0 or 1 (n,), and lift (n, H) in the demo; then the samples of
-    val and of bank that could be read, in order.
-
-    bank: samples for k-NN and, with head_file, for the linear head (plain and flipped) written there;
-    --head scores a given one instead.
-    """
-    training, how = model.training, (args.eval_resize, args.workers, device, args.dtype == "bfloat16")
-    (x, x_ok), (z, z_ok) = (features(model, s, *how) for s in (val, bank))
-    val, bank = ([s for s, ok in zip(samples, good) if ok] for samples, good in ((val, x_ok), (bank, z_ok)))
-    if not val or not bank:
-        raise InputError("no readable image is left to score; look at the messages above.")
-    x, z = x[x_ok].to(device), z[z_ok].to(device)  # (n, 4 D), (m, 4 D)
-    y, bank_y = (torch.tensor([label for _, label in s], device=device) for s in (val, bank))
     d = getattr(model, "embed_dim", x.shape[1])  # the last block's CLS token stands last
-    out = {"knn": knn(z[:, -d:], bank_y, x[:, -d:], n_classes) == y}
-    if args.method == "supervised":
-        head = model.fc if args.arch == "resnet" else model.head
-        out["top1"] = head(x[:, -d:]).argmax(1) == y
-    if args.head:
-        head = load_head(args.head).to(device)
-        if head.in_features != x.shape[1]:
-            raise InputError(f"--head {args.head} reads {head.in_features} numbers an image, the model gives "
-                             f"{x.shape[1]}; name the head that was fitted to it.")
-        out["linear"] = head(x).argmax(1) == y
-    elif head_file:
-        z = torch.cat([z, features(model, bank, *how, flip=True)[0].to(device)])
-        with torch.enable_grad():
-            weight, bias = fit_linear(z, bank_y.repeat(2), n_classes)
-        out["linear"] = (x @ weight.T + bias).argmax(1) == y
-        if rank_world()[0] == 0:
-            save_checkpoint({"weight": weight.cpu(), "bias": bias.cpu()}, head_file)
-    if args.data == "demo" and args.arch == "vit":
-        out["lift"] = attention_lift(model, val, device)
-    model.train(training)
-    return {k: v.double().cpu() for k, v in out.items()}, val, bank
-
-
-def end_of_epoch(trainer: Trainer, bank: list, val: list, folder: Path, rate: float) -> None:
-    """Append a row to the log; every --eval-every epochs score --eval-images images and write model.pth."""
-    a, epoch = trainer.args, trainer.step // trainer.per_epoch
-    loss, unreadable = float(trainer.sums[0]) / trainer.per_epoch, int(trainer.sums[1])
-    if not math.isfinite(loss):
-        raise InputError(f"the loss became {loss} in epoch {epoch}; lower --lr or raise --warmup-epochs.")
-    row = {"epoch": epoch, "step": trainer.step, "loss": loss, **trainer.schedule(trainer.step - 1),
-           "unreadable": unreadable, "images_per_s": round(rate, 1),
-           "knn": "", "top1": "", "lift": ""}
-    if epoch % a.eval_every == 0 or epoch == a.epochs:
-        def some(samples: list) -> list:
-            return [samples[i] for i in torch.randperm(len(samples), generator=generator(0))[:a.eval_images]]
-        found, *_ = scores(trainer.model, some(bank), some(val), trainer.n_classes, a, trainer.device)
-        row.update({k: 100 * float(v.mean()) for k, v in found.items()})
-        if rank_world()[0] == 0:
-            save_checkpoint({k: v.cpu().half() if v.is_floating_point() else v.cpu()
-                             for k, v in trainer.model.state_dict().items()}, folder / "model.pth")
-    trainer.sums = torch.zeros_like(trainer.sums)
-    trainer.log.append(row)
-    if rank_world()[0] == 0:
-        write_csv(trainer.log, folder / "log.csv")
-        tqdm.write("  ".join(f"{k} {v:.4g}" for k, v in row.items() if v != ""))
-
-
-@torch.no_grad()
-def save_examples(model: VisionTransformer, samples: list, resize: int, device: torch.device,
-                  path: Path) -> None:
-    """EXAMPLES images evenly spaced over the samples, (n, 224, 224, 3) uint8, and the last block's CLS
-    attention (n, H, h, w), as .npz: what fig_attention is drawn from."""
-    views = Views(samples, {0: [eval_view(resize)]})
-    images = torch.stack([views[0, i * len(samples) // EXAMPLES][0][0] for i in range(EXAMPLES)])
-    maps = cls_attention(model, normalise(images.to(device)), [len(model.blocks) - 1])[:, 0]  # (n, H, h, w)
-    save_arrays(path, images=images.permute(0, 2, 3, 1), maps=maps)
-
-
-def tag_of(args: argparse.Namespace) -> str:
-    vit = f"{'dino' if args.method == 'dino' else 'sl'}{args.depth}"
-    return f"{'demo_' * (args.data == 'demo')}{vit if args.arch == 'vit' else 'resnet'}_seed{args.seed}"
-
-
-def model_to_score(args: argparse.Namespace, run: Path) -> tuple[Path, Path | None]:
-    """Model and linear head of --eval: those named, else the training's, else (demo) the shipped ones."""
-    file, head = args.weights or run / "model.pth", run / "linear_head.pth"
-    if args.data == "demo" and not file.exists() and not args.weights:
-        file = ROOT / "checkpoints" / f"{tag_of(args).rpartition('_')[0]}.pth"
-        head = file.with_name(f"{file.stem}_linear.pth")
-        if rank_world()[0] == 0:
-            print(f"No training in {run}: scoring checkpoints/{file.name}.")
-    return file, args.head or (head if head.exists() and not args.weights else None)
-
-
-def load_model(args: argparse.Namespace, n_classes: int, path: Path) -> nn.Module:
-    """A network of the run's shape with the weights of a file, strictly."""
-    model, state = build(args, n_classes, generator(0)), load_checkpoint(path)
-    try:
-        model.load_state_dict(state)
-    except (RuntimeError, TypeError, AttributeError) as e:
-        raise InputError(f"{path} does not fit --method, --arch, --depth, --width or {n_classes} classes "
-                         f"({str(e).splitlines()[-1].strip()}).") from e
-    return model.eval()
+    right = {"knn": knn(z[:, -d:], bank_y, x[:, -d:], n_classes) == y}
+    if recipe.method == "supervised":
+        own = model.fc if recipe.arch == "resnet" else model.head
+        right["top1"] = own(x[:, -d:]).argmax(1) == y
+    if head:
+        right["linear"] = F.linear(x, head["weight"].to(x), head["bias"].to(x)).argmax(1) == y
+    found = {key: v.double().cpu().numpy() for key, v in right.items()}
+    if on_demo:
+        found["lift"] = val["lift"].astype(np.float64)
+    return found, names, dict(n_train=len(z), unreadable=sorted(bad + bad_bank))
 
 
 # -------------------------------------------------------------------------------- statistics
 
-def headline(found: dict[str, Tensor], args: argparse.Namespace) -> list[dict]:
-    """Means in percent, bootstrap 95 % intervals over images; the official ViT-S/16 where it applies."""
-    same, rows = args.data != "demo" and args.arch == "vit" and (args.depth, args.width) == (12, 384), []
-    for key, v in found.items():
-        v = 100 * (v.mean(1) if v.ndim > 1 else v)  # lift: mean over heads
-        rows.append(result_row(SCORES[key], v.numpy(), "points" if key == "lift" else "%",
-                               OFFICIAL.get((args.method, key)) if same else None))
-    return rows
+def percent(key: str, arrays: dict) -> dict | None:
+    """Mean over images in percent with its bootstrap 95 % interval; lift: mean of the heads."""
+    if key not in arrays:
+        return None
+    return estimate(100 * (arrays[key].mean(1) if key == "lift" else arrays[key]))
 
 
-def evaluate(args: argparse.Namespace, file: Path, bank: list, val: list, classes: list[str], folder: Path,
-             device: torch.device, began: float) -> dict:
-    """Scores of a model file, as kept (rounded to fp16): per_image.csv, attention.npz, results.json."""
-    model = load_model(args, len(classes), file).to(device)
-    head_file = folder / "linear_head.pth" if args.train_head else None
-    found, seen, seen_bank = scores(model, bank, val, len(classes), args, device, head_file)
-    more = {"lift_per_head": (100 * found["lift"].mean(0)).tolist()} if "lift" in found else {}
-    if rank_world()[0] == 0:
-        columns = {k: (v.mean(1) if v.ndim > 1 else v).tolist() for k, v in found.items()}
-        rows = [{"image": image_name(path), "condition": tag_of(args)} for path, _ in seen]
-        rows = [row | {k: v[i] for k, v in columns.items()} for i, row in enumerate(rows)]
-        write_csv(rows, folder / "per_image.csv")
-        if args.arch == "vit":
-            save_examples(model, seen, args.eval_resize, device, folder / "attention.npz")
-    return write_results(folder, "exp05_train_vits", args.data, headline(found, args), args,
-                         time.time() - began, device, files=[path for path, _ in seen], classes=classes,
-                         n_train=len(seen_bank), unreadable=sorted(
-                             image_name(path) for path, _ in {*val, *bank} - {*seen, *seen_bank}),
-                         parameters=sum(p.numel() for p in model.parameters()), **more)
+CLAIMS = (Claim("k-NN top-1", None, "%", partial(percent, "knn")),  # the paper states none of them
+          Claim("own head top-1", None, "%", partial(percent, "top1")),
+          Claim("linear head top-1", None, "%", partial(percent, "linear")),
+          Claim("attention lift", None, "points", partial(percent, "lift")))
 
 
 # -------------------------------------------------------------------------------- figures
 
-def draw_training(folder: Path, method: str) -> None:
-    """fig_training: loss, and scores during training, against epoch; from log.csv."""
-    log, colour = read_csv(folder / "log.csv"), PALETTE["dino" if method == "dino" else "sl"]
-    fig, ((left, right),) = figure_grid(1, 2, 4)
-    left.plot([r["epoch"] for r in log], [r["loss"] for r in log], "o-", color=colour, markersize=3)
-    left.set(xlabel="epoch", ylabel="training loss (nats)")
-    for key, style in (("knn", "o-"), ("top1", "s--"), ("lift", "^:")):
-        points = [(r["epoch"], r[key]) for r in log if r[key] != ""]
-        if points:
-            right.plot(*zip(*points), style, color=colour, markersize=3, label=SCORES[key])
-    right.set(xlabel="epoch", ylabel="% of images; lift: points")
-    save_figure(fig, folder / "fig_training", legends=True)
-
-
-def draw_attention(folder: Path) -> None:
-    """fig_attention: images, and the last block's CLS attention, mean and every head; from attention.npz.
-    Brightness is the root of attention, up to each panel's maximum: single peaks would hide the rest."""
-    images, maps = read_arrays(folder / "attention.npz").values()
-    maps = np.concatenate([maps.mean(1, keepdims=True), maps], 1)  # (n, 1 + H, h, w)
-    maps = upsample(torch.from_numpy(maps), images.shape[1:3]).numpy()
-    fig, axes = figure_grid(len(images), maps.shape[1] + 1, 1.3, 1.35)
-    for row, image, attention in zip(axes, images, maps):
-        row[0].imshow(image)
-        for ax, a in zip(row[1:], attention):
-            ax.imshow(np.sqrt(a), cmap="inferno", vmin=0)
-    titles = ["held-out image", "mean of heads", *(f"head {i}" for i in range(maps.shape[1] - 1))]
-    for ax, title in zip(axes[0], titles):
-        ax.set_title(title, fontsize=8)
-    save_figure(fig, folder / "fig_attention", pictures=True)
-
-
-def draw_all(folder: Path, method: str) -> None:
-    """The figures whose data the folder holds."""
-    if (folder / "log.csv").exists():
-        draw_training(folder, method)
-    if (folder / "attention.npz").exists():
-        draw_attention(folder)
+def draw(arrays: dict, results: dict, folder: Path) -> None:
+    """fig_training: mean loss of every epoch (not in an evaluation). fig_attention: images and CLS attention
+    of the last block, mean and every head; its root is shown, because single peaks would hide the rest."""
+    if "loss" in arrays:
+        fig, ((ax,),) = figure_grid(1, 1, 4)
+        ax.plot(arrays["epoch"], arrays["loss"], "o-", markersize=3)
+        ax.set(xlabel="epoch", ylabel="training loss (nats)")
+        ax.xaxis.get_major_locator().set_params(integer=True)
+        save_figure(fig, folder / "fig_training")
+    if "maps" in arrays:
+        maps = np.concatenate([arrays["maps"].mean(1, keepdims=True), arrays["maps"]], 1)  # (n, 1 + H, h, w)
+        fig, axes = figure_grid(len(maps), 1 + maps.shape[1], 1.3, 1.35)
+        heads = [f"head {i}" for i in range(maps.shape[1] - 1)]
+        for ax, title in zip(axes[0], ["held-out image", "mean of heads", *heads]):
+            ax.set_title(title, fontsize=8)
+        for row, image, attention in zip(axes, arrays["images"], maps):
+            row[0].imshow(image)
+            for ax, a in zip(row[1:], attention):
+                ax.imshow(np.sqrt(a), cmap="inferno", vmin=0, interpolation="bilinear")
+        for ax in axes.flat:
+            ax.set_axis_off()
+        save_figure(fig, folder / "fig_attention")
 
 
 # -------------------------------------------------------------------------------- main
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    """The arguments; the table of --help has the defaults of the recipes, by --method and --data."""
-    table = [f"{'recipe':46s}dino{'dino, demo':>24s}{'supervised':>24s}{'supervised, demo':>24s}"]
-    for k in {**PAPER["dino"], **PAPER["supervised"]}:
-        cells = [(DEMO[m] if d else {}).get(k, PAPER[m].get(k, "-")) for m in PAPER for d in (0, 1)]
-        table.append(f"{k:26s}" + "".join(f"{c!s:>24s}" for c in cells))
-    p = argument_parser(__doc__, "\n".join(table))
-    add_common_args(p)
-    add = p.add_argument_group("study").add_argument
-    add("--method", choices=list(PAPER), default="dino", help="default: dino")
-    add("--arch", choices=["vit", "resnet"], default="vit", help="resnet: exp02's demo network")
-    add("--depth", type=int, default=12, help="blocks (paper: 4, 8 and 12; default: 12)")
-    add("--eval", action="store_true", help="no training: score the run's model.pth, or --weights")
-    add("--head", type=Path, help="score this linear head instead of fitting one (weight, bias)")
+    """The arguments, and beside them all values of the recipe that they choose."""
+    def default(name: str) -> str:
+        return (f"dino {PAPER['dino'][name]}, supervised {PAPER['supervised'][name]}; "
+                f"demo: {DEMO['dino'][name]}, {DEMO['supervised'][name]}")
+    parser = argument_parser(__file__, __doc__, default("batch_size"), dtype=default("dtype"),
+                             limit="a random N of the training and of the validation images")
+    parser.set_defaults(batch_size=None, dtype=None)  # the recipe's, below
+    add = parser.add_argument_group("study").add_argument
+    add("--method", choices=list(PAPER), default="dino", help="(%(default)s)")
+    add("--arch", choices=["vit", "resnet"], default="vit", help="resnet: exp02's demo network (%(default)s)")
+    add("--depth", type=int, default=12, help="blocks; paper: 4, 8 and 12 (%(default)s)")
+    add("--width", type=int, help=f"channels ({default('width')})")
+    add("--epochs", type=int, help=f"({default('epochs')})")
+    add("--lr", type=float, help=f"peak, of 256 or 512 images ({default('lr')})")
+    add("--warmup-epochs", type=int, help=f"of the learning rate ({default('warmup_epochs')})")
+    add("--drop-path", type=float, help=f"of the last block ({default('drop_path')})")
+    add("--eval", action="store_true", help="score this command's training, or --weights, into <out>/eval")
     add("--train-head", action=argparse.BooleanOptionalAction,
-        help="fit a linear head at the end (all training images' features must fit in memory)")
-    add("--stop-step", type=int, help="stop after this step with a checkpoint; --resume goes on")
-    add("--save-minutes", type=float, default=10, help="between checkpoints; also each epoch (10)")
-    known, r = {action.dest for action in p._actions}, p.add_argument_group("recipe (defaults: table below)")
-    for name, value in {**PAPER["supervised"], **PAPER["dino"]}.items():
-        if name not in known:
-            many = {"nargs": len(value), "type": float} if isinstance(value, tuple) else {"type": type(value)}
-            r.add_argument("--" + name.replace("_", "-"), help=HELP.get(name), **many)
-    first, _ = p.parse_known_args(argv)
-    p.set_defaults(**PAPER[first.method] | (DEMO[first.method] if first.data == "demo" else {}))
-    args = p.parse_args(argv)
+        help=f"fit a linear head ({default('train_head')})")
+    add("--save-minutes", type=float, default=10, help="between checkpoints (%(default)s)")
+    add("--stop-step", type=int, help="stop after this step; --resume goes on")
+    args = parse_args(parser, argv)
+    for name, value in (DEMO if args.data == "demo" else PAPER)[args.method].items():
+        if getattr(args, name, None) is None:
+            setattr(args, name, value)
     if args.arch == "resnet" and args.method == "dino":
         raise InputError("--arch resnet is trained supervised only; add --method supervised.")
+    if args.weights and not args.eval:
+        raise InputError("--weights names a model to score; add --eval.")
+    if min(args.depth, args.width, args.epochs) < 1 or min(args.lr, args.warmup_epochs, args.drop_path) < 0:
+        raise InputError("--depth, --width, --epochs start at 1; --lr, --warmup-epochs, --drop-path at 0.")
     return args
 
 
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
-    rank, world = init_distributed(device)
-    run = Path(args.out or Path("runs") / "exp05_train_vits" / tag_of(args))
-    folder = run / "eval" if args.eval else run  # an evaluation leaves the training's files alone
-    if (folder / "last.pt").exists() and not (args.resume or args.plot_only):
-        raise InputError(f"{folder} holds a training; add --resume to go on, or choose another --out.")
-    fixed = {k: v for k, v in vars(args).items() if k not in FREE}
-    start_run(argparse.Namespace(**fixed | {"out": folder}), "exp05_train_vits", tag_of(args))
-    if args.plot_only:
-        return redraw(folder, lambda results: draw_all(folder, args.method))
-    bank, val, classes = image_folders(args.data, args.limit, args.workers)
-    if min(len(bank), len(val)) < world:
-        raise InputError(f"{len(val)} validation images for {world} processes; start fewer processes.")
-    file = folder / "model.pth"
+    rank, _ = init_distributed(device)
+    run, head, arrays = args.out, {}, {}
     if args.eval:
-        file, args.head = model_to_score(args, run)
+        args.out = run / "eval"  # an evaluation leaves the training's files alone
+    if only_draw(args):
+        return redraw(args.out, draw)
+    train_set, val_set, classes = load_data(args.data, args.limit, args.workers)
+    items = [image_name(path) for path, _ in train_set + val_set]
+    if args.eval:
+        model, head, files = load_model(args, len(classes), run)
+        folder = begin(args, items, **files)
     else:
-        check(args, len(bank), world, device)
-        trainer = Trainer(args, len(classes), len(bank) // args.batch_size, device)
-        if (folder / "last.pt").exists():
-            with input_errors(folder / "last.pt", "a checkpoint of this training; choose another --out"):
-                trainer.load_state_dict(load_checkpoint(folder / "last.pt"))
-        train(trainer, Views(bank, transforms(args), args.seed), val, folder)
-        if trainer.step < trainer.total:
+        training, folder = trained(args, train_set, len(classes), items, device)
+        if training.step < training.total:
             if rank == 0:
-                print(f"stopped at step {trainer.step} of {trainer.total}; --resume goes on.")
+                print(f"stopped at step {training.step} of {training.total}; --resume goes on.")
             return
-    results = evaluate(args, file, bank, val, classes, folder, device, began)
-    if rank == 0:
-        draw_all(folder, args.method)
-        print_paper_vs_ours(results)
+        model = build(args, len(classes), generator(0))
+        model.load_state_dict(training.kept())  # as in model.pth, rounded to fp16
+        arrays = {key: [row[key] for row in training.log] for key in ("epoch", "loss")}
+    model.to(device).eval()
+
+    # Classify the held-out images by their neighbours and by heads; on the demo, see where attention lands.
+    found, names, facts = score(model, train_set, val_set, len(classes), args, device, folder, head)
+    if args.arch == "vit":
+        some = [val_set[i * len(val_set) // EXAMPLES] for i in range(EXAMPLES)]
+        seen, _, _ = measure(model, some, args, device, folder / "examples", maps=True)
+        arrays |= {key: seen[key] for key in ("images", "maps")}
+    columns = {"image": names, "condition": [args.method] * len(names)} | found
+    if "lift" in found:
+        columns["lift"] = found["lift"].mean(1)  # over the heads
+    rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
+    for name in ("model.pth", "linear_head.pth", "log.csv"):
+        if rank == 0 and (folder / name).exists():
+            os.replace(folder / name, args.out / name)
+    finish(args, "exp05_train_vits", arrays | found, rows, evaluate(CLAIMS, found), draw, began, device,
+           files=[path for path, _ in val_set], classes=classes, **facts)
 
 
 if __name__ == "__main__":

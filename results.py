@@ -46,7 +46,8 @@ from common import InputError, ROOT, barrier, bootstrap_ci, input_errors, mcnema
 PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
            "attention": "#1f77b4", "random": "#9e9e9e", "dino": "#084594", "sl": "#ff7f0e",
            "gbvs": "#9467bd", "unisal": "#17becf", "centre": "#bcbd22"}
-FREE = ("out", "resume", "plot_only", "workers", "device")  # they change where and how fast, not what
+# Arguments that change where, how fast and how far, not what.
+FREE = ("out", "resume", "plot_only", "workers", "device", "eval", "save_minutes", "stop_step")
 DATA_FOLDERS = ("salicon", "coco", "imagenet", "objectnet")  # arguments that name one data set each
 CLOSE = 2.0  # "about X" in the paper's text is confirmed by an interval within X +- CLOSE
 
@@ -77,10 +78,11 @@ def at_least(low: float, kind: type = int) -> Callable[[str], float]:
     return number
 
 
-def argument_parser(file: str, card: str, batch_size: int = 32, limit: str = "the first N images"
-                    ) -> argparse.ArgumentParser:
+def argument_parser(file: str, card: str, batch_size: int | str = 32, limit: str = "the first N images",
+                    dtype: str = "float32") -> argparse.ArgumentParser:
     """Parser of the script `file` with the arguments that mean the same everywhere. Its --help shows the
-    first paragraph and the commands of the script's card."""
+    first paragraph and the commands of the script's card. A script that chooses batch_size or dtype later
+    gives a text for --help here, and calls set_defaults."""
     parts = card.strip().split("\n\n")
     commands = next(part for part in parts if part.startswith("Commands"))
     formatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30, width=110)
@@ -95,8 +97,8 @@ def argument_parser(file: str, card: str, batch_size: int = 32, limit: str = "th
     add("--out", type=Path, help="folder of the run (default: see below)")
     add("--weights", type=Path, help="weight file to use instead of the model's own")
     add("--device", help="cuda, mps or cpu (default: the first available)")
-    add("--dtype", default="float32", choices=["float32", "bfloat16"], help="of frozen models (%(default)s)")
-    add("--batch-size", type=at_least(1), default=batch_size, help="images a batch (%(default)s)")
+    add("--dtype", default=dtype, choices=["float32", "bfloat16"], help=f"of the models ({dtype})")
+    add("--batch-size", type=at_least(1), default=batch_size, help=f"images a batch ({batch_size})")
     add("--workers", type=at_least(0), default=2, help="decoding processes (%(default)s)")
     add("--seed", type=at_least(0), default=0, help="of every random draw (%(default)s)")
     add("--limit", type=at_least(1), metavar="N", help=f"use only {limit} (default: all)")

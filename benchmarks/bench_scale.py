@@ -120,13 +120,13 @@ def processes_worker(device: torch.device) -> dict | None:
         exp04.run_part(folder, study, study.main, False)
         times["evaluation"] = time.time() - began[0], clock(device) - began[1]
     recipe = trainer.parse(["--depth", "4", "--limit", "64"])
-    job = trainer.Trainer(recipe, 12, 100, device)
+    job = trainer.Training(recipe, 12, 100, device)
     local = recipe.batch_size // world
     sizes = [recipe.global_size] * 2 + [recipe.local_size] * recipe.locals
     views = [torch.randint(0, 256, (local, 3, s, s), dtype=torch.uint8) for s in sizes]
     for step in range(N_STEPS + 1):
         began = began if step > 1 else (time.time(), clock(device))  # the first step warms up
-        job.train_step(views, torch.zeros(local, dtype=torch.long), torch.zeros(local))
+        trainer.train(job, [(views, torch.zeros(local, dtype=torch.long))], folder)
     times["training"] = time.time() - began[0], clock(device) - began[1]
     every = gather_rows([times])
     return {k: dict(wall=max(t[k][0] for t in every), busiest=max(t[k][1] for t in every))
@@ -248,11 +248,11 @@ def full_exp05(path: Path, device: torch.device, batch: int):
     for method in ("dino", "supervised"):
         args = trainer.parse(["--data", "IMAGENET", "--method", method, "--dtype",
                               "float32" if device.type == "cpu" else "bfloat16"])
-        job = trainer.Trainer(args, 1000, 10**4, device)
+        job = trainer.Training(args, 1000, 10**4, device)  # so many steps an epoch: nothing is saved
         sizes = [224] * 2 + [96] * 8 if method == "dino" else [224]
         views = [torch.randint(0, 256, (batch, 3, s, s), dtype=torch.uint8) for s in sizes]
         yield (f"exp05_train_vits: {method} step, 12 blocks", partial(
-            job.train_step, views, torch.zeros(batch, dtype=torch.long), torch.zeros(batch)), batch, "image")
+            trainer.train, job, [(views, torch.zeros(batch, dtype=torch.long))], path.parent), batch, "image")
 
 
 def full(device: torch.device, rounds: int, path: Path, batch: int) -> list[dict]:

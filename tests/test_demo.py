@@ -4,6 +4,10 @@ import csv
 import hashlib
 import json
 import os
+import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import av
@@ -14,10 +18,12 @@ from pycocotools import mask as coco_mask
 from pycocotools.coco import COCO
 
 import demo
-from demo import CLASSES, EXTRA, InputError, demo_world
-from demo_scenes import render_scene
+from common import InputError
+from demo import CLASSES, demo_world, popout_displays, render_scene, world
+from demo.__main__ import contact_sheet, main
 
-ANIMATE = {v[1] for v in {**CLASSES, **EXTRA}.values() if v[3]}
+ROOT = Path(__file__).resolve().parents[1]
+ANIMATE = {kind.coco for kind in world.KINDS.values() if kind.animate}
 
 
 def tree_hash(root: Path) -> dict:
@@ -35,7 +41,7 @@ def worlds(tmp_path_factory):
     """The world with and without planted preferences, small."""
     base, patch = tmp_path_factory.mktemp("world"), pytest.MonkeyPatch()
     for name, value in dict(CLIPS=2, FRAMES=48, VIEWERS={"adult": 8, "child": 8}).items():
-        patch.setattr(demo, name, value)
+        patch.setattr(world, name, value)
     sizes = dict(n_train=24, n_val=12, n_salicon=(2, 24), n_objectnet=1)
     yield {planted: demo_world(base, planted=planted, **sizes,
                                parts=demo.PARTS if planted else ("salicon", "videos", "objects"))
@@ -53,9 +59,9 @@ def test_scene_is_a_pure_function_of_seed_and_index():
 
 def test_main_object_is_the_label_and_large_enough_to_see():
     for index in range(24):
-        thing = render_scene(0, index).objects[0]
-        assert thing["name"] == list(CLASSES)[index % 12]
-        assert .03 < thing["mask"].mean() < .6
+        scene = render_scene(0, index)
+        assert scene.objects[0]["name"] == list(CLASSES)[index % 12]
+        assert .03 < (scene.ids == 1).mean() < .6
 
 
 def test_background_does_not_depend_on_the_class():
@@ -71,9 +77,16 @@ def test_background_does_not_depend_on_the_class():
 def test_imagenet_has_the_same_bytes_with_one_and_two_workers(worlds, tmp_path):
     folder = demo.write_imagenet(tmp_path, "train", 24, demo.SEED_OF["train"], workers=2)
     assert tree_hash(folder) == tree_hash(worlds[True] / "imagenet" / "train")
-    assert {p.name for p in folder.iterdir() if p.is_dir()} == {v[0] for v in CLASSES.values()}
+    assert {p.name for p in folder.iterdir() if p.is_dir()} == {kind.wnid for kind in CLASSES.values()}
     picture = Image.open(next(folder.rglob("*.JPEG")))
     assert picture.size == (224, 224) and picture.mode == "RGB"
+
+
+def test_a_clip_has_the_same_bytes_at_every_call(tmp_path):
+    frames = world.film(0, 1)[0][:40]
+    for name in "abcd":
+        world.save_video(tmp_path / f"{name}.mp4", frames)
+    assert len(set(tree_hash(tmp_path).values())) == 1
 
 
 def test_second_call_leaves_finished_parts_alone(worlds):
@@ -83,29 +96,27 @@ def test_second_call_leaves_finished_parts_alone(worlds):
 
 
 def test_half_written_folder_is_never_taken_for_the_data(tmp_path, monkeypatch):
-    save = demo.save_scene
+    save = world.save_scene
 
     def interrupted(index, **where):
         if index == 7:
             raise KeyboardInterrupt
         save(index, **where)
-    monkeypatch.setattr(demo, "save_scene", interrupted)
+    monkeypatch.setattr(world, "save_scene", interrupted)
     with pytest.raises(KeyboardInterrupt):
         demo.write_imagenet(tmp_path, "val", 12, 0)
-    assert not (tmp_path / "val").exists()
-    monkeypatch.setattr(demo, "save_scene", save)
+    assert os.listdir(tmp_path) == []
+    monkeypatch.setattr(world, "save_scene", save)
     demo.write_imagenet(tmp_path, "val", 12, 0)
     assert len(list(tmp_path.rglob("*.JPEG"))) == 12 and os.listdir(tmp_path) == ["val"]
 
 
-def test_foreign_folder_and_other_counts_are_refused(tmp_path, worlds):
+def test_foreign_folder_and_unknown_part_are_refused(tmp_path):
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "mine.txt").write_text("keep")
-    with pytest.raises(InputError, match="not finished by demo.py"):
+    with pytest.raises(InputError, match="no finished part"):
         demo.write_imagenet(tmp_path, "val", 12, 0)
     assert (tmp_path / "val" / "mine.txt").read_text() == "keep"
-    with pytest.raises(InputError, match="expected"):
-        demo.write_imagenet(worlds[True] / "imagenet", "val", 36, 0)
     with pytest.raises(InputError, match="unknown part"):
         demo_world(tmp_path, parts=("salicom",))
 
@@ -157,10 +168,11 @@ def test_annotated_areas_agree_with_what_is_drawn():
 def test_mask_with_a_hole_is_stored_as_rle():
     ring = np.zeros((40, 50), bool)
     ring[5:35, 5:45] = True
-    polygon, = demo.segmentation(ring, crowd=False, rle=False)
+    (polygon,), _ = demo.segmentation(ring, crowd=False, rle=False)
     assert min(polygon[::2]) == pytest.approx(5, abs=.5) and max(polygon[::2]) == pytest.approx(45, abs=.5)
     ring[15:25, 15:35] = False
-    assert coco_mask.area(demo.segmentation(ring, crowd=False, rle=False)) == ring.sum() == 1000
+    rle, _ = demo.segmentation(ring, crowd=False, rle=False)
+    assert coco_mask.area(rle) == ring.sum() == 1000
 
 
 def test_salicon_json_has_the_official_structure(worlds):
@@ -212,7 +224,7 @@ def distance_to(root: Path, part: str, group: str) -> float:
     distances = []
     for r in rows_of(root / "videos" / "gaze" / "clip01.csv"):
         if r["viewer"].startswith(group) and r["x_px"]:
-            here = keys[keys[:, 0] == int(float(r["t_s"]) * demo.FPS)][:, 1:]
+            here = keys[keys[:, 0] == int(float(r["t_s"]) * world.FPS)][:, 1:]
             distances.append(np.linalg.norm(here - (float(r["x_px"]), float(r["y_px"])), axis=1).min())
     return float(np.median(distances))
 
@@ -227,10 +239,10 @@ def test_clips_decode_and_masks_fit_the_key_points(worlds):
     root = worlds[True] / "videos"
     with av.open(str(root / "clips" / "clip01.mp4")) as file:
         frames = [f.to_ndarray(format="rgb24") for f in file.decode(video=0)]
-        assert file.streams.video[0].average_rate == demo.FPS
-    assert len(frames) == demo.FRAMES and frames[0].shape == (240, 320, 3)
+        assert file.streams.video[0].average_rate == world.FPS
+    assert len(frames) == world.FRAMES and frames[0].shape == (240, 320, 3)
     masks = np.load(root / "masks" / "clip01.npz")
-    assert masks["face"].shape == (demo.FRAMES, 240, 320)
+    assert masks["face"].shape == (world.FRAMES, 240, 320)
     assert not (masks["face"] & masks["body"]).any() and not (masks["body"] & masks["ground"]).any()
     for r in rows_of(root / "keypoints" / "clip01.csv"):
         if r["part"] in ("eyes", "mouth"):
@@ -256,5 +268,61 @@ def test_fixations_gather_on_the_parts_of_objects_only_when_planted(worlds):
     assert peak[True] > .7 and peak[False] < .25
 
 
-def test_show_writes_the_contact_sheet(worlds, tmp_path):
-    assert Image.open(demo.contact_sheet(worlds[True], tmp_path / "sheet.png")).width > 1000
+def test_popout_displays_differ_in_one_place():
+    for name, (picture, where) in popout_displays().items():
+        assert picture.shape == (256, 256, 3) and .02 < where.mean() < .2, name
+        if name != "texture":
+            cells = picture[8:248, 8:248].reshape(5, 48, 5, 48, 3).swapaxes(1, 2).reshape(25, -1)
+            assert [i for i in range(25) if (cells[i] != cells[0]).any()] == [16], name
+            assert where[8:248, 8:248].reshape(5, 48, 5, 48)[3, :, 1].all() and where.sum() == 48 ** 2
+
+
+def test_pictures_are_those_that_the_shipped_checkpoints_were_trained_on():
+    """A drawing that changes here changes the data of all checkpoints: undo it, or train them again."""
+    red_green_blue_percent = [
+        [128.52, 128.62, 131.64, 25.56], [119.84, 117.31, 106.34, 34.41], [98.95, 97.7, 92.21, 28.81],
+        [151.7, 150.19, 141.52, 11.26], [112.86, 104.92, 91.57, 18.44], [122.69, 127.47, 133.47, 33.32],
+        [140.8, 124.03, 116.55, 15.19], [93.44, 97.99, 106.75, 4.24], [158.53, 126.76, 129.83, 32.49],
+        [138.79, 150.9, 146.48, 25.52], [164.76, 155.39, 138.24, 35.88], [133.14, 143.2, 139.67, 20.68]]
+    for index, expected in enumerate(red_green_blue_percent):
+        scene = render_scene(3, index)
+        found = [*scene.image.mean((0, 1)), 100 * (scene.ids == 1).mean()]
+        assert found == pytest.approx(expected, abs=.02), index  # another library may round a pixel differently
+
+
+def test_show_writes_the_contact_sheet(worlds, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("demo.__main__.demo_world", lambda out, planted, parts: worlds[planted])
+    main(["--show", "--out", str(tmp_path)])
+    assert Image.open(capsys.readouterr().out.strip()).width > 1000
+
+
+def command(*args, code: int) -> str:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    p = subprocess.run([sys.executable, *map(str, args)], env=env, capture_output=True, text=True, timeout=240)
+    assert p.returncode == code, p.stderr
+    return p.stdout + p.stderr
+
+
+def test_command_writes_a_part_and_refuses_a_foreign_folder_in_one_sentence(tmp_path):
+    job = "-m", "demo", "--parts", "objects", "--no-planted", "--out", tmp_path
+    folder = Path(command(*job, code=0).strip()) / "objects"
+    assert len(list((folder / "images").iterdir())) == 20
+    (folder / ".complete.json").unlink()
+    said = command(*job, code=2)
+    assert said.startswith("error: ") and said.count("\n") == 1 and str(folder) in said
+
+
+def test_package_imports_common_alone():
+    found = command("-c", "import demo.__main__, sys; print(*sys.modules)", code=0).split()
+    assert {path.stem for path in ROOT.glob("*.py")} & set(found) == {"common"}
+
+
+def test_written_commands_pass_the_parser(monkeypatch):
+    asked = []
+    monkeypatch.setattr("demo.__main__.demo_world", lambda out, **how: asked.append(how))
+    monkeypatch.setattr("demo.__main__.contact_sheet", lambda *_: None)
+    texts = [demo.__doc__, *(p.read_text(encoding="utf-8") for p in [*ROOT.glob("*.md"), *ROOT.glob("*/*.md")])]
+    commands = [c for text in texts for c in re.findall(r"python -m demo((?: +--[-\w]+(?: \w+)*)+)", text)]
+    for words in commands:
+        main(shlex.split(words))
+    assert len(asked) == len(commands) >= 2 and not all(how["planted"] for how in asked)

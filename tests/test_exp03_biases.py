@@ -101,7 +101,7 @@ def half_bright() -> torch.Tensor:
 
 def test_categories_are_coco_s_80():
     listed = E.ANIMATE + E.EXCLUDED + E.INANIMATE
-    coco = {c.split(" ", 1)[1] for names in demo.COCO_CATEGORIES.values() for c in names.split(", ")}
+    coco = {category["name"] for category in demo.COCO_CATEGORIES}
     assert (len(E.ANIMATE), len(E.EXCLUDED), len(E.INANIMATE)) == (11, 5, 64)
     assert len(listed) == 80 and set(listed) == coco
 

@@ -11,17 +11,28 @@ import pytest
 import torch
 from PIL import Image
 
-import common
 import exp05_train_vits as E
-from common import InputError, generator
+from common import InputError, fit_linear, generator
+from data import read_csv
 from processes import FORK, in_group
-from legacy import load_checkpoint, read_csv, save_checkpoint
+from results import load_checkpoint, read_arrays
 
 torch.set_num_threads(1)
-TINY = ("--width 24 --heads 2 --depth 2 --batch-size 8 --epochs 2 --warmup-epochs 1 --global-size 32 "
-        "--workers 0 --device cpu --dtype float32 --eval-every 2 --eval-resize 224").split()
-DINO = TINY + "--method dino --local-size 16 --locals 2 --out-dim 40 --head-hidden 32 --bottleneck 16".split()
-SUPERVISED = TINY + "--method supervised".split()
+TINY = "--width 24 --depth 2 --epochs 2 --warmup-epochs 1 --workers 0 --device cpu".split()
+DINO, SUPERVISED = [*TINY, "--method", "dino"], [*TINY, "--method", "supervised"]
+
+
+def shrink(patch: pytest.MonkeyPatch) -> None:
+    """Recipes of a second: small crops, a small head, three steps an epoch."""
+    small = dict(heads=2, batch_size=8, global_size=32, final_size=64, dtype="float32", eval_resize=224)
+    head = dict(local_size=16, locals=2, out_dim=40, head_hidden=32, bottleneck=16)
+    patch.setitem(E.PAPER, "dino", E.PAPER["dino"] | small | head)
+    patch.setitem(E.PAPER, "supervised", E.PAPER["supervised"] | small | {"final_epochs": 1})
+
+
+@pytest.fixture
+def tiny(monkeypatch) -> None:
+    shrink(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +49,9 @@ def pictures(tmp_path_factory) -> Path:
     return root
 
 
-def trained(pictures: Path, out: Path, *more: str) -> dict:
+def train(pictures: Path, out: Path, *more: str) -> Path:
     E.main([*more, "--data", str(pictures), "--out", str(out)])
-    return load_checkpoint(out / "last.pt")
+    return out
 
 
 def leaves(x, path=""):
@@ -58,8 +69,7 @@ def assert_same_bits(a: dict, b: dict) -> None:
     a, b = dict(leaves(a)), dict(leaves(b))
     assert a.keys() == b.keys()
     for key in a:
-        if not key.endswith("images_per_s"):  # the only measured time in a checkpoint
-            assert torch.equal(a[key], b[key]) if torch.is_tensor(a[key]) else a[key] == b[key], key
+        assert torch.equal(a[key], b[key]) if torch.is_tensor(a[key]) else a[key] == b[key], key
 
 
 # ------------------------------------------------------------------------------------------------ the recipe
@@ -74,25 +84,31 @@ def test_dino_loss_equals_official():
     assert float(E.dino_loss(student, teacher, torch.zeros(7), .07)) == pytest.approx(9.4937506, rel=1e-6)
 
 
-def dino_trainer(*more: str) -> E.Trainer:
-    args = E.parse([*DINO, "--data", "x", "--drop-path", "0", *more])
-    return E.Trainer(args, 0, 2, torch.device("cpu"))  # two steps an epoch
+def dino_training(**recipe) -> E.Training:
+    args = E.parse([*DINO, "--data", "x", "--drop-path", "0", "--batch-size", "4"])
+    vars(args).update(recipe)
+    return E.Training(args, 0, 2, torch.device("cpu"))  # two steps an epoch
 
 
-def dino_step(trainer: E.Trainer) -> float:
-    gen = generator(7, trainer.step)
+def dino_step(training: E.Training, folder: Path) -> None:
+    gen = generator(7, training.step)
     sizes = (64, 64, 32, 32)
     views = [torch.randint(0, 256, (4, 3, s, s), generator=gen, dtype=torch.uint8) for s in sizes]
-    return float(trainer.train_step(views, torch.zeros(4, dtype=torch.long), torch.zeros(4)))
+    E.train(training, [(views, torch.zeros(4, dtype=torch.long))], folder)
 
 
-def test_eight_dino_steps_equal_official_code():
-    trainer = dino_trainer(*("--batch-size 4 --epochs 4 --lr .5 --warmup-teacher-temp .03 --teacher-temp .06 "
-                             "--warmup-teacher-epochs 3 --clip-grad .05").split())
+def test_eight_dino_steps_equal_official_code(tiny, tmp_path):
+    training = dino_training(epochs=4, lr=.5, warmup_teacher_temp=.03, teacher_temp=.06,
+                             warmup_teacher_epochs=3, clip_grad=.05)
     # MultiCropWrapper, DINOHead, DINOLoss, clip_gradients, cancel_gradients_last_layer, get_params_groups and
     # cosine_scheduler of facebookresearch/dino 7c446df on the same weights and views: at most 5e-7 apart
     official = [1.09129715, 1.05834734, 1.69448602, .11425737, .16822763, .18275851, .25651541, .41254044]
-    assert [dino_step(trainer) for _ in range(8)] == pytest.approx(official, abs=2e-5)
+    losses = []
+    for _ in official:
+        dino_step(training, tmp_path)
+        so_far = sum(2 * row["loss"] for row in training.log) + float(training.loss)
+        losses.append(so_far - sum(losses))
+    assert losses == pytest.approx(official, abs=2e-5)
 
 
 def test_schedule_equals_official():
@@ -113,21 +129,19 @@ def test_paper_defaults_are_the_official_ones():
     assert (args.smoothing, args.erasing, args.drop_path, args.depth) == (.1, .25, .1, 12)
 
 
-def test_gradients_are_clipped_per_parameter():
-    net = torch.nn.Linear(4, 3)
-    net.weight.grad, net.bias.grad = torch.full((3, 4), 5.), torch.full((3,), .5)
-    E.clip_each_gradient(net, 3.)
-    assert float(net.weight.grad.norm()) == pytest.approx(3.)  # was 17.3
-    assert torch.equal(net.bias.grad, torch.full((3,), .5))  # its own norm .87 is below the limit
+def test_every_parameter_is_clipped_by_its_own_norm(tiny, tmp_path):
+    training = dino_training(clip_grad=1e-3)
+    dino_step(training, tmp_path)
+    norms = [float(p.grad.norm()) for p in training.student.parameters() if p.grad is not None]
+    assert max(norms) <= 1.001e-3 and sum(norm > .99e-3 for norm in norms) > 10
 
 
-def test_last_layer_rests_in_the_first_epoch_only():
-    trainer = dino_trainer()
-    start = trainer.student.head.prototypes.detach().clone()
-    dino_step(trainer), dino_step(trainer)
-    assert torch.equal(trainer.student.head.prototypes, start)
-    dino_step(trainer)
-    assert not torch.equal(trainer.student.head.prototypes, start)
+def test_last_layer_rests_in_the_first_epoch_only(tiny, tmp_path):
+    training = dino_training()
+    start = training.student.prototypes.detach().clone()
+    for moved in (False, False, True):
+        dino_step(training, tmp_path)
+        assert torch.equal(training.student.prototypes, start) is not moved
 
 
 def test_teacher_is_moving_average_of_student():
@@ -138,12 +152,15 @@ def test_teacher_is_moving_average_of_student():
     torch.testing.assert_close(teacher.weight, .9 ** 3 * start + (1 - .9 ** 3) * student.weight.detach())
 
 
-def test_head_ignores_the_length_of_prototypes():
-    head, x = E.DinoHead(8, 16, 4, 10, generator(0)), torch.randn(5, 8, generator=generator(1))
-    y = head(x)
-    head.prototypes.data.mul_(torch.linspace(1, 9, 10)[:, None])
-    torch.testing.assert_close(head(x), y)
-    assert y.abs().max() <= 1
+def test_dino_ignores_the_length_of_prototypes():
+    backbone = E.VisionTransformer(embed_dim=24, depth=1, num_heads=2)
+    net = E.Dino(backbone, 16, 4, 10, generator(0))
+    views = [torch.randn(5, 3, s, s, generator=generator(s)) for s in (32, 32, 16)]
+    y = net(views)
+    net.prototypes.data.mul_(torch.linspace(1, 9, 10)[:, None])
+    torch.testing.assert_close(net(views), y)
+    assert y.shape == (3, 5, 10) and y.abs().max() <= 1
+    torch.testing.assert_close(net(views[:2]), y[:2])  # what the teacher sees
 
 
 def test_only_matrices_decay_and_in_deit_not_the_embeddings():
@@ -173,52 +190,59 @@ def test_demo_resnet_has_seven_by_seven_maps():
 
 # ------------------------------------------------------------------------------------------------ determinism
 
+@pytest.mark.parametrize("argv", ["--depth 2", "--method supervised", "--method supervised --arch resnet"])
+def test_every_initial_weight_is_a_function_of_the_seed(argv):
+    args = E.parse(argv.split())
+    torch.manual_seed(1)
+    a = E.Training(args, 12, 1, torch.device("cpu")).student.state_dict()
+    torch.manual_seed(2)
+    b = E.Training(args, 12, 1, torch.device("cpu")).student.state_dict()
+    assert all(torch.equal(a[key], b[key]) for key in a)
+
+
 @pytest.mark.parametrize("recipe", [DINO, SUPERVISED], ids=["dino", "supervised"])
-def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(recipe, pictures, tmp_path):
+def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(tiny, recipe, pictures, tmp_path):
     recipe = [*recipe, "--drop-path", ".3"]
-    straight = trained(pictures, tmp_path / "a", *recipe)
-    out = tmp_path / "b"
-    child = FORK.Process(target=trained, args=(pictures, out, *recipe, "--save-minutes", "0"))
+    out, last = tmp_path / "b", Path("unfinished/last.pt")
+    child = FORK.Process(target=train, args=(pictures, out, *recipe, "--save-minutes", "0"))
     child.start()
-    while not (out / "last.pt").exists() or load_checkpoint(out / "last.pt")["step"] < 2:
-        assert child.is_alive() or (out / "last.pt").exists()
+    while not (out / last).exists() or load_checkpoint(out / last)["step"] < 2:
+        assert child.is_alive() or (out / last).exists()
         time.sleep(.005)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
-    trained(pictures, out, *recipe, "--resume", "--stop-step", "4")  # in the second epoch
-    resumed = trained(pictures, out, *recipe, "--resume")
-    assert straight["step"] == resumed["step"] == 6
-    assert_same_bits(straight, resumed)
-    assert (tmp_path / "a" / "model.pth").read_bytes() == (out / "model.pth").read_bytes()
+    train(pictures, out, *recipe, "--resume", "--stop-step", "5")  # in the second epoch
+    train(pictures, tmp_path / "a", *recipe, "--stop-step", "5")
+    assert load_checkpoint(out / last)["step"] == 5
+    assert_same_bits(load_checkpoint(tmp_path / "a" / last), load_checkpoint(out / last))
+    train(pictures, out, *recipe, "--resume")
+    straight = train(pictures, tmp_path / "c", *recipe)
+    assert {p.name for p in out.iterdir()} == {p.name for p in straight.iterdir()} >= {"model.pth", "log.csv"}
+    for name in ("model.pth", "log.csv", "per_image.csv"):
+        assert (straight / name).read_bytes() == (out / name).read_bytes()
 
 
 @pytest.mark.parametrize("recipe", [DINO, SUPERVISED], ids=["dino", "supervised"])
-def test_two_processes_equal_one(recipe, pictures, tmp_path):
-    recipe = [*recipe, "--drop-path", "0", "--data", str(pictures)]
+def test_two_processes_equal_one(tiny, recipe, pictures, tmp_path):
+    recipe = [*recipe, "--drop-path", "0", "--data", str(pictures), "--stop-step", "5"]
     E.main([*recipe, "--out", str(tmp_path / "one")])
     in_group(2, E.main, [*recipe, "--out", str(tmp_path / "two")])
-    a, b = (read_csv(tmp_path / name / "log.csv") for name in ("one", "two"))
-    assert [r["loss"] for r in a] == pytest.approx([r["loss"] for r in b], rel=1e-5)
-    a, b = (load_checkpoint(tmp_path / name / "last.pt") for name in ("one", "two"))
+    a, b = (load_checkpoint(tmp_path / name / "unfinished/last.pt") for name in ("one", "two"))
+    assert a["log"][0]["loss"] == pytest.approx(b["log"][0]["loss"], rel=1e-5)
+    assert float(a["loss"]) == pytest.approx(float(b["loss"]), rel=1e-5)
     for key in a["student"]:
         torch.testing.assert_close(a["student"][key], b["student"][key], atol=1e-4, rtol=1e-3)
 
 
-def test_batches_of_all_processes_make_the_batch_of_one(monkeypatch):
-    whole = list(E.batches(20, 6, 5, 2, 8))
-    parts = []
-    for rank in range(3):
-        monkeypatch.setattr(common, "rank_world", lambda: (rank, 3))
-        parts.append(list(E.batches(20, 6, 5, 2, 8)))
-    assert [a + b + c for a, b, c in zip(*parts)] == whole
-    monkeypatch.undo()
-    first_epoch = [i for batch in E.batches(20, 5, 5, 0, 4) for _, i in batch]
-    assert sorted(first_epoch) == list(range(20)) and first_epoch != list(range(20))
+def test_a_training_goes_on_with_two_processes_to_its_end(tiny, pictures, tmp_path):
+    train(pictures, tmp_path, *SUPERVISED, "--stop-step", "4")
+    in_group(2, train, pictures, tmp_path, *SUPERVISED, "--resume")
+    assert len(read_csv(tmp_path / "per_image.csv")) == 8 and not (tmp_path / "unfinished").exists()
 
 
-def test_views_are_a_function_of_seed_epoch_and_index(pictures):
-    samples, _, _ = E.image_folders(str(pictures), None, 0)
-    views = E.Views(samples, E.transforms(E.parse([*DINO, "--data", "x"])), seed=3)
+def test_views_are_a_function_of_seed_epoch_and_index(tiny, pictures):
+    samples, _, _ = E.load_data(str(pictures), None, 0)
+    views = E.Views(samples, E.parse([*DINO, "--data", "x", "--seed", "3"]))
     torch.manual_seed(0)
     before = torch.get_rng_state()
     a, b = views[1, 5], views[1, 5]
@@ -228,53 +252,106 @@ def test_views_are_a_function_of_seed_epoch_and_index(pictures):
     assert not torch.equal(views[2, 5][0][0], a[0][0]) and not torch.equal(a[0][0], a[0][1])
 
 
-def test_kill_during_checkpoint_leaves_a_whole_file(tmp_path):
-    path, state = tmp_path / "last.pt", {"x": torch.arange(3_000_000)}
+def test_crops_grow_in_the_last_epochs_of_a_recipe_that_says_so():
+    args = E.parse("--method supervised".split())  # the demo's: 160 px in the last of 4 epochs
+    image = Image.new("RGB", (224, 224))
+    assert [E.crops(args, epoch)[0](image).shape[-1] for epoch in range(4)] == [112, 112, 112, 160]
 
-    def write_for_ever():
-        while True:
-            save_checkpoint(state, path)
-    for delay in (0., .01, .03):
-        child = FORK.Process(target=write_for_ever)
-        child.start()
-        while not path.exists():
-            time.sleep(.001)
-        time.sleep(delay)
-        os.kill(child.pid, signal.SIGKILL)
-        child.join()
-        assert torch.equal(load_checkpoint(path)["x"], state["x"])
+
+# ------------------------------------------------------------------------------------------------ runs
+
+def files(folder: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("wrong", [
+    "--lr 3", "--method dino", "--limit 9", "--data nowhere", "--weights x.pth", "--batch-size 100",
+    "--epochs 0", "--depth 3 --resume", "--eval --depth 3"])
+def test_a_finished_training_stays_whole_when_a_command_is_wrong(tiny, pictures, finished, tmp_path, wrong):
+    out = shutil.copytree(finished, tmp_path / "run")
+    before = files(out)
+    with pytest.raises(InputError):
+        E.main([*SUPERVISED, "--train-head", "--data", str(pictures), "--out", str(out), *wrong.split()])
+    assert files(out) == before
+
+
+@pytest.fixture(scope="module")
+def finished(pictures, tmp_path_factory) -> Path:
+    with pytest.MonkeyPatch.context() as patch:
+        shrink(patch)
+        return train(pictures, tmp_path_factory.mktemp("finished") / "run", *SUPERVISED, "--train-head")
+
+
+def test_an_edited_recipe_is_another_run(tiny, pictures, tmp_path, monkeypatch):
+    train(pictures, tmp_path, *DINO, "--stop-step", "1")
+    with pytest.raises(InputError, match="--resume"):
+        train(pictures, tmp_path, *DINO)
+    with monkeypatch.context() as edited, pytest.raises(InputError, match="momentum 0.996 -> 0.9"):
+        edited.setitem(E.PAPER, "dino", E.PAPER["dino"] | {"momentum": .9})
+        train(pictures, tmp_path, *DINO, "--resume")
+    train(pictures, tmp_path, *DINO, "--resume", "--stop-step", "2")
+    assert load_checkpoint(tmp_path / "unfinished/last.pt")["step"] == 2
+
+
+def test_a_new_training_replaces_the_old_when_complete(tiny, pictures, finished, tmp_path, monkeypatch):
+    out = shutil.copytree(finished, tmp_path / "run")
+    before = files(out)
+    command = [*SUPERVISED, "--train-head"]
+    with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
+        def interrupted(*args, **kwargs):
+            raise KeyboardInterrupt
+        broken.setattr(E, "knn", interrupted)  # the training itself is done
+        train(pictures, out, *command)
+    assert {p: content for p, content in files(out).items() if "unfinished" not in p.parts} == before
+    train(pictures, out, *command, "--resume")
+    for name in ("model.pth", "linear_head.pth", "log.csv", "per_image.csv"):
+        assert (out / name).read_bytes() == (finished / name).read_bytes()
+    assert not (out / "unfinished").exists()
+
+
+def test_resume_of_a_finished_training_draws_again(tiny, pictures, finished, tmp_path, monkeypatch):
+    out = shutil.copytree(finished, tmp_path / "run")
+    monkeypatch.setattr(E, "train", None)
+    for how in ("--resume", "--plot-only"):
+        for p in out.glob("fig_*"):
+            p.unlink()
+        train(pictures, out, *SUPERVISED, "--train-head", how)
+        assert len(list(out.glob("fig_*"))) == 4
+
+
+def test_evaluation_of_a_saved_model_repeats_the_end_of_training(tiny, pictures, finished, tmp_path):
+    out = shutil.copytree(finished, tmp_path / "run")
+    rows = read_csv(out / "per_image.csv")
+    assert list(rows[0]) == ["image", "condition", "knn", "top1", "linear"] and len(rows) == 8
+    assert load_checkpoint(out / "linear_head.pth")["weight"].shape == (2, 48)  # two blocks of 24
+    before = files(out)
+    train(pictures, out, *SUPERVISED, "--train-head", "--eval")
+    assert read_csv(out / "eval" / "per_image.csv") == rows
+    assert {p: content for p, content in files(out).items() if "eval" not in p.parts} == before
+    other = tmp_path / "other"
+    train(pictures, other, *SUPERVISED, "--train-head", "--eval", "--weights", str(out / "model.pth"))
+    assert read_csv(other / "eval" / "per_image.csv") == rows  # with a head of its own
+    assert (other / "eval" / "linear_head.pth").exists()
 
 
 # ------------------------------------------------------------------------------------------------ wrong input
 
-def test_resume_with_other_arguments_is_refused_and_nothing_is_overwritten(pictures, tmp_path):
-    trained(pictures, tmp_path, *DINO, "--stop-step", "1")
-    with pytest.raises(InputError, match="lr"):
-        trained(pictures, tmp_path, *DINO, "--lr", "3", "--resume")
-    with pytest.raises(InputError, match="holds a training"):
-        trained(pictures, tmp_path, *DINO, "--lr", "3")
-    assert trained(pictures, tmp_path, *DINO, "--resume", "--stop-step", "2")["step"] == 2
-
-
-def test_unreadable_picture_is_replaced_named_and_counted(pictures, tmp_path, capsys):
-    samples, _, _ = E.image_folders(str(pictures), None, 0)
+def test_unreadable_picture_is_replaced_by_the_next(tiny, pictures, tmp_path):
+    samples, _, _ = E.load_data(str(pictures), None, 0)
     (tmp_path / "broken.png").write_bytes(b"no image")
-    samples[3] = (str(tmp_path / "broken.png"), 0)
-    transforms = E.transforms(E.parse([*SUPERVISED, "--data", "x"]))
-    views, label, bad = E.Views(samples, transforms)[0, 3]
-    assert bad == 1 and torch.equal(views[0], E.Views(samples, transforms)[0, 4][0][0])
-    assert "broken.png" in capsys.readouterr().err
-    assert not E.Views(samples, transforms, substitute=False)[0, 3][0][0].any()  # black, and flagged
+    samples[3] = (tmp_path / "broken.png", 0)
+    views = E.Views(samples, E.parse([*SUPERVISED, "--data", "x"]))
+    assert torch.equal(views[0, 3][0][0], views[0, 4][0][0])
 
 
-def test_unreadable_picture_is_left_out_of_the_evaluation_and_listed(pictures, tmp_path):
+def test_unreadable_pictures_are_left_out_of_the_evaluation_and_listed(tiny, pictures, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(pictures, data)
     broken, gone = sorted((data / "val").glob("*/*"))[2], sorted((data / "train").glob("*/*"))[5]
     broken.write_bytes(broken.read_bytes()[:100])
     gone.unlink()
     gone.symlink_to("nowhere.png")
-    trained(data, tmp_path / "run", *SUPERVISED)
+    train(data, tmp_path / "run", *SUPERVISED)
     rows = read_csv(tmp_path / "run" / "per_image.csv")
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     name = f"{broken.parent.name}/{broken.name}"
@@ -283,15 +360,31 @@ def test_unreadable_picture_is_left_out_of_the_evaluation_and_listed(pictures, t
     assert results["n_train"] == 23 and results["headline"][0]["n"] == 7
 
 
-def test_wrong_input_is_named(pictures, tmp_path):
-    with pytest.raises(InputError, match="train/<class>"):
-        E.image_folders(str(tmp_path), None, 0)
-    with pytest.raises(InputError, match="supervised"):
-        E.parse(["--arch", "resnet"])
-    args = E.parse([*SUPERVISED, "--data", "x"])
-    for world, n in ((3, 24), (8, 24), (1, 7)):  # does not divide, odd with mixup, too few
-        with pytest.raises(InputError, match="--batch-size"):
-            E.check(args, n, world, torch.device("cpu"))
+def test_wrong_input_is_named(tiny, pictures, tmp_path):
+    with pytest.raises(InputError, match="train: .*; expected class folders"):
+        E.load_data(str(tmp_path), None, 0)
+    for argv, said in ((["--arch", "resnet"], "supervised"), (["--weights", "x"], "--eval"),
+                       (["--epochs", "0"], "--epochs")):
+        with pytest.raises(InputError, match=said):
+            E.parse(argv)
+    for batch, world in ((8, 3), (8, 8), (26, 1)):  # does not divide, odd in a process, more than there is
+        with pytest.raises(InputError, match="--batch-size"), pytest.MonkeyPatch.context() as patch:
+            patch.setattr(E, "rank_world", lambda: (0, world))
+            train(pictures, tmp_path / "none", *SUPERVISED, "--batch-size", str(batch))
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_with_advice(tiny, pictures, tmp_path):
+    with pytest.raises(InputError, match="lower --lr"):
+        train(pictures, tmp_path, *SUPERVISED, "--lr", "1e30", "--warmup-epochs", "0")
+
+
+def test_help_shows_the_true_defaults(capsys):
+    with pytest.raises(SystemExit):
+        E.parse(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "of the models (dino bfloat16, supervised bfloat16; demo: float32, float32)" in said
+    assert "images a batch (dino 512, supervised 1024; demo: 32, 32)" in said
 
 
 # ------------------------------------------------------------------------------------------------ measures
@@ -307,8 +400,8 @@ def test_linear_head_reads_raw_features_whatever_their_scale():
     gen = generator(1)
     y = torch.arange(300) % 3
     x = torch.randn(300, 6, generator=gen) + 1.5 * torch.eye(6)[y]
-    weight, bias = E.fit_linear(x, y, 3)
-    scaled, scaled_bias = E.fit_linear(100 * x + 40, y, 3)
+    weight, bias = fit_linear(x, y, 3)
+    scaled, scaled_bias = fit_linear(100 * x + 40, y, 3)
     again = (100 * x + 40) @ scaled.T + scaled_bias
     torch.testing.assert_close(again, x @ weight.T + bias, atol=2e-2, rtol=1e-2)
     p = (x @ weight.T + bias).softmax(1)
@@ -318,30 +411,22 @@ def test_linear_head_reads_raw_features_whatever_their_scale():
 def test_uniform_attention_has_no_lift_on_the_object(tmp_path):
     demo = pytest.importorskip("demo")
     demo.write_imagenet(tmp_path, "val", 4, 9)
-    samples = [(str(p), 0) for p in sorted((tmp_path / "val").glob("*/*.JPEG"))]
-    net = E.VisionTransformer(embed_dim=24, depth=1, num_heads=2)
-    net.blocks[0].attn.qkv.weight.data.zero_()  # equal scores: every token gets 1/197
-    lift = E.attention_lift(net, samples, torch.device("cpu"))
-    assert lift.shape == (4, 2) and lift.abs().max() < 1e-6
+    paths = sorted((tmp_path / "val").glob("*/*.JPEG"))
+    masks = torch.stack([E.object_mask(paths, i)["mask"] for i in range(4)])
+    assert E.attention_lift(torch.full((4, 2, 14, 14), .1), masks).abs().max() < 1e-6
+    on_object = torch.nn.functional.avg_pool2d(masks[:, None], 16)  # (4, 1, 14, 14)
+    assert (E.attention_lift(on_object, masks) > .2).all()
 
 
-def test_evaluation_of_a_saved_model_repeats_the_end_of_training(pictures, tmp_path):
-    trained(pictures, tmp_path, *SUPERVISED, "--train-head")
-    rows = read_csv(tmp_path / "per_image.csv")
-    assert list(rows[0]) == ["image", "condition", "knn", "top1", "linear"] and len(rows) == 8
-    head = load_checkpoint(tmp_path / "linear_head.pth")
-    assert head["weight"].shape == (2, 48)  # two blocks of 24
-    before = {p: p.read_bytes() for p in tmp_path.glob("*.*")}
-    E.main([*SUPERVISED, "--data", str(pictures), "--out", str(tmp_path), "--train-head", "--eval"])
-    assert read_csv(tmp_path / "eval" / "per_image.csv") == rows
-    assert {p: p.read_bytes() for p in tmp_path.glob("*.*")} == before
-    assert tmp_path / "fig_training.pdf" in before
+def test_arrays_hold_what_the_figures_show(tiny, finished):
+    arrays = read_arrays(finished / "arrays.npz")
+    assert arrays["images"].shape == (6, 224, 224, 3) and arrays["maps"].shape == (6, 2, 14, 14)
+    assert arrays["epoch"].tolist() == [1, 2] and np.isfinite(arrays["loss"]).all()
 
 
-@pytest.mark.parametrize("argv, key, least", [
-    ("--method supervised --depth 4", "top1", .8), ("--method supervised --arch resnet", "top1", .8)])
-def test_shipped_models_know_the_demo_scenes(tmp_path, argv, key, least):
+@pytest.mark.parametrize("argv", ["--method supervised --depth 4", "--method supervised --arch resnet"])
+def test_shipped_models_know_the_demo_scenes(tmp_path, argv):
     E.main([*argv.split(), "--eval", "--no-train-head", "--limit", "120", "--workers", "0", "--device", "cpu",
             "--out", str(tmp_path)])
     rows = read_csv(tmp_path / "eval" / "per_image.csv")
-    assert len(rows) == 120 and np.mean([r[key] for r in rows]) > least  # chance: 1 of 12
+    assert len(rows) == 120 and np.mean([r["top1"] for r in rows]) > .8  # chance: 1 of 12

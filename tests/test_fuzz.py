@@ -423,34 +423,10 @@ def load_as_vit(path: Path) -> None:
         vit_from_state(read_state_dict(path), num_heads=2)(torch.zeros(1, 3, 32, 32))
 
 
-def write_safetensors(state: dict, path: Path) -> None:
-    header, data = {}, b""
-    for k, v in state.items():
-        raw = v.numpy().tobytes()
-        header[k] = {"dtype": "F32", "shape": list(v.shape),
-                     "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-
-
 def test_weights(tmp_path):
-    for name, save in (("a.pth", torch.save), ("a.safetensors", write_safetensors)):
-        save(small_vit().state_dict(), tmp_path / name)
-        assert_read_or_refused(tmp_path / name, damaged((tmp_path / name).read_bytes(), 80),
-                               lambda: load_as_vit(tmp_path / name))
-
-
-def test_headers_of_safetensors(tmp_path):
-    path = tmp_path / "a.safetensors"
-    write_safetensors(small_vit().state_dict(), path)
-    raw = path.read_bytes()
-    size = int.from_bytes(raw[:8], "little")
-    tree = json.loads(raw[8:8 + size])
-    texts = dumps(odd_trees(tree, 150))
-    contents = [len(text).to_bytes(8, "little") + text + raw[8 + size:] for text in texts]
-    contents += [n.to_bytes(8, "little") + raw[8:] for n in (0, 2**40, 2**63, 2**64 - 1, len(raw))]
-    assert_read_or_refused(path, contents, lambda: load_as_vit(path))
+    path = tmp_path / "a.pth"
+    torch.save(small_vit().state_dict(), path)
+    assert_read_or_refused(path, damaged(path.read_bytes(), 80), lambda: load_as_vit(path))
 
 
 def odd_states(state: dict, n: int, seed: int = 0) -> Iterator[dict]:

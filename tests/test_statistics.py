@@ -90,7 +90,7 @@ def test_bf01_is_even_in_t_falls_with_it_and_treats_the_ends(bf01):
 
 
 def test_jzs_refuses_a_prior_without_width():
-    with pytest.raises(InputError, match="Prior scale"):
+    with pytest.raises(InputError, match="prior scale r = 0"):
         bf01_jzs(1, 50, r=0)
 
 
@@ -151,7 +151,17 @@ def test_bootstrap_repeats_itself_takes_other_statistics_and_drops_nans():
     assert bootstrap_ci(x, n_boot=500, seed=1) != bootstrap_ci(x, n_boot=500)
     low, high = bootstrap_ci(x, np.median, n_boot=500)
     assert low < np.median(x) < high < bootstrap_ci(x, np.max, n_boot=500)[1]
-    assert np.isnan(bootstrap_ci([np.nan])).all() and bootstrap_ci([2.0, 2.0], n_boot=50) == (2.0, 2.0)
+    assert bootstrap_ci([2.0, 2.0], n_boot=50) == (2.0, 2.0)
+    for few in ([], [np.nan], [3.0], [3.0, np.nan]):
+        assert np.isnan(bootstrap_ci(few)).all()
+
+
+@pytest.mark.parametrize("stat", [np.mean, np.median])
+def test_bootstrap_interval_is_that_of_resampling_written_out(stat):
+    x, rng = np.random.default_rng(3).gamma(2, size=30_000), np.random.default_rng(7)
+    values = [stat(x[rng.integers(len(x), size=(n, len(x)))], axis=1) for n in (66, 66, 18)]
+    expected = np.quantile(np.concatenate(values), [0.025, 0.975])
+    assert bootstrap_ci(x, stat, n_boot=150, seed=7) == pytest.approx(tuple(expected), rel=1e-15)
 
 
 def test_bootstrap_of_many_values_is_drawn_in_chunks():

@@ -158,7 +158,7 @@ def test_cls_attention_gives_blocks_in_the_order_asked():
 
 
 def test_sides_that_are_no_multiple_of_the_patch_are_refused():
-    with pytest.raises(InputError, match="40x48.*patch size 16"):
+    with pytest.raises(InputError, match="40, 48.*patch size 16"):
         random_vit()(images(1, 40, 48))
 
 
@@ -354,8 +354,20 @@ def test_a_forward_pass_holds_one_block_in_memory_however_deep_the_model():
 
 
 def test_rollout_of_nothing_is_refused():
-    with pytest.raises(InputError, match="no matrix"):
-        rollout([])
+    for nothing in ([], [torch.rand(2, 5, 5)]):
+        with pytest.raises(InputError, match="a matrix .B, H, N, N. per block"):
+            rollout(nothing)
+
+
+@torch.no_grad()
+def test_numpy_arrays_are_taken_and_an_image_without_a_batch_axis_is_refused():
+    model, x = random_vit(), images()
+    assert torch.equal(cls_attention(model, x.double().numpy()), cls_attention(model, x))
+    attn = random_attention()
+    assert torch.equal(rollout([a.numpy() for a in attn]), rollout(attn))
+    assert torch.equal(upsample(np.eye(4), (8, 8)), upsample(torch.eye(4).double(), (8, 8)))
+    with pytest.raises(InputError, match="expected .B, 3, img_h, img_w."):
+        cls_attention(model, x[0])
 
 
 def osie_nss(model, n, block, head):

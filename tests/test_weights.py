@@ -1,7 +1,6 @@
 """Weight files: every layout loads strictly and alike; damaged, foreign and hostile files are refused."""
 import argparse
 import hashlib
-import json
 import math
 import os
 import pickle
@@ -114,7 +113,7 @@ def test_shape_facts_are_inferred():
 
 
 def test_number_of_heads_is_asked_for_where_no_rule_gives_it():
-    with pytest.raises(InputError, match="heads of a ViT 32 wide; give num_heads"):
+    with pytest.raises(InputError, match="heads a ViT 32 wide has; name a model"):
         vit_from_state(random_vit().state_dict())
     with pytest.raises(InputError, match="not a multiple of 5 heads"):
         vit_from_state(random_vit().state_dict(), num_heads=5)
@@ -129,8 +128,8 @@ def test_only_named_keys_are_dropped():
     state = random_vit().state_dict()
     harmless = {"mask_token": torch.zeros(1, 32), "vit.pooler.dense.weight": torch.zeros(2, 2)}
     assert to_timm_keys(state | harmless).keys() == state.keys()
-    with pytest.raises(InputError, match="2 keys.*decoder.0.weight, dist_token"):
-        to_timm_keys(state | {"decoder.0.weight": torch.zeros(2), "dist_token": torch.zeros(2)})
+    with pytest.raises(InputError, match="decoder.0.weight.*dist_token"):
+        vit_from_state(state | {"decoder.0.weight": torch.zeros(2), "dist_token": torch.zeros(2)}, num_heads=2)
 
 
 def test_missing_and_misfitting_weights_are_refused():
@@ -147,38 +146,23 @@ def test_missing_and_misfitting_weights_are_refused():
 
 # ---- files
 
-def save_safetensors(tensors, path):
-    """The format written out by hand."""
-    header, data = {"__metadata__": {"format": "pt"}}, b""
-    names = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64"}
-    for name, t in tensors.items():
-        raw = t.contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-        header[name] = {"dtype": names[t.dtype], "shape": list(t.shape),
-                        "data_offsets": [len(data), len(data) + len(raw)]}
-        data += raw
-    text = json.dumps(header).encode()
-    path.write_bytes(len(text).to_bytes(8, "little") + text + data)
-
-
-def test_safetensors_round_trip(tmp_path):
-    tensors = {"a": torch.randn(3, 5), "b": torch.randn(7).half(), "c": torch.tensor(3),
-               "d": torch.zeros(0, 2), "e": torch.randn(2, 1, 2).bfloat16()}
-    save_safetensors(tensors, tmp_path / "x.safetensors")
-    back = read_state_dict(tmp_path / "x.safetensors")
+def test_safetensors_round_trip_and_damaged_ones_are_refused(tmp_path):
+    safetensors = pytest.importorskip("safetensors.torch", reason="safetensors is not installed (optional)")
+    path, tensors = tmp_path / "x.safetensors", {"a": torch.randn(3, 5), "b": torch.randn(7).half()}
+    safetensors.save_file(tensors, path)
+    back = read_state_dict(path)
     assert back.keys() == tensors.keys()
     assert all(torch.equal(back[k], t) and back[k].dtype == t.dtype for k, t in tensors.items())
-
-
-@pytest.mark.parametrize("damage", [
-    lambda raw: raw[:-1], lambda raw: raw[:20], lambda raw: raw[:3], lambda raw: b"\xff" * 8 + raw[8:],
-    lambda raw: raw.replace(b"[0, 60]", b"[4, 60]"), lambda raw: raw.replace(b"[0, 60]", b"[-4, 5]"),
-    lambda raw: raw.replace(b"F32", b"Q99"), lambda raw: b""])
-def test_damaged_safetensors_are_refused(tmp_path, damage):
-    path = tmp_path / "x.safetensors"
-    save_safetensors({"a": torch.ones(3, 5)}, path)
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(InputError, match="x.safetensors"):
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="x.safetensors: .*expected tensors alone"):
         read_state_dict(path)
+
+
+def test_a_missing_package_is_named(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "find_spec", lambda name: None)
+    (tmp_path / "x.safetensors").touch()
+    with pytest.raises(InputError, match="pip install safetensors"):
+        read_state_dict(tmp_path / "x.safetensors")
 
 
 class Hostile:
@@ -231,7 +215,7 @@ def test_cut_off_empty_and_missing_files_are_refused(tmp_path):
     raw = path.read_bytes()
     for content in (raw[:len(raw) // 2], raw[:100], b"", b"<html>404</html>"):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="x.pth: cannot be read"):
+        with pytest.raises(InputError, match="x.pth: .*expected tensors alone"):
             read_state_dict(path)
     path.unlink()
     with pytest.raises(InputError, match="x.pth: no such weight file"):
@@ -316,9 +300,8 @@ def test_wrong_hash_is_refused_with_both_hashes(hub):
     hub.content = b"wrong"
     with pytest.raises(InputError, match=f"{hashlib.sha256(b'wrong').hexdigest()}.*{SPEC.sha256}"):
         locate_weights(SPEC)
-    assert not list(hub.folder.iterdir())
-    (hub.folder / "tiny.pth").write_bytes(b"wrong")
-    with pytest.raises(InputError, match="delete the file"):
+    hub.content = b"right"
+    with pytest.raises(InputError, match="tiny.pth: .*delete the file"):  # what is there is never replaced
         locate_weights(SPEC)
 
 

@@ -1,57 +1,68 @@
 """What the things of the demo world look like: polygons with colours, patterns and key points, no pixels yet.
 
-    shape = BUILDERS["zebra"]("zebra", np.random.default_rng(0))  # .parts, .points (eyes, mouth, head)
+    shape = build("zebra", np.random.default_rng(0))  # .parts, .points (eyes, mouth, head)
 
-x right, y down, the origin in the middle of the body; colours 0-255. Drawn by demo_scenes.py.
+x right, y down, the origin in the middle of the body, one unit about half a body length; colours 0-255.
+A builder lists what is drawn, back to front. The order of its random draws is part of the demo's data: the
+shipped checkpoints were trained on these pictures.
 """
 import colorsys
 import math
+from collections import namedtuple
 from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
 
-# ---------------------------------------------------------------- constants
-# demo class -> (ImageNet wnid, COCO category id, COCO name, animate)
+# folder of ImageNet, id in COCO, whether animate, number and name among ImageNet's 1000 classes
+Kind = namedtuple("Kind", "wnid coco animate number title", defaults=(None, None))
 CLASSES = {
-    "zebra": ("n02391049", 24, "zebra", True), "sheep": ("n02412080", 20, "sheep", True),
-    "cow": ("n02403003", 21, "cow", True), "cat": ("n02123045", 17, "cat", True),
-    "bird": ("n01531178", 16, "bird", True), "elephant": ("n02504458", 22, "elephant", True),
-    "car": ("n04285008", 3, "car", False), "bus": ("n04146614", 6, "bus", False),
-    "cup": ("n07930864", 47, "cup", False), "umbrella": ("n04507155", 28, "umbrella", False),
-    "clock": ("n02708093", 85, "clock", False), "airplane": ("n02690373", 5, "airplane", False)}
+    "zebra": Kind("n02391049", 24, True, 340, "zebra"), "sheep": Kind("n02412080", 20, True, 348, "ram, tup"),
+    "cow": Kind("n02403003", 21, True, 345, "ox"),
+    "cat": Kind("n02123045", 17, True, 281, "tabby, tabby cat"),
+    "bird": Kind("n01531178", 16, True, 11, "goldfinch, Carduelis carduelis"),
+    "elephant": Kind("n02504458", 22, True, 386, "African elephant, Loxodonta africana"),
+    "car": Kind("n04285008", 3, False, 817, "sports car, sport car"),
+    "bus": Kind("n04146614", 6, False, 779, "school bus"), "cup": Kind("n07930864", 47, False, 968, "cup"),
+    "umbrella": Kind("n04507155", 28, False, 879, "umbrella"),
+    "clock": Kind("n02708093", 85, False, 409, "analog clock"),
+    "airplane": Kind("n02690373", 5, False, 404, "airliner")}
 # drawn only in scenes of several objects (SALICON and COCO formats, videos)
-EXTRA = {"person": (None, 1, "person", True), "bottle": (None, 44, "bottle", False),
-         "chair": (None, 62, "chair", False), "vase": (None, 86, "vase", False),
-         "ball": (None, 37, "sports ball", False)}
-# Four-legged animals, in units of about one body length. body: half axes; leg: length, half width; neck:
-# length, rise (rad), half width; head: radius, muzzle length; front: how often the head faces us; coat: hue,
-# saturation, value, each as a range; second: colour of the pattern.
+EXTRA = {"person": Kind(None, 1, True), "bottle": Kind(None, 44, False), "chair": Kind(None, 62, False),
+         "vase": Kind(None, 86, False), "ball": Kind(None, 37, False)}
+# Four-legged animals. body: half axes; leg: length, half width; neck: length, rise (rad), half width; head:
+# radius, muzzle length; front: how often the head faces us; coat: hue, saturation, value, each as a range.
 ANIMALS = {
     "zebra": dict(body=(.60, .29), leg=(.60, .065), neck=(.42, .95, .13), head=(.15, .24), ear=.14, front=.2,
-                  coat=((.06, .14), (.02, .16), (.86, 1.)), pattern="stripes", second=(24, 20, 26)),
+                  coat=((.06, .14), (.02, .16), (.86, 1.))),
     "sheep": dict(body=(.60, .42), leg=(.34, .055), neck=(.20, .45, .14), head=(.16, .17), ear=.15, front=.5,
-                  coat=((.08, .15), (.05, .25), (.78, 1.)), pattern="curls", second=(128, 112, 92)),
+                  coat=((.08, .15), (.05, .25), (.78, 1.))),
     "cow": dict(body=(.70, .36), leg=(.46, .085), neck=(.26, .50, .19), head=(.19, .25), ear=.16, front=.5,
-                coat=((.03, .10), (.05, .70), (.45, .98)), pattern="patches", second=(44, 28, 22)),
+                coat=((.03, .10), (.05, .70), (.45, .98))),
     "cat": dict(body=(.52, .25), leg=(.34, .065), neck=(.16, .70, .14), head=(.25, .08), ear=.20, front=.75,
-                coat=((.05, .11), (.45, .85), (.62, .95)), pattern="tabby", second=(70, 40, 24)),
+                coat=((.05, .11), (.45, .85), (.62, .95))),
     "elephant": dict(body=(.66, .46), leg=(.52, .135), neck=(.14, .5, .24), head=(.3, .1), ear=.34, front=.2,
-                     coat=((.55, .68), (.08, .26), (.42, .68)), pattern="skin", second=(58, 60, 74))}
+                     coat=((.55, .68), (.08, .26), (.42, .68)))}
+PROFILES = {  # (y, half width), top down
+    "bottle": [(-.9, .09), (-.45, .1), (-.2, .26), (.8, .26)],
+    "vase": [(-.8, .3), (-.6, .16), (-.1, .5), (.4, .42), (.8, .22)]}
 
 
-# ---------------------------------------------------------------- shapes
 @dataclass
 class Shape:
-    """An object before it is drawn: polygons back to front, in units of about one body length."""
+    """An object before it is drawn."""
     name: str
-    parts: list = field(default_factory=list)  # (polygon (k, 2), colour (3,) 0-255, share of the pattern 0-1)
+    pattern: str
+    second: tuple  # colour of the pattern
+    parts: list = field(default_factory=list)  # (polygon (k, 2), colour (3,), share of the pattern 0-1)
     points: dict = field(default_factory=dict)  # key point -> (x, y)
-    pattern: str = "none"
-    second: tuple = (0, 0, 0)
 
     def add(self, polygon, colour, pattern=0.):
         self.parts.append((np.asarray(polygon, float), np.asarray(colour, float), pattern))
+
+    def vertices(self) -> np.ndarray:
+        """All polygons' vertices in order, (n, 2)."""
+        return np.concatenate([polygon for polygon, _, _ in self.parts])
 
 
 def hsv(rng: np.random.Generator, hue, saturation, value) -> np.ndarray:
@@ -103,43 +114,89 @@ def add_eye(s: Shape, x, y, r, iris=(20, 14, 10), name="eye0", white=(245, 245, 
     s.points[name] = (x, y)
 
 
-def quadruped(name: str, rng: np.random.Generator) -> Shape:
+def quadruped(s: Shape, rng):
     """Zebra, sheep, cow, cat, elephant: side view facing left, head in profile or towards us."""
-    a = ANIMALS[name]
-    s = Shape(name, pattern=a["pattern"], second=a["second"])
+    name, a = s.name, ANIMALS[s.name]
     coat = hsv(rng, *a["coat"])
     if name == "cat" and rng.random() < .35:
         coat = coat.mean() + .15 * (coat - coat.mean())  # grey tabby
-    (rx, ry), (leg, lw) = a["body"] * rng.uniform(.93, 1.07, 2), a["leg"]
-    dark, limb = .62 * coat, coat if name != "sheep" else np.array([60, 50, 46.])
+    rx, ry = a["body"] * rng.uniform(.93, 1.07, 2)
     swing = rng.uniform(-.35, .35)
-    for near in (0, 1):
-        for k, x in enumerate((-.72 * rx, .70 * rx)):
-            foot = x + .08 * (1 - 2 * near) + swing * leg * (1 - 2 * near) * (1 - 2 * k)
-            line = bend((x, .3 * ry), (x + .6 * (foot - x), ry), (foot, .75 * ry + leg), 5)
-            s.add(tube(line, 1.25 * lw, lw), limb * (1 if near else .6), .9)
-            s.add(box(foot - 1.15 * lw, .72 * ry + leg, foot + lw, .83 * ry + leg), limb * .3)
-        if not near:
-            tip = rng.uniform(-.7, -.2) if name == "cat" else rng.uniform(.25, .5)
-            tail = bend((.92 * rx, -.3 * ry), (1.55 * rx, -.2 * ry), (1.25 * rx + rng.uniform(-.1, .2), tip))
-            s.add(tube(tail, .05, .035 if name == "cat" else .02), coat if name == "cat" else dark, .8)
-            body = ellipse(0, 0, rx, ry, rng.uniform(-.06, .06), n=40)
-            s.add(scallop(body, .12, 11) if name == "sheep" else body, coat, 1.)
+    limb = np.array([60, 50, 46.]) if name == "sheep" else coat
+    two_legs(s, rx, ry, *a["leg"], .08, swing, limb * .6, limb * .3)  # the far ones
+    end = rng.uniform(-.7, -.2) if name == "cat" else rng.uniform(.25, .5)
+    tail = bend((.92 * rx, -.3 * ry), (1.55 * rx, -.2 * ry), (1.25 * rx + rng.uniform(-.1, .2), end))
+    if name == "cat":
+        s.add(tube(tail, .05, .035), coat, .8)
+    else:
+        s.add(tube(tail, .05, .02), .62 * coat, .8)
+    body = ellipse(0, 0, rx, ry, rng.uniform(-.06, .06), n=40)
+    s.add(scallop(body, .12, 11) if name == "sheep" else body, coat, 1.)
+    two_legs(s, rx, ry, *a["leg"], -.08, -swing, limb, limb * .3)
     if name == "cow":
         s.add(ellipse(.45 * rx, .95 * ry, .13, .09), (226, 160, 150))
-    length, rise, nw = a["neck"]
-    rise += rng.uniform(-.3, .3) - (1.3 if name in ("zebra", "sheep", "cow") and rng.random() < .2 else 0)
+    length, rise, neck_w = a["neck"]
+    rise += rng.uniform(-.3, .3)
+    if name in ("zebra", "sheep", "cow") and rng.random() < .2:
+        rise -= 1.3  # grazing
     base = np.array([-.72 * rx, -.35 * ry])
     head = base + length * np.array([-np.cos(rise), -np.sin(rise)]) * rng.uniform(.9, 1.1) + (-.1, -.02)
-    s.add(tube([base + (.12, .12), (base + head) / 2, head], 1.5 * nw, nw), coat, 1.)
+    s.add(tube([base + (.12, .12), (base + head) / 2, head], 1.5 * neck_w, neck_w), coat, 1.)
     if name == "zebra":
         s.add(tube([base + (.05, -.2), head + (.05, -.17)], .05, .04), (30, 26, 30))
-    animal_head(s, name, rng, head, coat, a, rng.random() < a["front"])
-    return s
+    animal_head(s, rng, head, coat, rng.random() < a["front"])
 
 
-def ears_and_horns(s: Shape, name: str, x, y, r, ear, coat, skin, front: bool):
-    for k in (-1, 1) if front else (1,):
+def two_legs(s: Shape, rx, ry, length, half_w, aside, swing, colour, hoof):
+    """A fore and a hind leg of one side of an animal whose body has the half axes rx, ry."""
+    for x, stride in ((-.72 * rx, swing * length), (.70 * rx, -swing * length)):
+        foot = x + aside + stride
+        line = bend((x, .3 * ry), (x + .6 * (foot - x), ry), (foot, .75 * ry + length), 5)
+        s.add(tube(line, 1.25 * half_w, half_w), colour, .9)
+        s.add(box(foot - 1.15 * half_w, .72 * ry + length, foot + half_w, .83 * ry + length), hoof)
+
+
+def animal_head(s: Shape, rng, head, coat, front: bool):
+    """Head in profile (one eye) or facing us (two), muzzle, mouth and what the kind has besides."""
+    name, (x, y) = s.name, head
+    r, muzzle_length = ANIMALS[name]["head"]
+    skin = coat * .96
+    if name == "sheep" and rng.random() < .5:
+        skin = np.array([70, 60, 56.])
+    add_ears(s, x, y, r, coat, skin, (-1, 1) if front else (1,))
+    s.add(ellipse(x, y, r, r * 1.08, n=24), skin, .75)
+    if front:
+        mx, my = x, y + .75 * r + .25 * muzzle_length
+    else:
+        mx, my = x - .55 * r - .45 * muzzle_length, y + .45 * r + .2 * muzzle_length
+    if name == "elephant":
+        trunk = bend((x - .25, y + .05), (x - .42, y + .5), (x - .35 + rng.uniform(-.45, .25), y + .85), 12)
+        s.add(tube(trunk, .14, .05), coat * .97, .9)
+        tusk = bend((x - .18, y + .24), (x - .35, y + .42), (x - .52, y + .34))
+        s.add(tube(tusk, .04, .01), (250, 245, 225))
+    else:
+        colours = {"zebra": (60, 50, 52), "sheep": skin * .85, "cow": (222, 160, 148), "cat": (250, 236, 220)}
+        wide = max(muzzle_length, .1)
+        turn = np.pi / 2 if front and name != "cat" else -.55
+        s.add(ellipse((x + mx) / 2, (y + my) / 2, .8 * wide, .68 * r, turn), skin, .75)
+        s.add(ellipse(mx, my, .55 * wide + .02, .5 * r, turn), colours[name])
+        s.add(ellipse(mx - .02, my - .02, .03, .022, n=8), (40, 24, 24))
+    s.add(tube([(mx - .08, my + .09), (mx, my + .11), (mx + .08, my + .08)], .012, .012), (70, 30, 30))
+    look = dict(r=.045, iris=(18, 12, 10), white=(150, 125, 100))
+    if name == "cat":
+        look = dict(r=.07, iris=hsv(rng, (.15, .4), .8, .7))
+    for number, offset in enumerate((-.48 * r, .48 * r) if front else (-.35 * r,)):
+        add_eye(s, x + offset, y - .15 * r, name=f"eye{number}", **look)
+    if name == "cat":
+        for k, d in ((-1, -.04), (-1, .03), (1, -.04), (1, .03)):
+            whisker = [(mx + .05 * k, my + .02), (mx + .34 * k, my + d)]
+            s.add(tube(whisker, .007, .004), (250, 250, 250))
+    s.points |= {"mouth": (mx, my + .06), "head": (x, y)}
+
+
+def add_ears(s: Shape, x, y, r, coat, skin, sides):
+    name, ear = s.name, ANIMALS[s.name]["ear"]
+    for k in sides:
         if name == "elephant":
             s.add(ellipse(x + k * .8 * r, y + .05, .75 * ear, ear, .25 * k, n=24), coat * .78, .7)
         elif name == "cat":
@@ -147,48 +204,17 @@ def ears_and_horns(s: Shape, name: str, x, y, r, ear, coat, skin, front: bool):
                 outer, inner = [(.95, .35), (.75, 1.6), (.1, .8)], [(.8, .6), (.7, 1.3), (.35, .8)]
                 s.add([(x + side * u, y - v * r) for u, v in outer], coat * .9)
                 s.add([(x + side * u, y - v * r) for u, v in inner], (225, 150, 140))
+        elif name == "zebra":
+            s.add(ellipse(x + k * .8 * r, y - r, ear * .8, ear * .38, -1.2 * k), skin * .75)
         else:
-            flat = name in ("sheep", "cow")
-            at = (x + k * .8 * r, y - (.45 if flat else 1.) * r)
-            s.add(ellipse(*at, ear * .8, ear * .38, .35 * k if flat else -1.2 * k), skin * .75)
+            s.add(ellipse(x + k * .8 * r, y - .45 * r, ear * .8, ear * .38, .35 * k), skin * .75)
     if name == "cow":
         for k in (-r, r):
             horn = bend((x + .45 * k, y - .7 * r), (x + .9 * k, y - .9 * r), (x + .8 * k, y - 1.6 * r))
             s.add(tube(horn, .045, .008), (232, 220, 190))
 
 
-def animal_head(s: Shape, name: str, rng, head, coat, a: dict, front: bool):
-    """Head in profile (one eye) or facing us (two), muzzle, mouth and what the kind has besides."""
-    (r, m), (x, y) = a["head"], head
-    skin = np.array([70, 60, 56.]) if name == "sheep" and rng.random() < .5 else coat * .96
-    ears_and_horns(s, name, x, y, r, a["ear"], coat, skin, front)
-    s.add(ellipse(x, y, r, r * 1.08, n=24), skin, .75)
-    mx, my = (x, y + .75 * r + .25 * m) if front else (x - .55 * r - .45 * m, y + .45 * r + .2 * m)
-    if name == "elephant":
-        trunk = bend((x - .25, y + .05), (x - .42, y + .5), (x - .35 + rng.uniform(-.45, .25), y + .85), 12)
-        s.add(tube(trunk, .14, .05), coat * .97, .9)
-        tusk = bend((x - .18, y + .24), (x - .35, y + .42), (x - .52, y + .34))
-        s.add(tube(tusk, .04, .01), (250, 245, 225))
-    else:
-        muzzle = {"zebra": (60, 50, 52), "cow": (222, 160, 148), "cat": (250, 236, 220)}.get(name, skin * .85)
-        wide, turn = max(m, .1), np.pi / 2 if front and name != "cat" else -.55
-        s.add(ellipse((x + mx) / 2, (y + my) / 2, .8 * wide, .68 * r, turn), skin, .75)
-        s.add(ellipse(mx, my, .55 * wide + .02, .5 * r, turn), muzzle)
-        s.add(ellipse(mx - .02, my - .02, .03, .022, n=8), (40, 24, 24))
-    s.add(tube([(mx - .08, my + .09), (mx, my + .11), (mx + .08, my + .08)], .012, .012), (70, 30, 30))
-    look = dict(r=.07, iris=hsv(rng, (.15, .4), .8, .7)) if name == "cat" else \
-        dict(r=.045, iris=(18, 12, 10), white=(150, 125, 100))
-    for k in (-1, 1) if front else (0,):
-        at = x + (k * .48 * r if front else -.35 * r), y - .15 * r
-        add_eye(s, *at, name=f"eye{max(k, 0)}", **look)
-    for k in (-1, 1) if name == "cat" else ():
-        for d in (-.04, .03):  # whiskers
-            s.add(tube([(mx + .05 * k, my + .02), (mx + .34 * k, my + d)], .007, .004), (250, 250, 250))
-    s.points |= {"mouth": (mx, my + .06), "head": (x, y)}
-
-
-def bird(name: str, rng: np.random.Generator) -> Shape:
-    s = Shape("bird", pattern="feather", second=(40, 34, 20))
+def bird(s: Shape, rng):
     hue = rng.choice([.14, .14, .14, .58, .01]) + rng.uniform(-.03, .03)  # most are yellow
     coat, wing = hsv(rng, hue, (.65, .95), (.8, 1.)), hsv(rng, (.05, .15), .3, (.12, .3))
     tilt = rng.uniform(-.5, .2)
@@ -199,22 +225,22 @@ def bird(name: str, rng: np.random.Generator) -> Shape:
     lift = rng.uniform(-.75, .35)
     s.add(tube(bend((-.15, -.05), (.3, -.15 + .5 * lift), (.75, .1 + lift)), .2, .03), wing, .9)
     s.add(tube(bend((-.05, 0), (.3, -.05 + .5 * lift), (.6, .12 + lift)), .035, .02), (240, 235, 220))
-    x, y = -.48, -.34 + rng.uniform(-.06, .06)
+    x, y = -.48, -.34 + rng.uniform(-.06, .06)  # of the head
     s.add(ellipse(x, y, .27, .26, n=24), coat, .2)
     s.add(ellipse(x - .04, y - .17, .2, .1, -.2), wing)
     s.add([(x - .22, y - .06), (x - .52, y + .05), (x - .22, y + .1)], (240, 140, 40))
     s.add(tube([(x - .22, y + .03), (x - .5, y + .05)], .01, .005), (120, 60, 20))
     add_eye(s, x - .08, y - .03, .05)
     s.points |= {"mouth": (x - .3, y + .04), "head": (x, y)}
-    return s
 
 
-def person(name: str, rng: np.random.Generator, walk: float = None, mouth: float = None) -> Shape:
+def person(s: Shape, rng, walk: float | None = None, mouth: float | None = None):
     """A standing or walking person; walk is the phase of the gait (rad), mouth how far it is open (0-1)."""
-    s = Shape("person", pattern="cloth", second=(250, 250, 250))
     skin = hsv(rng, (.04, .08), (.3, .6), (.5, .95))
-    shirt, trousers = hsv(rng, (0, 1), (.5, .9), (.4, .95)), hsv(rng, (.5, .75), (.2, .6), (.15, .5))
-    hair, woolly = hsv(rng, (.02, .1), (.3, .7), (.08, .5)), rng.random() < .5
+    shirt = hsv(rng, (0, 1), (.5, .9), (.4, .95))
+    trousers = hsv(rng, (.5, .75), (.2, .6), (.15, .5))
+    hair = hsv(rng, (.02, .1), (.3, .7), (.08, .5))
+    woolly = rng.random() < .5
     walk = rng.uniform(0, 2 * np.pi) if walk is None else walk
     mouth = rng.uniform(0, 1) if mouth is None else mouth
     step = .22 * np.sin(walk)
@@ -231,39 +257,37 @@ def person(name: str, rng: np.random.Generator, walk: float = None, mouth: float
         s.add(ellipse(0, -.78, .27, .32, n=18), hair)
     s.add(ellipse(0, -.8, .21, .26, n=24), skin)
     s.add(ellipse(0, -.93, .23, .16, 0, np.pi, 2 * np.pi, n=12), hair)
-    for k in (-1, 1):
-        add_eye(s, .085 * k, -.82, .038, name=f"eye{max(k, 0)}")
+    add_eye(s, -.085, -.82, .038, name="eye0")
+    add_eye(s, .085, -.82, .038, name="eye1")
     s.add(ellipse(0, -.65, .075, .015 + .045 * mouth, n=12), (150, 40, 45))
     s.points |= {"mouth": (0, -.65), "head": (0, -.8)}
-    return s
 
 
-def car(name: str, rng: np.random.Generator) -> Shape:
-    s = Shape("car", pattern="gloss", second=(255, 255, 255))
-    paint_ = hsv(rng, rng.choice([0, 0, .58, .33]) + rng.uniform(-.05, .05), (.7, 1.), (.6, .95))
+def car(s: Shape, rng):
+    paint = hsv(rng, rng.choice([0, 0, .58, .33]) + rng.uniform(-.05, .05), (.7, 1.), (.6, .95))
     roof, back = rng.uniform(-.52, -.38), rng.uniform(.45, .7)
     s.add([(-1, .2), (-.98, -.02), (-.5, -.14), (-.2, roof), (.3, roof - .02), (back, -.16), (.95, -.12),
-           (1, .22), (.9, .28), (-.95, .28)], paint_, .8)
+           (1, .22), (.9, .28), (-.95, .28)], paint, .8)
     glass = hsv(rng, .55, .35, (.25, .75))
     s.add([(-.4, -.14), (-.17, roof + .06), (.03, roof + .06), (.03, -.14)], glass)
     s.add([(.08, -.14), (.08, roof + .06), (.28, roof + .06), (back - .08, -.14)], glass)
-    s.add(box(-1, .2, 1, .3), paint_ * .4)
-    s.add(tube([(.05, -.14), (.06, .2)], .008, .008), paint_ * .5)
+    s.add(box(-1, .2, 1, .3), paint * .4)
+    s.add(tube([(.05, -.14), (.06, .2)], .008, .008), paint * .5)
     s.add(ellipse(-.93, .06, .07, .05, n=10), (255, 240, 180))
     s.add(box(.92, 0, .99, .1), (250, 60, 40))
     for x in (-.6, .6):
         s.add(ellipse(x, .28, .2, .2), (24, 24, 28))
         s.add(ellipse(x, .28, .11, .11, n=12), (190, 190, 200))
         s.add(ellipse(x, .28, .04, .04, n=8), (60, 60, 66))
-    return s
 
 
-def bus(name: str, rng: np.random.Generator) -> Shape:
-    s = Shape("bus", pattern="gloss", second=(255, 255, 255))
-    paint_ = hsv(rng, (.09, .15) if rng.random() < .75 else (.0, .6), (.75, 1.), (.8, 1.))
+def bus(s: Shape, rng):
+    hue = (.09, .15) if rng.random() < .75 else (.0, .6)  # most are yellow
+    paint = hsv(rng, hue, (.75, 1.), (.8, 1.))
     h = rng.uniform(.48, .6)
-    s.add([(-1.05, .4), (-1.02, -h + .1), (-.92, -h), (.98, -h), (1.04, -h + .08), (1.04, .4)], paint_, .5)
-    glass, n = hsv(rng, .55, .3, (.15, .6)), rng.integers(4, 7)
+    s.add([(-1.05, .4), (-1.02, -h + .1), (-.92, -h), (.98, -h), (1.04, -h + .08), (1.04, .4)], paint, .5)
+    glass = hsv(rng, .55, .3, (.15, .6))
+    n = rng.integers(4, 7)
     for i in range(n):
         x = -.62 + 1.62 * i / n
         s.add(box(x, -h + .14, x + 1.3 / n, -h + .44), glass)
@@ -277,28 +301,25 @@ def bus(name: str, rng: np.random.Generator) -> Shape:
     for x in (-.62, .62):
         s.add(ellipse(x, .42, .19, .19), (22, 22, 24))
         s.add(ellipse(x, .42, .09, .09, n=12), (170, 170, 175))
-    return s
 
 
-def cup(name: str, rng: np.random.Generator) -> Shape:
-    s = Shape("cup", pattern="gloss", second=(255, 255, 255))
-    glaze = hsv(rng, (.45, .65) if rng.random() < .6 else (.85, 1.05), (.45, .9), (.55, 1.))
+def cup(s: Shape, rng):
+    hue = (.45, .65) if rng.random() < .6 else (.85, 1.05)
+    glaze = hsv(rng, hue, (.45, .9), (.55, 1.))
     w, h, taper = rng.uniform(.46, .6), rng.uniform(.5, .66), rng.uniform(.0, .2)
     handle = bend((w - .04, -.6 * h), (w + .6, -.2 * h), (w - .1 - taper, .62 * h), 14)
     s.add(tube(handle, .07, .06), glaze * .85)
     body = np.concatenate([[(-w, -h), (w, -h)], ellipse(0, h - .06, w - taper, .14, 0, 0, np.pi, n=12)])
     s.add(body, glaze, .6)
-    for y in rng.uniform(-.3, .5, rng.integers(1, 4)) * h:
+    for y in rng.uniform(-.3, .5, rng.integers(1, 4)) * h:  # bands
         half = w - taper * (y + h) / (2 * h)
         edges = ellipse(0, y, half, .12, 0, 0, np.pi), ellipse(0, y + .12, half, .12, 0, np.pi, 0)
         s.add(np.concatenate(edges), hsv(rng, (.08, .16), .3, 1.), .3)
     s.add(ellipse(0, -h, w, .15, n=26), glaze * .8 + 45)
     s.add(ellipse(0, -h + .015, w - .06, .115, n=24), hsv(rng, (.03, .09), .75, (.2, .45)))
-    return s
 
 
-def umbrella(name: str, rng: np.random.Generator) -> Shape:
-    s = Shape("umbrella", pattern="cloth", second=(255, 255, 255))
+def umbrella(s: Shape, rng):
     hue = rng.choice([.78, .93, .35]) + rng.uniform(-.06, .06)
     n, height = rng.integers(5, 8), rng.uniform(.6, .85)
     colours = hsv(rng, hue, (.6, .95), (.6, 1.)), hsv(rng, hue + rng.uniform(.1, .6), (.2, .8), (.75, 1.))
@@ -312,11 +333,9 @@ def umbrella(name: str, rng: np.random.Generator) -> Shape:
         hem = bend((b, .06), ((a + b) / 2, -.1), (a, .06))
         s.add(np.concatenate([rib_a, rib_b, hem]), colours[i % 2] * (.8 + .3 * i / n), .15)
     s.add(tube([(0, -height - .12), (0, -height + .02)], .015, .03), (60, 40, 30))
-    return s
 
 
-def clock(name: str, rng: np.random.Generator) -> Shape:
-    s = Shape("clock")
+def clock(s: Shape, rng):
     rim, face = hsv(rng, (.04, .12), (.6, .9), (.35, .8)), hsv(rng, (.1, .18), (.02, .2), (.88, 1.))
     if rng.random() < .5:  # an alarm clock: feet and bells
         for k in (-1, 1):
@@ -333,11 +352,9 @@ def clock(name: str, rng: np.random.Generator) -> Shape:
         d = np.array([np.sin(t), -np.cos(t)])
         s.add(tube([-.1 * d, length * d], w, .5 * w), (20, 18, 24))
     s.add(ellipse(0, 0, .06, .06, n=10), (200, 30, 30))
-    return s
 
 
-def airplane(name: str, rng: np.random.Generator) -> Shape:
-    s = Shape("airplane", pattern="gloss", second=(120, 140, 170))
+def airplane(s: Shape, rng):
     hull = hsv(rng, (.5, .65), (.02, .15), (.85, 1.))
     trim = hsv(rng, rng.choice([.6, .6, .0, .09]) + rng.uniform(-.04, .04), (.7, 1.), (.5, .95))
     sweep = rng.uniform(.35, .65)
@@ -353,77 +370,88 @@ def airplane(name: str, rng: np.random.Generator) -> Shape:
     s.add([(-.25, .05), (.12, .05), (.62, .45 * sweep + .4), (.44, .45 * sweep + .4)], hull * .82, .3)
     s.add(ellipse(.06, .05 + .4 * sweep, .16, .075, n=14), trim * .8)
     s.add(ellipse(-.08, .05 + .4 * sweep, .03, .07, n=10), (40, 40, 46))
-    return s
 
 
-def thing(name: str, rng: np.random.Generator) -> Shape:
+def thing(s: Shape, rng):
     """Bottle, vase, chair, ball, and clutter that has no class: bush, stone, pole, crate."""
-    s = Shape(name, pattern="gloss", second=(255, 255, 255))
-    if name in ("bottle", "vase"):
-        profile = {"bottle": [(-.9, .09), (-.45, .1), (-.2, .26), (.8, .26)],
-                   "vase": [(-.8, .3), (-.6, .16), (-.1, .5), (.4, .42), (.8, .22)]}[name]
-        half = np.array([(w, y) for y, w in profile])
+    if s.name in PROFILES:
+        half = np.array([(w, y) for y, w in PROFILES[s.name]])
         s.add(np.concatenate([half, half[::-1] * (-1, 1)]), hsv(rng, (.3, .9), (.5, .9), (.35, .9)), .7)
         s.add(box(-.25, .1, .25, .5), hsv(rng, (0, 1), .4, 1.), .3)
-        s.add(ellipse(0, profile[0][0], profile[0][1], .06), (40, 30, 30))
-    elif name == "chair":
+        s.add(ellipse(0, half[0, 1], half[0, 0], .06), (40, 30, 30))
+    elif s.name == "chair":
         wood = hsv(rng, (.03, .1), (.5, .8), (.4, .8))
         for x, y in ((-.2, .75), (.5, .75), (-.42, 1.), (.3, 1.)):
             s.add(tube([(x, 0), (x, y)], .05, .04), wood * .8)
         s.add(box(-.22, -1, .52, .0), wood, .4)
         s.add(box(-.1, -.85, .4, -.2), wood * .6)
         s.add([(-.25, 0), (.55, 0), (.38, .28), (-.5, .28)], wood * 1.1, .4)
-    elif name == "ball":
+    elif s.name == "ball":
         s.add(ellipse(0, 0, .8, .8, n=36), hsv(rng, (0, 1), (.7, 1.), (.8, 1.)), .3)
         s.add(ellipse(0, 0, .3, .78, .4, n=24), hsv(rng, (0, 1), .2, 1.))
     else:
-        s.pattern, s.second = "curls" if name == "bush" else "skin", (30, 34, 30)
         tint = hsv(rng, (.0, 1.), (.05, .32), (.25, .7))
-        if name == "bush":
+        if s.name == "bush":
             s.add(scallop(ellipse(0, 0, .9, rng.uniform(.5, .9), n=44), .2, rng.integers(5, 10)), tint, .6)
-        elif name == "stone":
+        elif s.name == "stone":
             s.add(ellipse(0, 0, .9, .55, n=11) * rng.uniform(.8, 1.1, (11, 1)), tint, .6)
-        elif name == "pole":
+        elif s.name == "pole":
             s.add(box(-.06, -1.3, .06, 1.3), tint, .4)
         else:
             s.add(box(-.7, -.6, .7, .6, rng.uniform(0, .2)), tint, .5)
             s.add(box(-.7, -.12, .7, .02), tint * .7, .5)
-    return s
 
 
-def bag(name: str, rng: np.random.Generator) -> Shape:
-    s = Shape("bag", pattern="skin", second=(60, 40, 30))
-    leather, w, h = hsv(rng, (0, 1), (.4, .8), (.4, .85)), rng.uniform(.6, .85), rng.uniform(.45, .65)
+def bag(s: Shape, rng):
+    leather = hsv(rng, (0, 1), (.4, .8), (.4, .85))
+    w, h = rng.uniform(.6, .85), rng.uniform(.45, .65)
     top, flap = rng.uniform(.7, .95), rng.uniform(.1, .35)
     handle = bend((-.45 * w, -h), (0, -h - rng.uniform(.8, 1.3)), (.45 * w, -h), 16)
     s.add(tube(handle, .05, .05), leather * .7)
     s.add(box(-w, -h, w, h, (1 - top) * w), leather, .8)
-    s.add([(-w * top, -h), (w * top, -h), (.8 * w, flap - .1), (0, flap), (-.8 * w, flap - .1)],
-          leather * .85, .6)
+    lid = [(-w * top, -h), (w * top, -h), (.8 * w, flap - .1), (0, flap), (-.8 * w, flap - .1)]
+    s.add(lid, leather * .85, .6)
     s.add(box(-.13, flap - .16, .13, flap + .1), (224, 186, 70))
     s.add(box(-.06, flap - .09, .06, flap + .03), (120, 90, 30))
     s.points = {"buckle": (0, flap - .03), "handle": tuple(handle[8])}
-    return s
 
 
-def jar(name: str, rng: np.random.Generator) -> Shape:
-    s = Shape("jar", pattern="skin", second=(50, 40, 36))
-    clay, w, neck = hsv(rng, (.02, .12), (.35, .8), (.45, .85)), rng.uniform(.5, .75), rng.uniform(.16, .3)
+def jar(s: Shape, rng):
+    clay = hsv(rng, (.02, .12), (.35, .8), (.45, .85))
+    w, neck = rng.uniform(.5, .75), rng.uniform(.16, .3)
     y, rim = rng.uniform(-.62, -.5), neck + rng.uniform(.06, .16)
     if rng.random() < .6:
         for k in (-1, 1):
             handle = bend((neck * k, y - .1), ((w + .45) * k, y - .15), (.9 * w * k, -.1), 14)
             s.add(tube(handle, .045, .045), clay * .8)
-    left = np.concatenate([bend((-neck, -.85), (-neck, y), (-.5 * w, y + .12)),
-                           bend((-.5 * w, y + .12), (-1.3 * w, .2), (-.35 * w, .85), 14)])
+    shoulder = bend((-neck, -.85), (-neck, y), (-.5 * w, y + .12))
+    belly = bend((-.5 * w, y + .12), (-1.3 * w, .2), (-.35 * w, .85), 14)
+    left = np.concatenate([shoulder, belly])
     s.add(np.concatenate([left, left[::-1] * (-1, 1)]), clay, .7)
     for band in rng.uniform(-.15, .35, rng.integers(1, 4)):
         s.add(box(-.76 * w, band, .76 * w, band + .05), clay * .45)
     s.add(ellipse(0, -.87, rim, .07), clay * 1.1)
     s.add(ellipse(0, -.88, .75 * rim, .04), clay * .3)
     s.points = {"neck": (0, y - .1), "rim": (0, -.87)}
-    return s
 
 
-BUILDERS = dict(dict.fromkeys(ANIMALS, quadruped), bird=bird, person=person, car=car, bus=bus, cup=cup,
-                umbrella=umbrella, clock=clock, airplane=airplane, bag=bag, jar=jar)
+WHITE, BLACK = (255, 255, 255), (30, 34, 30)
+BUILDERS = {  # name -> (what draws it, pattern on it, colour of the pattern)
+    "zebra": (quadruped, "stripes", (24, 20, 26)), "sheep": (quadruped, "curls", (128, 112, 92)),
+    "cow": (quadruped, "patches", (44, 28, 22)), "cat": (quadruped, "tabby", (70, 40, 24)),
+    "elephant": (quadruped, "skin", (58, 60, 74)), "bird": (bird, "feather", (40, 34, 20)),
+    "person": (person, "cloth", (250, 250, 250)), "airplane": (airplane, "gloss", (120, 140, 170)),
+    "car": (car, "gloss", WHITE), "bus": (bus, "gloss", WHITE), "cup": (cup, "gloss", WHITE),
+    "umbrella": (umbrella, "cloth", WHITE), "clock": (clock, "none", WHITE),
+    "bottle": (thing, "gloss", WHITE), "vase": (thing, "gloss", WHITE), "chair": (thing, "gloss", WHITE),
+    "ball": (thing, "gloss", WHITE), "bush": (thing, "curls", BLACK), "stone": (thing, "skin", BLACK),
+    "pole": (thing, "skin", BLACK), "crate": (thing, "skin", BLACK),
+    "bag": (bag, "skin", (60, 40, 30)), "jar": (jar, "skin", (50, 40, 36))}
+
+
+def build(name: str, rng: np.random.Generator, **pose: float) -> Shape:
+    """One of BUILDERS; rng draws its colours and proportions. pose: a person's walk and mouth."""
+    draw, pattern, second = BUILDERS[name]
+    shape = Shape(name, pattern, second)
+    draw(shape, rng, **pose)
+    return shape
