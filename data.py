@@ -44,6 +44,17 @@ def read_image(path: str | Path) -> Image.Image:
         return image.convert("RGB")
 
 
+def read_map(path: str | Path) -> np.ndarray:
+    """A model's map, (h, w) float32, any size and range: a 2-D .npy array, or an image's mean over colours.
+    InputError: no such file, not 2-D, empty, NaN or infinite."""
+    with input_errors(path, "a model's map: a finite 2-D array in an .npy file, or an image"):
+        npy = Path(path).suffix == ".npy"
+        values = np.load(path, allow_pickle=False) if npy else np.asarray(read_image(path)).mean(2)
+        if values.ndim != 2 or not values.size or not np.isfinite(values.astype(np.float32)).all():
+            raise ValueError(f"shape {values.shape}, or not finite")
+        return values.astype(np.float32)
+
+
 class Images(torch.utils.data.Dataset):
     """Item i -> dict(image=transform(image i), readable, index=i, **extra(i)).
 
@@ -313,6 +324,18 @@ def read_coco(files: Sequence[Path]) -> dict[str, list[dict]]:
             for key, part in parts.items():
                 part |= {v["id"]: v for v in data[key]}
     return {key: list(part.values()) for key, part in parts.items()}
+
+
+def coco_categories(files: Sequence[Path], names: Sequence[str]) -> dict[str, list[str]]:
+    """{category: those of the images `names` that show it}, of coco_files."""
+    plain, tree, shown = {plain_name(name): name for name in names}, read_coco(files), {}
+    with input_errors(files[0] if files else "", "COCO's instances_*.json"):
+        label = {c["id"]: c["name"] for c in tree["categories"]}
+        image = {i["id"]: plain.get(plain_name(i["file_name"])) for i in tree["images"]}
+        for a in tree["annotations"]:
+            if image.get(a["image_id"]):
+                shown.setdefault(label[a["category_id"]], set()).add(image[a["image_id"]])
+        return {category: sorted(some) for category, some in sorted(shown.items())}
 
 
 # -------------------------------------------------------------------------------- ImageNet

@@ -2,548 +2,626 @@
 
 Knights (2026), "Cognitive alignment at no cost: inducing human attention biases for interpretable Vision
 Transformers", arXiv 2604.20027. Model A: ViT-B/16, frozen. B: A with its self-attention tuned so that its
-attention rollout matches where people looked (SALICON) while its CLS vector stays A's. C: the same with the
-fixation maps dealt to other images. Measured: agreement with fixations (CC, NSS, AUC-Judd, KL, SIM), its
-relation to the agreement among observers, and top-1 accuracy on ImageNet, ImageNet-C and ObjectNet with Bayes
-factors for B = A.
+attention rollout matches where people looked (SALICON) while its CLS vector stays A's. C: the same with each
+image's fixations exchanged for another's. Measured: agreement with fixations, its relation to the agreement
+among observers, and recognition (exp01_benchmarks.py).
 
 Commands
     laptop, demo world    python exp01_finetune_vit.py
     one GPU               python exp01_finetune_vit.py --salicon SALICON --coco COCO --imagenet IMAGENET
                               --objectnet OBJECTNET
     eight GPUs            torchrun --nproc_per_node 8 exp01_finetune_vit.py (the same)
-    some stages           ... --stages B C (of: B C align consistency benchmark figures); more: + --resume
-    own fixations (OSIE)  python exp01_finetune_vit.py --salicon OSIE --model dinov2_vits14
-    go on after a kill    the same command with --resume
-    redraw                the same command with --plot-only
-Data: SALICON/fixations_{train,val}2014.json and images in SALICON/images/ or COCO/{train,val}2014/;
-COCO/annotations/instances_val2014.json (gain by category); IMAGENET/val/<wnid>/; OBJECTNET/{images,mappings}/
-as released; or OSIE/fixations.mat and OSIE/stimuli/. A part without its data is reported as not run.
---data FOLDER: one that holds salicon/, coco/, imagenet/ and objectnet/.
-Result, in runs/exp01_finetune_vit/<tag>/ or --out: tuned_B.pth, tuned_C.pth (attention weights), tuned_*.csv
-(losses), per_image.csv (alignment), consistency/ and benchmark/per_image.csv, categories.csv, examples.npz,
-results.json; from these files fig_1B, fig_2A to 2C, fig_4A to 4C and fig_training (.png, .pdf).
-Corruptions alone: corruptions.py.
-Time, one core of a busy 2-core machine (AMD EPYC): demo 3 minutes, 1.7 GB; a training step of ViT-B/16 (8
-images) 7.3 s, 2.7 GiB; 15 corruptions of a 224 px image 55 ms; consistency of a SALICON image 12 ms. No GPU
-time was measured.
+    OSIE, another model   python exp01_finetune_vit.py --salicon OSIE --model dinov2_vits14
+    a model that is tuned python exp01_finetune_vit.py --salicon SALICON --model-b tuned_B.pth
+    after a kill          the same command with --resume; to redraw: with --plot-only
 
-The paper's numbers: r(gain, consistency) -.55; a gain on every image and category; BF01 222 (ImageNet), 242.8
-(ImageNet-C), 89 (ObjectNet). It prints no table of the five metrics and no accuracies. The demo: CC of A, B,
-C .387, .487, .418; B above A on 88 % of the images; accuracy of B - A -0.8, -0.6, 0.0 points, BF01 2, 14, 10.
-Departures, and choices where the paper is silent: KL(human || rollout) (--kl model: the reverse); the CLS
-vector before the final norm; the held-out set is a random tenth of the training images (for C its maps are
-dealt anew within it); weight decay .01; the loss before the first step counts as a validation; C's dealing
-leaves no image its own map; gains below min_delta add up until they count as one; ImageNet-C is computed anew
-(the paper's package no longer imports), with random draws that are a function of seed, image and corruption,
-the same for A, B and C; frost has drawn textures unless --frost names the six original ones; ObjectNet is
-cropped by 2 px.
+The paper: r(gain, consistency) -.55; a gain on every image and category; it prints no table of the metrics.
+The demo: CC of A, B, C .387, .487, .418; B above A on 88 % of the images.
+Departures, and choices where the paper is silent: KL(human || rollout); the CLS vector before the final norm;
+the held-out images are a random tenth of the training images, and C's are exchanged among themselves; weight
+decay .01; the loss before the first step counts as a validation; gains below min_delta add up to one.
 """
 from __future__ import annotations
 
 import argparse
 import copy
 import dataclasses
-import json
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn as nn
 import torchvision.transforms.functional as TF
-from PIL import Image
 from scipy import stats
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader, Dataset, Subset
 from tqdm import tqdm
 
-from common import (IMAGE_SUFFIXES, InputError, Preprocess, ROOT, VIT_BENCHMARK, generator, imagenet_wnids,
-                    init_distributed, input_errors, load_vit, observer_consistency, pick_device, rank_world,
-                    read_image, shard)
-from corruptions import CORRUPTIONS, corrupt, frost_textures
-from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIGMA, MAP_SIZE, Recipe, RolloutViT,
-                         add_gaze_args, align_stage, alignment_tables, attention_state, check_baseline,
-                         classify, coco_files, data_places, diagonal, draw_gain, draw_metrics, draw_training,
-                         fill_in, gain_shares, gaze_features, gaze_files, held_out_split, human_maps,
-                         imagenet_items, left_out_before, load_gaze, load_tuned, model_log, open_run,
-                         paired_values, parity_tests, prepare_plain, run_tuner, set_trainable, view_plain)
-from legacy import (PALETTE, RowLog, add_common_args, argument_parser, cli, figure_grid, new_figure,
-                     print_paper_vs_ours, read_arrays, read_json, read_rows, redraw, result_row, save_arrays,
-                     save_figure, write_results)
+import data
+import exp01_benchmarks as benchmarks
+import results
+from common import (InputError, Preprocess, VIT_BENCHMARK, VisionTransformer, attention_state, auc_judd, cc,
+                    fixation_counts, gather_rows, gaussian_blur, generator, init_distributed, kld, load_tuned,
+                    load_vit, minmax, nss, observer_consistency, paired_t, pick_device, rank_world, rollout,
+                    shard, sim, upsample)
 
 # -------------------------------------------------------------------------------- constants
 
-PAPER = dict(lr=1e-5, epochs=20, eval_every=200, patience=3, min_delta=1e-3, weight_decay=.01, lam=1.,
-             severity=5, imagenet_c_images=5000, model="vit_base_patch16_224")  # Methods
+PAPER = dict(model="vit_base_patch16_224",  # Methods, Fine-Tuning Procedure
+             lr=1e-5,            # AdamW
+             weight_decay=.01,   # AdamW's default in torch; the paper states none
+             epochs=20,          # at most
+             eval_every=200,     # steps between validations
+             patience=3,         # validations without a gain of min_delta
+             min_delta=1e-3,     # of the validation loss
+             lam=1.,             # weight of the attention loss
+             imagenet_c_images=benchmarks.PAPER["imagenet_c_images"],
+             precision="float32")  # of the files tuned_*.pth
 # Demo: 81 steps for the paper's thousands, and a CLS vector of larger scale (variance 6.4 a channel).
-DEMO = PAPER | dict(lr=3e-4, epochs=3, eval_every=27, lam=10., imagenet_c_images=24, model="demo_sl12")
-SHUFFLE_SEED = 42  # of model C's maps (Model Variants)
-DATA = "salicon", "coco", "imagenet", "objectnet"
-STAGES = "B", "C", "align", "consistency", "benchmark", "figures"
-BENCHMARKS = {"imagenet": "ImageNet", "imagenet_c": "ImageNet-C", "objectnet": "ObjectNet"}
-PAPER_BF01 = {("imagenet", "BF01"): 222., ("imagenet_c", "BF01"): 242.8,  # n 50,000, 75,000 ...
-              ("objectnet", "BF01"): 89.}  # ... and about 18,500
-PAPER_GAIN = {"images": 100., "COCO categories": 100.}  # %
-PAPER_GAIN_R = -.55  # r(gain, consistency)
-JEFFREYS = {3: "moderate", 10: "strong", 30: "very strong", 100: "decisive"}  # BF01 above
-OBJECTNET_OFFICIAL = 313, 113, 18574  # folders, classes of ImageNet among them, their images
-BORDER = 2  # px of red frame round every ObjectNet image
-HEADROOM_EPS = 1e-8
+DEMO = PAPER | dict(model="demo_sl12", lr=3e-4, epochs=3, eval_every=27, lam=10., precision="float16",
+                    imagenet_c_images=benchmarks.DEMO["imagenet_c_images"])
+HELD_OUT = .1  # share of the training images that early stopping looks at; the paper states none
+SHUFFLE_SEED = 42  # of model C's fixations (Model Variants)
+MAP_SIGMA = 15.  # px at 224x224, Gaussian on the fixations (Image & Human Behaviour Dataset)
+TRAIN_BATCH, EVAL_BATCH = 16, 32  # images at a time without gradients, for the training and elsewhere
+METRICS = {"cc": cc, "nss": nss, "auc": auc_judd, "kl": kld, "sim": sim}
+OF_FIXATIONS = ("nss", "auc")  # metrics of single fixations; the others compare with the map of all
+PAPER_SAYS = {"images with a gain in CC": 100., "COCO categories with a gain in CC": 100.,  # %
+              "r(gain, consistency)": -.55}  # Saliency Alignment
 EXAMPLES = 4  # images of figure 1B
+FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (annotations/, images)",
+           "imagenet": "folder with val/", "objectnet": "folder with images/ and mappings/"}
 
 
 # -------------------------------------------------------------------------------- data
 
-def derangement(n: int, seed: int = SHUFFLE_SEED) -> np.ndarray:
-    """A permutation of n > 1 items that leaves none in its place: steps along a random ring."""
-    ring, target = np.random.default_rng(seed).permutation(n), np.empty(n, dtype=int)
-    target[ring] = np.roll(ring, 1)
-    return target
+def load_data(places: dict[str, Path | None], limit: int | None, batch_size: int | None
+              ) -> tuple[list, list, dict[str, list[str]], dict[str, list[str]], list[str]]:
+    """(training images, validation images, as data.GazeImage; {COCO category: validation images that show
+    it}; names left out; parts not run). batch_size: of the training; None: nothing is trained."""
+    salicon, coco = places["salicon"], places["coco"]
+    if salicon is None:
+        raise InputError("no fixations; give --salicon the folder of SALICON or OSIE (the benchmarks alone: "
+                         "exp01_benchmarks.py).")
+    training, left_out = [], {}
+    if batch_size:
+        training, left_out = data.load_gaze(salicon, "train", coco, limit)
+        split_held_out(range(len(training)), batch_size, seed=0)  # too few images end the run now
+    validation, more = data.load_gaze(salicon, "val", coco, limit)
+    shown = data.coco_categories(data.coco_files(coco, "val"), [image.name for image in validation])
+    not_run = [] if shown else ["gain by COCO category: no annotations of these images, give --coco"]
+    return training, validation, shown, left_out | more, not_run
 
 
-def objectnet_items(root: Path, classes: list[str]) -> tuple[list[tuple], dict]:
-    """Items of classify (path, folder, right classes, number) of the ObjectNet classes that the model knows.
-
-    classes: wnids in the order of the model's outputs. Folder -> ObjectNet's label -> names of ImageNet
-    classes -> line of the list of names -> index in wnid order: the release's four mapping files. InputError
-    for missing folders or images.
-    """
-    def mapping(name: str) -> dict:
-        file = root / "mappings" / name
-        if not file.is_file():
-            raise InputError(f"{file}: no such file; give the release, with images/ and mappings/.")
-        text = file.read_text(encoding="utf-8")
-        return json.loads(text) if file.suffix == ".json" else dict(enumerate(text.splitlines()))
-    with input_errors(root / "mappings", "ObjectNet's four mapping files as released; unpack them again"):
-        folders, names = mapping("folder_to_objectnet_label.json"), mapping("objectnet_to_imagenet_1k.json")
-        line_of_name = {name: line for line, name in mapping("imagenet_to_label_2012_v2").items()}
-        wnid_of_line = {int(line): imagenet_wnids()[int(i)]
-                        for i, line in mapping("pytorch_to_imagenet_2012_id.json").items()}
-        wnids = {folder: {wnid_of_line[line_of_name[name.strip()]]
-                          for name in names.get(label, "").split(";") if name}
-                 for folder, label in sorted(folders.items())}
-    there = {p.name for p in (root / "images").iterdir()} if (root / "images").is_dir() else set()
-    if absent := sorted(set(folders) - there):
-        raise InputError(f"{root}/images: {len(absent)} of {len(folders)} class folders are missing "
-                         f"({absent[0]} ...); unpack the whole release.")
-    items, known = [], 0
-    for folder, own in wnids.items():
-        right = {classes.index(w) for w in own if w in classes}
-        files = sorted(p for p in (root / "images" / folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-        if right:
-            known += 1
-            items += [(p, folder, right, len(items) + i) for i, p in enumerate(files)]
-    official = len(folders) == OBJECTNET_OFFICIAL[0] and len(classes) == 1000
-    if official and (known != OBJECTNET_OFFICIAL[1] or len(items) < .99 * OBJECTNET_OFFICIAL[2]) or not items:
-        raise InputError(f"{root}: {len(items)} images in {known} classes that ImageNet has; expected "
-                         f"{OBJECTNET_OFFICIAL[2]} in {OBJECTNET_OFFICIAL[1]}: unpack the whole release.")
-    return items, dict(folders=len(folders), classes=known, images=len(items))
+def gaze_images(images: Sequence, transform: Callable) -> data.Images:
+    """Data set of the images with the counts of all their fixations, (224, 224)."""
+    return data.Images([image.path for image in images], transform, partial(fixations, images))
 
 
-# What classify's loaders and views do with an image: top-level functions, which any process can import.
-
-def prepare_objectnet(image: Image.Image, number: int, pre: Preprocess) -> Tensor:
-    return pre(image.crop((BORDER, BORDER, image.width - BORDER, image.height - BORDER)))
-
-
-def prepare_crop(image: Image.Image, number: int, pre: Preprocess) -> Tensor:
-    """The crop as (3, img_h, img_w) uint8, to be corrupted in a batch."""
-    return (dataclasses.replace(pre, mean=(0,) * 3, std=(1,) * 3)(image) * 255).round().byte()
+def fixations(images: Sequence, i: int) -> dict[str, Tensor]:
+    rows, cols = (np.concatenate([points[k] for points in images[i].observers]) for k in (0, 1))
+    return {"fixations": fixation_counts(rows, cols, data.MAP_SIZE).float()}
 
 
-def prepare_corrupted(image: Image.Image, number: int, pre: Preprocess, severity: int, seed: int,
-                      frost_dir: Path | None) -> Tensor:
-    """All corruptions of the unresized image, each preprocessed: (15, 3, img_h, img_w)."""
-    x, seeds = TF.pil_to_tensor(image)[None], item_seeds(seed, [number])
-    try:
-        return torch.stack([pre(TF.to_pil_image(corrupt(x, name, severity, seeds, frost_dir)[0]))
-                            for name in CORRUPTIONS])
-    except ValueError as error:  # an image that is too small
-        raise InputError(str(error)) from error
+def split_held_out(indices: Sequence[int], batch_size: int, seed: int) -> tuple[list[int], list[int]]:
+    """Indices to train on, and a random HELD_OUT of them for early stopping. InputError: too few."""
+    n, world = len(indices), rank_world()[1]
+    k = max(2, round(HELD_OUT * n))
+    if batch_size % world or batch_size > n - k:
+        raise InputError(f"--batch-size {batch_size} with {world} processes and {n - k} images to train on; "
+                         "expected a multiple of the first that does not exceed the second.")
+    order = torch.randperm(n, generator=generator(seed, 2)).tolist()
+    return [indices[i] for i in sorted(order[k:])], [indices[i] for i in sorted(order[:k])]
 
 
-def view_corrupted(x: Tensor, numbers: list[int]) -> Iterator[tuple[str, Tensor]]:
-    return zip(CORRUPTIONS, x.unbind(1))
-
-
-def view_crops(x: Tensor, numbers: list[int], pre: Preprocess, severity: int, seed: int,
-               frost_dir: Path | None) -> Iterator[tuple[str, Tensor]]:
-    for name in CORRUPTIONS:
-        y = corrupt(x, name, severity, item_seeds(seed, numbers), frost_dir)
-        yield name, TF.normalize(y.float() / 255, pre.mean, pre.std)
-
-
-def item_seeds(seed: int, numbers: list[int]) -> Tensor:
-    """Seeds of corrupt for images by their number in the whole data set."""
-    return torch.tensor([seed * 2**32 + n for n in numbers])
+def exchange_fixations(images: Sequence, parts: Sequence[Sequence[int]]) -> list:
+    """Model C's images: each with the fixations of another one of its part, the next in a random ring, so
+    that no image keeps its own and the held-out fixations stay unseen."""
+    changed = list(images)
+    for part in parts:
+        ring = np.random.default_rng(SHUFFLE_SEED).permutation(len(part))
+        for i, j in zip(ring, np.roll(ring, 1)):
+            changed[part[i]] = images[part[i]]._replace(observers=images[part[j]].observers)
+    return changed
 
 
 # -------------------------------------------------------------------------------- model
 
-def tunable(vit: nn.Module) -> tuple[int, int]:
-    """Only the attention's q, k, v and output projections take gradients; (their number, all parameters)."""
-    return set_trainable(vit, attention_state(vit))
+class RolloutViT(nn.Module):
+    """forward(x (B, 3, img_h, img_w)) -> CLS vector of the last block before the final norm (B, D), attention
+    rollout up-sampled to `size` and min-max normalised (B, *size); differentiable. A model of another kind
+    needs a class like this one and its own tuned_state (exp02_resnet.py)."""
+
+    def __init__(self, vit: VisionTransformer, size: tuple[int, int] = data.MAP_SIZE):
+        super().__init__()
+        self.vit, self.size = vit, size
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        encoded = self.vit.encode(self.vit.embed(x), full_attn=True, cls_only=True)
+        grid = [n // self.vit.patch_size for n in x.shape[-2:]]
+        maps = rollout(encoded.attn, self.vit.n_prefix).unflatten(1, grid)  # (B, h, w)
+        return encoded.cls[:, -1], minmax(upsample(maps, self.size))
 
 
-def tune(vit: nn.Module, pre: Preprocess, images: list[GazeImage], teacher: Tensor, shuffled: bool,
-         recipe: Recipe, stem: Path, workers: int, resume: bool, half: bool) -> dict:
-    """Train B, or C with shuffled maps, from vit; writes stem.pth, stem.csv and stem.json. The record."""
-    parts, target = held_out_split(len(images), recipe.seed), np.arange(len(images))
-    for part in parts:
-        if shuffled:  # each set within itself: the held-out maps stay unseen
-            target[part] = np.array(part)[derangement(len(part))]
-    tunable(vit)
-    tuner = GazeTuner(RolloutViT(vit), GazeData(images, pre, target), teacher, *parts, recipe,
-                      stem.with_suffix(".pt"), workers)
-    return run_tuner(tuner, stem, partial(attention_state, vit), resume, half)
+def load_model(name: str, weights: Path | None, device: torch.device
+               ) -> tuple[VisionTransformer, Preprocess, Preprocess]:
+    """(model A; preprocessing for the fixations: the whole image squashed to 224x224; for the benchmarks)."""
+    vit, pre = load_vit(name, weights)
+    squash = dataclasses.replace(pre, crop=data.MAP_SIZE, squash=True, interpolation="bilinear")
+    return vit.to(device), squash, VIT_BENCHMARK if name == PAPER["model"] else pre
+
+
+def tunable(net: nn.Module, tuned_state: Callable = attention_state) -> tuple[int, int]:
+    """Only the entries of tuned_state(net) take gradients, of a ViT the q, k, v and output projections of all
+    blocks; (their number of parameters, that of all)."""
+    names = tuned_state(net)
+    for name, p in net.named_parameters():
+        p.requires_grad_(name in names)
+    sizes = [(p.requires_grad, p.numel()) for p in net.parameters()]
+    return sum(n for on, n in sizes if on), sum(n for _, n in sizes)
+
+
+def human_maps(counts: Tensor) -> Tensor:
+    """Fixation maps (B, 224, 224) in [0, 1] of fixation counts: Gaussian of 15 px, min-max."""
+    return minmax(gaussian_blur(counts, MAP_SIGMA))
+
+
+def attention_kl(model: Tensor, human: Tensor, eps: float = 1e-10) -> Tensor:
+    """KL(human || model) = sum q log(q / p) in nats over the pixels of maps >= 0 (B, img_h, img_w), each
+    divided by its sum (all zeros: uniform), eps added to both: (B,). A loss; the metric is common.kld."""
+    p, q = (m.flatten(1) for m in (model, human))  # (B, N)
+    p, q = (torch.where(m.sum(1, True) > 0, m / m.sum(1, True).clamp(min=1e-30), 1 / m.shape[1]) + eps
+            for m in (p, q))
+    return (q * (q / p).log()).sum(1)
+
+
+def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[int], held_out: Sequence[int],
+          recipe: dict, file: Path, workers: int = 0) -> dict:
+    """Tunes the parameters of net that require gradients; leaves those of the lowest validation loss in net.
+
+    net(x) -> features (B, D), maps (B, 224, 224). Loss of an image: mean squared difference of the features
+    from the frozen teacher's (n, D), plus lam KL(human map || map). Validates before the first step and then
+    every eval_every steps, when the state that is returned is written to `file`; stops early. On the CPU a
+    resumed training equals an undisturbed one bit for bit.
+    """
+    parallel = DistributedDataParallel(net) if rank_world()[1] > 1 else net
+    tuned = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    optimiser = torch.optim.AdamW(tuned.values(), recipe["lr"], weight_decay=recipe["weight_decay"])
+    state = dict(step=-1, best_step=0, lowest=math.inf, mark=math.inf, waited=0, log=[], best={})
+    if file.exists():  # go on from the last validation
+        state = results.load_checkpoint(file)
+        optimiser.load_state_dict(state.pop("optimiser"))
+        net.load_state_dict(net.state_dict() | state.pop("now"))
+
+    def losses(batch: dict, forward: Callable) -> Tensor:
+        features, maps = forward(batch["image"].to(teacher.device))  # (B, D), (B, 224, 224)
+        mse = (features - teacher[batch["index"]]).square().mean(1)
+        kl = attention_kl(maps, human_maps(batch["fixations"].to(teacher.device)))
+        loss = mse + recipe["lam"] * kl
+        return torch.stack([loss, mse, kl])  # (3, B)
+
+    first, last = max(state["step"], 0), recipe["epochs"] * (len(train_on) // recipe["batch_size"])
+    order = data.training_order(len(train_on), recipe["batch_size"], recipe["seed"], first, last)
+    sampler = [[train_on[i] for _, i in part] for part in order]
+    batches = iter(DataLoader(images, batch_sampler=sampler, num_workers=workers))
+    held_out_batches = DataLoader(Subset(images, shard(held_out)), TRAIN_BATCH, num_workers=workers)
+    seen = []  # losses since the last validation
+    for step in tqdm(range(first, last + 1), file.stem, disable=rank_world()[0] > 0):
+        if step > state["step"] and (step % recipe["eval_every"] == 0 or step == last):
+            with torch.no_grad():
+                found = [losses(batch, net).double().cpu() for batch in held_out_batches]
+            note_validation(state, step, seen, found, tuned, recipe["min_delta"])
+            seen = []
+            if rank_world()[0] == 0:
+                results.save_checkpoint(state | dict(optimiser=optimiser.state_dict(), now=tuned), file)
+        if step == last or state["waited"] >= recipe["patience"]:
+            break
+        loss = losses(next(batches), parallel)[0].mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        seen.append(float(loss.detach()))
+    net.load_state_dict(net.state_dict() | state["best"])
+    return state
+
+
+def note_validation(state: dict, step: int, seen: list[float], found: list[Tensor], tuned: dict,
+                    min_delta: float) -> None:
+    """Adds a validation to the state: the losses of the steps since the last one (seen), those of the
+    held-out images (found, (3, B) each), the weights if they are the best, the age of the last gain."""
+    seen = gather_rows(seen)
+    loss, mse, kl = torch.cat(gather_rows(found), 1).mean(1).tolist()
+    if not math.isfinite(loss):
+        raise InputError(f"the validation loss became {loss} at step {step}; lower --lr.")
+    train_loss = float(np.mean(seen)) if seen else math.nan
+    state["log"].append(dict(step=step, train_loss=train_loss, val_loss=loss, val_distill=mse, val_kl=kl))
+    state |= dict(step=step, waited=state["waited"] + 1)
+    if loss < state["mark"] - min_delta:  # the mark stays, so that small gains add up
+        state |= dict(mark=loss, waited=0)
+    if loss < state["lowest"]:
+        best = {name: p.detach().cpu().clone() for name, p in tuned.items()}
+        state |= dict(lowest=loss, best_step=step, best=best)
+
+
+def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_state: Callable,
+                 images: Sequence, transform: Callable, recipe: dict, folder: Path, workers: int
+                 ) -> tuple[dict[str, nn.Module], dict[str, dict], list[str]]:
+    """Copies of net tuned as B or C, {name: model}; their records; unreadable images. wrap(net) is what
+    `train` takes, tuned_state(net) the weights that are tuned and kept, in the precision of their file."""
+    if not names:
+        return {}, {}, []
+    device = next(net.parameters()).device
+    taught = results.in_batches(folder / "teacher", gaze_images(images, transform), TRAIN_BATCH,
+                                partial(teach, net=wrap(net), device=device), workers)
+    teacher = torch.from_numpy(taught["features"]).to(device)  # (n, D)
+    readable = np.flatnonzero(taught["readable"]).tolist()
+    parts = split_held_out(readable, recipe["batch_size"], recipe["seed"])
+    fixated = {"B": images, "C": exchange_fixations(images, parts)}
+    models, records = {}, {}
+    for name in names:
+        tuned = copy.deepcopy(net)
+        trainable, parameters = tunable(tuned, tuned_state)
+        state = train(wrap(tuned), gaze_images(fixated[name], transform), teacher, *parts, recipe,
+                      folder / f"tuned_{name}.pt", workers)
+        kept = {key: v.cpu().to(getattr(torch, recipe["precision"])) for key, v in tuned_state(tuned).items()}
+        tuned.load_state_dict(tuned.state_dict() | kept)
+        models[name] = tuned
+        records[name] = state | dict(weights=kept, trainable=trainable, parameters=parameters)
+    return models, records, [images[i].name for i in np.flatnonzero(taught["readable"] == 0)]
+
+
+def save_tuned(records: dict[str, dict], folder: Path) -> dict[str, dict]:
+    """Writes tuned_B.pth (weights), tuned_B.csv (losses) ...; returns what is left for results.json."""
+    for name, record in records.items():
+        if rank_world()[0] == 0:
+            results.save_checkpoint(record["weights"], folder / f"tuned_{name}.pth")
+            results.write_csv(record["log"], folder / f"tuned_{name}.csv")
+    return {name: {k: v for k, v in record.items() if np.isscalar(v)} for name, record in records.items()}
 
 
 # -------------------------------------------------------------------------------- measure
 
-def measure_consistency(images: list[GazeImage], log: RowLog) -> None:
-    """Rows image, condition, observers, consistency: mean correlation of two observers' maps."""
-    for image in tqdm(shard(images), desc="consistency", disable=rank_world()[0] > 0):
-        if image.name not in log.done:
-            value = observer_consistency(image.observers, MAP_SIZE, MAP_SIGMA)
-            log.add([{"image": image.name, "condition": "human", "observers": len(image.observers),
-                      "consistency": "" if math.isnan(value) else value}])
+def teach(batch: dict, net: nn.Module, device: torch.device) -> dict:
+    """Features (B, D) of the frozen model: made once, because no image is augmented."""
+    return {"readable": batch["readable"], "features": net(batch["image"].to(device))[0]}
 
 
-def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, args: argparse.Namespace,
-                   log: RowLog, device: torch.device) -> tuple[list[str], list[str], dict, list[Path]]:
-    """(parts not run, unreadable images, counts of ObjectNet, files); rows into log."""
-    head, not_run, bad, found, files = models["A"].vit.head, [], [], {}, []
-    if not isinstance(head, nn.Linear):
-        return [f"benchmarks: {args.model} has no classification head"], [], {}, []
-    pre, n_classes = VIT_BENCHMARK if args.model == PAPER["model"] else pre, head.out_features
-    models = {k: Classifier(m.vit, args.dtype == "bfloat16") for k, m in models.items()}
-    how = dict(log=log, device=device, batch_size=args.eval_batch_size, workers=args.workers)
-    classes = imagenet_wnids() if n_classes == 1000 else None
-    corruption = dict(pre=pre, severity=args.severity, seed=args.seed, frost_dir=args.frost)
-    if places["imagenet"]:
-        items, classes = imagenet_items(places["imagenet"], n_classes, args.limit, args.seed)
-        prepare, files = partial(prepare_plain, pre=pre), [item[0] for item in items]
-        bad += classify(models, items, prepare, view_plain, benchmark="imagenet", **how)
-        check_baseline(log, "imagenet")
-        n = min(args.imagenet_c_images, args.limit or args.imagenet_c_images)
-        items, _ = imagenet_items(places["imagenet"], n_classes, n, args.seed)
-        prepare, view = partial(prepare_crop, pre=pre), partial(view_crops, **corruption)
-        if args.corrupt_at == "original":
-            prepare, view = partial(prepare_corrupted, **corruption), view_corrupted
-            how["batch_size"] = max(1, args.eval_batch_size // len(CORRUPTIONS))
-        bad += classify(models, items, prepare, view, benchmark="imagenet_c", **how)
-        if not args.frost:
-            not_run.append("frost with ImageNet-C's six textures: drawn ones were used, give --frost")
-    else:
-        not_run += [f"{name}: no data, give --imagenet" for name in ("ImageNet", "ImageNet-C")]
-    if places["objectnet"] and classes:
-        items, found = objectnet_items(places["objectnet"], classes)
-        order = torch.randperm(len(items), generator=generator(args.seed, 3)).tolist()[:args.limit]
-        how["batch_size"], items = args.eval_batch_size, [items[i] for i in sorted(order)]
-        prepare = partial(prepare_objectnet, pre=pre)
-        files += [item[0] for item in items]
-        bad += classify(models, items, prepare, view_plain, benchmark="objectnet", **how)
-        check_baseline(log, "objectnet")
-    else:
-        not_run.append("ObjectNet: no data, give --objectnet" if classes else
-                       "ObjectNet: the model's classes are unknown, give --imagenet too")
-    return not_run, bad, found, files
+def agreement(batch: dict, nets: Sequence[nn.Module], observers: Sequence, device: torch.device) -> dict:
+    """Of a batch: each metric of the nets' maps and the fixations, (B, M), and the observers' consistency,
+    the mean correlation of two observers' maps, (B,), NaN for fewer than two."""
+    counts = batch["fixations"].to(device)
+    human = human_maps(counts)  # (B, 224, 224)
+    maps = [net(batch["image"].to(device))[1] for net in nets]  # M of (B, 224, 224)
+    consistency = [observer_consistency(observers[i], data.MAP_SIZE, MAP_SIGMA) for i in batch["index"]]
+    found = {"readable": batch["readable"], "consistency": consistency}
+    for name, metric in METRICS.items():
+        truth = (counts if name in OF_FIXATIONS else human).split(4)  # four maps fit a CPU's cache
+        values = [torch.cat([metric(*part) for part in zip(m.split(4), truth)]) for m in maps]
+        found[name] = torch.stack(values, 1)
+    return found
+
+
+def align(nets: dict[str, nn.Module], images: Sequence, transform: Callable, shown: dict[str, list[str]],
+          folder: Path, device: torch.device, workers: int) -> tuple[dict[str, np.ndarray], list[str]]:
+    """(arrays, unreadable images). Arrays: models (M,); image, consistency (n,); cc, nss, auc, kl, sim
+    (n, M); category (K,), category_n, how many images show it, category_cc, their mean CC (K, M)."""
+    observers = [image.observers for image in images]
+    measure = partial(agreement, nets=list(nets.values()), observers=observers, device=device)
+    arrays = results.in_batches(folder / "alignment", gaze_images(images, transform), EVAL_BATCH, measure,
+                                workers)
+    arrays, names, unreadable = data.readable_only(arrays, [image.name for image in images])
+    arrays |= dict(models=np.array(list(nets)), image=np.array(names))
+    members = {category: np.isin(names, some) for category, some in shown.items()}
+    members = {category: inside for category, inside in members.items() if inside.any()}
+    arrays["category"] = np.array(list(members))
+    arrays["category_n"] = np.array([inside.sum() for inside in members.values()])
+    arrays["category_cc"] = np.array([arrays["cc"][inside].mean(0) for inside in members.values()])
+    return arrays, unreadable
 
 
 @torch.no_grad()
-def save_examples(models: dict[str, nn.Module], images: list[GazeImage], pre: Preprocess, folder: Path,
-                  device: torch.device) -> None:
-    """EXAMPLES images, evenly spread over the quarter that gained most, as uint8, with human, A, B maps."""
-    names, cc = paired_values(read_rows(folder / "per_image.csv"), "cc")
-    ranked = [names[i][0] for i in np.argsort(cc["A"] - cc["B"])]
-    wanted = ranked[:max(len(ranked) // 4, EXAMPLES)][::max(len(ranked) // (4 * EXAMPLES), 1)][:EXAMPLES]
-    data = GazeData([i for name in wanted for i in images if i.name == name], pre)
-    items = [data[i] for i in range(len(data))]
-    x, human = torch.stack([v[1] for v in items]), human_maps(torch.stack([v[2] for v in items]))
-    maps = {k: models[k](x.to(device))[1] for k in ("A", "B")}
-    pictures = np.stack([np.asarray(TF.resize(read_image(i.path), list(MAP_SIZE))) for i in data.images])
-    save_arrays(folder / "examples.npz", images=pictures, human=human, **maps)
+def examples(nets: dict[str, nn.Module], images: Sequence, transform: Callable, arrays: dict,
+             device: torch.device) -> dict[str, np.ndarray]:
+    """Arrays example_image, _human, _A, _B: EXAMPLES images, evenly spread over the quarter that gained most,
+    and their maps."""
+    a, b = arrays["cc"].T[:2]
+    ranked = arrays["image"][np.argsort(a - b)]
+    best = ranked[:max(len(ranked) // 4, EXAMPLES)][::max(len(ranked) // (4 * EXAMPLES), 1)][:EXAMPLES]
+    by_name = {image.name: image for image in images}
+    chosen = [by_name[name] for name in best]
+    batch = next(iter(DataLoader(gaze_images(chosen, transform), EXAMPLES)))
+    pictures = [np.asarray(TF.resize(data.read_image(image.path), list(data.MAP_SIZE))) for image in chosen]
+    maps = {f"example_{k}": nets[k](batch["image"].to(device))[1].cpu().numpy() for k in "AB"}
+    return maps | dict(example_image=np.stack(pictures), example_human=human_maps(batch["fixations"]).numpy())
 
 
 # -------------------------------------------------------------------------------- statistics
 
-def consistency_tests(rows: list[dict], human: list[dict]) -> tuple[list[dict], list[dict], list[dict]]:
-    """(headline, tests, quartiles) of the relation between gain in CC and the observers' agreement."""
-    agreement = {r["image"]: r["consistency"] for r in human if r["consistency"] != ""}
-    items, cc = paired_values([r for r in rows if r["image"] in agreement], "cc")
-    c = np.array([agreement[i] for i, in items])
-    if not len(c):
-        return [], [], []
-    headline = [result_row("inter-observer consistency", c, None)]
-    if len(c) < 4 or not {"A", "B"} <= set(cc):
-        return headline, [], []
-    gain, head = cc["B"] - cc["A"], (cc["B"] - cc["A"]) / (1 - cc["A"] + HEADROOM_EPS)
-    tests = [dict(test="Pearson r", x="consistency", y=y, n=len(c), r=float(r.statistic), p=float(r.pvalue),
-                  ci=tuple(map(float, r.confidence_interval())))
-             for y, v in [*((f"CC of {k}", v) for k, v in cc.items()), ("gain B - A", gain),
-                          ("headroom-normalised gain", head)] for r in [stats.pearsonr(c, v)]]
-    r = next(t for t in tests if t["y"] == "gain B - A")
-    headline.append(dict(name="r(gain, consistency)", paper=PAPER_GAIN_R, ours=r["r"], ci=r["ci"], n=len(c)))
-    headline.append(result_row("headroom gain", head, None))
-    rank, quartiles = np.argsort(np.argsort(c, kind="stable"), kind="stable"), []  # ties in the rows' order
-    quarter = rank * 4 // len(c)
-    for q in range(4):
-        part = quarter == q
-        gains = {"gain_A": gain[part], "headroom": head[part]} | (
-            {"gain_C": cc["B"][part] - cc["C"][part]} if "C" in cc else {})
-        quartiles.append(dict(quartile=q + 1, n=int(part.sum()), consistency=float(c[part].mean())))
-        quartiles[-1] |= {k: float(v.mean()) for k, v in gains.items()}
-        quartiles[-1] |= {f"{k}_sem": float(stats.sem(v)) for k, v in gains.items()}
-    return headline, tests, quartiles
+def scores(arrays: dict, metric: str) -> dict[str, np.ndarray]:
+    """{model: its value of every image, (n,)}."""
+    return dict(zip(arrays["models"].tolist(), arrays[metric].T))
 
 
-def summarise(folder: Path, trained: str) -> dict:
-    """Everything that results.json says, from the tables in the folder. trained: the models made there."""
-    rows = read_rows(folder / "per_image.csv")
-    headline, tests, quartiles, gain = [], [], [], []
-    if rows:
-        headline, tests = alignment_tables(rows, ("BA", "BC", "CA"))
-        gain = gain_shares(rows, read_rows(folder / "categories.csv"), PAPER_GAIN)
-    human = read_rows(folder / "consistency" / "per_image.csv")
-    if rows and human:
-        more, found, quartiles = consistency_tests(rows, human)
-        gain, tests = gain + more, tests + found
-    benchmark = read_rows(folder / "benchmark" / "per_image.csv")
-    more, found = parity_tests(benchmark, BENCHMARKS, PAPER_BF01) if benchmark else ([], [])
-    training = {k: read_json(folder / f"tuned_{k}.json") for k in trained
-                if (folder / f"tuned_{k}.json").exists()}
-    return dict(headline=headline + gain + more, tests=tests + found, quartiles=quartiles, training=training)
+def gains(arrays: dict) -> dict[str, np.ndarray]:
+    """Of the images with a consistency, (n,) each: consistency; gain_A, gain_C, CC of B above A's and C's;
+    headroom, the gain over A as a part of what A left open, (CC_B - CC_A) / (1 - CC_A)."""
+    known = ~np.isnan(arrays["consistency"])
+    found = {"consistency": arrays["consistency"][known]}
+    values = {k: v[known] for k, v in scores(arrays, "cc").items()}
+    found |= {f"gain_{k}": values["B"] - v for k, v in values.items() if k != "B"}
+    return found | {"headroom": found["gain_A"] / (1 - values["A"] + 1e-8)}
+
+
+def pearson(x: np.ndarray, y: np.ndarray) -> dict:
+    """Pearson's r with its 95 % interval."""
+    found = stats.pearsonr(x, y)
+    return dict(ours=float(found.statistic), p=float(found.pvalue), n=len(x),
+                ci=tuple(map(float, found.confidence_interval())))
+
+
+def summary(arrays: dict) -> dict[str, dict]:
+    """{line of the table: its number, 95 % interval and n}."""
+    found = {f"{metric.upper()}, {k}": results.estimate(v)
+             for metric in METRICS for k, v in scores(arrays, metric).items()}
+    a, b = arrays["cc"].T[:2]
+    found["images with a gain in CC"] = results.estimate(100. * (b > a))
+    if len(arrays["category"]):
+        a, b = arrays["category_cc"].T[:2]
+        found["COCO categories with a gain in CC"] = dict(ours=100 * float(np.mean(b > a)), n=len(a))
+    values = gains(arrays)
+    if len(values["consistency"]) > 3:
+        found["inter-observer consistency"] = results.estimate(values["consistency"])
+        found["r(gain, consistency)"] = pearson(values["consistency"], values["gain_A"])
+        found["headroom gain"] = results.estimate(values["headroom"])
+    return found
+
+
+LINES = {f"{metric.upper()}, {k}": "nats" if metric == "kl" else ""  # of the table, and their units
+         for metric in METRICS for k in "ABC"}
+LINES |= {"images with a gain in CC": "%", "COCO categories with a gain in CC": "%"}
+CONSISTENCY_LINES = {"inter-observer consistency": "", "r(gain, consistency)": "", "headroom gain": ""}
+CLAIMS = benchmarks.claims(LINES | CONSISTENCY_LINES, PAPER_SAYS) + benchmarks.CLAIMS
+
+
+def alignment_tests(arrays: dict) -> list[dict]:
+    """For results.json: mean, SD and SEM of every metric, paired t tests of the models, Pearson's r of the
+    observers' consistency with every model's CC and with the gains."""
+    tests = []
+    for metric in METRICS:
+        of = scores(arrays, metric)
+        for k, v in of.items():
+            sd = v.std(ddof=1)
+            tests.append(dict(test="mean", metric=metric, model=k, n=len(v), mean=v.mean(), sd=sd,
+                              sem=sd / len(v)**.5))
+        for a, b in (("B", "A"), ("B", "C"), ("C", "A")):
+            if a in of and b in of:
+                tests.append(dict(test="paired t", metric=metric, pair=f"{a} - {b}", n=len(of[a]),
+                                  **paired_t(of[a], of[b])))
+    values, known = gains(arrays), ~np.isnan(arrays["consistency"])
+    pairs = {f"CC of {k}": v[known] for k, v in scores(arrays, "cc").items()}
+    pairs |= {"gain B - A": values["gain_A"], "headroom-normalised gain": values["headroom"]}
+    if known.sum() > 3:
+        tests += [dict(test="Pearson r", x="consistency", y=name, **pearson(values["consistency"], v))
+                  for name, v in pairs.items()]
+    return tests + [dict(test="quartile of consistency", **row) for row in quartiles(arrays)]
+
+
+def quartiles(arrays: dict) -> list[dict]:
+    """Mean and SEM of the gains in each quarter of the images by consistency; ties in the images' order."""
+    values, rows = gains(arrays), []
+    order = np.argsort(values["consistency"], kind="stable")
+    rank = np.argsort(order, kind="stable")
+    for q in range(4 if len(rank) > 3 else 0):
+        part = {k: v[rank * 4 // len(rank) == q] for k, v in values.items()}
+        means = {k: v.mean() for k, v in part.items()} | {f"{k}_sem": stats.sem(v) for k, v in part.items()}
+        rows.append(dict(quartile=q + 1, n=len(part["headroom"])) | means)
+    return rows
+
+
+def table(arrays: dict) -> list[dict]:
+    """Rows of per_image.csv: image; condition, the model; cc, nss, auc, kl, sim of its map and the fixations;
+    consistency of the image's observers."""
+    rows = []
+    for i, m in np.ndindex(arrays["cc"].shape):
+        row = dict(image=arrays["image"][i], condition=arrays["models"][m])
+        row |= {metric: arrays[metric][i, m] for metric in METRICS}
+        rows.append(row | dict(consistency=arrays["consistency"][i]))
+    return rows
 
 
 # -------------------------------------------------------------------------------- figures
 
-def draw_1b(folder: Path) -> None:
+def draw_training(folder: Path) -> None:
+    """fig_training: held-out losses against steps; the ring marks the weights that are kept."""
+    logs = {file.stem[-1]: data.read_csv(file) for file in sorted(folder.glob("tuned_?.csv"))}
+    if not logs:
+        return  # the tuned models were given
+    fig, axes = results.figure_grid(1, 3)
+    labels = {"val_loss": "loss", "val_kl": "KL to fixations (nats)", "val_distill": "MSE of features"}
+    for k, log in logs.items():
+        best = min(log, key=lambda row: row["val_loss"])
+        steps, how = [row["step"] for row in log], dict(color=results.PALETTE[k], marker="o")
+        for ax, key in zip(axes[0], labels):
+            ax.plot(steps, [row[key] for row in log], markersize=3, label=k, **how)
+            ax.plot(best["step"], best[key], markersize=9, markerfacecolor="none", **how)
+    for ax, label in zip(axes[0], labels.values()):
+        ax.set(xlabel="step", ylabel=f"held-out {label}")
+    axes[0, 0].legend(title="model", frameon=False)
+    results.save_figure(fig, folder / "fig_training")
+
+
+def draw_examples(arrays: dict, folder: Path) -> None:
     """fig_1B: images, fixations, rollouts of A and B, and B - A of maps that sum to one."""
-    data = read_arrays(folder / "examples.npz")
-    images, human, a, b = (data[k] for k in ("images", "human", "A", "B"))
-    fig, axes = figure_grid(len(images), 5, 1.68, 1.65)
-    share = [m / m.sum((1, 2), keepdims=True) * m[0].size for m in (a, b)]
+    images, human, a, b = (arrays[f"example_{key}"] for key in ("image", "human", "A", "B"))
+    share = [m / m.sum((1, 2), keepdims=True) * m[0].size for m in (a, b)]  # 1: the mean attention
     change = share[1] - share[0]
     top = np.quantile(np.abs(change), .995)
-    for row, image, *maps in zip(axes, images, human, a, b, change):
+    fig, axes = results.figure_grid(len(images), 5, 1.68, 1.65)
+    for row, image, *maps, difference in zip(axes, images, human, a, b, change):
         row[0].imshow(image)
-        for ax, m in zip(row[1:4], maps):
+        for ax, m in zip(row[1:], maps):
             ax.imshow(image.mean(2), cmap="gray")
             ax.imshow(m, cmap="inferno", alpha=.75, vmin=0, vmax=1)
         row[4].imshow(image.mean(2), cmap="gray")
-        mappable = row[4].imshow(maps[3], cmap="coolwarm", alpha=.75, vmin=-top, vmax=top)
+        mappable = row[4].imshow(difference, cmap="coolwarm", alpha=.75, vmin=-top, vmax=top)
     for ax, title in zip(axes[0], ("image", "fixations", "rollout, A", "rollout, B", "B - A")):
         ax.set_title(title, fontsize=9)
     for ax in axes.flat:
         ax.axis("off")
     fig.colorbar(mappable, ax=axes[:, 4], shrink=.7, label="change (1 = the mean attention)")
-    save_figure(fig, folder / "fig_1B")
+    results.save_figure(fig, folder / "fig_1B")
 
 
-def draw_alignment(folder: Path, rows: list[dict]) -> None:
-    """fig_2A: the five metrics, +-1 SEM; fig_2B: CC of B against A by image and, with C, by category."""
-    fig, axes = new_figure(5, 1.7, 2.6)
-    draw_metrics(axes, rows)
-    save_figure(fig, folder / "fig_2A")
-    if {"A", "B"} <= {r["condition"] for r in rows}:
-        save_figure(draw_gain(rows, read_rows(folder / "categories.csv")), folder / "fig_2B")
+def draw_metrics(arrays: dict, axes: Sequence) -> None:
+    """The means of the five metrics, +-1 SEM, a panel each."""
+    for ax, metric in zip(axes, METRICS):
+        found = scores(arrays, metric)
+        sem = {k: v.std(ddof=1) / len(v)**.5 for k, v in found.items()}
+        for i, (k, v) in enumerate(found.items()):
+            ax.bar(i, v.mean(), yerr=sem[k], color=results.PALETTE[k], capsize=3)
+        low = min(v.mean() - 4 * sem[k] for k, v in found.items())
+        ax.set(xticks=range(len(found)), xticklabels=list(found), title=metric.upper())
+        ax.set_ylim(bottom=.5 if metric == "auc" else min(low, 0))
+        if metric == "kl":
+            ax.set(title="KL (nats)", xlabel="lower is better")
+    axes[0].set_ylabel("mean over images, ±1 SEM")
 
 
-def draw_2c(folder: Path, rows: list[dict], human: list[dict], quartiles: list[dict]) -> None:
+def draw_gain(arrays: dict, path: Path) -> None:
+    """CC of B against A by image and, with C where there is one, by category."""
+    found, by_class = scores(arrays, "cc"), dict(zip(arrays["models"].tolist(), arrays["category_cc"].T))
+    fig, axes = results.figure_grid(1, 2 if by_class else 1, 3.4)
+    ax = axes[0, 0]
+    ax.scatter(found["A"], found["B"], s=6, color=results.PALETTE["B"], alpha=.6, linewidths=0)
+    benchmarks.diagonal(ax, found["A"], found["B"])
+    ax.set(xlabel="CC with fixations, A", ylabel="CC, B", title=f"{len(found['A'])} images")
+    if by_class:
+        ax, a, b = axes[0, 1], by_class["A"], by_class["B"]
+        if "C" in by_class:
+            ax.vlines(a, by_class["C"], b, color=results.PALETTE["C"], linewidth=.6)
+            ax.scatter(a, by_class["C"], s=14, color=results.PALETTE["C"], label="C")
+        ax.scatter(a, b, s=14, color=results.PALETTE["B"], label="B")
+        benchmarks.diagonal(ax, *by_class.values())
+        ax.set(xlabel="CC, A (mean of category)", ylabel="CC, B", title=f"{len(a)} COCO categories")
+        if "C" in by_class:
+            ax.set_ylabel("CC, B or C")
+            ax.legend(frameon=False)
+    results.save_figure(fig, path)
+
+
+def draw_consistency(arrays: dict, folder: Path) -> None:
     """fig_2C: gain in CC against the observers' agreement; mean gain over A and C by quartile, +-1 SEM."""
-    agreement = {r["image"]: r["consistency"] for r in human if r["consistency"] != ""}
-    items, cc = paired_values([r for r in rows if r["image"] in agreement], "cc")
-    x, gain = np.array([agreement[i] for i, in items]), cc["B"] - cc["A"]
-    fig, axes = new_figure(2, 3.6)
-    axes[0].scatter(x, gain, s=6, color=PALETTE["B"], alpha=.6, linewidths=0)
-    fit, ends = np.polyfit(x, gain, 1), np.array([x.min(), x.max()])
-    axes[0].plot(ends, np.polyval(fit, ends), color="black", linewidth=1)
-    axes[0].axhline(0, color="black", linewidth=.5, linestyle=":")
-    axes[0].set(xlabel="inter-observer consistency (CC)", ylabel="gain in CC, B - A",
-                title=f"r = {np.corrcoef(x, gain)[0, 1]:.2f}, n = {len(x)}")
-    for key, label, shift in (("gain_A", "B - A", -.2), ("gain_C", "B - C", .2)):
-        if key in quartiles[0]:
-            axes[1].bar([r["quartile"] + shift for r in quartiles], [r[key] for r in quartiles], .38,
-                        yerr=[r[f"{key}_sem"] for r in quartiles], capsize=3, label=label,
-                        color=PALETTE["B" if key == "gain_A" else "C"])
-    axes[1].set(xlabel="quartile of consistency", ylabel="gain in CC, mean ±1 SEM", xticks=range(1, 5))
-    axes[1].legend(frameon=False)
-    save_figure(fig, folder / "fig_2C")
+    found, rows = gains(arrays), quartiles(arrays)
+    x, gain = found["consistency"], found["gain_A"]
+    fig, axes = results.figure_grid(1, 2, 3.6)
+    ax, bars = axes[0]
+    ax.scatter(x, gain, s=6, color=results.PALETTE["B"], alpha=.6, linewidths=0)
+    ends = np.array([x.min(), x.max()])
+    ax.plot(ends, np.polyval(np.polyfit(x, gain, 1), ends), color="black", linewidth=1)
+    ax.axhline(0, color="black", linewidth=.5, linestyle=":")
+    ax.set(xlabel="inter-observer consistency (CC)", ylabel="gain in CC, B - A",
+           title=f"r = {np.corrcoef(x, gain)[0, 1]:.2f}, n = {len(x)}")
+    for key, label, colour, shift in (("gain_A", "B - A", "B", -.2), ("gain_C", "B - C", "C", .2)):
+        if key in found:
+            bars.bar([r["quartile"] + shift for r in rows], [r[key] for r in rows], .38, label=label,
+                     yerr=[r[f"{key}_sem"] for r in rows], capsize=3, color=results.PALETTE[colour])
+    bars.set(xlabel="quartile of consistency", ylabel="gain in CC, mean ±1 SEM", xticks=range(1, 5))
+    bars.legend(frameon=False)
+    results.save_figure(fig, folder / "fig_2C")
 
 
-def draw_benchmarks(folder: Path, rows: list[dict], headline: list[dict], tests: list[dict]) -> None:
-    """fig_4A: accuracies, 95 % intervals; fig_4B: Bayes factors on Jeffreys' scale."""
-    present = [k for k in BENCHMARKS if any(r["benchmark"] == k for r in rows)]
-    fig, (ax,) = new_figure(1, 4.2)
-    for i, k in enumerate(sorted({r["condition"] for r in rows})):
-        found = {h["name"]: h for h in headline}
-        bars = [found[f"{BENCHMARKS[b]} top-1, {k}"] for b in present]
-        y = np.array([h["ours"] for h in bars])
-        ci = np.array([h["ci"] for h in bars]).T
-        ax.bar(np.arange(len(present)) + .27 * i - .27, y, .25, color=PALETTE[k], label=k, capsize=2,
-               yerr=np.abs(ci - y))
-    ax.set(xticks=range(len(present)), xticklabels=[BENCHMARKS[b] for b in present],
-           ylabel="top-1 accuracy (%), 95 % CI", ylim=(0, 100))
-    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(.5, 1))
-    save_figure(fig, folder / "fig_4A")
-    parity = [t for t in tests if t["test"] == "parity" and t["pair"] == "B - A"]
-    if not parity:
-        return
-    fig, (ax,) = new_figure(1, 4.6)
-    forms = dict(unit_information="unit information", jzs_r1="JZS, r = 1", jzs_r707="JZS, r = 0.707")
-    for i, (form, label) in enumerate(forms.items()):
-        y = [t["log_bf01"][form] / math.log(10) for t in parity]
-        ax.plot(range(len(parity)), y, "os^"[i], label=label, color=PALETTE["B"],
-                markerfacecolor=("none", PALETTE["B"], PALETTE["C"])[i])
-    for bound, label in JEFFREYS.items():
-        ax.axhline(math.log10(bound), color="black", linewidth=.5, linestyle=":")
-        ax.text(len(parity) - .45, math.log10(bound) + .02, label, fontsize=7, va="bottom")
-    ax.axhline(0, color="black", linewidth=.8)
-    ax.set(xticks=range(len(parity)), ylabel="log10 BF01 (> 0: B = A)",
-           xlim=(-.5, len(parity)),
-           xticklabels=[f"{BENCHMARKS[t['benchmark']]}\n{t['n']:,} pairs" for t in parity])
-    ax.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(.5, 1))
-    save_figure(fig, folder / "fig_4B")
-
-
-def draw_4c(folder: Path, rows: list[dict]) -> None:
-    """fig_4C: accuracy of B against A by corruption and by class; green: B is better, red: A."""
-    groups = [g for g in (("imagenet_c", "view", "corruptions"), ("imagenet", "class", "classes"))
-              if any(r["benchmark"] == g[0] for r in rows)]
-    fig, axes = new_figure(max(len(groups), 1), 3.4)
-    for ax, (benchmark, field, label) in zip(axes, groups):
-        sums: dict[str, list] = {}
-        for r in rows:
-            if r["benchmark"] == benchmark and r["condition"] in "AB":
-                sums.setdefault(str(r[field]), {"A": [], "B": []})[r["condition"]].append(r["correct"])
-        a, b = (100 * np.array([np.mean(v[k]) for v in sums.values()]) for k in "AB")
-        colour = np.where(b > a, PALETTE["B"], np.where(b < a, PALETTE["A"], PALETTE["C"]))
-        ax.scatter(a, b, s=14, c=colour)
-        diagonal(ax, a, b)
-        ax.set(xlabel="accuracy of A (%)", ylabel="accuracy of B (%)", title=f"{len(a)} {label}")
-    save_figure(fig, folder / "fig_4C")
-
-
-def draw_all(folder: Path) -> None:
-    """The figures whose tables the folder holds."""
-    found, rows = summarise(folder, ""), read_rows(folder / "per_image.csv")
-    human, benchmark = (read_rows(folder / k / "per_image.csv") for k in ("consistency", "benchmark"))
-    if list(folder.glob("tuned_[BC].csv")):
-        draw_training(folder)
-    if (folder / "examples.npz").exists():
-        draw_1b(folder)
-    if rows:
-        draw_alignment(folder, rows)
-    if found["quartiles"]:
-        draw_2c(folder, rows, human, found["quartiles"])
-    if benchmark:
-        draw_benchmarks(folder, benchmark, found["headline"], found["tests"])
-        if any(r["condition"] == "B" for r in benchmark):
-            draw_4c(folder, benchmark)
+def draw(arrays: dict, _, folder: Path) -> None:
+    """All figures, from arrays.npz and tuned_*.csv."""
+    draw_training(folder)
+    draw_examples(arrays, folder)
+    fig, axes = results.figure_grid(1, 5, 1.7, 2.6)
+    draw_metrics(arrays, axes[0])
+    results.save_figure(fig, folder / "fig_2A")
+    draw_gain(arrays, folder / "fig_2B")
+    if quartiles(arrays):
+        draw_consistency(arrays, folder)
+    benchmarks.draw(arrays, _, folder)
 
 
 # -------------------------------------------------------------------------------- main
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argument_parser(__doc__)
-    add_common_args(p, batch_size=8)
-    add = add_gaze_args(p, STAGES, DATA, PAPER, DEMO)
-    add("--model-c", type=Path, help="the same of C")
-    add("--severity", type=int, choices=range(1, 6), help="of the corruptions (paper: 5)")
-    add("--corrupt-at", choices=["original", "crop"], default="original",
-        help="before resizing (paper; default), or the 224 crop in batches (ImageNet-C's own way)")
-    add("--imagenet-c-images", type=int, help="size of the random subset (paper: 5000)")
-    add("--frost", type=Path, help="folder of ImageNet-C's six frost textures (default: drawn)")
-    args = fill_in(p.parse_args(argv), DATA, PAPER, DEMO)
-    if args.frost:
-        try:
-            frost_textures(args.frost)  # a wrong folder ends the run now, not in an hour
-        except (OSError, ValueError) as error:
-            raise InputError(f"--frost: {error}") from error
+def gaze_parser(file: str, card: str, folders: Sequence[str], paper: dict, demo: dict
+                ) -> argparse.ArgumentParser:
+    """Parser of exp01 and exp02: folders of data, the model, and what of the recipe a user varies."""
+    parser = results.argument_parser(file, card, batch_size=8, limit="the first N images of every set")
+    add = parser.add_argument_group("study").add_argument
+    for name in folders:
+        add(f"--{name}", type=Path, help=FOLDERS[name])
+    add("--model", help=f"model A, in common.WEIGHTS (default: {paper['model']}; demo: {demo['model']})")
+    add("--model-b", type=Path, help="tuned weights of B, instead of training it")
+    add = parser.add_argument_group("training (in brackets the paper's; the demo's differ)").add_argument
+    add("--lr", type=results.at_least(0, float), help=f"AdamW's step ({paper['lr']})")
+    add("--epochs", type=results.at_least(1), help=f"at most ({paper['epochs']})")
+    add("--eval-every", type=results.at_least(1), help=f"steps between validations ({paper['eval_every']})")
+    add("--lam", type=results.at_least(0, float), help=f"weight of the attention loss ({paper['lam']})")
+    return parser
+
+
+def with_recipe(args: argparse.Namespace, paper: dict, demo: dict) -> argparse.Namespace:
+    """args and the whole recipe: the demo's or the paper's values where none were given."""
+    for name, value in (demo if args.data == "demo" else paper).items():
+        if getattr(args, name, None) is None:
+            setattr(args, name, value)
     return args
 
 
-def tune_stage(args: argparse.Namespace, vit: nn.Module, places: dict, pre: Preprocess, folder: Path
-               ) -> dict[str, list[str]]:
-    """Stages B and C, from copies of vit; the names of images left out, by reason."""
-    images, skipped = load_gaze(places["salicon"], "train", places["coco"], args.limit)
-    recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
-    images, features, bad = gaze_features(RolloutViT(vit), images, pre, vit.cls_token.device, args.workers)
-    for k in [k for k in "BC" if k in args.stages]:
-        stem = folder / f"tuned_{k}"
-        if not (args.resume and stem.with_suffix(".pth").exists()):
-            tune(copy.deepcopy(vit), pre, images, features, k == "C", recipe, stem, args.workers, args.resume,
-                 half=args.data == "demo")
-    return skipped | {"train, unreadable": bad}
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = gaze_parser(__file__, __doc__, tuple(FOLDERS), PAPER, DEMO)
+    parser.add_argument("--model-c", type=Path, help="tuned weights of C, instead of training it")
+    parser.add_argument("--frost", type=Path, help="folder of ImageNet-C's frost textures (default: drawn)")
+    return with_recipe(results.parse_args(parser, argv), PAPER, DEMO)
 
 
-def load_models(args: argparse.Namespace, vit: nn.Module, folder: Path) -> tuple[dict, list[str]]:
-    """{"A", "B", "C": RolloutViT} as far as there are weights, A of vit; parts not run."""
-    models, not_run = {"A": RolloutViT(vit).eval()}, []
-    for k, given in (("B", args.model_b), ("C", args.model_c)):
-        file, shipped = given or folder / f"tuned_{k}.pth", ROOT / "checkpoints" / f"demo_{k}.pth"
-        if not given and not file.exists() and args.data == "demo" and shipped.exists():
-            file = shipped
-            print(f"No training in {folder}: model {k} is checkpoints/{file.name}.")
-        if file.exists() or given:
-            models[k] = RolloutViT(load_tuned(vit, file)).eval()
-        else:
-            not_run.append(f"model {k}: not trained yet, run --stages {k} or give --model-{k.lower()}")
-    return models, not_run
-
-
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
-    rank, _ = init_distributed(device)
-    places = {} if args.plot_only else data_places(args, DATA, ("imagenet", "objectnet", "salicon"))
-    folder = open_run(args, "exp01_finetune_vit", ("align", "consistency", "benchmark"))
-    if args.plot_only:
-        return redraw(folder, lambda results: draw_all(folder))
-    vit, pre = load_vit(args.model, args.weights)
-    vit = vit.to(device)
-    squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
-    skipped, not_run, objectnet = left_out_before(folder, args.resume), [], {}
-    files = gaze_files(places["salicon"])
-    if not places["salicon"]:
-        not_run.append("tuning, alignment, consistency: no data, give --salicon")
-    elif {"B", "C"} & set(args.stages):
-        skipped |= tune_stage(args, vit, places, squash, folder)
-    models, missing = load_models(args, vit, folder)
-    not_run += missing
-    if places["salicon"] and {"align", "consistency"} & set(args.stages):
-        images, more = load_gaze(places["salicon"], "val", places["coco"], args.limit)
-        skipped |= more
-        if "align" in args.stages:
-            skipped["val, unreadable"], parts = align_stage(
-                models, images, places["coco"], squash, folder, args.resume, device=device,
-                batch_size=args.eval_batch_size, workers=args.workers)
-            not_run += parts
-            if rank == 0 and "B" in models:
-                save_examples(models, images, squash, folder, device)
-        if "consistency" in args.stages:
-            measure_consistency(images, log := RowLog(folder / "consistency", args.resume))
-            log.merge()
-    if "benchmark" in args.stages:
-        log = model_log(folder / "benchmark", models, args.resume)
-        parts, bad, objectnet, more = run_benchmarks(models, pre, places, args, log, device)
-        log.merge()
-        skipped["benchmark, unreadable"], not_run, files = bad, not_run + parts, files + more
-    tuned = [getattr(args, f"model_{k.lower()}") or folder / f"tuned_{k}.pth" for k in "BC"]
-    files += [*coco_files(places["coco"], "val"), *(p for p in tuned if p.exists())]
-    found = summarise(folder, "B" * (not args.model_b) + "C" * (not args.model_c))
-    results = write_results(
-        folder, "exp01_finetune_vit", args.data or "files", found.pop("headline"), args, time.time() - began,
-        device, found.pop("tests"), not_run, files, skipped={k: v for k, v in skipped.items() if v},
-        objectnet=objectnet, **found)
-    if rank == 0:
-        if "figures" in args.stages:
-            draw_all(folder)
-        print_paper_vs_ours(results)
+    init_distributed(device)
+    if results.only_draw(args):
+        return results.redraw(args.out, draw)
+
+    # Images and where people looked, three benchmarks, model A: all is checked before anything is measured.
+    places = data.data_places(args, tuple(FOLDERS), ("imagenet", "objectnet", "salicon"))
+    batch_size = None if args.model_b and args.model_c else args.batch_size
+    training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)
+    vit, squash, crop = load_model(args.model, args.weights, device)
+    pictures, missing = benchmarks.load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed,
+                                             args.frost)
+    models = {"A": vit} | {k: load_tuned(vit, file)
+                           for k, file in [("B", args.model_b), ("C", args.model_c)] if file}
+    files = [i.path for i in training + validation] + [p.path for some in pictures.values() for p in some]
+    folder = results.begin(args, files, **models)
+
+    # A is the teacher. B learns where people looked on each image, C where they looked on another one.
+    tuned, records, bad = tuned_models([k for k in "BC" if k not in models], vit, RolloutViT,
+                                       attention_state, training, squash, vars(args), folder, args.workers)
+    models = dict(sorted((models | tuned).items()))
+
+    # On new images: how well do the models' maps agree with the fixations, and people with each other?
+    nets = {k: RolloutViT(model) for k, model in models.items()}
+    arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
+    arrays |= examples(nets, validation, squash, arrays, device)
+
+    # Do the models still recognise what they see?
+    prepared = {k: (model, crop) for k, model in models.items()}
+    found, worse = benchmarks.measure(prepared, pictures, folder, device, args.workers,
+                                      args.dtype == "bfloat16", args.seed, args.frost)
+    arrays |= found
+    benchmarks.save_table(arrays, args.out / "benchmarks.csv")
+    headline = results.evaluate(CLAIMS, summary(arrays) | benchmarks.summary(arrays))
+    results.finish(args, "exp01_finetune_vit", arrays, table(arrays), headline, draw, began, device,
+                   alignment_tests(arrays) + benchmarks.parity_tests(arrays), not_run + missing, files,
+                   left_out=left_out | {"unreadable": bad + more + worse},
+                   training=save_tuned(records, args.out))
 
 
 if __name__ == "__main__":
-    cli(main)
+    results.cli(main)

@@ -1,91 +1,64 @@
 """exp02: a ResNet-50 tuned on human fixations as exp01 tunes a Vision Transformer, and what that costs.
 
 Knights (2026), "Cognitive alignment at no cost: inducing human attention biases for interpretable Vision
-Transformers", arXiv 2604.20027, CNN replication. Model A: ResNet-50, frozen. B: A with layer4 tuned so that
+Transformers", arXiv 2604.20027, CNN Replication. Model A: ResNet-50, frozen. B: A with layer4 tuned so that
 its Grad-CAM matches where people looked (SALICON) while its pooled vector stays A's. Measured: agreement with
-fixations (CC, NSS, AUC-Judd, KL, SIM) and top-1 accuracy on ImageNet. `diff exp01_finetune_vit.py
-exp02_resnet.py` shows what the CNN changes.
+fixations and top-1 accuracy on ImageNet. `diff exp01_finetune_vit.py exp02_resnet.py`: what the CNN changes.
 
 Commands
     laptop, demo world    python exp02_resnet.py
     one GPU               python exp02_resnet.py --salicon SALICON --coco COCO --imagenet IMAGENET
     eight GPUs            torchrun --nproc_per_node 8 exp02_resnet.py (the same)
-    some stages           ... --stages B align (of: B align benchmark figures); more: + --resume
-    own fixations (OSIE)  python exp02_resnet.py --salicon OSIE
-    own network           python exp02_resnet.py --salicon SALICON --weights resnet50-0676ba61.pth
-    batch norm's part     python exp02_resnet.py --batch-norm all
-    go on after a kill    the same command with --resume
-    redraw                the same command with --plot-only
-Data: as exp01's. SALICON/fixations_{train,val}2014.json and images in SALICON/images/ or
-COCO/{train,val}2014/; COCO/annotations/instances_val2014.json (gain by category); IMAGENET/val/<wnid>/; or
-OSIE/fixations.mat and OSIE/stimuli/. A part without its data is reported as not run. --data FOLDER: one that
-holds salicon/, coco/ and imagenet/.
-Result, in runs/exp02_resnet/<tag>/ or --out: tuned_B.pth (layer4, batch norm's statistics), tuned_B.csv
-(losses), per_image.csv (alignment), benchmark/per_image.csv, categories.csv, results.json; from these files
-fig_5B (metrics, accuracy), fig_5C (gain by image and category), fig_training (.png, .pdf).
-Grad-CAM alone: grad_cam(model, images, target).
+    OSIE, own network     python exp02_resnet.py --salicon OSIE --weights resnet50-0676ba61.pth
+    after a kill          the same command with --resume; to redraw: with --plot-only
 
 The paper, A -> B: CC .39 -> .11, NSS .49 -> .13, AUC .74 -> .58, KL .90 -> 1.86, SIM .59 -> .45, ImageNet
-80.3 -> 68.7 %; B above A on about 15 % of the images and in one category.
-The demo's ResNet, tuned by the same recipe for 81 steps: CC .26 -> .37, NSS .48 -> .67, AUC .66 -> .70, KL
-7.48 -> 0.73, SIM .38 -> .55, accuracy 88.5 -> 34.7 %: the cost without the loss of alignment (2.5 minutes of
-one core, 1.4 GB).
-
-Batch norm: the statistics of every block, frozen or tuned, stay the pretrained ones in all passes, so a map
-depends on its own image alone; layer4's gains and offsets are tuned with its convolutions, the others are
-frozen. --batch-norm layer4, or all: in training passes these blocks normalise by the batch and move their
-running statistics, as a training loop does that calls model.train(): the frozen blocks' then drift too, and
-in the demo the loss only rises, so that the untuned weights are kept.
-Departures, and choices where the paper is silent: torchvision's IMAGENET1K_V2; ImageNet's mean and standard
-deviation; Grad-CAM of the class that the model itself predicts, from its logit; KL(human || Grad-CAM)
-(--kl model: the reverse); a map without any positive value is 0 everywhere (uniform in the loss), and
-counted; held-out set, weight decay and first validation as in exp01; no control C, as in the paper.
+80.3 -> 68.7 %; B above A on about 15 % of the images and in one category. The demo, tuned for 81 steps: CC
+.26 -> .37, KL 7.48 -> 0.73, accuracy 88.5 -> 34.7 %: the cost without the loss of alignment.
+Departures, and choices where the paper is silent: torchvision's IMAGENET1K_V2; Grad-CAM of the class that
+the model itself predicts; a map without any positive value is 0 everywhere (uniform in the loss), and
+counted; the statistics of every batch norm stay the pretrained ones, so that a map depends on its image
+alone; held-out images, weight decay, first validation as in exp01; no control C, as in the paper.
 """
 from __future__ import annotations
 
 import argparse
-import copy
 import dataclasses
 import time
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn as nn
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.models import ResNet
 
-from common import (InputError, Preprocess, init_distributed, load_resnet, minmax, pick_device, rank_world,
-                    upsample)
-from gaze_tuning import (Classifier, GazeData, GazeImage, GazeTuner, MAP_SIZE, Recipe, add_gaze_args,
-                         align_stage, alignment_tables, check_baseline, classify, coco_files, data_places,
-                         draw_gain, draw_metrics, draw_training, fill_in, gain_shares, gaze_features,
-                         gaze_files, held_out_split, imagenet_items, left_out_before, load_gaze, load_tuned,
-                         model_log, open_run, paired_values, parity_tests, prepare_plain, run_tuner,
-                         set_trainable, view_plain)
-from legacy import (PALETTE, RowLog, add_common_args, argument_parser, cli, new_figure, print_paper_vs_ours,
-                     read_json, read_rows, redraw, save_figure, write_results)
+import data
+import exp01_benchmarks as benchmarks
+import results
+from common import Preprocess, init_distributed, load_resnet, load_tuned, minmax, pick_device, upsample
+from exp01_finetune_vit import (LINES, PAPER as VIT_PAPER, align, alignment_tests, draw_gain, draw_metrics,
+                                draw_training, gaze_parser, load_data, save_tuned, summary, table,
+                                tuned_models, with_recipe)
 
 # -------------------------------------------------------------------------------- constants
 
-PAPER = dict(lr=5e-6, epochs=20, eval_every=200, patience=3, min_delta=1e-3, weight_decay=.01, lam=.01,
-             model="resnet50")  # Generalisability to CNN Architectures; the rest is exp01's
-DEMO = PAPER | dict(epochs=3, eval_every=27, model="demo_resnet")
-DATA = "salicon", "coco", "imagenet"
-STAGES = "B", "align", "benchmark", "figures"
-BENCHMARKS = {"imagenet": "ImageNet"}
+# Generalisability to CNN Architectures; the rest is exp01's
+PAPER = VIT_PAPER | dict(model="resnet50", lr=5e-6, lam=.01)
+DEMO = PAPER | dict(model="demo_resnet", epochs=3, eval_every=27)
 TUNED = "layer4."  # the one block that is trained
-MOVING_NORMS = {"fixed": (), "layer4": TUNED, "all": ""}  # prefix of the batch norms that follow the batch
-BENCHMARK_RESIZE = 256  # px, short side (Benchmark); torchvision's own for these weights is 232
-PAPER_MEANS = dict(zip(((m, k) for m in ("cc", "nss", "auc", "kl", "sim") for k in "AB"),
-                       (.39, .11, .49, .13, .74, .58, .90, 1.86, .59, .45)))  # CNN Replication
-PAPER_TOP1 = {("imagenet", "A"): 80.3, ("imagenet", "B"): 68.7}  # %
-PAPER_GAIN = {"images": 15., "COCO categories": 100 / 80}  # %; about 15, one category
+RESIZE = 256  # px, short side (Benchmark); torchvision's own for these weights is 232
+PAPER_SAYS = {  # CNN Replication
+    "CC, A": .39, "NSS, A": .49, "AUC, A": .74, "KL, A": .90, "SIM, A": .59, "ImageNet top-1, A": 80.3,
+    "CC, B": .11, "NSS, B": .13, "AUC, B": .58, "KL, B": 1.86, "SIM, B": .45, "ImageNet top-1, B": 68.7,
+    "images with a gain in CC": 15., "COCO categories with a gain in CC": 100 / 80}  # %; about 15, one
+BLANK_LINES = {"blank Grad-CAMs, A": "%", "blank Grad-CAMs, B": "%"}
+CLAIMS = benchmarks.claims(LINES | BLANK_LINES | benchmarks.LINES, PAPER_SAYS)
 
 
 # -------------------------------------------------------------------------------- model
 
-def features_and_cam(model: nn.Module, x: Tensor, target: Tensor | None = None, layer: str = "layer4",
+def features_and_cam(model: ResNet, x: Tensor, target: Tensor | None = None, layer: str = "layer4",
                      create_graph: bool = False) -> tuple[Tensor, Tensor]:
     """Pooled vector (B, D) and Grad-CAM (B, h, w) of a torchvision ResNet, from one forward pass."""
     parts = dict(model.named_children())  # conv1 ... layer4, avgpool, fc: in the order of the forward pass
@@ -108,7 +81,7 @@ def features_and_cam(model: nn.Module, x: Tensor, target: Tensor | None = None, 
     return (features, cam) if create_graph else (features.detach(), cam.detach())
 
 
-def grad_cam(model: nn.Module, x: Tensor, target: Tensor | None = None, layer: str = "layer4",
+def grad_cam(model: ResNet, x: Tensor, target: Tensor | None = None, layer: str = "layer4",
              create_graph: bool = False) -> Tensor:
     """Grad-CAM (Selvaraju et al. 2017): ReLU(sum_k mean_hw(d score / d A_k) A_k), (B, h, w), not normalised.
 
@@ -121,196 +94,104 @@ def grad_cam(model: nn.Module, x: Tensor, target: Tensor | None = None, layer: s
 
 class GradCamResNet(nn.Module):
     """forward(x (B, 3, img_h, img_w)) -> pooled vector (B, D), Grad-CAM up-sampled to `size` and min-max
-    normalised (B, *size): what exp02 tunes. Second-order graph where gradients are enabled.
+    normalised (B, *size); a second-order graph where gradients are enabled. What exp01's loop tunes here."""
 
-    batch_norm: the blocks that use and move batch statistics in train mode: fixed (none), layer4, all.
-    """
-
-    def __init__(self, resnet: nn.Module, batch_norm: str = "fixed", size: tuple[int, int] = MAP_SIZE):
+    def __init__(self, resnet: ResNet, size: tuple[int, int] = data.MAP_SIZE):
         super().__init__()
-        self.resnet, self.batch_norm, self.size = resnet, batch_norm, size
-
-    def train(self, mode: bool = True) -> GradCamResNet:
-        super().train(False)
-        for name, m in self.resnet.named_modules():
-            if isinstance(m, nn.BatchNorm2d) and name.startswith(MOVING_NORMS[self.batch_norm]):
-                m.train(mode)
-        return self
+        self.resnet, self.size = resnet.eval(), size  # eval: batch norm never follows the batch
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         features, cam = features_and_cam(self.resnet, x, create_graph=torch.is_grad_enabled())
         return features, minmax(upsample(cam, self.size))
 
 
-def tuned_state(resnet: nn.Module) -> dict[str, Tensor]:
-    """Weights of layer4, and the running statistics of all batch norms: what a tuned model is made of."""
-    return {k: v for k, v in resnet.state_dict().items()
-            if k.startswith(TUNED) and "num_batches" not in k or "running" in k}
+def load_model(name: str, weights: Path | None, device: torch.device
+               ) -> tuple[ResNet, Preprocess, Preprocess]:
+    """(model A; preprocessing for the fixations: the whole image squashed to 224x224; for the benchmarks)."""
+    resnet, pre = load_resnet(name, weights)
+    squash = dataclasses.replace(pre, crop=data.MAP_SIZE, squash=True, interpolation="bilinear")
+    crop = dataclasses.replace(pre, resize=RESIZE) if name == PAPER["model"] else pre
+    return resnet.to(device), squash, crop
 
 
-def tunable(resnet: nn.Module) -> tuple[int, int]:
-    """Only layer4, with its batch norms' gains and offsets, takes gradients; (their number, all)."""
-    return set_trainable(resnet, [k for k, _ in resnet.named_parameters() if k.startswith(TUNED)])
-
-
-def tune(resnet: nn.Module, pre: Preprocess, images: list[GazeImage], teacher: Tensor, batch_norm: str,
-         recipe: Recipe, stem: Path, workers: int, resume: bool) -> dict:
-    """Train B from resnet; writes stem.pth, stem.csv and stem.json. The record."""
-    if batch_norm != "fixed" and rank_world()[1] > 1:
-        raise InputError(f"--batch-norm {batch_norm} on {rank_world()[1]} processes: the statistics of a "
-                         "batch need the whole batch; use one process.")
-    tunable(resnet)
-    tuner = GazeTuner(GradCamResNet(resnet, batch_norm), GazeData(images, pre), teacher,
-                      *held_out_split(len(images), recipe.seed), recipe, stem.with_suffix(".pt"), workers)
-    return run_tuner(tuner, stem, partial(tuned_state, resnet), resume)
-
-
-# -------------------------------------------------------------------------------- measure
-
-def run_benchmarks(models: dict[str, nn.Module], pre: Preprocess, places: dict, args: argparse.Namespace,
-                   log: RowLog, device: torch.device) -> tuple[list[str], list[str], list[Path]]:
-    """(parts not run, unreadable images, files); rows into log."""
-    if not places["imagenet"]:
-        return ["ImageNet: no data, give --imagenet"], [], []
-    n_classes = models["A"].resnet.fc.out_features
-    pre = dataclasses.replace(pre, resize=BENCHMARK_RESIZE) if args.model == PAPER["model"] else pre
-    models = {k: Classifier(m.resnet, args.dtype == "bfloat16") for k, m in models.items()}
-    items, _ = imagenet_items(places["imagenet"], n_classes, args.limit, args.seed)
-    bad = classify(models, items, partial(prepare_plain, pre=pre), view_plain, log, "imagenet", device,
-                   args.eval_batch_size, args.workers)
-    check_baseline(log, "imagenet")
-    return [], bad, [item[0] for item in items]
+def layer4_state(resnet: ResNet) -> dict[str, Tensor]:
+    """Weights of layer4, with its batch norms' gains, offsets and statistics: what is tuned and kept."""
+    return {k: v for k, v in resnet.state_dict().items() if k.startswith(TUNED) and "num_batches" not in k}
 
 
 # -------------------------------------------------------------------------------- statistics
 
-def blank_maps(rows: list[dict]) -> list[dict]:
-    """Headline rows: share of images whose Grad-CAM has no positive value, which no metric can rank."""
-    _, cc = paired_values(rows, "cc")
-    return [dict(name=f"blank Grad-CAMs, {k}", ours=100 * float((v == 0).mean()), n=len(v), unit="%")
-            for k, v in cc.items()]
-
-
-def summarise(folder: Path, trained: str) -> dict:
-    """Everything that results.json says, from the tables in the folder. trained: the models made there."""
-    rows, benchmark = (read_rows(folder / k) for k in ("per_image.csv", "benchmark/per_image.csv"))
-    headline, tests, gain = [], [], []
-    if rows:
-        headline, tests = alignment_tables(rows, ("BA",), PAPER_MEANS)
-        gain = gain_shares(rows, read_rows(folder / "categories.csv"), PAPER_GAIN) + blank_maps(rows)
-    more, found = parity_tests(benchmark, BENCHMARKS, PAPER_TOP1) if benchmark else ([], [])
-    training = {k: read_json(folder / f"tuned_{k}.json") for k in trained
-                if (folder / f"tuned_{k}.json").exists()}
-    return dict(headline=headline + gain + more, tests=tests + found, training=training)
+def blank_maps(arrays: dict) -> dict[str, dict]:
+    """Share of images whose Grad-CAM has no positive value; its correlation with any map is 0."""
+    blank = 100. * (arrays["cc"] == 0).mean(0)  # (M,)
+    return {f"blank Grad-CAMs, {k}": dict(ours=float(share), n=len(arrays["cc"]))
+            for k, share in zip(arrays["models"], blank)}
 
 
 # -------------------------------------------------------------------------------- figures
 
-def draw_alignment(folder: Path, rows: list[dict], headline: list[dict]) -> None:
+def draw(arrays: dict, _, folder: Path) -> None:
     """fig_5B: the five metrics, +-1 SEM, and top-1 accuracy, 95 % interval; fig_5C: CC of B against A by
-    image and by category."""
-    accuracy = {k: h for h in headline for k in "AB" if h["name"] == f"ImageNet top-1, {k}"}
-    fig, axes = new_figure(6 if accuracy else 5, 1.7, 2.6)
-    draw_metrics(axes, rows)
-    for i, (k, h) in enumerate(accuracy.items()):
-        axes[5].bar(i, h["ours"], yerr=np.abs(np.array(h["ci"]) - h["ours"])[:, None], color=PALETTE[k],
-                    capsize=3)
-    if accuracy:
-        axes[5].set(xticks=range(len(accuracy)), xticklabels=accuracy, ylim=(0, 100), title="ImageNet",
-                    ylabel="top-1 (%), 95 % CI")
-    save_figure(fig, folder / "fig_5B")
-    if {"A", "B"} <= {r["condition"] for r in rows}:
-        save_figure(draw_gain(rows, read_rows(folder / "categories.csv")), folder / "fig_5C")
-
-
-def draw_all(folder: Path) -> None:
-    """The figures whose tables the folder holds."""
-    found, rows = summarise(folder, ""), read_rows(folder / "per_image.csv")
-    if list(folder.glob("tuned_B.csv")):
-        draw_training(folder)
-    if rows:
-        draw_alignment(folder, rows, found["headline"])
+    image and by category; fig_training."""
+    draw_training(folder)
+    draw_gain(arrays, folder / "fig_5C")
+    found = benchmarks.summary(arrays)
+    fig, axes = results.figure_grid(1, 6 if found else 5, 1.7, 2.6)
+    draw_metrics(arrays, axes[0, :5])
+    for i, k in enumerate(arrays["models"] if found else []):
+        top1 = found[f"ImageNet top-1, {k}"]
+        error = np.abs(np.array(top1["ci"]) - top1["ours"])[:, None]
+        axes[0, 5].bar(k, top1["ours"], yerr=error, color=results.PALETTE[k], capsize=3)
+        axes[0, 5].set(ylim=(0, 100), title="ImageNet", ylabel="top-1 (%), 95 % CI")
+    results.save_figure(fig, folder / "fig_5B")
 
 
 # -------------------------------------------------------------------------------- main
 
-def parse(argv: list[str] | None = None) -> argparse.Namespace:
-    p = argument_parser(__doc__)
-    add_common_args(p, batch_size=8)
-    add = add_gaze_args(p, STAGES, DATA, PAPER, DEMO)
-    add("--batch-norm", choices=list(MOVING_NORMS), default="fixed",
-        help="blocks that use and move batch statistics in training passes (%(default)s: none)")
-    return fill_in(p.parse_args(argv), DATA, PAPER, DEMO)
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = gaze_parser(__file__, __doc__, ("salicon", "coco", "imagenet"), PAPER, DEMO)
+    return with_recipe(results.parse_args(parser, argv), PAPER, DEMO)
 
 
-def tune_stage(args: argparse.Namespace, resnet: nn.Module, places: dict, pre: Preprocess, folder: Path
-               ) -> dict[str, list[str]]:
-    """Stage B, from a copy of resnet; the names of images left out, by reason."""
-    images, skipped = load_gaze(places["salicon"], "train", places["coco"], args.limit)
-    recipe = Recipe(**{f.name: getattr(args, f.name) for f in dataclasses.fields(Recipe)})
-    images, features, bad = gaze_features(GradCamResNet(resnet), images, pre, resnet.fc.weight.device,
-                                          args.workers)
-    stem = folder / "tuned_B"
-    if not (args.resume and stem.with_suffix(".pth").exists()):
-        tune(copy.deepcopy(resnet), pre, images, features, args.batch_norm, recipe, stem, args.workers,
-             args.resume)
-    return skipped | {"train, unreadable": bad}
-
-
-def load_models(args: argparse.Namespace, resnet: nn.Module, folder: Path) -> tuple[dict, list[str]]:
-    """{"A", "B": GradCamResNet} as far as there are weights, A of resnet; parts not run."""
-    models, not_run = {"A": GradCamResNet(resnet).eval()}, []
-    file = args.model_b or folder / "tuned_B.pth"
-    if file.exists() or args.model_b:
-        models["B"] = GradCamResNet(load_tuned(resnet, file, tuned_state)).eval()
-    else:
-        not_run.append("model B: not trained yet, run --stages B or give --model-b")
-    return models, not_run
-
-
-def main(argv: list[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
-    rank, _ = init_distributed(device)
-    places = {} if args.plot_only else data_places(args, DATA, ("imagenet", "salicon"))
-    folder = open_run(args, "exp02_resnet", ("align", "benchmark"))
-    if args.plot_only:
-        return redraw(folder, lambda results: draw_all(folder))
-    resnet, pre = load_resnet(args.model, args.weights)
-    resnet = resnet.to(device)
-    squash = dataclasses.replace(pre, crop=MAP_SIZE, squash=True, interpolation="bilinear")  # of gaze images
-    skipped, not_run = left_out_before(folder, args.resume), []
-    files = gaze_files(places["salicon"])
-    if not places["salicon"]:
-        not_run.append("tuning, alignment: no data, give --salicon")
-    elif "B" in args.stages:
-        skipped |= tune_stage(args, resnet, places, squash, folder)
-    models, missing = load_models(args, resnet, folder)
-    not_run += missing
-    if places["salicon"] and "align" in args.stages:
-        images, more = load_gaze(places["salicon"], "val", places["coco"], args.limit)
-        skipped |= more
-        skipped["val, unreadable"], parts = align_stage(
-            models, images, places["coco"], squash, folder, args.resume, device=device,
-            batch_size=args.eval_batch_size, workers=args.workers)
-        not_run += parts
-    if "benchmark" in args.stages:
-        log = model_log(folder / "benchmark", models, args.resume)
-        parts, bad, more = run_benchmarks(models, pre, places, args, log, device)
-        log.merge()
-        skipped["benchmark, unreadable"], not_run, files = bad, not_run + parts, files + more
-    tuned = args.model_b or folder / "tuned_B.pth"
-    files += [*coco_files(places["coco"], "val"), *[tuned] * tuned.exists()]
-    found = summarise(folder, "" if args.model_b else "B")
-    results = write_results(
-        folder, "exp02_resnet", args.data or "files", found.pop("headline"), args, time.time() - began,
-        device, found.pop("tests"), not_run, files, skipped={k: v for k, v in skipped.items() if v},
-        batch_norm=args.batch_norm, **found)
-    if rank == 0:
-        if "figures" in args.stages:
-            draw_all(folder)
-        print_paper_vs_ours(results)
+    init_distributed(device)
+    if results.only_draw(args):
+        return results.redraw(args.out, draw)
+
+    # Images and where people looked, ImageNet, model A: all is checked before anything is measured.
+    places = data.data_places(args, ("salicon", "coco", "imagenet"), ("imagenet", "salicon"))
+    batch_size = None if args.model_b else args.batch_size
+    training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)
+    resnet, squash, crop = load_model(args.model, args.weights, device)
+    pictures, missing = benchmarks.load_data(places, resnet.fc, 0, args.limit, args.seed, wanted=["imagenet"])
+    models = {"A": resnet} | {k: load_tuned(resnet, file, layer4_state)
+                              for k, file in [("B", args.model_b)] if file}
+    files = [i.path for i in training + validation] + [p.path for some in pictures.values() for p in some]
+    folder = results.begin(args, files, **models)
+
+    # A is the teacher. B learns where people looked on each image.
+    tuned, records, bad = tuned_models([k for k in "B" if k not in models], resnet, GradCamResNet,
+                                       layer4_state, training, squash, vars(args), folder, args.workers)
+    models |= tuned
+
+    # On new images: how well do the models' maps agree with the fixations?
+    nets = {k: GradCamResNet(model) for k, model in models.items()}
+    arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
+
+    # Do the models still recognise what they see?
+    prepared = {k: (model, crop) for k, model in models.items()}
+    found, worse = benchmarks.measure(prepared, pictures, folder, device, args.workers,
+                                      args.dtype == "bfloat16", args.seed)
+    arrays |= found
+    benchmarks.save_table(arrays, args.out / "benchmarks.csv")
+    headline = results.evaluate(CLAIMS, summary(arrays) | blank_maps(arrays) | benchmarks.summary(arrays))
+    results.finish(args, "exp02_resnet", arrays, table(arrays), headline, draw, began, device,
+                   alignment_tests(arrays) + benchmarks.parity_tests(arrays), not_run + missing, files,
+                   left_out=left_out | {"unreadable": bad + more + worse},
+                   training=save_tuned(records, args.out))
 
 
 if __name__ == "__main__":
-    cli(main)
+    results.cli(main)

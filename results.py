@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,7 +173,7 @@ def save_arrays(path: Path | str, **arrays) -> None:
 
 def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
     """The arrays of an .npz file; no code in it is run. InputError: damaged."""
-    with input_errors(path, "a whole .npz file of a run; run the command again"), \
+    with input_errors(path, "a whole .npz file of a run; remove it and run the command again"), \
             np.load(path, allow_pickle=False) as arrays:
         return dict(arrays)
 
@@ -213,12 +214,15 @@ def read_json(path: Path | str):
         return json.loads(Path(path).read_text(encoding="utf-8"))
 
 
-def write_csv(rows: Sequence[dict], path: Path | str) -> None:
-    """Rows of equal keys as CSV with a header, atomically; NaN becomes an empty field."""
+def write_csv(rows: Iterable[dict], path: Path | str) -> None:
+    """Rows of equal keys as CSV with a header, atomically; NaN becomes an empty field. They may be generated
+    one by one: those of 50,000 images would fill a gigabyte."""
+    rows = iter(rows)
+    first = next(rows, None)
     with atomic_write(path) as f:
-        writer = csv.DictWriter(f, list(rows[0]) if rows else ["image", "condition"])
+        writer = csv.DictWriter(f, first or ["image", "condition"])
         writer.writeheader()
-        for row in rows:
+        for row in chain([first] if first else [], rows):
             writer.writerow({k: "" if v != v else v for k, v in row.items()})
 
 
@@ -275,8 +279,9 @@ def begin(args: argparse.Namespace, items: Iterable, **weights: nn.Module | Path
     and nothing touched: a folder inside the data, a run of other arguments, items or weights there, or an
     unfinished one without --resume.
     """
-    places = [args.data, *(getattr(args, name, None) for name in DATA_FOLDERS)]
-    for place in (Path(place) for place in places if place):
+    given = [getattr(args, name, None) for name in ("data", *DATA_FOLDERS, "saliency_dir")]
+    given += getattr(args, "maps", None) or []
+    for place in [Path(place) for place in given if place]:
         if place.is_dir() and place.resolve() in (args.out / "file").resolve().parents:
             raise InputError(f"results would be written into the data ({args.out} in {place}); "
                              "choose another --out.")
@@ -314,13 +319,14 @@ def in_batches(folder: Path, data: Dataset, batch_size: int, measure: Callable, 
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Sequence[dict], headline: Sequence[dict],
+def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[dict], headline: Sequence[dict],
            draw: Callable, began: float, device: torch.device, tests: Sequence[dict] = (),
            not_run: Sequence[str] = (), files: Iterable[Path] = (), **facts) -> None:
     """Writes arrays.npz, per_image.csv and results.json, draws, prints the table, removes unfinished/; by the
-    first process. files: the data's, for their fingerprint; facts: further entries of results.json."""
+    first process, while the others wait: a second script may follow. files: the data's, for their
+    fingerprint; facts: further entries of results.json."""
     if rank_world()[0] > 0:
-        return
+        return barrier()
     sizes = [f"{file.name} {file.stat().st_size}" for file in sorted(map(Path, files)) if file.exists()]
     git = ""
     if (ROOT / ".git").exists() and shutil.which("git"):
@@ -339,6 +345,7 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Sequence[di
     write_json(results, args.out / "results.json")
     redraw(args.out, draw)
     shutil.rmtree(args.out / "unfinished")
+    barrier()
 
 
 def redraw(folder: Path, draw: Callable) -> None:
@@ -428,6 +435,10 @@ def print_table(results: dict) -> None:
               "the other side; undecided: neither. Without an interval the number itself decides.")
     for part in results["not_run"]:
         print(f"not run: {part}")
+    if results.get("unreadable"):
+        print(f"{len(results['unreadable'])} unreadable images left out; results.json lists them.")
+    for note in results.get("notes", ()):
+        print(note)
     if results["data"] == "demo":
         print("These are numbers of the built-in demo world, not the paper's data.")
 

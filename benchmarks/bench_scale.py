@@ -26,18 +26,22 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image
+from torch.utils.data import default_collate
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
 import exp01_finetune_vit as exp01  # noqa: E402
 import exp02_resnet as exp02
 import exp04_saccades as exp04
+import exp04_saliency
 import exp05_gaze_video as exp05
 import exp05_train_vits as trainer
-from common import (Preprocess, VisionTransformer, cls_attention, gather_rows, generator, init_distributed,
-                    pick_device)
+from common import (IMAGENET, WEIGHTS, Preprocess, VisionTransformer, cls_attention, gather_rows, generator,
+                    init_distributed, pick_device)
+from data import Images, read_image
 from gaze_tuning import METRICS, GazeData, GazeImage, GazeTuner, Recipe, RolloutViT, human_maps
 from legacy import new_figure, write_json
+from results import in_batches
 
 OUT = ROOT / "runs" / "bench_scale"
 IMAGES = (25, 50, 100, 200)
@@ -111,13 +115,18 @@ def tokens_worker(what: str, grid: int, device: torch.device, rounds: int) -> di
 def processes_worker(device: torch.device) -> dict | None:
     """exp04's rows of N_EVAL images and N_STEPS steps of DINO on this and the other processes."""
     rank, world = init_distributed(device)
-    args, times = exp04.parse(["--limit", str(N_EVAL), "--workers", "0", "--batch-size", "4"]), {}
-    with tempfile.TemporaryDirectory() as folder:
+    times = {}
+    model, view, head, block = exp04.load_model("demo_dino12", None, None, False, None)
+    items, _, _ = exp04.load_data("demo", head.out_features, N_EVAL, 0, 0)
+    images = Images([path for path, _ in items], view)
+    measure = partial(exp04.measure, model=model.to(device), head=head.to(device), block=block,
+                      labels=torch.tensor([label for _, label in items]), foveas=exp04.FOVEAS, border="clip",
+                      seed=0, sweep=False)
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         folder = Path(gather_rows([folder])[0])  # the first process's
-        study = exp04.set_up(args, folder, device)[0]
-        study.main(torch.rand(2, 3, 224, 224, device=device), torch.arange(2))  # warm-up
+        measure(default_collate([images[0], images[1]]))  # warm-up
         began = time.time(), clock(device)
-        exp04.run_part(folder, study, study.main, False)
+        in_batches(folder, images, 4, measure)
         times["evaluation"] = time.time() - began[0], clock(device) - began[1]
     recipe = trainer.parse(["--depth", "4", "--limit", "64"])
     job = trainer.Training(recipe, 12, 100, device)
@@ -201,7 +210,7 @@ def full_exp01(path: Path, device: torch.device):
     vit, people = VisionTransformer(224, 16, 768, 12, 12, num_classes=1000).eval().to(device), observers(0)
     exp01.tunable(vit)
     step, align = tuning_work(RolloutViT(vit), path, 768)
-    x, image = torch.rand(8, 3, 224, 224, device=device), exp04.read_image(path)
+    x, image = torch.rand(8, 3, 224, 224, device=device), read_image(path)
     corrupt = partial(exp01.prepare_corrupted, image, 0, exp01.VIT_BENCHMARK, 5, 0, None)
     yield "exp01: training step, ViT-B/16, 8 images", step, 1, "step"
     yield "exp01, exp03: rollout and metrics, ViT-B/16, one model", align, 8, "image"
@@ -222,24 +231,24 @@ def full_exp02(path: Path, device: torch.device):
 
 def full_exp04(path: Path, device: torch.device, batch: int):
     """exp04's main part, sweep and saliency (DINO, GBVS, random; without UNISAL and ResNet) of a batch."""
-    net, foveas = VisionTransformer(pos_rule="offset").eval().requires_grad_(False), list(exp04.FOVEAS)
-    study = exp04.Study(net, exp04.WEIGHTS["dino_vits16"].preprocess, torch.nn.Linear(4 * 384, 1000),
-                        [(path, 0)] * batch, foveas, 11, "clip", 0, device)
-    x, index = torch.rand(batch, 3, 224, 224, device=device), torch.arange(batch)
-    wide = torch.rand(batch, 3, 288, 384, device=device)
-    maps_of = partial(study.policy_maps, policies=["dino", "gbvs", "random"], unisal=None, folder=None)
-    saliency = partial(study.saliency, wide, index, maps_of, None)
-    for name, work in (("main part, fovea 3 and 5", partial(study.main, x, index)),
-                       ("--sweep", partial(study.sweep, x, index)), ("--saliency", saliency)):
+    net = VisionTransformer(pos_rule="offset").eval().requires_grad_(False).to(device)
+    head, view = torch.nn.Linear(4 * 384, 1000).to(device), WEIGHTS["dino_vits16"].preprocess
+    common = dict(model=net, head=head, labels=torch.zeros(batch, dtype=torch.long), block=11, border="clip",
+                  seed=0)
+    small, wide = (dict(image=torch.rand(batch, 3, *size), index=torch.arange(batch),
+                        readable=torch.ones(batch, dtype=torch.bool)) for size in ((224, 224), (288, 384)))
+    measure = partial(exp04.measure, small, foveas=exp04.FOVEAS, **common)
+    saliency = partial(exp04_saliency.measure, wide, view=view, fovea=3, unisal=None, resnet=None, **common)
+    for name, work in (("main part, fovea 3 and 5", partial(measure, sweep=False)),
+                       ("--sweep and main part", partial(measure, sweep=True)), ("--saliency", saliency)):
         yield f"exp04: {name}, ViT-S/16", torch.no_grad()(work), batch, "image"
-    yield ("exp04: decode a 500x375 JPEG, resize, crop (CPU)", lambda: study.view(exp04.read_image(path)), 1,
-           "image")
+    yield "exp04: decode a 500x375 JPEG, resize, crop (CPU)", lambda: view(read_image(path)), 1, "image"
 
 
 def full_exp05(path: Path, device: torch.device, batch: int):
     """A video frame of N2010's size; a training step of each method, from pixels that are there."""
     video = torch.randint(0, 256, (1, 3, 480, 720), dtype=torch.uint8, device=device)
-    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in exp04.IMAGENET)
+    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in IMAGENET)
     net = VisionTransformer(pos_rule="offset").eval().to(device)
     model = exp05.Model("dino12", "dino12.0", net, mean, std)
     for name, with_gbvs in (("ViT-S/16, one model", False), ("the same and GBVS", True)):

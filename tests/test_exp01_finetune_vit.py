@@ -1,4 +1,4 @@
-"""exp01: the training is the paper's, planted effects are found."""
+"""exp01: the loss and the training are the paper's, planted effects are found, no kill changes a number."""
 import json
 import os
 import shutil
@@ -9,18 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 import demo
 import exp01_finetune_vit as E
-import gaze_tuning
-from common import (BASE, InputError, Preprocess, VisionTransformer, bootstrap_ci, cc, density_map, generator,
-                    observer_consistency)
-from gaze_tuning import (GazeData, GazeTuner, Recipe, RolloutViT, alignment_tables, attention_kl,
-                         attention_state, coco_categories, coco_files, gaze_features, gaze_files, human_maps,
-                         load_gaze, load_tuned, parity_tests, read_coco)
-from legacy import RowLog, fingerprint, load_checkpoint, read_csv, save_checkpoint
+from common import (BASE, InputError, Preprocess, VisionTransformer, attention_state, cc, density_map, generator,
+                    load_tuned, observer_consistency)
+from data import coco_categories, coco_files, load_gaze, read_coco, read_csv
+from exp01_finetune_vit import RolloutViT, attention_kl, human_maps
 from processes import FORK, in_group
+from results import load_checkpoint
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -36,15 +33,14 @@ def small_vit(**more) -> VisionTransformer:
     return vit.eval()
 
 
-@pytest.mark.parametrize("reverse", [False, True], ids=["KL(human || model)", "KL(model || human)"])
-def test_loss_through_the_rollout_has_the_right_gradient(reverse):
+def test_loss_through_the_rollout_has_the_right_gradient():
     vit = small_vit(embed_dim=6, depth=2).double()
     net, x = RolloutViT(vit, (16, 16)), torch.randn(1, 3, 64, 64, generator=generator(2)).double()
     q = torch.rand(1, 16, 16, generator=generator(3)).double()
 
     def loss(*weights):
         features, maps = torch.func.functional_call(net, dict(zip(names, weights)), x)
-        return attention_kl(*((q, maps) if reverse else (maps, q))), features.square().mean(1)
+        return attention_kl(maps, q), features.square().mean(1)
     names = [f"vit.{k}" for k in attention_state(vit)]
     weights = [v.clone().requires_grad_() for v in attention_state(vit).values()]
     assert torch.autograd.gradcheck(loss, weights, eps=1e-6, atol=1e-6, rtol=1e-4)
@@ -84,18 +80,18 @@ def test_paper_defaults():
     args = E.parse("--salicon SALICON --coco COCO --imagenet IMAGENET --objectnet OBJECTNET".split())
     assert (args.lr, args.batch_size, args.epochs, args.eval_every) == (1e-5, 8, 20, 200)
     assert (args.patience, args.min_delta, args.lam) == (3, 1e-3, 1.)
-    assert (args.severity, args.imagenet_c_images) == (5, 5000)
-    assert args.model == "vit_base_patch16_224" and args.kl == "human" and args.corrupt_at == "original"
-    args = E.parse("--salicon OSIE --model dinov2_vits14 --stages B C --resume".split())
-    assert args.data is None and args.stages == ["B", "C"]
+    assert args.model == "vit_base_patch16_224" and args.data is None
 
 
-def test_no_image_keeps_its_map_in_the_control():
-    for n in (2, 3, 10_000):
-        target = E.derangement(n)
-        assert sorted(target) == list(range(n)) and (target != np.arange(n)).all()
-    assert (E.derangement(50) == E.derangement(50, 42)).all()
-    assert (E.derangement(50) != E.derangement(50, 1)).any()
+def test_exchanged_fixations_stay_within_their_part_and_no_image_keeps_its_own(blobs):
+    images = [image._replace(observers=i) for i, image in enumerate(blobs[:40])]
+    parts = E.split_held_out(range(40), 36, 0)
+    assert [len(part) for part in parts] == [36, 4] and sorted(parts[0] + parts[1]) == list(range(40))
+    changed = E.exchange_fixations(images, parts)
+    assert [image.path for image in changed] == [image.path for image in images]
+    for part in parts:
+        own = [changed[i].observers for i in part]
+        assert sorted(own) == part and all(a != b for a, b in zip(own, part))
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -103,50 +99,85 @@ def test_no_image_keeps_its_map_in_the_control():
 PRE = Preprocess(None, 64, (.5,) * 3, (.5,) * 3, "bilinear", squash=True)
 
 
-def tuned(blobs: list, out: Path, shuffled: bool = False, resume: bool = False, **more) -> tuple:
-    vit, stem = small_vit(), out / f"tuned_{'C' if shuffled else 'B'}"
-    _, features, _ = gaze_features(RolloutViT(vit), blobs, PRE, torch.device("cpu"), 0)
-    recipe = Recipe(**dict(lr=3e-3, epochs=6, eval_every=4, lam=10.) | more)
-    return E.tune(vit, PRE, blobs, features, shuffled, recipe, stem, 0, resume, False), vit
+def tuned(blobs: list, out: Path, name: str = "B", **more) -> tuple[dict, VisionTransformer]:
+    recipe = E.PAPER | dict(lr=3e-3, epochs=6, eval_every=4, lam=10., batch_size=8, seed=0) | more
+    models, records, _ = E.tuned_models(name, small_vit(), RolloutViT, attention_state, blobs, PRE, recipe, out, 0)
+    return records[name], models[name]
 
 
 def held_out_cc(vit: VisionTransformer, blobs: list) -> float:
-    data = [GazeData(blobs, PRE)[i] for i in range(len(blobs))]
+    items = [E.gaze_images(blobs, PRE)[i] for i in range(len(blobs))]
     with torch.no_grad():
-        _, maps = RolloutViT(vit)(torch.stack([x for _, x, _ in data]))
-    return float(cc(maps, human_maps(torch.stack([c for *_, c in data]))).mean())
+        _, maps = RolloutViT(vit)(torch.stack([item["image"] for item in items]))
+    return float(cc(maps, human_maps(torch.stack([item["fixations"] for item in items]))).mean())
 
 
-def test_tuning_finds_planted_fixations_and_shuffled_fixations_do_not(blobs, tmp_path):
+def test_tuning_finds_planted_fixations_and_exchanged_fixations_do_not(blobs, tmp_path):
     _, b = tuned(blobs[:40], tmp_path)
-    _, c = tuned(blobs[:40], tmp_path, shuffled=True)
+    _, c = tuned(blobs[:40], tmp_path, "C")
     a_cc, b_cc, c_cc = (held_out_cc(v, blobs[40:]) for v in (small_vit(), b, c))
     assert b_cc > a_cc + .1 and b_cc > c_cc + .1 and c_cc < a_cc + .02, (a_cc, b_cc, c_cc)
 
 
-def test_only_attention_weights_move_and_the_file_restores_the_model(blobs, tmp_path):
-    record, vit = tuned(blobs[:20], tmp_path, epochs=2)
+@pytest.mark.parametrize("precision", ["float32", "float16"])
+def test_only_attention_weights_move_and_the_file_restores_the_model(blobs, tmp_path, precision):
+    record, vit = tuned(blobs[:20], tmp_path, epochs=2, precision=precision)
     start, now = small_vit().state_dict(), vit.state_dict()
-    moved = {k for k in now if not torch.equal(start[k], now[k])}
-    assert moved == set(attention_state(vit))
+    assert {k for k in now if not torch.equal(start[k], now[k])} == set(attention_state(vit))
+    facts = E.save_tuned({"B": record}, tmp_path)
     again = load_tuned(small_vit(), tmp_path / "tuned_B.pth").state_dict()
     assert all(torch.equal(again[k], now[k]) for k in now)
-    assert record["train"] == 18 and record["held_out"] == 2 and record["step"] == 4
+    assert facts["B"]["step"] == 4 and facts["B"]["trainable"] < facts["B"]["parameters"]
+    assert [row["step"] for row in read_csv(tmp_path / "tuned_B.csv")] == [0, 4]
     with pytest.raises(InputError, match="tuned weights"):
         load_tuned(small_vit(depth=2), tmp_path / "tuned_B.pth")
 
 
 def test_training_stops_early_and_keeps_the_lowest_validation_loss(blobs, tmp_path):
     record, _ = tuned(blobs[:40], tmp_path, lr=.3, eval_every=1, patience=3, epochs=20)  # diverges
-    log = read_csv(tmp_path / "tuned_B.csv")
-    losses = [r["val_loss"] for r in log]
-    assert record["step"] < record["of_steps"] == 80 and record["lowest"] == min(losses)
-    best = record["best_step"]
-    assert losses[best] == min(losses) and record["step"] == best + 3
+    losses = [row["val_loss"] for row in record["log"]]
+    assert record["step"] < 80 and record["lowest"] == min(losses)
+    assert losses[record["best_step"]] == min(losses) and record["step"] == record["best_step"] + 3
+
+
+def test_a_worse_model_is_not_kept(blobs, tmp_path):
+    record, vit = tuned(blobs[:12], tmp_path, lr=.5, patience=2, epochs=9, eval_every=1)
+    assert record["best_step"] == 0 and record["step"] == 2
+    assert all(torch.equal(v, small_vit().state_dict()[k]) for k, v in vit.state_dict().items())
+
+
+def test_the_loss_is_distillation_plus_lam_kl_and_the_first_validation_is_the_untouched_models(blobs, tmp_path):
+    record, _ = tuned(blobs[:20], tmp_path, epochs=1, eval_every=99, lam=3.)
+    held_out = E.split_held_out(range(20), 8, 0)[1]
+    items = [E.gaze_images(blobs, PRE)[i] for i in held_out]
+    with torch.no_grad():
+        _, maps = RolloutViT(small_vit())(torch.stack([item["image"] for item in items]))
+    kl = float(attention_kl(maps, human_maps(torch.stack([item["fixations"] for item in items]))).mean())
+    first, last = record["log"]
+    assert first["val_kl"] == pytest.approx(kl, rel=1e-5) and first["val_distill"] < 1e-9
+    for row in (first, last):
+        assert row["val_loss"] == pytest.approx(row["val_distill"] + 3 * row["val_kl"], rel=1e-6)
+    assert last["val_distill"] > 1e-6 and np.isnan(first["train_loss"]) and last["train_loss"] > 0
+
+
+def test_gains_below_min_delta_add_up_to_one():
+    state = dict(step=-1, lowest=np.inf, mark=np.inf, waited=0, log=[])
+    waited = []
+    for step, loss in enumerate([10., 9.4, 8.8, 8.2]):
+        found = torch.tensor([[loss], [0.], [0.]], dtype=torch.double)
+        E.note_validation(state, step, [], [found], {}, min_delta=1.)
+        waited.append(state["waited"])
+    assert waited == [0, 1, 0, 1] and state["lowest"] == 8.2 and state["best_step"] == 3
+
+
+def test_a_loss_that_is_no_number_ends_the_training_in_one_sentence():
+    state = dict(step=-1, lowest=np.inf, mark=np.inf, waited=0, log=[])
+    with pytest.raises(InputError, match="became nan at step 7; lower --lr"):
+        E.note_validation(state, 7, [], [torch.full((3, 2), torch.nan)], {}, min_delta=1.)
 
 
 def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp_path):
-    tuned(blobs[:40], tmp_path / "a", epochs=3)
+    whole, vit = tuned(blobs[:40], tmp_path / "a", epochs=3)
     child = FORK.Process(target=tuned, args=(blobs[:40], tmp_path / "b"), kwargs=dict(epochs=3))
     child.start()
     file = tmp_path / "b" / "tuned_B.pt"
@@ -155,94 +186,37 @@ def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp
         time.sleep(.005)
     os.kill(child.pid, signal.SIGKILL)
     child.join()
-    assert not (tmp_path / "b" / "tuned_B.pth").exists()
-    tuned(blobs[:40], tmp_path / "b", epochs=3, resume=True)
-    for name in ("tuned_B.pth", "tuned_B.csv"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    assert load_checkpoint(file)["step"] < whole["step"]
+    resumed, again = tuned(blobs[:40], tmp_path / "b", epochs=3)
+    assert str(resumed["log"]) == str(whole["log"])
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in vit.state_dict().items())
 
 
-def test_a_training_killed_between_its_last_files_writes_all_when_resumed(blobs, tmp_path, monkeypatch):
-    tuned(blobs[:20], tmp_path / "a", epochs=1)
-    with monkeypatch.context() as m:
-        m.setattr(gaze_tuning, "write_json", lambda *_: 1 / 0)
-        with pytest.raises(ZeroDivisionError):
-            tuned(blobs[:20], tmp_path / "b", epochs=1)
-    assert not (tmp_path / "b" / "tuned_B.pth").exists()  # whose presence tells a resumed run to go on
-    tuned(blobs[:20], tmp_path / "b", epochs=1, resume=True)
-    assert {p.name for p in (tmp_path / "a").iterdir()} == {p.name for p in (tmp_path / "b").iterdir()}
-
-
-def tuner_of(blobs: list, out: Path, **more) -> GazeTuner:
-    vit = small_vit()
-    E.tunable(vit)
-    recipe = Recipe(**dict(batch_size=4, eval_every=1, epochs=2) | more)
-    return GazeTuner(RolloutViT(vit), GazeData(blobs, PRE), torch.zeros(len(blobs), 24), range(8),
-                     range(8, 12), recipe, out / "t.pt")
-
-
-def test_a_checkpoint_of_something_else_is_refused_by_a_resumed_training(blobs, tmp_path):
-    for odd in ({}, {"step": 3}, [1], {"optimiser": {}, "now": {}}):
-        save_checkpoint(odd, tmp_path / "t.pt")
-        with pytest.raises(InputError, match="t.pt: .*a checkpoint of this training"):
-            tuner_of(blobs, tmp_path).resume()
-
-
-@pytest.mark.parametrize("kl", ["human", "model"])
-def test_loss_is_distillation_and_kl_in_the_stated_direction(blobs, tmp_path, kl):
-    tuner = tuner_of(blobs[:12], tmp_path, kl=kl)
-    batch = next(iter(tuner.loader([[0, 1]])))
-    (features, maps), human = tuner.net(batch[0]), human_maps(batch[1])
-    mse, found = tuner.loss(batch, tuner.net)
-    torch.testing.assert_close(found, attention_kl(*((maps, human) if kl == "human" else (human, maps))))
-    torch.testing.assert_close(mse, features.square().mean(1))  # the teacher's features are zeros
-
-
-def test_gains_below_min_delta_end_the_training_and_a_worse_model_is_not_kept(blobs, tmp_path):
-    assert tuner_of(blobs[:12], tmp_path, min_delta=1e6, patience=2, epochs=9).run()["step"] == 2
-    tuner = tuner_of(blobs[:12], tmp_path, lr=.5, patience=2, epochs=9)
-    assert tuner.run()["best_step"] == 0
-    start = small_vit().state_dict()
-    assert all(torch.equal(v, start[k]) for k, v in tuner.net.vit.state_dict().items())
-
-
-def test_gains_below_min_delta_add_up_to_one(blobs, tmp_path, monkeypatch):
-    tuner, losses = tuner_of(blobs[:12], tmp_path, min_delta=1., lam=0.), iter([10., 9.4, 8.8, 8.2])
-    monkeypatch.setattr(tuner, "loss", lambda batch, _: torch.full((2, len(batch[2])), next(losses)))
-    waited = []
-    for _ in range(4):
-        tuner.validate(float("nan"))
-        waited.append(tuner.state["waited"])
-    assert waited == [0, 1, 0, 1] and tuner.state["lowest"] == pytest.approx(8.2)
-
-
-def test_control_s_maps_are_dealt_anew_within_the_training_and_the_held_out_set(blobs, tmp_path, monkeypatch):
-    seen = []
-
-    class Recorder(GazeTuner):
-        def __init__(self, net, data, teacher, *more):
-            seen.append((data.target, *map(list, more[:2])))
-            super().__init__(net, data, teacher, *more)
-    monkeypatch.setattr(E, "GazeTuner", Recorder)
-    for shuffled in (False, True):
-        tuned(blobs[:40], tmp_path, shuffled, epochs=1, eval_every=99, batch_size=36)
-    (b, *_), (c, *parts) = seen
-    assert (b == np.arange(40)).all()
-    assert [len(part) for part in parts] == [36, 4]
-    for part in parts:
-        assert sorted(c[part]) == part and (c[part] != part).all()
+def test_a_complete_training_is_not_trained_again(blobs, tmp_path, monkeypatch):
+    _, vit = tuned(blobs[:20], tmp_path, epochs=1)
+    monkeypatch.setattr(RolloutViT, "forward", None)
+    _, again = tuned(blobs[:20], tmp_path, epochs=1)
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in vit.state_dict().items())
 
 
 def test_two_processes_train_the_same_model(blobs, tmp_path):
-    tuned(blobs[:24], tmp_path / "one", epochs=2, eval_every=2)
+    record, _ = tuned(blobs[:24], tmp_path / "one", epochs=2, eval_every=2)
     (tmp_path / "two").mkdir()
     in_group(2, two_train, blobs[:24], tmp_path / "two")
-    a, b = (read_csv(tmp_path / k / "tuned_B.csv") for k in ("one", "two"))
-    assert [r["val_loss"] for r in a] == pytest.approx([r["val_loss"] for r in b], rel=1e-4)
-    assert [r["train_loss"] for r in a[1:]] == pytest.approx([r["train_loss"] for r in b[1:]], rel=1e-4)
+    log = load_checkpoint(tmp_path / "two" / "tuned_B.pt")["log"]
+    assert [r["val_loss"] for r in log] == pytest.approx([r["val_loss"] for r in record["log"]], rel=1e-4)
+    assert [r["train_loss"] for r in log[1:]] == pytest.approx([r["train_loss"] for r in record["log"][1:]],
+                                                               rel=1e-4)
 
 
 def two_train(blobs: list, out: Path) -> None:
     tuned(blobs, out, epochs=2, eval_every=2)
+
+
+@pytest.mark.parametrize("batch_size, n", [(8, 9), (1000, 40)])
+def test_a_batch_that_exceeds_the_training_images_is_refused(batch_size, n):
+    with pytest.raises(InputError, match=f"--batch-size {batch_size}"):
+        E.split_held_out(range(n), batch_size, 0)
 
 
 # ------------------------------------------------------------------------------------------------ alignment
@@ -286,10 +260,13 @@ def test_consistency_of_real_salicon_images(tmp_path):
     assert len(values) == 10 and np.mean(values) == pytest.approx(.395, abs=.005)
 
 
-def rows_of(table: dict, **more) -> list[dict]:
-    n = len(next(iter(table.values())))
-    return [{"image": f"{i:03d}", "condition": k, **{c: v for c in ("cc", "nss", "auc", "kl", "sim")}} | more
-            for k, values in table.items() for i, v in zip(range(n), values)]
+def measured(consistency, **values) -> dict:
+    """Arrays of `align` with the same values under every metric."""
+    n = len(consistency)
+    stacked = np.stack(list(values.values()), 1)
+    return {metric: stacked for metric in E.METRICS} | dict(
+        models=np.array(list(values)), image=np.array([f"{i:03d}" for i in range(n)]),
+        consistency=np.asarray(consistency), category=np.array(["cat"]), category_cc=stacked[:4].mean(0)[None])
 
 
 def test_alignment_tests_are_paired_and_headroom_gain_follows_its_formula():
@@ -297,158 +274,63 @@ def test_alignment_tests_are_paired_and_headroom_gain_follows_its_formula():
     a = rng.uniform(.2, .6, 80)
     consistency = rng.uniform(.2, .8, 80)
     b, c = a + .2 - .2 * consistency, a + .01 * rng.standard_normal(80)
-    rows = rows_of({"A": a, "B": b, "C": c})
-    headline, tests = alignment_tables(rows, ("BA", "BC", "CA"))
+    arrays = measured(consistency, A=a, B=b, C=c)
+    tests = E.alignment_tests(arrays)
     found = next(t for t in tests if t.get("pair") == "B - A" and t["metric"] == "cc")
     d = b - a
     assert found["t"] == pytest.approx(d.mean() / (d.std(ddof=1) / 80**.5)) and found["df"] == 79
     assert found["dz"] == pytest.approx(found["t"] / 80**.5)
-    human = [{"image": f"{i:03d}", "consistency": v} for i, v in enumerate(consistency)]
-    headline, tests, quartiles = E.consistency_tests(rows, human)
-    r = next(t for t in tests if t["y"] == "gain B - A")
-    assert r["r"] == pytest.approx(-1) and next(h for h in headline if "r(gain" in h["name"])["paper"] == -.55
-    head = next(h for h in headline if h["name"] == "headroom gain")["ours"]
-    assert head == pytest.approx(np.mean(d / (1 - a + 1e-8)))
+    summary = E.summary(arrays)
+    assert summary["r(gain, consistency)"]["ours"] == pytest.approx(-1)
+    assert next(t for t in tests if t.get("y") == "gain B - A")["ours"] == pytest.approx(-1)
+    assert summary["headroom gain"]["ours"] == pytest.approx(np.mean(d / (1 - a + 1e-8)))
+    assert summary["images with a gain in CC"]["ours"] == 100
+    assert next(claim for claim in E.CLAIMS if claim.name == "r(gain, consistency)").paper == -.55
+    quartiles = E.quartiles(arrays)
     assert [q["n"] for q in quartiles] == [20] * 4
-    gains = [q["gain_A"] for q in quartiles]
-    assert gains == sorted(gains, reverse=True)
-    assert gains[0] == pytest.approx(d[np.argsort(consistency)[:20]].mean())
+    means = [q["gain_A"] for q in quartiles]
+    assert means == sorted(means, reverse=True)
+    assert means[0] == pytest.approx(d[np.argsort(consistency)[:20]].mean())
 
 
-def test_parity_reports_three_bayes_factors_and_discordant_counts():
-    rng = np.random.default_rng(3)
-    a = (rng.random(4000) < .8).astype(int)
-    b = a.copy()
-    b[np.flatnonzero(a == 0)[:6]], b[np.flatnonzero(a == 1)[:4]] = 1, 0
-    rows = [{"image": f"{i}", "condition": k, "benchmark": "imagenet", "view": "", "correct": v}
-            for k, x in (("A", a), ("B", b)) for i, v in enumerate(x)]
-    headline, tests = parity_tests(rows, E.BENCHMARKS, E.PAPER_BF01)
-    d = (b - a).astype(float)
-    t = d.mean() / (d.std(ddof=1) / 4000**.5)
-    assert tests[0]["bf01"]["unit_information"] == pytest.approx(4000**.5 * (1 + t**2 / 3999)**-2000)
-    assert tests[0]["bf01"]["jzs_r1"] > tests[0]["bf01"]["jzs_r707"] > 1
-    assert tests[0]["log_bf01"]["jzs_r1"] == pytest.approx(np.log(tests[0]["bf01"]["jzs_r1"]))
-    assert (tests[0]["mcnemar"]["b"], tests[0]["mcnemar"]["c"]) == (6, 4)
-    accuracy, gap = (next(h for h in headline if h["name"] == f"ImageNet{k}")
-                     for k in (" top-1, A", ", B - A"))
-    assert accuracy["ours"] == pytest.approx(100 * a.mean())
-    assert gap["ours"] == pytest.approx(100 * d.mean()) and gap["ci"][0] < gap["ours"] < gap["ci"][1]
+def test_tied_consistencies_fill_four_quartiles_and_no_consistency_gives_no_line():
+    a, b, c = np.random.default_rng(5).random((3, 12))
+    tied = measured([.5 + .1 * (i == 3) for i in range(12)], A=a, B=b, C=c)
+    assert [q["n"] for q in E.quartiles(tied)] == [3] * 4
+    unknown = measured([np.nan] * 12, A=a, B=b, C=c)
+    assert E.quartiles(unknown) == [] and "headroom gain" not in E.summary(unknown)
+    assert {t["test"] for t in E.alignment_tests(unknown)} == {"mean", "paired t"}
 
 
-def test_intervals_of_several_views_are_over_images():
-    """Two equal views of an image carry no more than one: the intervals are those of the images."""
-    rng = np.random.default_rng(4)
-    a, b = (rng.random(60) < .7).astype(int), (rng.random(60) < .8).astype(int)
-
-    def rows(views: str) -> list[dict]:
-        return [{"image": f"{i:02d}", "condition": k, "benchmark": "imagenet_c", "view": v, "correct": x[i]}
-                for k, x in (("A", a), ("B", b)) for i in range(60) for v in views]
-    headline, tests = parity_tests(rows("xy"), E.BENCHMARKS, {})
-    found = {h["name"]: h for h in headline}
-    assert found["ImageNet-C top-1, A"]["ci"] == pytest.approx(bootstrap_ci(100. * a, n_boot=2000))
-    assert found["ImageNet-C, B - A"]["ci"] == pytest.approx(bootstrap_ci(100. * (b - a), n_boot=2000))
-    assert tests[0]["n"] == 120 and tests[0]["images"] == 60 and "independent" in tests[0]["pairs"]
-    one = parity_tests(rows("x"), E.BENCHMARKS, {})
-    assert one[1][0]["pairs"] == "image" and one[1][0]["images"] == 60
-
-
-def test_tied_consistencies_fill_four_quartiles_and_no_consistency_gives_no_test():
-    values = np.random.default_rng(5).random((3, 12))
-    rows = rows_of(dict(zip("ABC", values)))
-    human = [{"image": f"{i:03d}", "consistency": .5 + .1 * (i == 3)} for i in range(12)]
-    assert [q["n"] for q in E.consistency_tests(rows, human)[2]] == [3] * 4
-    assert E.consistency_tests(rows, [h | {"consistency": ""} for h in human]) == ([], [], [])
+def test_an_image_without_consistency_counts_in_the_metrics_alone():
+    a, b, c = np.random.default_rng(6).random((3, 12))
+    consistency = np.linspace(.2, .8, 12)
+    part = E.summary(measured(consistency[1:], A=a[1:], B=b[1:], C=c[1:]))
+    consistency[0] = np.nan
+    found = E.summary(measured(consistency, A=a, B=b, C=c))
+    assert found["CC, A"]["n"] == 12 and found["headroom gain"] == part["headroom gain"]
+    assert found["r(gain, consistency)"] == part["r(gain, consistency)"]
 
 
 # ------------------------------------------------------------------------------------------------ data
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    """A small demo world: 12 + 8 gaze images, two pictures a class and benchmark."""
+    """A small demo world: 14 + 8 gaze images, two pictures a class and benchmark."""
     return demo.demo_world(tmp_path_factory.mktemp("world"), n_train=12, n_val=24, n_salicon=(14, 8),
                            n_objectnet=2, parts=("imagenet", "objectnet", "salicon"))
 
 
-def edited_salicon(world: Path, out: Path, change) -> Path:
-    """The validation fixations, changed; the pictures are the world's."""
-    data = json.loads((world / "salicon" / "fixations_val2014.json").read_text())
-    change(data)
-    out.mkdir()
-    (out / "fixations_val2014.json").write_text(json.dumps(data))
-    (out / "images").symlink_to(world / "salicon" / "images")
-    return out
-
-
-@pytest.mark.parametrize("change, found", [
-    (lambda f: f[0].__setitem__(0, 0), "counts from 0"), (lambda f: f[0].__setitem__(0, 600), "swapped"),
-    (lambda f: f[0].__setitem__(0, 3.5), "fractional")], ids=["0-based", "swapped", "fractions"])
-def test_salicon_in_another_convention_is_refused_with_the_reason(world, tmp_path, change, found):
-    folder = edited_salicon(world, tmp_path / "s", lambda d: change(
-        next(a["fixations"] for a in d["annotations"] if len(a["fixations"]) > 1)))
-    with pytest.raises(InputError, match=found):
-        load_gaze(folder, "val")
-
-
-def test_missing_images_and_images_without_fixations_are_left_out_and_listed(world, tmp_path, capsys):
-    names = []
-
-    def change(d):
-        names.extend(i["file_name"] for i in d["images"])
-        d["images"][0]["file_name"] = "gone.jpg"
-        for a in d["annotations"]:
-            if a["image_id"] == d["images"][1]["id"]:
-                a["fixations"] = []
-    images, other = load_gaze(edited_salicon(world, tmp_path / "s", change), "val")
-    assert [i.name for i in images] == names[2:]
-    assert other == {"val, missing": ["gone.jpg"], "val, no fixations": [names[1]]}
-    assert "gone.jpg" in capsys.readouterr().out
-    (tmp_path / "s" / "images").unlink()
-    with pytest.raises(InputError, match="without a file in .* and 1 without fixations, no image left"):
-        load_gaze(tmp_path / "s", "val")
-    with pytest.raises(InputError, match="fixations_train2014.json"):
-        load_gaze(tmp_path / "s", "train")
-
-
 def test_gaze_maps_of_the_loader_equal_the_density_map_of_the_file(world):
     images, _ = load_gaze(world / "salicon", "val")
-    data = json.loads((world / "salicon" / "fixations_val2014.json").read_text())
-    image = next(i for i in data["images"] if i["file_name"] == images[3].name)
-    mine = [a["fixations"] for a in data["annotations"] if a["image_id"] == image["id"]]
-    points = np.concatenate([f for f in mine if f])
+    tree = json.loads((world / "salicon" / "fixations_val2014.json").read_text())
+    image = next(i for i in tree["images"] if i["file_name"] == images[3].name)
+    points = np.concatenate([a["fixations"] for a in tree["annotations"]
+                             if a["image_id"] == image["id"] and a["fixations"]])
     rows, cols = (points[:, 0] - 1) * 224 / 480, (points[:, 1] - 1) * 224 / 640
-    _, x, counts = GazeData(images, PRE)[3]
+    counts = E.gaze_images(images, PRE)[3]["fixations"]
     torch.testing.assert_close(human_maps(counts[None])[0].double(), density_map(rows, cols, (224, 224), 15),
                                atol=1e-5, rtol=1e-4)
-
-
-def test_objectnet_labels_by_the_release_files_and_half_a_release_is_refused(world, tmp_path):
-    classes = sorted(v[0] for v in demo.CLASSES.values())
-    items, info = E.objectnet_items(world / "objectnet", classes)
-    assert info == dict(folders=16, classes=12, images=24)
-    names = {v[0]: k for k, v in demo.CLASSES.items()}
-    assert all([names[classes[r]] for r in right] == [folder] for _, folder, right, _ in items)
-    from common import imagenet_wnids
-    items, _ = E.objectnet_items(world / "objectnet", imagenet_wnids())
-    assert {tuple(sorted(right)) for _, folder, right, _ in items if folder == "cup"} == {(504, 968)}
-    half = shutil.copytree(world / "objectnet", tmp_path / "half")
-    for folder in sorted((half / "images").iterdir())[:8]:
-        shutil.rmtree(folder)
-    with pytest.raises(InputError, match="8 of 16 class folders"):
-        E.objectnet_items(half, classes)
-    with pytest.raises(InputError, match="mappings"):
-        E.objectnet_items(tmp_path, classes)
-
-
-@pytest.mark.parametrize("name, change", [
-    ("folder_to_objectnet_label.json", lambda text: text[:40]),
-    ("imagenet_to_label_2012_v2", lambda _: "cup"),
-    ("pytorch_to_imagenet_2012_id.json", lambda _: '{"0": 5000}')], ids=["torn", "short", "no class"])
-def test_broken_mappings_of_objectnet_end_in_one_sentence(world, tmp_path, name, change):
-    shutil.copytree(world / "objectnet" / "mappings", tmp_path / "mappings")
-    file = tmp_path / "mappings" / name
-    file.write_text(change(file.read_text()))
-    with pytest.raises(InputError, match="four mapping files"):
-        E.objectnet_items(tmp_path, ["n0"])
 
 
 def test_categories_of_coco_are_found_by_2014_and_2017_names_and_overlapping_files(tmp_path):
@@ -458,11 +340,11 @@ def test_categories_of_coco_are_found_by_2014_and_2017_names_and_overlapping_fil
             images=[dict(id=7, file_name=file_name)], categories=[dict(id=1, name="dog")],
             annotations=[dict(id=3, image_id=7, category_id=1)])))
     files, name = coco_files(tmp_path, "val"), "COCO_val2014_000000000007.jpg"
-    assert len(files) == 2 and coco_categories(files, {name, "other.jpg"}) == {"dog": [name]}
+    assert len(files) == 2 and coco_categories(files, [name, "other.jpg"]) == {"dog": [name]}
     assert [len(v) for v in read_coco(files).values()] == [1, 1, 1]  # each object once
     (tmp_path / "annotations" / "instances_val2014.json").write_text("{}")
     assert [f.name for f in coco_files(tmp_path, "val")] == ["instances_val2014.json"]  # the others unread
-    assert coco_categories(coco_files(tmp_path / "none", "val"), {name}) == {}
+    assert coco_categories(coco_files(tmp_path / "none", "val"), [name]) == {}
 
 
 def test_names_of_categories_that_are_no_names_end_in_one_sentence(tmp_path):
@@ -471,166 +353,140 @@ def test_names_of_categories_that_are_no_names_end_in_one_sentence(tmp_path):
                 annotations=[dict(id=i, image_id=i, category_id=i) for i in (1, 2)])
     (tmp_path / "instances_val2014.json").write_text(json.dumps(tree))
     with pytest.raises(InputError, match="instances_val2014.json"):
-        coco_categories([tmp_path / "instances_val2014.json"], {"7.jpg"})
-
-
-def test_a_mistyped_folder_is_an_error_and_not_a_part_that_is_not_run(world, tmp_path):
-    for name in ("coco", "imagenet", "objectnet"):
-        with pytest.raises(InputError, match=f"--{name} .*no such folder"):
-            E.main(["--salicon", str(world / "salicon"), f"--{name}", str(tmp_path / "typo"),
-                    "--device", "cpu", "--out", str(tmp_path / "o")])
-
-
-def test_objectnet_loses_its_red_frame():
-    image = np.zeros((40, 50, 3), np.uint8)
-    image[:2], image[-2:], image[:, :2], image[:, -2:] = ([255, 0, 0],) * 4
-    y = E.prepare_objectnet(Image.fromarray(image), 0, Preprocess(36, 36, (0.,) * 3, (1.,) * 3))
-    assert y.max() == 0
-
-
-def test_corruption_of_the_crop_equals_that_of_an_image_of_crop_size():
-    pre = Preprocess(64, 64, (.5,) * 3, (.2,) * 3)
-    image = Image.fromarray(np.random.default_rng(3).integers(0, 256, (64, 64, 3), dtype=np.uint8))
-    first = E.prepare_corrupted(image, 9, pre, 5, 3, None)
-    crop = E.prepare_crop(image, 9, pre)[None]
-    views = dict(E.view_crops(crop, [9], pre, 5, 3, None))
-    assert list(views) == list(E.CORRUPTIONS)
-    for y, (name, z) in zip(first, views.items()):
-        torch.testing.assert_close(y, z[0], atol=1e-5, rtol=1e-5)
+        coco_categories([tmp_path / "instances_val2014.json"], ["7.jpg"])
 
 
 # ------------------------------------------------------------------------------------------------ the script
 
-def run(world: Path, out: Path, *more: str) -> None:
-    argv = ("--model demo_sl12 --workers 0 --device cpu --limit 10 --batch-size 4 --epochs 1 --eval-every 1 "
-            "--lr 1e-4 --imagenet-c-images 2").split()
-    E.main([*argv, "--data", str(world), "--out", str(out), *more])
+ARGV = ("--model demo_sl12 --workers 0 --device cpu --limit 10 --batch-size 4 --epochs 1 --eval-every 1 "
+        "--lr 1e-4").split()
+
+
+def run(world: Path, out: Path, *more: str) -> dict | None:
+    E.main([*ARGV, "--data", str(world), "--out", str(out), *more])
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        return json.loads((out / "results.json").read_text())
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_images_of_imagenet_c() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(E.PAPER, "imagenet_c_images", 2)
+        yield
 
 
 @pytest.fixture(scope="module")
 def finished(world, tmp_path_factory) -> tuple[Path, dict]:
     out = tmp_path_factory.mktemp("run")
-    run(world, out)
-    return out, json.loads((out / "results.json").read_text())
+    return out, run(world, out)
 
 
-def test_all_stages_leave_tables_figures_and_results(world, finished):
+def content(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in (".csv", ".pth", ".json", ".npz")}
+
+
+def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     out, results = finished
     rows = read_csv(out / "per_image.csv")
-    assert list(rows[0])[:2] == ["image", "condition"] and len(rows) == 8 * 3
-    benchmark = read_csv(out / "benchmark" / "per_image.csv")
-    assert len(benchmark) == 3 * (10 + 2 * 15 + 10)
-    assert len(read_csv(out / "consistency" / "per_image.csv")) == 8
+    assert list(rows[0]) == "image condition cc nss auc kl sim consistency".split() and len(rows) == 8 * 3
+    assert len(read_csv(out / "benchmarks.csv")) == 3 * (10 + 2 * 15 + 10)
     figures = "1B 2A 2B 2C 4A 4B 4C training".split()
     assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000 for k in figures for kind in ("png", "pdf"))
     assert len(results["not_run"]) == 1 and results["not_run"][0].startswith("frost with ImageNet-C's six")
-    used = [*gaze_files(world / "salicon"), *coco_files(world / "coco", "val"), *out.glob("tuned_[BC].pth")]
-    assert results["data_fingerprint"] not in (fingerprint([]), fingerprint(used)) and len(used) == 5
-    assert results["training"]["B"]["share"] == pytest.approx(.3112, abs=1e-3)
+    training = results["training"]["B"]
+    assert training["trainable"] / training["parameters"] == pytest.approx(.3112, abs=1e-3)
     names = [h["name"] for h in results["headline"]]
     assert {"CC, B", "KL, C", "r(gain, consistency)", "BF01 ImageNet-C (unit information)"} <= set(names)
-    assert len(names) == len(set(names))
+    assert len(names) == len(set(names)) and not (out / "unfinished").exists()
 
 
-def test_resume_computes_only_what_is_missing_and_equals_the_undisturbed_run(world, finished, tmp_path,
-                                                                                  monkeypatch):
+def test_a_run_killed_between_any_two_files_gives_the_same_bytes_when_it_goes_on(world, finished, tmp_path,
+                                                                                monkeypatch):
+    """Killed when C is trained, when half of the benchmarks are done, and just before its last files."""
     out, _ = finished
-    again = shutil.copytree(out, tmp_path / "again")
-    log = RowLog(again, resume=True)  # as after a kill: some images done, one line torn
-    rows = log.rows()
-    log.csv.unlink()
-    log = RowLog(again, resume=True)
-    for name in list(rows)[:3]:
-        log.add(rows[name])
-    log.file.write(b'[{"image": "torn')
-    log.file.close()
-    added, add = [], RowLog.add
-    monkeypatch.setattr(RowLog, "add", lambda log, new: added.append(new[0]["image"]) or add(log, new))
-    monkeypatch.setattr(E.Classifier, "forward", None)  # all benchmarks are done
-    run(world, again, "--resume")
-    assert sorted(added) == sorted(list(rows)[3:]) and len(added) == 5
-    for name in ("per_image.csv", "benchmark/per_image.csv", "categories.csv"):
-        assert (again / name).read_bytes() == (out / name).read_bytes(), name
-    with pytest.raises(InputError, match="lr"):
-        run(world, again, "--resume", "--lr", "2")
-    with pytest.raises(InputError, match="holds a training"):
-        run(world, again)
+    replace, kills = os.replace, ["tuned_C.pt", "imagenet_c_A_B_C/00000.npz", "per_image.csv"]
+
+    def replace_and_die(source, target) -> None:
+        if kills and str(target).endswith(kills[0]):
+            if kills.pop(0) == "tuned_C.pt":
+                replace(source, target)  # after the first validation
+            raise KeyboardInterrupt
+        replace(source, target)
+    monkeypatch.setattr(os, "replace", replace_and_die)
+    for resume in ([], ["--resume"], ["--resume"]):
+        with pytest.raises(KeyboardInterrupt):
+            run(world, tmp_path, *resume)
+    run(world, tmp_path, "--resume")
+    a, b = content(out), content(tmp_path)
+    assert a.keys() == b.keys()
+    assert [name for name in a if a[name] != b[name]] in (["results.json"], ["results.json", "arrays.npz"])
+    assert json.loads(a["results.json"])["headline"] == json.loads(b["results.json"])["headline"]
 
 
-def test_stages_and_wrong_arguments_leave_rows_of_other_stages_alone(world, finished, tmp_path):
-    again = shutil.copytree(finished[0], tmp_path / "again")
-    for file in again.glob("tuned_*.pt"):  # not the training, the rows alone
-        file.unlink()
-    for stages in (["figures"], ["align"], ["B", "C"], ["align", "consistency"]):
-        with pytest.raises(InputError, match="rows of other stages"):
-            run(world, again, "--stages", *stages)
-    with pytest.raises(InputError, match="no such folder"):
-        run(world, again, "--data", str(tmp_path / "nowhere"))
-    for name in ("per_image.csv", "benchmark/per_image.csv", "consistency/per_image.csv", "results.json"):
-        assert (again / name).read_bytes() == (finished[0] / name).read_bytes(), name
+@pytest.mark.parametrize("wrong, said", [
+    (["--data", "nowhere"], "no such folder"), (["--limit", "9"], "other arguments"),
+    (["--lr", "2"], "other arguments"), (["--model-b", "none.pth"], "none.pth"),
+    (["--batch-size", "400"], "--batch-size 400"), (["--frost", "none"], "six textures"),
+    (["--coco", "typo"], "--coco typo: no such folder"), (["--seed", "1"], "other arguments")], ids=str)
+def test_a_finished_run_stays_whole_after_wrong_arguments(world, finished, wrong, said):
+    before = content(finished[0])
+    with pytest.raises(InputError, match=said):
+        run(world, finished[0], *wrong)
+    assert content(finished[0]) == before and not (finished[0] / "unfinished").exists()
 
 
-def test_resume_keeps_no_row_of_other_models(world, finished, tmp_path):
-    def means(*more: str) -> dict[str, float]:
-        run(world, tmp_path, "--stages", "align", "--limit", "3", *more)
-        rows = read_csv(tmp_path / "per_image.csv")
-        cc = {k: [r["cc"] for r in rows if r["condition"] == k] for k in "ABC"}
-        return {k: np.mean(v) for k, v in cc.items() if v}
-    a = means()
-    assert set(a) == {"A"}
-    shutil.copy(finished[0] / "tuned_B.pth", tmp_path / "tuned_B.pth")  # as a later --stages B
-    b = means("--resume")
-    state = load_checkpoint(tmp_path / "tuned_B.pth")
-    torch.save({k: v * 1.3 for k, v in state.items()}, tmp_path / "tuned_B.pth")  # B trained anew
-    c = means("--resume")
-    assert set(b) == set(c) == {"A", "B"} and a["A"] == b["A"] == c["A"] and b["B"] != c["B"]
-
-
-def test_plot_only_redraws_without_a_model(finished, monkeypatch, capsys):
-    out, _ = finished
-    (out / "fig_2A.png").unlink()
+def test_plot_only_redraws_without_a_model(world, finished, monkeypatch, capsys):
+    (finished[0] / "fig_2A.png").unlink()
     monkeypatch.setattr(E, "load_vit", None)
-    monkeypatch.setattr(E, "init_distributed", lambda device: (0, 1))  # it must be told the device
-    E.main(["--out", str(out), "--plot-only", "--data", "demo"])
-    assert (out / "fig_2A.png").exists() and "paper" in capsys.readouterr().out
+    run(world, finished[0], "--plot-only")
+    assert (finished[0] / "fig_2A.png").exists() and "paper" in capsys.readouterr().out
 
 
-def two_stages(world: Path, out: Path) -> None:
-    run(world, out, "--stages", "align", "consistency", "benchmark", "--model-b", str(out / "b.pth"))
+def without_training(world: Path, weights: Path, out: Path) -> None:
+    run(world, out, "--model-b", str(weights / "tuned_B.pth"), "--model-c", str(weights / "tuned_C.pth"))
 
 
-def test_two_processes_give_the_rows_of_one(world, finished, tmp_path):
-    out, _ = finished
-    shutil.copy(out / "tuned_B.pth", tmp_path / "b.pth")
-    in_group(2, two_stages, world, tmp_path)
-    for name in ("per_image.csv", "benchmark/per_image.csv", "consistency/per_image.csv"):
-        a, b = ([r for r in read_csv(f / name) if r["condition"] != "C"] for f in (out, tmp_path))
+def test_two_processes_measure_what_one_does(world, finished, tmp_path):
+    in_group(2, without_training, world, finished[0], tmp_path)
+    for name in ("per_image.csv", "benchmarks.csv"):
+        a, b = (read_csv(folder / name) for folder in (finished[0], tmp_path))
         assert len(a) == len(b)
         for r, s in zip(a, b):
             assert r["image"] == s["image"]
             assert all(s[k] == pytest.approx(v, rel=1e-4) if isinstance(v, float) else s[k] == v
                        for k, v in r.items())
+    assert not list(tmp_path.glob("tuned_*"))
 
 
-def test_bare_demo_command_without_training_finds_the_planted_gaze_with_the_shipped_models(
-        tmp_path, monkeypatch, capsys):
+def test_the_demo_finds_the_planted_gaze_with_the_shipped_models(tmp_path, monkeypatch, capsys):
     world = demo.demo_world(tmp_path / "world", parts=("salicon",), n_salicon=(1, 40))
+    (world / "salicon" / "fixations_train2014.json").unlink()  # not needed where nothing is trained
     monkeypatch.setattr(demo, "demo_world", lambda **_: world)
-    E.main(["--out", str(tmp_path / "o"), "--stages", "align", "--workers", "0", "--device", "cpu"])
+    shipped = [f"--model-{k.lower()}={E.benchmarks.ROOT}/checkpoints/demo_{k}.pth" for k in "BC"]
+    E.main(["--out", str(tmp_path / "o"), "--workers", "0", "--device", "cpu", *shipped])
     said = capsys.readouterr().out
-    assert "checkpoints/demo_B.pth" in said and "numbers of the built-in demo world" in said
-    assert {r["condition"] for r in read_csv(tmp_path / "o" / "per_image.csv")} == {"A", "B", "C"}
+    assert "not run: ImageNet: no data" in said and "numbers of the built-in demo world" in said
     gain = {t["pair"]: t for t in json.loads((tmp_path / "o" / "results.json").read_text())["tests"]
             if t["test"] == "paired t" and t["metric"] == "cc"}
     assert all(gain[pair]["n"] == 40 and gain[pair]["ci"][0] > 0 for pair in ("B - A", "B - C")), gain
 
 
-def test_baseline_that_recognises_nothing_is_refused(tmp_path):
-    log = RowLog(tmp_path)
-    for i in range(60):
-        log.add([{"image": f"{i}", "condition": "A", "benchmark": "imagenet", "correct": int(i < 2)}])
-    with pytest.raises(InputError, match="3.3 % of 60"):
-        E.check_baseline(log, "imagenet")
+def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(world, tmp_path):
+    shutil.copytree(world / "salicon", tmp_path / "salicon")
+    for split in ("train", "val"):
+        victim = sorted((tmp_path / "salicon" / "images").glob(f"*{split}*"))[2]
+        victim.write_bytes(victim.read_bytes()[:900])
+    E.main([*ARGV, "--salicon", str(tmp_path / "salicon"), "--out", str(tmp_path / "o")])
+    results = json.loads((tmp_path / "o" / "results.json").read_text())
+    assert [name.split("_")[1] for name in results["left_out"]["unreadable"]] == ["train2014", "val2014"]
+    assert len(read_csv(tmp_path / "o" / "per_image.csv")) == 7 * 3
+    for part in ("ImageNet:", "ImageNet-C:", "ObjectNet:", "COCO category"):
+        assert part in " ".join(results["not_run"])
+
+
+def test_a_run_without_fixations_is_refused(world, tmp_path):
+    with pytest.raises(InputError, match="no fixations; give --salicon"):
+        E.main(["--imagenet", str(world / "imagenet"), "--model", "demo_sl12", "--out", str(tmp_path)])
 
 
 @pytest.mark.real

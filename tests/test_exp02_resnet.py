@@ -1,9 +1,6 @@
 """exp02: Grad-CAM is the field's and differentiable twice, batch norm is as stated, effects are found."""
 import json
 import os
-import shutil
-import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -13,11 +10,11 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 import demo
 import exp02_resnet as E
-from common import InputError, Preprocess, cc, generator, load_resnet, minmax, upsample
-from gaze_tuning import (GazeData, Recipe, attention_kl, coco_files, gaze_features, gaze_files, human_maps,
-                         load_gaze, load_tuned)
-from legacy import RowLog, fingerprint, load_checkpoint, read_csv
-from processes import FORK, in_group
+from common import InputError, Preprocess, cc, generator, load_resnet, load_tuned, minmax, upsample
+from data import load_gaze, read_csv
+from exp01_finetune_vit import attention_kl, gaze_images, human_maps, save_tuned, tunable, tuned_models
+from processes import in_group
+from results import load_checkpoint
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -155,27 +152,26 @@ def test_second_derivative_of_grad_cam_equals_finite_differences():
             assert (max(gaps) < 1e-5) == create_graph, gaps  # first order alone is another gradient
 
 
-@pytest.mark.parametrize("reverse", [False, True])
-def test_loss_of_the_training_has_the_right_gradient(reverse):
+def test_loss_of_the_training_has_the_right_gradient():
     cam = E.GradCamResNet(small_resnet(4).double(), size=(32, 32))
     x = torch.randn(2, 3, 96, 96, generator=generator(2)).double()
     q = torch.rand(2, 32, 32, generator=generator(3)).double()
 
     def loss(weights: dict) -> torch.Tensor:
         features, maps = torch.func.functional_call(cam, weights, x)
-        return attention_kl(*((q, maps) if reverse else (maps, q))).sum() + features.square().mean()
+        return attention_kl(maps, q).sum() + features.square().mean()
     for a, b in slopes(loss, cam, [k for k, _ in cam.named_parameters() if "layer4" in k]):
         assert a == pytest.approx(b, abs=1e-5, rel=1e-5) and abs(b) > .01
 
 
 def test_layer4_of_resnet50_is_tuned_and_the_paper_is_the_default():
     with torch.device("meta"):
-        assert E.tunable(resnet50()) == (14_964_736, 25_557_032)  # 58.6 %
+        assert tunable(resnet50(), E.layer4_state) == (14_964_736, 25_557_032)  # 58.6 %
     args = E.parse("--salicon SALICON --coco COCO --imagenet IMAGENET".split())
     assert (args.lr, args.lam, args.batch_size, args.epochs, args.eval_every) == (5e-6, .01, 8, 20, 200)
-    assert (args.patience, args.min_delta, args.model) == (3, 1e-3, "resnet50")
-    assert args.kl == "human" and args.batch_norm == "fixed" and args.data is None
-    assert E.PAPER_MEANS["kl", "B"] == 1.86 and E.PAPER_MEANS["sim", "A"] == .59
+    assert (args.patience, args.min_delta, args.model, args.data) == (3, 1e-3, "resnet50", None)
+    paper = {claim.name: claim.paper for claim in E.CLAIMS}
+    assert paper["KL, B"] == 1.86 and paper["SIM, A"] == .59 and paper["ImageNet top-1, B"] == 68.7
 
 
 def test_loader_reads_depth_and_width_from_the_file_and_refuses_others(tmp_path):
@@ -196,18 +192,18 @@ def test_loader_reads_depth_and_width_from_the_file_and_refuses_others(tmp_path)
 PRE = Preprocess(None, 128, (.5,) * 3, (.5,) * 3, "bilinear", squash=True)
 
 
-def tuned(blobs: list, out: Path, batch_norm: str = "fixed", resume: bool = False, **more) -> tuple:
-    net = small_resnet()
-    _, features, _ = gaze_features(E.GradCamResNet(net), blobs, PRE, torch.device("cpu"), 0)
-    recipe = Recipe(**dict(lr=3e-4, epochs=5, eval_every=4, lam=100.) | more)
-    return E.tune(net, PRE, blobs, features, batch_norm, recipe, out / "tuned_B", 0, resume), net
+def tuned(blobs: list, out: Path, **more) -> tuple[dict, ResNet]:
+    recipe = E.PAPER | dict(lr=3e-4, epochs=5, eval_every=4, lam=100., batch_size=8, seed=0) | more
+    models, records, _ = tuned_models("B", small_resnet(), E.GradCamResNet, E.layer4_state, blobs, PRE, recipe,
+                                      out, 0)
+    return records["B"], models["B"]
 
 
 def held_out_cc(net: ResNet, blobs: list) -> float:
-    data = [GazeData(blobs, PRE)[i] for i in range(len(blobs))]
+    items = [gaze_images(blobs, PRE)[i] for i in range(len(blobs))]
     with torch.no_grad():
-        _, maps = E.GradCamResNet(net)(torch.stack([x for _, x, _ in data]))
-    return float(cc(maps, human_maps(torch.stack([c for *_, c in data]))).mean())
+        _, maps = E.GradCamResNet(net)(torch.stack([item["image"] for item in items]))
+    return float(cc(maps, human_maps(torch.stack([item["fixations"] for item in items]))).mean())
 
 
 def test_tuning_finds_planted_fixations_and_fixations_of_other_images_are_not_found(blobs, tmp_path):
@@ -218,63 +214,52 @@ def test_tuning_finds_planted_fixations_and_fixations_of_other_images_are_not_fo
     assert b_cc > a_cc + .1 and b_cc > c_cc + .1, (a_cc, b_cc, c_cc)
 
 
-@pytest.mark.parametrize("batch_norm, drifting", [("fixed", ()), ("layer4", "layer4."), ("all", "")])
-def test_only_layer4_moves_statistics_move_as_stated_and_the_file_restores_the_model(blobs, tmp_path,
-                                                                                     batch_norm, drifting):
-    record, net = tuned(blobs[:20], tmp_path, batch_norm, epochs=2, eval_every=1, patience=9)
+def test_only_layer4_moves_no_statistics_do_and_the_file_restores_the_model(blobs, tmp_path):
+    record, net = tuned(blobs[:20], tmp_path, epochs=2, eval_every=1, patience=9)
     start, now = small_resnet().state_dict(), net.state_dict()
     learnt = {k for k, _ in net.named_parameters() if k.startswith("layer4.")}
-    drift = {k for k in now if "running" in k and k.startswith(drifting)}
     last = load_checkpoint(tmp_path / "tuned_B.pt")["now"]  # of the last step, whichever is the best
-    moved = {k.removeprefix("resnet.") for k, v in last.items()
-             if "num_batches" not in k and not torch.equal(v, start[k.removeprefix("resnet.")])}
-    assert moved == learnt | drift
-    assert all(torch.equal(now[k], start[k]) for k in now if k not in learnt | drift and "num_b" not in k)
-    again = load_tuned(small_resnet(), tmp_path / "tuned_B.pth", E.tuned_state)
+    assert {k.removeprefix("resnet.") for k in last} == learnt
+    assert all(not torch.equal(v, start[k.removeprefix("resnet.")]) for k, v in last.items())
+    assert all(torch.equal(now[k], start[k]) for k in now if k not in learnt)
+    save_tuned({"B": record}, tmp_path)
+    again = load_tuned(small_resnet(), tmp_path / "tuned_B.pth", E.layer4_state)
     x = torch.randn(2, 3, 64, 64, generator=generator(1))
-    assert torch.equal(again(x), net.eval()(x)) and record["train"] == 18 and record["step"] == 4
+    assert torch.equal(again(x), net(x)) and record["step"] == 4
     with pytest.raises(InputError, match="tuned weights"):
-        load_tuned(small_resnet(16), tmp_path / "tuned_B.pth", E.tuned_state)
+        load_tuned(small_resnet(16), tmp_path / "tuned_B.pth", E.layer4_state)
 
 
-def test_train_mode_of_the_network_touches_the_stated_batch_norms_alone():
-    for batch_norm, n in (("fixed", 0), ("layer4", 4), ("all", 17)):
-        cam = E.GradCamResNet(small_resnet(), batch_norm).train()
-        assert sum(m.training for m in cam.modules()) == n
-        assert not any(m.training for m in cam.eval().modules())
+def test_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp_path, monkeypatch):
+    how = dict(epochs=2, eval_every=3, patience=99)
+    whole, net = tuned(blobs[:28], tmp_path / "a", **how)
+    forward, passes = E.GradCamResNet.forward, iter(range(10))
+
+    def forward_and_die(self, x):
+        if torch.is_grad_enabled() and next(passes) == 4:
+            raise KeyboardInterrupt
+        return forward(self, x)
+    with monkeypatch.context() as patch:
+        patch.setattr(E.GradCamResNet, "forward", forward_and_die)
+        with pytest.raises(KeyboardInterrupt):
+            tuned(blobs[:28], tmp_path / "b", **how)
+    assert load_checkpoint(tmp_path / "b" / "tuned_B.pt")["step"] == 3
+    resumed, again = tuned(blobs[:28], tmp_path / "b", **how)
+    assert str(resumed["log"]) == str(whole["log"])
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in net.state_dict().items())
 
 
-@pytest.mark.parametrize("batch_norm", ["fixed", "all"])
-def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp_path, batch_norm):
-    how = dict(batch_norm=batch_norm, epochs=2, eval_every=3, patience=99)
-    tuned(blobs[:28], tmp_path / "a", **how)
-    child = FORK.Process(target=tuned, args=(blobs[:28], tmp_path / "b"), kwargs=how)
-    child.start()
-    file = tmp_path / "b" / "tuned_B.pt"
-    while not file.exists() or load_checkpoint(file)["step"] < 3:
-        assert child.is_alive()
-        time.sleep(.05)
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
-    assert not (tmp_path / "b" / "tuned_B.pth").exists()
-    tuned(blobs[:28], tmp_path / "b", resume=True, **how)
-    for name in ("tuned_B.pth", "tuned_B.csv"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-
-
-def test_two_processes_train_the_same_model_and_refuse_moving_statistics(blobs, tmp_path):
-    tuned(blobs[:24], tmp_path / "one", epochs=2, eval_every=2)
+def test_two_processes_train_the_same_model(blobs, tmp_path):
+    record, _ = tuned(blobs[:24], tmp_path / "one", epochs=2, eval_every=2)
     (tmp_path / "two").mkdir()
     in_group(2, two_train, blobs[:24], tmp_path / "two")
-    a, b = (read_csv(tmp_path / k / "tuned_B.csv") for k in ("one", "two"))
-    assert [r["val_loss"] for r in a] == pytest.approx([r["val_loss"] for r in b], rel=1e-3)
-    assert [r["train_loss"] for r in a[1:]] == pytest.approx([r["train_loss"] for r in b[1:]], rel=1e-3)
+    log = load_checkpoint(tmp_path / "two" / "tuned_B.pt")["log"]
+    for key in ("val_loss", "train_loss"):
+        assert [r[key] for r in log[1:]] == pytest.approx([r[key] for r in record["log"][1:]], rel=1e-3)
 
 
 def two_train(blobs: list, out: Path) -> None:
     tuned(blobs, out, epochs=2, eval_every=2)
-    with pytest.raises(InputError, match="use one process"):
-        tuned(blobs, out, "all")
 
 
 # ------------------------------------------------------------------------------------------------ the script
@@ -286,10 +271,12 @@ def world(tmp_path_factory) -> Path:
                            parts=("imagenet", "salicon"))
 
 
+ARGV = ("--model demo_resnet --workers 0 --device cpu --limit 12 --batch-size 4 --epochs 1 --eval-every 1 "
+        "--lr 1e-5").split()
+
+
 def run(world: Path, out: Path, *more: str) -> dict | None:
-    argv = ("--model demo_resnet --workers 0 --device cpu --limit 12 --batch-size 4 --eval-batch-size 4 "
-            "--epochs 1 --eval-every 1 --lr 1e-5").split()
-    E.main([*argv, "--data", str(world), "--out", str(out), *more])
+    E.main([*ARGV, "--data", str(world), "--out", str(out), *more])
     if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
         return json.loads((out / "results.json").read_text())
 
@@ -300,85 +287,66 @@ def finished(world, tmp_path_factory) -> tuple[Path, dict]:
     return out, run(world, out)
 
 
-def test_all_stages_leave_tables_figures_and_results(world, finished):
+def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     out, results = finished
-    rows = read_csv(out / "per_image.csv")
-    assert list(rows[0])[:2] == ["image", "condition"] and len(rows) == 8 * 2
-    assert len(read_csv(out / "benchmark" / "per_image.csv")) == 2 * 12
+    assert len(read_csv(out / "per_image.csv")) == 8 * 2 and len(read_csv(out / "benchmarks.csv")) == 2 * 12
     assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000
                for k in ("5B", "5C", "training") for kind in ("png", "pdf"))
-    assert results["not_run"] == [] and results["batch_norm"] == "fixed"
-    used = [*gaze_files(world / "salicon"), *coco_files(world / "coco", "val"), out / "tuned_B.pth"]
-    assert results["data_fingerprint"] not in (fingerprint([]), fingerprint(used))  # and ImageNet's images
-    assert results["training"]["B"]["trainable"] < results["training"]["B"]["parameters"]
+    assert results["not_run"] == [] and results["training"]["B"]["trainable"] > 0
     names = [h["name"] for h in results["headline"]]
     assert {"CC, B", "images with a gain in CC", "blank Grad-CAMs, B", "ImageNet, B - A"} <= set(names)
     paper = {h["name"]: h["paper"] for h in results["headline"]}
     assert paper["CC, A"] == .39 and paper["ImageNet top-1, B"] == 68.7 and len(names) == len(set(names))
 
 
-def test_resume_computes_only_what_is_missing_and_equals_the_undisturbed_run(world, finished, tmp_path):
-    out, _ = finished
-    again = shutil.copytree(out, tmp_path / "again")
-    log = RowLog(again, resume=True)  # as after a kill: some images done, one line torn
-    rows = log.rows()
-    log.csv.unlink()
-    log = RowLog(again, resume=True)
-    for name in list(rows)[:3]:
-        log.add(rows[name])
-    log.file.write(b'[{"image": "torn')
-    log.file.close()
-    run(world, again, "--resume")
-    for name in ("per_image.csv", "benchmark/per_image.csv", "categories.csv"):
-        assert (again / name).read_bytes() == (out / name).read_bytes(), name
-    with pytest.raises(InputError, match="batch_norm"):
-        run(world, again, "--resume", "--batch-norm", "all")
-    with pytest.raises(InputError, match="holds a training"):
-        run(world, again)
+def test_a_killed_run_that_goes_on_gives_the_same_bytes(world, finished, tmp_path, monkeypatch):
+    replace, kills = os.replace, ["tuned_B.pt", "alignment/00000.npz", "per_image.csv"]
+
+    def replace_and_die(source, target) -> None:
+        if kills and str(target).endswith(kills[0]):
+            kills.pop(0)
+            raise KeyboardInterrupt
+        replace(source, target)
+    monkeypatch.setattr(os, "replace", replace_and_die)
+    for resume in ([], ["--resume"], ["--resume"]):
+        with pytest.raises(KeyboardInterrupt):
+            run(world, tmp_path, *resume)
+    results = run(world, tmp_path, "--resume")
+    assert results["headline"] == finished[1]["headline"]
+    for name in ("per_image.csv", "benchmarks.csv", "tuned_B.pth", "tuned_B.csv"):
+        assert (tmp_path / name).read_bytes() == (finished[0] / name).read_bytes(), name
 
 
-def test_a_stage_leaves_rows_of_other_stages_alone(world, finished, tmp_path):
-    again = shutil.copytree(finished[0], tmp_path / "again")
-    for stages in (["figures"], ["benchmark"]):
-        with pytest.raises(InputError, match="rows of other stages"):
-            run(world, again, "--stages", *stages)
-    assert (again / "per_image.csv").read_bytes() == (finished[0] / "per_image.csv").read_bytes()
+@pytest.mark.parametrize("wrong, said", [
+    (["--data", "nowhere"], "no such folder"), (["--limit", "9"], "other arguments"),
+    (["--model-b", "none.pth"], "none.pth"), (["--batch-size", "400"], "--batch-size 400")], ids=str)
+def test_a_finished_run_stays_whole_after_wrong_arguments(world, finished, wrong, said):
+    before = {p.name: p.read_bytes() for p in finished[0].iterdir()}
+    with pytest.raises(InputError, match=said):
+        run(world, finished[0], *wrong)
+    assert {p.name: p.read_bytes() for p in finished[0].iterdir()} == before
 
 
-def test_plot_only_redraws_without_a_model(finished, monkeypatch, capsys):
-    out, _ = finished
-    (out / "fig_5B.png").unlink()
+def test_plot_only_redraws_without_a_model(world, finished, monkeypatch, capsys):
+    (finished[0] / "fig_5B.png").unlink()
     monkeypatch.setattr(E, "load_resnet", None)
-    monkeypatch.setattr(E, "init_distributed", lambda device: (0, 1))  # it must be told the device
-    E.main(["--out", str(out), "--plot-only", "--data", "demo"])
-    assert (out / "fig_5B.png").exists() and "paper" in capsys.readouterr().out
+    run(world, finished[0], "--plot-only")
+    assert (finished[0] / "fig_5B.png").exists() and "paper" in capsys.readouterr().out
 
 
-def two_stages(world: Path, out: Path) -> None:
-    run(world, out, "--stages", "align", "benchmark", "--model-b", str(out / "b.pth"))
+def without_training(world: Path, weights: Path, out: Path) -> None:
+    run(world, out, "--model-b", str(weights / "tuned_B.pth"))
 
 
-def test_two_processes_give_the_rows_of_one(world, finished, tmp_path):
-    out, _ = finished
-    shutil.copy(out / "tuned_B.pth", tmp_path / "b.pth")
-    in_group(2, two_stages, world, tmp_path)
-    for name in ("per_image.csv", "benchmark/per_image.csv"):
-        a, b = (read_csv(f / name) for f in (out, tmp_path))
+def test_two_processes_measure_what_one_does(world, finished, tmp_path):
+    in_group(2, without_training, world, finished[0], tmp_path)
+    for name in ("per_image.csv", "benchmarks.csv"):
+        a, b = (read_csv(folder / name) for folder in (finished[0], tmp_path))
         assert len(a) == len(b)
         for r, s in zip(a, b):
             assert r["image"] == s["image"]
             assert all(s[k] == pytest.approx(v, rel=1e-3) if isinstance(v, float) else s[k] == v
                        for k, v in r.items())
-
-
-@pytest.mark.parametrize("more", [(), ("--batch-norm", "all"), ("--stages", "B", "align")], ids=str)
-def test_demo_commands_of_the_header_run_and_say_that_they_are_demo_numbers(world, tmp_path, monkeypatch,
-                                                                           capsys, more):
-    monkeypatch.setattr(demo, "demo_world", lambda **_: world)
-    argv = ["--out", str(tmp_path), "--limit", "12", "--workers", "0", "--device", "cpu", "--epochs", "1"]
-    E.main([*argv, *more])
-    assert "numbers of the built-in demo world" in capsys.readouterr().out
-    assert {r["condition"] for r in read_csv(tmp_path / "per_image.csv")} == {"A", "B"}
 
 
 @pytest.mark.real
@@ -391,5 +359,6 @@ def test_osie_runs_from_end_to_end_with_the_demo_network_and_a_random_resnet50(t
                 "--out", str(out), "--limit", "12", "--epochs", "1", "--workers", "0", "--device", "cpu"])
         results = json.loads((out / "results.json").read_text())
         assert {h["n"] for h in results["headline"]} == {12} and (out / "fig_5C.png").exists()
+        assert " ".join(results["not_run"]).count("give --") == 2
     assert load_gaze(SHARED / "real" / "osie", "val")[0][0].name in {r["image"] for r in
                                                                   read_csv(out / "per_image.csv")}

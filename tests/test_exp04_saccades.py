@@ -1,9 +1,7 @@
-"""exp04_saccades: dropped tokens equal masked ones, planted effects come out."""
+"""exp04_saccades: dropped tokens equal masked ones, planted effects come out, runs survive kills and typos."""
 import json
 import os
 import shutil
-import signal
-import time
 from pathlib import Path
 
 import numpy as np
@@ -11,23 +9,25 @@ import pytest
 import torch
 from PIL import Image
 from torch import nn
+from torch.utils.data import default_collate
 
 import exp04_saccades as S
-from common import (InputError, Preprocess, VisionTransformer, cls_attention, generator, imagenet_wnids,
-                    load_head, resize_matrix, upsample)
-from processes import FORK, in_group
-from legacy import read_csv, save_checkpoint, write_csv
-from unisal import UNISAL
+from common import (InputError, VisionTransformer, cls_attention, generator, imagenet_wnids, load_head,
+                    resize_matrix, upsample)
+from data import Images, read_csv
+from processes import in_group
+from results import read_arrays, save_checkpoint
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
-DRAW_ALL, SAVE = S.draw_all, S.save_figure
+DRAW, SAVE = S.draw, S.save_figure
+SETTINGS = dict(block=11, foveas=[3], border="clip", seed=0, sweep=False)
 
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
     """Figures cost more than all else here: test_card_commands draws them, small, and the real ones once."""
-    monkeypatch.setattr(S, "draw_all", lambda *args: None)
+    monkeypatch.setattr(S, "draw", lambda *args: None)
 
 
 @pytest.fixture(scope="module")
@@ -150,21 +150,20 @@ def test_even_or_too_large_foveas_are_refused(fovea):
         S.fixation_sequence(torch.ones(1, 14, 14), fovea, 10)
 
 
-def test_maps_with_nan_or_negative_values_are_refused():
-    for bad in (torch.nan, -.1):
-        with pytest.raises(InputError, match="negative"):
-            S.fixation_sequence(torch.full((1, 5, 5), bad), 3, 2)
+def test_single_maps_arrays_nan_and_negative_values_are_refused_in_a_sentence():
+    for bad in (torch.full((1, 5, 5), torch.nan), torch.full((1, 5, 5), -.1), torch.ones(5, 5),
+                np.ones((1, 5, 5))):
+        with pytest.raises(InputError, match=r"expected a tensor \(B, h, w\)"):
+            S.fixation_sequence(bad, 3, 2)
 
 
-def test_bf16_predictions_agree_with_fp32(demo_study):
-    study, images, index = demo_study
-    exact = sum(study.main(images[:12], index[:12]), [])
-    half = S.Study(study.model, study.view, study.head, study.items, study.foveas, study.block, "clip", 0,
-                   study.device, torch.bfloat16)
-    rough = sum(half.main(images[:12], index[:12]), [])
-    study.model.float()
-    same = [a[f"pred_{s}"] == b[f"pred_{s}"] for a, b in zip(exact, rough) for s in range(1, 11)]
-    assert np.mean(same) > .9
+@torch.no_grad()
+def test_bf16_predictions_agree_with_fp32(demo):
+    some = {key: value[:12] for key, value in demo.batch.items()}
+    exact = S.measure(some, demo.model, demo.head, demo.labels, **SETTINGS)
+    rough = S.measure(some, demo.model.bfloat16(), demo.head, demo.labels, **SETTINGS)
+    demo.model.float()
+    assert (exact["pred"] == rough["pred"]).float().mean() > .9
 
 
 # ------------------------------------------------------------------------------------------------ measures
@@ -205,18 +204,11 @@ def test_every_image_that_ever_lost_its_answer_is_in_one_set():
     np.testing.assert_allclose(sum(sets.values()), lost)
 
 
-def test_early_stopping_stops_at_the_first_certain_saccade():
-    certainty = np.array([[.1, .6, .2], [.9, 0, 0], [.1, .2, .3]])
-    assert S.early_stop(certainty, .5).tolist() == [1, 0, 2]
-    assert S.early_stop(certainty, 1.1).tolist() == [2, 2, 2]
-    assert S.early_stop(certainty, 0).tolist() == [0, 0, 0]
-
-
 def test_threshold_is_chosen_on_one_half_and_judged_on_the_other():
     rng, n = np.random.default_rng(1), 400
     ready = rng.integers(0, 10, n)[:, None]  # from this saccade on certain and correct
     certainty = np.where(np.arange(10) >= ready, .9, .2)
-    t = {"label": np.zeros(n), "certainty": certainty, "correct": (certainty > .5).astype(float),
+    t = {"certainty": certainty, "correct": (certainty > .5).astype(float),
          "tokens": np.tile(np.arange(1, 11) * 9., (n, 1))}
     stop = S.stopping(t, 0)
     assert .2 < stop["threshold"] <= .9 and len(stop["correct"]) == n // 2
@@ -225,37 +217,22 @@ def test_threshold_is_chosen_on_one_half_and_judged_on_the_other():
     np.testing.assert_allclose(stop["tokens"].mean(), 9 * (ready[~half].mean() + 1))
 
 
-def test_verdicts_follow_the_interval():
-    ones, zeros = np.ones(60), np.zeros(60)
-    mixed, many = np.arange(60) % 2, np.arange(6000) % 2
-    for a, b, expected, verdict in ((ones, zeros, "> 0", "agrees"), (ones, zeros, "< 0", "differs"),
-                                    (mixed, 1 - mixed, "> 0", "undecided"),
-                                    (mixed, mixed, "about 0", "undecided"), (many, many, "about 0", "agrees"),
-                                    (ones, zeros, "about 5", "differs")):
-        assert S.ordering("x", a, b, expected, "points", 100)["unit"] == f"points, {verdict}"
-
-
-def test_crops_are_moved_inside_and_centred():
-    images = torch.arange(20 * 30.).view(1, 1, 20, 30).expand(2, 3, 20, 30)
-    crops = S.crop_at(images, torch.tensor([[0., 0.], [10., 15.]]), 6)
-    assert crops.shape == (2, 3, 6, 6)
-    assert torch.equal(crops[0], images[0, :, :6, :6]) and torch.equal(crops[1], images[1, :, 7:13, 12:18])
-
-
-def test_weights_that_are_not_unisals_are_refused(tmp_path):
-    torch.save(dict(list(UNISAL().state_dict().items())[1:]), tmp_path / "short.pth")
-    with pytest.raises(InputError, match="not UNISAL's weights_best.pth"):
-        S.load_unisal(tmp_path / "short.pth", "DHF1K")
-
-
 # ------------------------------------------------------------------------------------------------ the demo
 
+class Demo:
+    """The demo world's shipped model and head, 96 images as one batch, their labels."""
+
+    def __init__(self):
+        self.model, self.view, self.head, _ = S.load_model("demo_dino12", None, None, False, None)
+        items, _, _ = S.load_data("demo", 12, 96, 0, 0)
+        images = Images([path for path, _ in items], self.view)
+        self.batch = default_collate([images[i] for i in range(96)])
+        self.labels = torch.tensor([label for _, label in items])
+
+
 @pytest.fixture(scope="module")
-def demo_study(tmp_path_factory):
-    """The study of the demo world with its shipped model and head, 96 images in [0, 1], their indices."""
-    args = S.parse("--limit 96 --fovea 3 --device cpu --workers 0".split())
-    study, _, _ = S.set_up(args, tmp_path_factory.mktemp("study"), torch.device("cpu"))
-    return study, *study.pixels([S.image_name(path) for path, _ in study.items])
+def demo():
+    return Demo()
 
 
 def first_result(function):
@@ -269,114 +246,128 @@ def first_result(function):
     return again
 
 
-def gap(study, images, index, folder: Path) -> list[dict]:
-    """Attention minus random at each saccade, with CI."""
-    with torch.no_grad():
-        write_csv(sum(study.main(images, index), []), folder / "per_image.csv")
-    return S.paired_tests(S.collect(folder), [3])
+def table(found: dict, conditions: list[str]) -> dict:
+    """What measure returns, as arrays of a run."""
+    return {key: value.numpy() for key, value in found.items()} | {"conditions": np.array(conditions)}
 
 
-def test_attention_beats_random_early_and_an_untrained_head_shows_no_difference(demo_study, tmp_path,
-                                                                               monkeypatch):
-    study, images, index = demo_study
+@torch.no_grad()
+def lines(demo, head) -> list[dict]:
+    """Attention minus random at saccades 1, 2, 3, 5 and 10."""
+    arrays = table(S.measure(demo.batch, demo.model, head, demo.labels, **SETTINGS),
+                   ["attention fovea3", "random fovea3"])
+    return [row for row in S.claims(arrays, [3], False, 0) if "attention - random, sacc" in row["name"]]
+
+
+def test_attention_beats_random_early_and_an_untrained_head_shows_no_difference(demo, monkeypatch):
     for name in ("look", "forward_visible"):  # both heads read the same features: computed once
         monkeypatch.setattr(S, name, first_result(getattr(S, name)))
-    tests = gap(study, images, index, tmp_path)
-    assert all(t["ci"][0] > 0 for t in tests[:3]) and tests[1]["diff"] > .2
-    trained, study.head = study.head, nn.Linear(384, 12)
-    nn.init.normal_(study.head.weight, std=.05, generator=generator(1))
-    nn.init.zeros_(study.head.bias)
-    untrained = gap(study, images, index, tmp_path)
-    study.head = trained
-    assert all(t["ci"][0] <= 0 <= t["ci"][1] for t in untrained[:3])
-    assert max(abs(t["diff"]) for t in untrained) < .12
+    trained = lines(demo, demo.head)
+    assert [row["verdict"] for row in trained[:3]] == ["agrees"] * 3 and trained[1]["ours"] > 20
+    untrained = nn.Linear(384, 12)
+    nn.init.normal_(untrained.weight, std=.05, generator=generator(1))
+    nn.init.zeros_(untrained.bias)
+    for row in lines(demo, untrained)[:3]:
+        assert row["ci"][0] <= 0 <= row["ci"][1] and abs(row["ours"]) < 12
 
 
-def test_a_models_own_head_stays_in_float32():
-    args = S.parse("--model demo_sl4 --dtype bfloat16 --limit 2 --fovea 3 --device cpu --workers 0".split())
-    study, *_ = S.set_up(args, Path("."), torch.device("cpu"))
-    rows = study.main(*study.pixels([S.image_name(path) for path, _ in study.items]))
-    assert study.model.pos_embed.dtype == torch.bfloat16 and study.head.in_features == 96
-    assert all(0 <= r["certainty_10"] <= 1 for part in rows for r in part)
+@torch.no_grad()
+def test_a_models_own_head_stays_in_float32(demo):
+    model, _, head, block = S.load_model("demo_sl4", None, None, False, None)
+    some = {key: value[:2] for key, value in demo.batch.items()}
+    found = S.measure(some, model.bfloat16(), head, demo.labels, **SETTINGS | dict(block=block))
+    assert head.in_features == 96 and head.weight.dtype == found["certainty"].dtype == torch.float32
+    assert ((found["certainty"] >= 0) & (found["certainty"] <= 1)).all()
 
 
-def test_random_fixations_are_a_function_of_seed_and_image(demo_study):
-    study, *_ = demo_study
-    a, b = study.random_maps(torch.tensor([3, 8]), (4, 5)), study.random_maps(torch.tensor([8]), (4, 5))
+def test_random_fixations_are_a_function_of_seed_and_image():
+    a, b = S.random_maps(torch.tensor([3, 8]), (4, 5), 0), S.random_maps(torch.tensor([8]), (4, 5), 0)
     assert torch.equal(a[1], b[0]) and not torch.equal(a[0], a[1])
+    assert not torch.equal(b, S.random_maps(torch.tensor([8]), (4, 5), 1))
 
 
-CARD = [[], ["--fovea", "5", "--layer", "11"], ["--sweep"], ["--saliency"]]
+CARD = [[], ["--fovea", "5", "--layer", "11"], ["--sweep"]]
+MAIN = {"fig03_accuracy", "fig04_dynamics", "fig05_certainty", "fig07_entropy", "fig08_examples", "fig13_maps",
+        "fig_early_stopping"}
 
 
 @pytest.mark.parametrize("command", CARD, ids=[" ".join(c) or "bare" for c in CARD])
 def test_card_commands(command, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(S, "draw_all", DRAW_ALL)
-    drawn = {f"draw_{k}" for k in ("accuracy", "dynamics", "certainty", "entropy", "stopping", "strips")}
-    for name in drawn if command else ():  # the bare command draws the figures that all share
+    monkeypatch.setattr(S, "draw", DRAW)
+    figures = [name for name in vars(S) if name.startswith("draw_") and name != "draw_sweep"]
+    for name in figures if command else ():  # the bare command draws the figures that all share
         monkeypatch.setattr(S, name, lambda *args: None)
 
-    def save(fig, path, **how):  # one as in a real run, the others small: PDFs are slow
-        SAVE(fig, path, **how) if path.name == "fig03_accuracy" else fig.savefig(f"{path}.png", dpi=20)
+    def save(fig, path):  # one as in a real run, the others small: PDFs are slow
+        SAVE(fig, path) if path.name == "fig03_accuracy" else fig.savefig(f"{path}.png", dpi=20)
     monkeypatch.setattr(S, "save_figure", save)
     n = 3
     S.main([*command, "--limit", str(n), "--out", str(tmp_path), "--workers", "0", "--device", "cpu"])
-    text = capsys.readouterr().out
-    assert "numbers of the built-in demo world" in text and "block 11 (layer 12 of 12)" in text
+    assert "numbers of the built-in demo world" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())
-    rows = read_csv(tmp_path / "per_image.csv")
-    foveas = [5] if command[:1] == ["--fovea"] else [3, 5]
+    assert results["block"] == 11 and not (tmp_path / "unfinished").exists()
+    rows, arrays = read_csv(tmp_path / "per_image.csv"), read_arrays(tmp_path / "arrays.npz")
+    foveas = [5] if "--fovea" in command else [3, 5]
     names = [f"{m} fovea{f}" for m in ("attention", "random") for f in foveas]
     assert [r["condition"] for r in rows] == n * names and list(rows[0])[:2] == ["image", "condition"]
-    arrays = np.load(tmp_path / "saccades.npz")
-    assert arrays["fixations"].shape == (n, 2 * len(foveas), 10, 2)
-    assert arrays["pred"][0, 0, 3] == rows[0]["pred_4"]
-    assert arrays["fixations"][0, 0, 3].tolist() == [rows[0]["row_4"], rows[0]["col_4"]]
+    assert arrays["row"].shape == (n, len(names) + 48 * ("--sweep" in command), 10)
+    for key in ("pred", "row", "col", "tokens", "correct"):
+        assert rows[1][f"{key}_4"] == arrays[key][0, 1, 3]
     if not command:
-        assert {p.stem for p in tmp_path.glob("fig*")} == {
-            "fig03_accuracy", "fig04_dynamics", "fig05_certainty", "fig07_entropy", "fig08_examples",
-            "fig13_maps", "fig_early_stopping"}
+        assert {p.stem for p in tmp_path.glob("fig*")} == MAIN
         assert (tmp_path / "fig03_accuracy.pdf").exists() and len(results["not_run"]) == 2
-        for name in drawn - {"draw_accuracy"}:
+        for name in set(figures) - {"draw_accuracy"}:
             monkeypatch.setattr(S, name, lambda *args: None)
         (tmp_path / "fig03_accuracy.pdf").unlink()
-        S.main(["--plot-only", "--out", str(tmp_path)])
+        S.main(["--limit", str(n), "--plot-only", "--out", str(tmp_path)])
         assert capsys.readouterr().out.count("accuracy, full image") == 1
         assert (tmp_path / "fig03_accuracy.pdf").exists()
     if command == ["--sweep"]:
-        assert {p.stem for p in (tmp_path / "sweep").glob("*.png")} == {"fig06_depth_resolution",
-                                                                        "fig17_depth_by_resolution"}
-        rows = read_csv(tmp_path / "sweep" / "per_image.csv")
-        assert len(rows) == n * (12 * 4 + 1) and 0 <= rows[-1]["certainty_10"] <= 1
-        with np.load(tmp_path / "sweep" / "saccades.npz") as arrays:
-            assert arrays["fixations"].shape == (n, 49, 10, 2)
-            assert arrays["pred"][2, 48, 9] == rows[-1]["pred_10"]
-    if command == ["--saliency"]:
-        figures = {p.stem for p in (tmp_path / "saliency").glob("*.png")}
-        assert figures == {"fig09_saliency_maps", "fig10_policies", "fig11_fixations"}
-        assert any("UNISAL" in line for line in results["not_run"])
+        assert {p.stem for p in tmp_path.glob("fig*")} == {"fig06_depth_resolution", "fig17_depth_by_resolution"}
+        rows = read_csv(tmp_path / "sweep.csv")
+        assert len(rows) == 10 * (4 + 12 * 4) and rows[-1]["condition"] == "block11 8x8"
+        assert rows[-1]["certainty"] == pytest.approx(arrays["certainty"][:, -1, -1].mean(), abs=1e-6)
+
+
+def test_saliency_starts_the_second_script_with_the_same_arguments(pictures, tmp_path, monkeypatch):
+    started = []
+    monkeypatch.setattr(S.runpy, "run_path", lambda file, run_name: started.append((file, list(S.sys.argv))))
+    monkeypatch.setattr(S.sys, "argv", ["pytest"])
+    argv = small(pictures, tmp_path / "out", "--sweep", "--saliency")
+    S.main(argv)
+    shared = [word for word in argv if word not in ("--sweep", "--saliency")]
+    saliency = str(Path(S.__file__).with_name("exp04_saliency.py"))
+    more = ["--out", str(tmp_path / "out/saliency"), "--saccades", str(tmp_path / "out")]
+    assert started == [(saliency, [saliency, *shared, *more])]
+    S.main([*argv, "--resume"])  # the first part is complete: only the second goes on
+    assert len(started) == 2 and "--resume" in started[1][1]
 
 
 def test_commands_for_gpus_and_real_data_are_understood():
-    for line in ("--data IMAGENET --sweep --saliency --dtype bfloat16", "--data imagenette",
-                 "--data FOLDER --model dino_vits16 --train-head", "--data IMAGENET --sweep --saliency",
-                 "--data IMAGENET --saliency --policy dino unisal --size 224 384 --unisal-static"):
+    for line in ("--data IMAGENET --sweep --saliency --dtype bfloat16", "--data IMAGENET --sweep --saliency",
+                 "--data FOLDER --model dino_vits16 --train-head"):
         args = S.parse(line.split())
-        assert args.model == "dino_vits16" and args.fovea == [3, 5] and args.border == "clip"
-    assert S.parse([]).model == "demo_dino12"
+        assert args.model in (None, "dino_vits16") and args.fovea == [3, 5] and args.border == "clip"
+    assert S.parse(["--layer", "11"]).out.name == "demo_block11"
 
 
 @pytest.mark.real
 def test_every_part_of_the_study_runs_on_real_images(tmp_path):
-    data, file = SHARED / "real/imagenet", SHARED / "real/weights/dinov2_vits14_derived_fp16.pth"
-    if not (data.is_dir() and file.exists()):
-        pytest.skip(f"{data} or {file} is missing: set GAZE_SHARED to the shared folder")
-    S.main(["--data", str(data), "--model", "dinov2_vits14", "--weights", str(file), "--train-head",
-            "--animals", "--sweep", "--saliency", "--limit", "8", "--out", str(tmp_path), "--workers", "0",
-            "--device", "cpu", "--fovea", "3", "--policy", "dino", "gbvs", "random"])
-    for part, conditions in ((".", 2), ("sweep", 12 * 4 + 1), ("saliency", 3)):
-        assert len(read_csv(tmp_path / part / "per_image.csv")) == 8 * conditions
-    ours = [h["ours"] for h in json.loads((tmp_path / "results.json").read_text())["headline"]]
+    folder, file = SHARED / "real/imagenet/val", SHARED / "real/weights/dinov2_vits14_derived_fp16.pth"
+    if not (folder.is_dir() and file.exists()):
+        pytest.skip(f"{folder} or {file} is missing: set GAZE_SHARED to the shared folder")
+    wnids = imagenet_wnids()
+    for wnid in sorted(path.name for path in folder.iterdir())[::30]:
+        place = tmp_path / "data" / ("animal" if wnids.index(wnid) < 398 else "other")
+        place.mkdir(parents=True, exist_ok=True)
+        for path in (folder / wnid).iterdir():
+            (place / path.name).symlink_to(path)
+    S.main(["--data", str(tmp_path / "data"), "--model", "dinov2_vits14", "--weights", str(file), "--train-head",
+            "--sweep", "--limit", "3", "--out", str(tmp_path / "out"), "--workers", "0", "--device", "cpu",
+            "--fovea", "3"])
+    arrays = read_arrays(tmp_path / "out/arrays.npz")
+    assert arrays["correct"].shape == (3, 2 + 12 * 4, 10) and (arrays["n_tokens"] == 256).all()
+    ours = [h["ours"] for h in json.loads((tmp_path / "out/results.json").read_text())["headline"]]
     assert len(ours) > 20 and all(isinstance(v, float) and np.isfinite(v) for v in ours)
 
 
@@ -384,146 +375,109 @@ def test_every_part_of_the_study_runs_on_real_images(tmp_path):
 
 def test_grey_cmyk_and_tiny_pictures_run_with_a_fitted_head_and_half_is_left_out(pictures, tmp_path):
     S.main(small(pictures, tmp_path))
-    rows = read_csv(tmp_path / "per_image.csv")
-    assert len(rows) == 2 * 6
+    assert len(read_csv(tmp_path / "per_image.csv")) == 2 * 6
     head = load_head(tmp_path / "linear_head.pth")
     assert (head.in_features, head.out_features) == (4 * 96, 3)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["images"] == 6 and results["unreadable"] == []
 
 
-def test_truncated_picture_is_left_out_and_listed(pictures, tmp_path):
+def test_truncated_pictures_are_left_out_and_listed_and_change_no_other(pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "data")
+    save_checkpoint({"weight": torch.randn(3, 96), "bias": torch.zeros(3)}, tmp_path / "head.pth")
+    argv = [a for a in small(tmp_path / "data", tmp_path / "out") if a != "--train-head"]
     for name in ("red", "green", "blue"):
         whole = (tmp_path / "data/val" / name / "0.jpg").read_bytes()
         (tmp_path / "data/val" / name / "torn.jpg").write_bytes(whole[:len(whole) // 2])
-    save_checkpoint({"weight": torch.randn(3, 96), "bias": torch.zeros(3)}, tmp_path / "head.pth")
-    argv = [a for a in small(tmp_path / "data", tmp_path / "out") if a != "--train-head"]
     S.main([*argv, "--head", str(tmp_path / "head.pth")])
     results = json.loads((tmp_path / "out/results.json").read_text())
     assert results["unreadable"] == ["blue/torn.jpg", "green/torn.jpg", "red/torn.jpg"]
-    assert len(read_csv(tmp_path / "out/per_image.csv")) == 2 * 12
+    rows = read_csv(tmp_path / "out/per_image.csv")
+    assert len(rows) == 2 * 12 and not any("torn" in row["image"] for row in rows)
 
 
-def test_a_resumed_run_lists_the_fitting_pictures_that_could_not_be_read(pictures, tmp_path):
+def test_a_resumed_run_lists_the_fitting_pictures_that_could_not_be_read(pictures, tmp_path, monkeypatch):
     shutil.copytree(pictures / "val", tmp_path / "data/val")
     shutil.copytree(pictures / "val", tmp_path / "data/train")
     (tmp_path / "data/train/red/torn.jpg").write_bytes(b"no image")
     argv = small(tmp_path / "data", tmp_path / "out")
-    for resume in ([], ["--resume"]):
-        S.main([*argv, *resume])
-        results = json.loads((tmp_path / "out/results.json").read_text())
-        assert results["unreadable"] == ["red/torn.jpg"]
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(S, "measure", interrupted(S.measure, 2))
+        S.main(argv)
+    S.main([*argv, "--resume"])
+    results = json.loads((tmp_path / "out/results.json").read_text())
+    assert results["unreadable"] == ["red/torn.jpg"] and results["images"] == 12
 
 
-def test_other_saliency_maps_and_unisal_become_policies(pictures, tmp_path):
-    for path in (pictures / "val").glob("*/*.jpg"):
-        bright = np.zeros((30, 40), np.float32)
-        bright[25:, 35:] = 1 + np.arange(5)  # brightest in the last column
-        (tmp_path / "maps" / path.parent.name).mkdir(parents=True, exist_ok=True)
-        np.save(tmp_path / "maps" / path.parent.name / f"{path.stem}.npy", bright)
-    torch.save(UNISAL().state_dict(), tmp_path / "unisal.pth")
-    S.main(small(pictures, tmp_path / "out", "--saliency", "--saliency-dir", str(tmp_path / "maps"),
-                 "--policy", "dino", "unisal", "--unisal-weights", str(tmp_path / "unisal.pth"),
-                 "--size", "64", "96", "--per-class", "1"))
-    rows = read_csv(tmp_path / "out/saliency/per_image.csv")
-    assert {r["condition"] for r in rows} == {"dino", "unisal", "other"} and len(rows) <= 9
-    assert all(r["col_1"] == 5 for r in rows if r["condition"] == "other")  # grid of 4x6 tokens
-    with pytest.raises(InputError, match="no map for .*expected"):
-        S.external_map(tmp_path, Path("x/y.jpg"))
-
-
-def test_cache_serves_the_second_run(pictures, tmp_path):
-    view = Preprocess(64, 64, (.5,) * 3, (.5,) * 3)
-    items = [(tmp_path / f"{i}.jpg", 0) for i in range(3)]
-    for path, _ in items:
-        path.write_bytes((pictures / "val/red/0.jpg").read_bytes())
-    first = [S.Images(items, view, tmp_path / "cache")[i][1] for i in range(2)]
-    for path, _ in items:
-        was = path.stat()
-        path.write_bytes(b"x" * was.st_size)  # no longer an image
-        os.utime(path, ns=(was.st_atime_ns, was.st_mtime_ns))
-    data = S.Images(items, view, tmp_path / "cache")
-    assert all(torch.equal(data[i][1], first[i]) for i in range(2))
-    assert data[2] == (2, None)  # was not read before
-    os.utime(items[0][0], ns=(0, 0))  # another file of that name and size
-    assert S.Images(items, view, tmp_path / "cache")[0] == (0, None)
-
-
-def test_imagenette_labels_are_classes_of_the_thousand(tmp_path, monkeypatch):
+def test_labels_of_a_part_of_imagenet_are_classes_of_the_thousand(tmp_path):
     wnids = imagenet_wnids()
     for k in (0, 217, 701):
         (tmp_path / "val" / wnids[k]).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "val" / wnids[k] / "a.JPEG")
-    monkeypatch.setattr(S, "download_imagenette", lambda root: tmp_path)
-    items, _, classes = S.find_data("imagenette", 1000, False, None, 0, 0)
-    assert [label for _, label in items] == [0, 217, 701] and len(classes) == 1000
-    items, _, classes = S.find_data(str(tmp_path), None, True, None, 0, 0)
-    assert classes == ["animal", "other"] and {label for _, label in items} <= {0, 1}
+    items, fit, classes = S.load_data(str(tmp_path), 1000, None, 0, 0)
+    assert [label for _, label in items] == [0, 217, 701] and len(classes) == 1000 and not fit
+    assert classes[0] == "tench" and classes[217] == "English springer"
 
 
 # ------------------------------------------------------------------------------------------------ processes
 
-def interrupted(argv: list, part: Path) -> None:
-    """Run main in a process of its own and kill -9 it when it has written the first rows."""
-    child = FORK.Process(target=S.main, args=(argv,))
-    child.start()
-    while child.is_alive() and not (part.exists() and part.stat().st_size):
-        time.sleep(.002)
-    os.kill(child.pid, signal.SIGKILL)
-    child.join()
+def interrupted(measure, calls: int):
+    """measure, interrupted at that call."""
+    left = [calls]
+
+    def again(*args, **kwargs):
+        left[0] -= 1
+        if left[0] == 0:
+            raise KeyboardInterrupt
+        return measure(*args, **kwargs)
+    return again
 
 
-def test_killed_and_resumed_run_equals_an_undisturbed_one(pictures, tmp_path):
+def test_interrupted_and_resumed_run_equals_an_undisturbed_one(pictures, tmp_path, monkeypatch):
     S.main(small(pictures, tmp_path / "a"))
     argv = small(pictures, tmp_path / "b")
-    interrupted(argv, tmp_path / "b/per_image.part0.jsonl")
-    assert not (tmp_path / "b/results.json").exists()  # killed in time
+    with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+        m.setattr(S, "measure", interrupted(S.measure, 3))
+        S.main(argv)
+    assert not (tmp_path / "b/results.json").exists()
+    with pytest.raises(InputError, match="unfinished run"):
+        S.main(argv)
+    with pytest.raises(InputError, match="border"):
+        S.main([*argv, "--resume", "--border", "shift"])
     S.main([*argv, "--resume"])
     for name in ("per_image.csv", "linear_head.pth"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    with pytest.raises(InputError, match="border"):
-        S.main([*argv, "--resume", "--border", "shift"])
 
 
 def test_two_processes_equal_one(pictures, tmp_path):
     S.main(small(pictures, tmp_path / "one"))
-    argv = small(pictures, tmp_path / "two", "--cache", str(tmp_path / "cache"))
-    in_group(2, S.main, argv)
+    in_group(2, S.main, small(pictures, tmp_path / "two"))
     assert (tmp_path / "one/per_image.csv").read_bytes() == (tmp_path / "two/per_image.csv").read_bytes()
 
 
 # ------------------------------------------------------------------------------------------------ wrong input
 
-def test_a_wrong_data_path_is_told_before_weights_are_fetched_or_rows_removed(tmp_path, monkeypatch):
-    monkeypatch.setattr(S, "load_vit", None)
-    (tmp_path / "per_image.csv").write_text("image,condition\n")
-    with pytest.raises(InputError, match="--data .*nowhere: no such folder"):
-        S.main(["--data", str(tmp_path / "nowhere"), "--out", str(tmp_path)])
-    assert (tmp_path / "per_image.csv").exists()
-
-
-def test_wrong_input_is_refused_in_one_sentence(pictures, tmp_path):
+def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(pictures, tmp_path):
+    out = tmp_path / "out"
+    S.main(small(pictures, out))
+    whole = {path.name: path.read_bytes() for path in out.iterdir()}
     (tmp_path / "empty").mkdir()
     (tmp_path / "flat").mkdir()
     Image.new("RGB", (8, 8)).save(tmp_path / "flat/a.jpg")
     save_checkpoint({"weight": torch.zeros(3, 100), "bias": torch.zeros(3)}, tmp_path / "wide.pth")
     save_checkpoint({"weight": torch.zeros(5, 96), "bias": torch.zeros(5)}, tmp_path / "five.pth")
-    own = [a for a in small(pictures, tmp_path / "out") if a != "--train-head"]
+    own = [a for a in small(pictures, out) if a != "--train-head"]
     for argv, message in (
-            (small(tmp_path / "missing", tmp_path / "out"), "missing"),
-            (small(tmp_path / "empty", tmp_path / "out"), "no class folder"),
-            (small(tmp_path / "flat", tmp_path / "out"), "class folder"),
-            (small(pictures, tmp_path / "out", "--layer", "4"), "--layer 4: this model has blocks 0 to 3"),
-            (small(pictures, tmp_path / "out", "--layer", "-1"), "blocks 0 to 3"),
-            (small(pictures, tmp_path / "out", "--fovea", "4"), "fovea 4: expected an odd"),
-            (small(pictures, tmp_path / "out", "--fovea", "15"), "at most 14"),
-            (small(pictures, tmp_path / "out", "--saliency", "--size", "100", "96"), "multiples of the"),
-            (small(pictures, tmp_path / "out", "--saliency", "--policy", "centre"), "makes saccades"),
-            (small(pictures, tmp_path / "out", "--limit", "1"), "at least two"),
-            (small(pictures, tmp_path / "out", "--head", "x"), "exclude each other"),
-            (small(pictures, tmp_path / "out", "--animals"), "none of the 1000 classes"),
-            (small(pictures, tmp_path / "out", "--saliency-dir", str(tmp_path / "no")), "no such folder"),
+            (small(tmp_path / "missing", out), "--data .*missing: no such folder"),
+            (small(tmp_path / "empty", out), "no class folder"),
+            (small(tmp_path / "flat", out), "class folder"),
+            (small(pictures, out, "--layer", "4"), "--layer 4: this model has blocks 0 to 3"),
+            (small(pictures, out, "--layer", "-1"), "blocks 0 to 3"),
+            (small(pictures, out, "--fovea", "4"), "fovea 4: expected an odd"),
+            (small(pictures, out, "--fovea", "15"), "at most 14"),
+            (small(pictures, out, "--fovea", "5"), "other arguments .fovea"),
+            (small(pictures, out, "--limit", "4"), "other arguments .limit"),
+            (small(pictures, out, "--limit", "1"), "at least two"),
             (own, "no classifier"),
             ([*own, "--head", str(tmp_path / "wide.pth")], "the head reads 100 numbers"),
             ([*own, "--head", str(tmp_path / "five.pth")], "5 classes, the data 3"),
@@ -531,70 +485,86 @@ def test_wrong_input_is_refused_in_one_sentence(pictures, tmp_path):
             ([*own, "--model", "resnet99"], "no model resnet99")):
         with pytest.raises(InputError, match=message):
             S.main(argv)
-    for path in (tmp_path / "flat").iterdir():
-        path.unlink()
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == whole, message
+
+
+def test_a_folder_without_a_readable_picture_is_refused(tmp_path):
     save_checkpoint({"weight": torch.zeros(2, 96), "bias": torch.zeros(2)}, tmp_path / "two.pth")
-    argv = small(tmp_path / "flat", tmp_path / "out")
-    for name, message in (("a", "one class"), ("b", "no readable image")):
-        (tmp_path / "flat" / name).mkdir()
-        (tmp_path / "flat" / name / "x.jpg").write_bytes(b"no image")
-        with pytest.raises(InputError, match=message):
-            S.main(argv)
+    for name in ("a", "b"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        (tmp_path / "data" / name / "x.jpg").write_bytes(b"no image")
+    argv = [a for a in small(tmp_path / "data", tmp_path / "out") if a != "--train-head"]
     with pytest.raises(InputError, match="none of the 2 images can be read"):
-        S.main([*(a for a in argv if a != "--train-head"), "--head", str(tmp_path / "two.pth")])
+        S.main([*argv, "--head", str(tmp_path / "two.pth")])
 
 
 # ------------------------------------------------------------------------------------------------ claims
 
-
 @torch.no_grad()
-def test_maps_are_the_maximum_over_heads_of_the_block_that_layer_names(demo_study):
-    study, images, index = demo_study
-    every = cls_attention(study.model, study.normalise(images[:4])).amax(2)  # (4, 12, 14, 14)
-    last, study.block = study.block, 2
-    rows = study.main(images[:4], index[:4])
-    study.block = last
+def test_maps_are_the_maximum_over_heads_of_the_block_that_layer_names(demo):
+    some = {key: value[:4] for key, value in demo.batch.items()}
+    every = cls_attention(demo.model, some["image"]).amax(2)  # (4, 12, 14, 14)
+    found = S.measure(some, demo.model, demo.head, demo.labels, **SETTINGS | dict(block=2))
     best = S.fixation_sequence(every[:, 2], 3, 10)[0]
-    assert [[[r[f"row_{s}"], r[f"col_{s}"]] for s in range(1, 11)] for r, *_ in rows] == best.tolist()
+    assert torch.equal(found["row"][:, 0], best[..., 0]) and torch.equal(found["col"][:, 0], best[..., 1])
 
 
 @torch.no_grad()
-def test_sweep_reads_the_maps_of_smaller_inputs(demo_study):
-    study, images, index = demo_study
-    x = study.normalise(images[:2])
+def test_sweep_reads_the_maps_of_smaller_inputs(demo):
+    some = {key: value[:2] for key, value in demo.batch.items()}
     a = resize_matrix(224, 128, "bilinear", antialias=True)
-    low = upsample(cls_attention(study.model, a @ x @ a.T).amax(2)[:, 11], (14, 14))
+    low = upsample(cls_attention(demo.model, a @ some["image"] @ a.T).amax(2)[:, 11], (14, 14))
     tokens = S.fixation_sequence(low, 3, 10)[1].sum((2, 3))
-    rows = [{r["condition"]: r for r in part} for part in study.sweep(images[:2], index[:2])]
-    assert [[r["block11 grid08"][f"tokens_{s}"] for s in range(1, 11)] for r in rows] == tokens.tolist()
+    found = S.measure(some, demo.model, demo.head, demo.labels, **SETTINGS | dict(sweep=True))
+    place = list(S.conditions([3], 12, True)).index("block11 8x8")
+    assert torch.equal(found["tokens"][:, place].long(), tokens)
 
 
-def measured(correct, row=0.) -> dict:
+def measured(correct) -> dict:
+    """What `condition` gives of n images: saccade s reveals 9 s tokens."""
     n = len(correct)
-    one = dict.fromkeys(("row", "col"), np.full((n, 10), row)) | {"correct": np.array(correct, float)}
-    return one | {"tokens": np.tile(np.arange(1, 11.) * 9, (n, 1)), "n_tokens": np.full(n, 196.),
-                  "image": np.arange(n), "label": np.zeros(n), "certainty": np.full((n, 10), .5),
-                  "certainty_full": np.full(n, .5), "correct_full": np.ones(n), "entropy": np.arange(n) + 1.}
+    return {"correct": np.array(correct, float), "tokens": np.tile(np.arange(1, 11.) * 9, (n, 1)),
+            "n_tokens": np.full(n, 196.), "certainty": np.full((n, 10), .5), "certainty_full": np.full(n, .5),
+            "correct_full": np.ones(n), "entropy": np.arange(n) + 1.}
+
+
+def joined(**tables) -> dict:
+    """Tables {attention_fovea3: measured(...)} as arrays of a run."""
+    zeros = np.zeros((len(next(iter(tables.values()))["entropy"]), 10))
+    tables = {name: dict(label=zeros[:, 0], pred_full=zeros[:, 0], pred=zeros, row=zeros, col=zeros) | t
+              for name, t in tables.items()}
+    first = next(iter(tables.values()))
+    stacked = {key: np.stack([t[key] for t in tables.values()], 1) for key in S.PER_SACCADE}
+    names = np.array([name.replace("_", " ") for name in tables])
+    return {key: first[key] for key in S.FULL_IMAGE} | stacked | {"conditions": names}
+
+
+def ours(rows: list[dict]) -> dict:
+    return {row["name"]: row["ours"] for row in rows}
 
 
 def test_lines_of_the_table_subtract_in_the_order_they_name():
-    right, wrong = measured(np.ones((8, 10)), 3.), measured(np.zeros((8, 10)))
-    main = {"attention fovea3": right, "random fovea3": wrong}
-    found = {"dino": right, "gbvs": wrong, "unisal": wrong, "random": wrong}
-    ours = {h["name"]: h["ours"] for h in S.saliency_headline(found, main, 3)}
-    assert ours["accuracy, DINO - random"] == ours["accuracy, DINO - GBVS"] == 100
-    assert ours["DINO to UNISAL - to GBVS, saccades 1-3"] == 0
-    np.testing.assert_allclose(S.distances(right, wrong), 18 ** .5)
+    wrong = measured(np.zeros((8, 10)))
     later = measured(np.arange(10) >= np.arange(8)[:, None])  # image i: correct from saccade i + 1 on
-    table = {h["name"]: h for h in S.entropy_rows("x", later, measured(1 - later["correct"][::-1]))}
-    assert table["x: entropy per saccade needed, attention"]["ours"] == pytest.approx(1)
-    late = {"attention fovea3": later, "random fovea3": wrong}
-    ours = {h["name"]: h["ours"] for h in S.main_headline(late, [3], None, 0)}
-    assert ours["fovea 3: correct at least once - full"] == 0
-    assert ours["fovea 3: gap at saccade 1 - at 10"] == pytest.approx(100 * (1 - 8) / 8)
-    grids = {f"block{b:02d} grid{g:02d}": right for b in range(4) for g in (14, 12, 10, 8)}
-    ours = {h["name"]: h["ours"] for h in S.sweep_headline(grids | {"random": wrong})}
-    assert ours["accuracy, 10x10 maps - random"] == ours["accuracy, block00 - random"] == 100
+    found = ours(S.claims(joined(attention_fovea3=later, random_fovea3=wrong), [3], False, 0))
+    assert found["fovea 3: correct at least once - full"] == 0
+    assert found["fovea 3: gap at saccade 1 - at 10"] == pytest.approx(100 * (1 - 8) / 8)
+    assert found["fovea 3: entropy per saccade needed, attention"] == pytest.approx(1)
+    assert found["fovea 3: lowest entropy, never correct, random"] == 1
+    assert found["fovea 3: attention - random, saccade 2"] == 25
+    names = [f"block{b:02d} {grid}" for grid in S.GRIDS for b in range(4)]
+    good = measured(np.ones((8, 10)))
+    tables = {"attention fovea3": good, "random fovea3": wrong} | {name: good for name in names}
+    found = ours(S.claims(joined(**tables), [3], True, 0))
+    assert found["accuracy, 10x10 maps - random"] == found["accuracy, block00 - random"] == 100
+
+
+def test_official_accuracy_stands_beside_ours_for_imagenet_alone():
+    good = measured(np.ones((600, 10)))
+    arrays = joined(attention_fovea3=good, random_fovea3=good)
+    for labels, paper in ((np.arange(600), 77.0), (np.arange(600) % 10, None)):
+        row = S.claims(arrays | {"label": labels}, [3], False, 0)[0]
+        assert (row["name"], row["paper"], row["ours"], row["verdict"]) == ("accuracy, full image", paper, 100, "")
 
 
 def test_certainty_is_that_of_images_right_on_the_full_image():
@@ -604,45 +574,16 @@ def test_certainty_is_that_of_images_right_on_the_full_image():
     for t in (a, r):
         t["correct_full"] = (np.arange(8) > 0) * 1.  # the first image is wrong in full
     a["certainty"][0], r["certainty"][0], a["certainty_full"][0] = 1, 0, 0
-    table = {h["name"]: h for h in S.main_headline({"attention fovea3": a, "random fovea3": r}, [3], None, 0)}
-    lines = [table[f"fovea 3: {k}"] for k in ("certainty, attention - random",
-                                              "full-image certainty per saccade needed")]
-    np.testing.assert_allclose([h["ours"] for h in lines], [.1, -.05], atol=1e-12)
-    assert [h["n"] for h in lines] == [7, 7]
-
-
-def test_disagreement_between_models_is_that_at_the_last_saccade_less_that_at_the_first():
-    still, moves = measured(np.ones((8, 10))), measured(np.ones((8, 10)))
-    moves["col"] = np.tile(np.arange(2., 12.), (8, 1))
-    found = {"dino": still, "unisal": moves, "random": still}
-    main = {"attention fovea3": still, "random fovea3": still}
-    ours = {h["name"]: h["ours"] for h in S.saliency_headline(found, main, 3)}
-    assert ours["DINO to UNISAL, saccade 10 - 1"] == 9
+    gap, fit = S.certainty_gap(a, r), S.slope(a, "certainty_full", a["correct_full"] == 1)
+    np.testing.assert_allclose([gap["ours"], fit["ours"]], [.1, -.05], atol=1e-12)
+    assert gap["n"] == fit["n"] == 7
 
 
 def test_threshold_ignores_the_half_that_judges():
     rng, n = np.random.default_rng(1), 400
-    t = {"label": np.zeros(n), "certainty": rng.random((n, 10)),
+    t = {"certainty": rng.random((n, 10)),
          "correct": rng.integers(0, 2, (n, 10)).astype(float),
          "tokens": np.tile(np.arange(1, 11) * 9., (n, 1))}
     before, judged = S.stopping(t, 0)["threshold"], np.random.default_rng([0, 4]).permutation(n) >= n // 2
     t["certainty"][judged], t["correct"][judged] = rng.random((n // 2, 10)) ** 3, 0
     assert S.stopping(t, 0)["threshold"] == before
-
-
-@torch.no_grad()
-def test_resnet_sees_the_first_fixation_and_the_centre(demo_study):
-    study, images, index = demo_study
-    seen, grid = [], torch.zeros(2, 14, 14)
-    grid[:, 9, 4] = 1.
-
-    class Net(nn.Module):
-        fc = nn.Linear(1, 12)
-
-        def forward(self, crops):
-            seen.append(crops)
-            return torch.zeros(len(crops), 12)
-    study.saliency(images[:2], index[:2], lambda *a: {"dino": grid}, Net())
-    for crops, (top, left) in zip(seen, ((128, 48), (88, 88))):  # 48 px around row 152, col 72; the centre
-        crop = images[:2, :, top:top + 48, left:left + 48]
-        torch.testing.assert_close(crops, S.normalize(S.upsample(crop, (224, 224)), *S.IMAGENET))

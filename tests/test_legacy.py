@@ -331,8 +331,8 @@ def test_plot_only_without_a_run_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", "5", '{"headline": 3}', "{}"])
-@pytest.mark.parametrize("script", ["exp01_finetune_vit", "exp02_resnet", "exp03_biases", "exp04_saccades",
-                                    "exp05_gaze_video", "exp05_train_vits", "exp06_gaze_objects"])
+@pytest.mark.parametrize("script", ["exp03_biases", "exp04_saccades", "exp05_gaze_video", "exp05_train_vits",
+                                    "exp06_gaze_objects"])
 def test_plot_only_on_damaged_files_of_a_run_ends_in_one_sentence(tmp_path, script, text):
     (tmp_path / "results.json").write_text(text)
     with pytest.raises(InputError, match="the files of a finished run|No such file"):

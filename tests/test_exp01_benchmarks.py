@@ -1,0 +1,237 @@
+"""exp01_benchmarks: labels, views and evidence of the benchmarks are the paper's, no kill changes an answer."""
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import demo
+import exp01_benchmarks as E
+from common import InputError, Preprocess, bootstrap_ci
+from corruptions import CORRUPTIONS, corrupt
+from data import imagenet_wnids, read_csv
+from processes import in_group
+
+torch.set_num_threads(1)
+PLAIN = Preprocess(36, 36, (0.,) * 3, (1.,) * 3)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> Path:
+    """A small demo world: two pictures a class and benchmark."""
+    return demo.demo_world(tmp_path_factory.mktemp("world"), n_train=12, n_val=24, n_objectnet=2,
+                           parts=("imagenet", "objectnet"))
+
+
+def places(world: Path) -> dict[str, Path]:
+    return {name: world / name for name in ("imagenet", "objectnet")}
+
+
+# ------------------------------------------------------------------------------------------------ pictures
+
+def test_objectnet_labels_follow_the_release_files_and_half_a_release_is_refused(world, tmp_path):
+    classes = sorted(v[0] for v in demo.CLASSES.values())
+    pictures = E.objectnet_pictures(world / "objectnet", classes)
+    names = {v[0]: k for k, v in demo.CLASSES.items()}
+    assert len(pictures) == 24 and [p.number for p in pictures] == list(range(24))
+    assert all([names[classes[label]] for label in p.right] == [p.folder] for p in pictures)
+    pictures = E.objectnet_pictures(world / "objectnet", imagenet_wnids())
+    assert {tuple(sorted(p.right)) for p in pictures if p.folder == "cup"} == {(504, 968)}
+    half = shutil.copytree(world / "objectnet", tmp_path / "half")
+    for folder in sorted((half / "images").iterdir())[:8]:
+        shutil.rmtree(folder)
+    with pytest.raises(InputError, match="No such file.*ObjectNet as released"):
+        E.objectnet_pictures(half, classes)
+    with pytest.raises(InputError, match="mappings"):
+        E.objectnet_pictures(tmp_path, classes)
+
+
+@pytest.mark.parametrize("name, change", [
+    ("folder_to_objectnet_label.json", lambda text: text[:40]),
+    ("imagenet_to_label_2012_v2", lambda _: "cup"),
+    ("pytorch_to_imagenet_2012_id.json", lambda _: '{"0": 5000}')], ids=["torn", "short", "no class"])
+def test_broken_mappings_of_objectnet_end_in_one_sentence(world, tmp_path, name, change):
+    shutil.copytree(world / "objectnet", tmp_path / "objectnet")
+    file = tmp_path / "objectnet" / "mappings" / name
+    file.write_text(change(file.read_text()))
+    with pytest.raises(InputError, match="four files in mappings"):
+        E.objectnet_pictures(tmp_path / "objectnet", ["n0"])
+
+
+def test_a_subset_is_random_in_order_and_knows_its_numbers(world):
+    everything, wnids = E.imagenet_pictures(world / "imagenet", 12, None, 0)
+    some, _ = E.imagenet_pictures(world / "imagenet", 12, 5, 0)
+    assert len(everything) == 24 and some == [everything[p.number] for p in some]
+    numbers = [p.number for p in some]
+    assert numbers == sorted(numbers) and numbers != list(range(5))
+    assert all(p.right == {wnids.index(p.path.parent.name)} for p in everything)
+    with pytest.raises(InputError, match="12 classes and the model 7"):
+        E.imagenet_pictures(world / "imagenet", 7, None, 0)
+
+
+def test_objectnet_loses_its_red_frame(tmp_path):
+    image = np.zeros((40, 50, 3), np.uint8)
+    image[:2], image[-2:], image[:, :2], image[:, -2:] = ([255, 0, 0],) * 4
+    Image.fromarray(image).save(tmp_path / "a.png")
+    some = [E.Picture(tmp_path / "a.png", "cup", {0}, 0)]
+    assert E.PictureViews("objectnet", some, PLAIN)[0]["image"].max() == 0
+    assert E.PictureViews("imagenet", some, PLAIN)[0]["image"].max() == 1
+
+
+def test_views_of_imagenet_c_are_its_corruptions_of_the_unresized_picture_by_seed_and_number(tmp_path):
+    rng = np.random.default_rng(3)
+    image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    whole = Preprocess(64, 64, (0.,) * 3, (1.,) * 3)
+    some = [E.Picture(tmp_path / "a.png", "cup", {0}, number) for number in (9, 10)]
+    views = E.PictureViews("imagenet_c", some, whole, seed=2)
+    x = torch.from_numpy(image).permute(2, 0, 1)[None]
+    found = views[0]["image"]
+    assert found.shape == (15, 3, 64, 64)
+    for view, name in zip(found, CORRUPTIONS):
+        expected = corrupt(x, name, 5, torch.tensor([2 * 2**32 + 9]))[0]
+        torch.testing.assert_close(255 * view, expected.float(), atol=1e-3, rtol=0)
+    assert not torch.equal(found[0], views[1]["image"][0])  # noise of its own
+
+
+# ------------------------------------------------------------------------------------------------ evidence
+
+def answers(benchmark: str, **right) -> dict:
+    """Arrays of `measure` of models' right and wrong answers, (n,) or (n, V)."""
+    stacked = np.stack([np.reshape(v, (len(v), -1)) for v in right.values()], -1).astype(bool)
+    return {"benchmark_models": np.array(list(right)), f"{benchmark}_correct": stacked}
+
+
+def test_parity_reports_three_bayes_factors_and_discordant_counts():
+    rng = np.random.default_rng(3)
+    a = (rng.random(4000) < .8).astype(int)
+    b = a.copy()
+    b[np.flatnonzero(a == 0)[:6]], b[np.flatnonzero(a == 1)[:4]] = 1, 0
+    arrays = answers("imagenet", A=a, B=b)
+    (test,) = E.parity_tests(arrays)
+    d = (b - a).astype(float)
+    t = d.mean() / (d.std(ddof=1) / 4000**.5)
+    assert test["bf01"]["unit information"] == pytest.approx(4000**.5 * (1 + t**2 / 3999)**-2000)
+    assert test["bf01"]["JZS, r = 1"] > test["bf01"]["JZS, r = 0.707"] > 1
+    assert test["log_bf01"]["JZS, r = 1"] == pytest.approx(np.log(test["bf01"]["JZS, r = 1"]))
+    assert (test["mcnemar"]["b"], test["mcnemar"]["c"]) == (6, 4)
+    summary = E.summary(arrays)
+    gap = summary["ImageNet, B - A"]
+    assert summary["ImageNet top-1, A"]["ours"] == pytest.approx(100 * a.mean())
+    assert gap["ours"] == pytest.approx(100 * d.mean()) and gap["ci"][0] < gap["ours"] < gap["ci"][1]
+    assert {line.name: line.paper for line in E.CLAIMS}["BF01 ImageNet (unit information)"] == 222
+
+
+def test_intervals_of_several_views_are_over_images():
+    """Two equal views of an image carry no more than one: the intervals are those of the images."""
+    rng = np.random.default_rng(4)
+    a, b = (rng.random(60) < .7).astype(int), (rng.random(60) < .8).astype(int)
+    arrays = answers("imagenet_c", A=np.stack([a, a], 1), B=np.stack([b, b], 1))
+    summary, (test,) = E.summary(arrays), E.parity_tests(arrays)
+    assert summary["ImageNet-C top-1, A"]["ci"] == pytest.approx(bootstrap_ci(100. * a, n_boot=2000))
+    assert summary["ImageNet-C, B - A"]["ci"] == pytest.approx(bootstrap_ci(100. * (b - a), n_boot=2000))
+    assert test["n"] == 120 and test["images"] == 60
+
+
+class Constant(torch.nn.Module):
+    """Answers one class whatever it sees."""
+
+    def __init__(self, answer: int):
+        super().__init__()
+        self.answer = answer
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.one_hot(torch.full((len(x),), self.answer), 12).float()
+
+
+def test_models_of_different_preprocessing_answer_side_by_side_and_any_right_class_counts(world, tmp_path):
+    pictures, _ = E.load_data(places(world), torch.nn.Linear(2, 12), 2, None, 0)
+    pictures["objectnet"] = [p._replace(right={3, 5}) for p in pictures["objectnet"]]
+    models = {"A": (Constant(3), PLAIN), "B": (Constant(5), Preprocess(40, 32, (0.,) * 3, (1.,) * 3)),
+              "C": (Constant(4), PLAIN)}
+    arrays, unreadable = E.measure(models, pictures, tmp_path, torch.device("cpu"))
+    right = E.correct(arrays, "objectnet")
+    assert [right[k].mean() for k in "ABC"] == [1, 1, 0] and unreadable == []
+    assert arrays["imagenet_predicted"].shape == (24, 1, 3) and arrays["imagenet_c_predicted"].shape == (2, 15, 3)
+    assert E.correct(arrays, "imagenet")["A"].mean() == pytest.approx(1 / 12)
+
+
+def test_a_baseline_that_recognises_nothing_is_refused(world, tmp_path):
+    pictures = {"imagenet": E.imagenet_pictures(world / "imagenet", 12, None, 0)[0] * 3}
+    wrong = [p._replace(right={11}) for p in pictures["imagenet"]]
+    with pytest.raises(InputError, match="model A is right on 0.0 % of 72 imagenet images"):
+        E.measure({"A": (Constant(3), PLAIN)}, {"imagenet": wrong}, tmp_path, torch.device("cpu"))
+
+
+# ------------------------------------------------------------------------------------------------ the script
+
+def run(world: Path, out: Path, *more: str) -> dict | None:
+    tuned = [f"--model-{k.lower()}={E.ROOT}/checkpoints/demo_{k}.pth" for k in "BC"]
+    E.main(["--data", str(world), "--model", "demo_sl12", *tuned, "--workers", "0", "--device", "cpu", "--limit",
+            "6", "--out", str(out), *more])
+    if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
+        return json.loads((out / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory) -> tuple[Path, dict]:
+    out = tmp_path_factory.mktemp("run")
+    return out, run(world, out)
+
+
+def test_the_command_leaves_answers_figures_and_results(finished):
+    out, results = finished
+    rows = read_csv(out / "per_image.csv")
+    assert list(rows[0]) == "image condition benchmark view class predicted correct".split()
+    assert len(rows) == 3 * (6 + 6 * 15 + 6)
+    assert {r["view"] for r in rows} == {"", *CORRUPTIONS}
+    assert all((out / f"fig_{k}.png").stat().st_size > 2000 for k in ("4A", "4B", "4C"))
+    names = [h["name"] for h in results["headline"]]
+    assert {"ImageNet top-1, C", "ObjectNet, B - A", "BF01 ImageNet-C (JZS, r = 1)"} <= set(names)
+
+
+def test_a_killed_run_classifies_only_the_missing_batches_and_gives_the_same_bytes(world, finished, tmp_path,
+                                                                                  monkeypatch):
+    classify, seen = E.classify, []
+
+    def classify_and_die(batch, **how):
+        seen.append(len(batch["index"]))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return classify(batch, **how)
+    monkeypatch.setattr(E, "classify", classify_and_die)
+    with pytest.raises(KeyboardInterrupt):
+        run(world, tmp_path)
+    run(world, tmp_path, "--resume")
+    assert seen == [6, 2, 2, 2, 2, 6]
+    assert (tmp_path / "per_image.csv").read_bytes() == (finished[0] / "per_image.csv").read_bytes()
+
+
+def test_two_processes_give_the_answers_of_one(world, finished, tmp_path):
+    in_group(2, run, world, tmp_path)
+    assert (tmp_path / "per_image.csv").read_bytes() == (finished[0] / "per_image.csv").read_bytes()
+
+
+@pytest.mark.parametrize("wrong, said", [
+    (["--imagenet", "typo"], "no such folder"), (["--limit", "5"], "other arguments"),
+    (["--frost", "none"], "six textures"), (["--model-b", "none.pth"], "none.pth")], ids=str)
+def test_a_finished_run_stays_whole_after_wrong_arguments(world, finished, wrong, said):
+    before = {p.name: p.read_bytes() for p in finished[0].iterdir()}
+    with pytest.raises(InputError, match=said):
+        run(world, finished[0], *wrong)
+    assert {p.name: p.read_bytes() for p in finished[0].iterdir()} == before
+
+
+def test_a_model_without_a_head_and_absent_data_are_reported_as_not_run(world):
+    _, not_run = E.load_data(places(world), torch.nn.Identity(), 2, None, 0)
+    assert not_run == ["benchmarks: the model has no classification head"]
+    objectnet = places(world) | {"imagenet": None}
+    pictures, not_run = E.load_data(objectnet, torch.nn.Linear(2, 12), 2, None, 0)
+    assert pictures == {} and [line.split(":")[0] for line in not_run] == ["ImageNet", "ImageNet-C", "ObjectNet"]
+    pictures, not_run = E.load_data(objectnet, torch.nn.Linear(2, 1000), 2, 3, 0)
+    assert len(pictures["objectnet"]) == 3 and len(not_run) == 2
+    pictures, not_run = E.load_data(places(world), torch.nn.Linear(2, 12), 0, 5, 0, wanted=["imagenet"])
+    assert list(pictures) == ["imagenet"] and not_run == []
