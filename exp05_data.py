@@ -579,7 +579,9 @@ def mds(D: np.ndarray, dim: int) -> np.ndarray:
     delta = D / unit
     start = np.zeros((n, dim))
     start[:, :n] = classical(delta)[:, :dim]
-    random = np.random.default_rng(0).normal(0, start.std(), (n, dim))
+    starts = [start]
+    if dim == 2:
+        starts.append(np.random.default_rng(0).normal(0, start.std(), (n, dim)))
 
     def error(flat: np.ndarray) -> tuple[float, np.ndarray]:
         x = flat.reshape(n, dim)
@@ -589,11 +591,9 @@ def mds(D: np.ndarray, dim: int) -> np.ndarray:
         return np.square(d - delta).sum() / 2, slope.ravel()
 
     options = dict(maxiter=20000, maxfun=20000, ftol=1e-13, gtol=1e-8)
-    found, *other = [minimize(error, x.ravel(), jac=True, method="L-BFGS-B", options=options)
-                     for x in ([start, random] if dim == 2 else [start])]
-    if other and other[0].fun < (1 - 1e-6) * found.fun:  # else the axes stay those of the classical solution
-        found = other[0]
-    x = found.x.reshape(n, dim)
+    found = [minimize(error, x.ravel(), jac=True, method="L-BFGS-B", options=options) for x in starts]
+    best = found[-1] if found[-1].fun < (1 - 1e-6) * found[0].fun else found[0]  # if equal, the first's axes
+    x = best.x.reshape(n, dim)
     return (x - x.mean(0)) * unit
 
 
@@ -653,15 +653,16 @@ def scaled(d: np.ndarray) -> dict | None:
     if len(between) < 4:
         return None
     dim = min(DIM, (len(between) + 1) // 2)  # few viewers do not fix many dimensions
-    rows = np.append(np.arange(n), n + np.flatnonzero(met))
-    parts = np.array_split(d[:n, met], -(-n // 16))  # what is near in time stays in a CPU's cache
-    found = dict(distance=np.full(len(d), np.nan), xy=np.full((len(d), 2), np.nan))
-    for name, axes in (("distance", dim), ("xy", 2)):
-        people = mds(between, axes)
-        points = np.concatenate([*(place(part, people) for part in parts), people])
-        found[name][rows] = points if name == "xy" else from_median(points, people)
-        found.setdefault("stress", stress(between, people))
-    return found | dict(dim=dim, viewers=len(between))
+    rows = np.append(np.arange(n), n + np.flatnonzero(met))  # who has a place
+    parts = np.array_split(d[:n, met], -(-n // 16))  # 16 traces at a time, which stay in a CPU's cache
+
+    def among(people: np.ndarray) -> np.ndarray:  # the places of traces, then those of viewers
+        return np.concatenate([*(place(part, people) for part in parts), people])
+
+    people, distance, xy = mds(between, dim), np.full(len(d), np.nan), np.full((len(d), 2), np.nan)
+    distance[rows] = from_median(among(people), people)
+    xy[rows] = among(mds(between, 2))
+    return dict(distance=distance, xy=xy, dim=dim, stress=stress(between, people), viewers=len(between))
 
 
 def compare(name: str, a, b, n_tests: int = 1) -> dict:

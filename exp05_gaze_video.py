@@ -174,10 +174,9 @@ def attend(images: Tensor, model: Model, scale: float | None, dtype: str = "floa
 
 def saliency_gaze(rgb: Tensor, channels: str) -> Tensor:
     """Peak of the GBVS map at full size: (B, 3, img_h, img_w) in [0, 1] -> (B, 2) x, y."""
-    saliency = gbvs(rgb, channels)  # (B, h, w)
-    rows, cols = (resize_matrix(a, b, "bicubic").to(saliency)
-                  for a, b in zip(saliency.shape[1:], rgb.shape[2:]))
-    best = (rows @ saliency @ cols.T).flatten(1).argmax(1).cpu()
+    maps = gbvs(rgb, channels)  # (B, h, w)
+    rows, cols = (resize_matrix(a, b, "bicubic").to(maps) for a, b in zip(maps.shape[1:], rgb.shape[2:]))
+    best = (rows @ maps @ cols.T).flatten(1).argmax(1).cpu()
     return torch.stack([best % rgb.shape[-1], best // rgb.shape[-1]], -1).float()
 
 
@@ -450,8 +449,7 @@ def example_frames(watched: Sequence[Watched], models: Sequence[Model], table: d
     arrays = dict(example_clip=[w.clip.name for w, _ in shown], example_frame=[t for _, t in shown])
     for i, (w, t) in enumerate(shown):
         picture = videos.Frames(w.clip, len(w.times))[t]["image"]  # (img_h, img_w, 3)
-        x = picture[None].permute(0, 3, 1, 2)
-        maps = [look(x.to(m.mean.device), m)[0].flatten(0, 1) for m in models]
+        maps = [look(picture[None].permute(0, 3, 1, 2).to(m.mean.device), m)[0].flatten(0, 1) for m in models]
         now = np.flatnonzero(w.frame == t)
         gaze = w.gaze[:, now[len(now) // 2]] if len(now) else np.full((len(w.viewers), 2), np.nan)
         arrays |= {f"picture{i}": picture, f"maps{i}": torch.cat(maps).half(),
@@ -497,7 +495,6 @@ def distance_rows(arrays: dict[str, np.ndarray]) -> list[dict]:
 
 def start_clusters(args: argparse.Namespace) -> None:
     """exp05_clusters.py on this run, so that one command gives the whole study."""
-    barrier()  # the first process has written the run
     file = Path(__file__).with_name("exp05_clusters.py")
     switches = [f"--{name}" for name in ("resume", "plot-only") if getattr(args, name.replace("-", "_"))]
     device = ["--device", args.device] if args.device else []
@@ -520,7 +517,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
-    init_distributed(device)
+    rank, _ = init_distributed(device)
     if only_draw(args):
         redraw(args.out, draw)
         return start_clusters(args)
@@ -536,6 +533,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     how = dict(scale=videos.CW_SCALE if study.layout == "cw2019" else None, dtype=args.dtype)
     look = partial(measure, models=models, device=device, **how)
     arrays = watch_all(watched, folder, args.batch_size, look, args.workers)
+    if rank > 0:  # the first process goes on alone, to the barrier at the end of finish
+        barrier()
+        return start_clusters(args)
     arrays |= table | example_frames(watched, models, table, partial(attend, **how))
 
     # Heads among viewers: distances, multidimensional scaling, tests.
