@@ -78,7 +78,7 @@ def rows(quick: bool) -> Iterator[Row]:
               note)
     with tempfile.TemporaryDirectory() as folder:
         t = take_turns({"ours": stream(frames, *size, Path(folder), net)}, 1)
-    yield Row("a 720x480 video streamed through exp05 (decoding, gaze, batch files)", "", "ms/frame",
+    yield Row("a 720x480 video streamed through exp05 (decoding, gaze, part files)", "", "ms/frame",
               t["ours"] * 1e3 / frames, n=f"1 x {frames}")
 
 
