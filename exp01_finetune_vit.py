@@ -454,7 +454,7 @@ def draw(arrays: dict, _, folder: Path) -> None:
     draw_metrics(arrays, axes[0])
     results.save_figure(fig, folder / "fig_2A")
     draw_gain(arrays, folder / "fig_2B")
-    if len(gains(arrays)["consistency"]) > 3:
+    if len(gains(arrays)["consistency"]) > 7:  # two images a quarter
         draw_consistency(arrays, folder)
     benchmarks.draw(arrays, _, folder)
 
