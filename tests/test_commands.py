@@ -62,7 +62,7 @@ def test_header_command_trains_on_the_demo_and_resumes(tmp_path):
            "--warmup-epochs", "0", "--workers", "0", "--no-train-head", "--device", "cpu", "--out", tmp_path]
     assert "stopped at step 1 of 2" in python(*job, "--stop-step", "1", cwd=tmp_path)
     assert "attention lift" in python(*job, "--resume", cwd=tmp_path)
-    assert (tmp_path / "fig_training.png").exists()
+    assert (tmp_path / "fig_attention.png").exists()
     python(*job, "--plot-only", cwd=tmp_path)
     assert "other arguments" in python(*job, "--lr", "1", cwd=tmp_path, code=2)
 
