@@ -84,14 +84,7 @@ def test_bf01_is_even_in_t_falls_with_it_and_treats_the_ends(bf01):
     assert logs == sorted(logs, reverse=True) and np.isfinite(logs).all()
     assert bf01(-3, 50) == bf01(3, 50)
     assert np.isnan(bf01(np.nan, 50)) and bf01(np.inf, 50) == 0 and bf01(np.inf, 50, log=True) == -np.inf
-    for n in (1, 0, np.nan):
-        with pytest.raises(InputError, match="at least 2 pairs"):
-            bf01(1, n)
-
-
-def test_jzs_refuses_a_prior_without_width():
-    with pytest.raises(InputError, match="prior scale r = 0"):
-        bf01_jzs(1, 50, r=0)
+    assert np.isnan(bf01(1, 1)) and np.isnan(bf01(np.nan, 0))
 
 
 def test_the_default_prior_is_the_one_of_rouder_2009():
@@ -126,12 +119,6 @@ def test_mcnemar_interval_covers_the_true_difference():
         low, high = mcnemar(np.repeat([1, 1, 0, 0], counts), np.repeat([1, 0, 1, 0], counts))["ci"]
         hits += low <= 0.07 <= high
     assert 0.92 <= hits / 400 <= 0.99
-
-
-def test_mcnemar_refuses_what_is_not_right_or_wrong():
-    for a in ([], [0.5], [np.nan]):
-        with pytest.raises(InputError, match="0 \\(wrong\\) or 1"):
-            mcnemar(a, a)
 
 
 # bootstrap
