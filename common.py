@@ -44,7 +44,7 @@ class InputError(ValueError):
     """Wrong input, told in one sentence: found, expected, what to do. Scripts turn it into exit status 2."""
 
     def __init__(self, sentence: str):
-        super().__init__(" ".join(str(sentence).split()))  # one line, whatever the names in it
+        super().__init__(" ".join(sentence.split()))  # one line, whatever the names in it
 
 
 @contextmanager
@@ -117,10 +117,9 @@ def barrier() -> None:
 
 def gather_rows(rows: list) -> list:
     """The rows of all processes in rank order, on every process."""
-    if not dist.is_initialized():
-        return rows
-    parts: list = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, rows)
+    parts = [rows] * rank_world()[1]
+    if dist.is_initialized():
+        dist.all_gather_object(parts, rows)
     return [row for part in parts for row in part]
 
 
@@ -137,7 +136,7 @@ def first_process_first() -> Iterator[None]:
 # -------------------------------------------------------------------------------- ViT
 
 class Attention(nn.Module):
-    """Multi-head self-attention. The output comes from the fused kernel unless the full matrix is wanted.
+    """Multi-head self-attention, by the fused kernel unless the full matrix is wanted.
     forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
     token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients, "first" token
     0's row of it (B, H, 1, N) and output (B, 1, D) alone."""
@@ -261,10 +260,10 @@ class VisionTransformer(nn.Module):
 
     def encode(self, patches: Tensor, cls_attn: Iterable[int] = (), full_attn: bool = False,
                n_blocks: int | None = None, cls_only: bool = False) -> Encoded:
-        """Run the first n_blocks blocks (default: all) on the prefix and any subset of `embed`'s patches.
-        A subset (B, K, D) means that only those patches are seen: exactly attention with the other keys
-        masked. cls_attn: blocks whose CLS row is returned beside fused attention. full_attn: all matrices,
-        with gradients; with cls_only the last block computes nothing but its CLS token."""
+        """Run the first n_blocks blocks (default: all) on the prefix and all patches of `embed` or a subset
+        (B, K, D), exactly attention with the other keys masked. cls_attn: blocks whose CLS row is returned
+        beside fused attention. full_attn: all matrices, with gradients; with cls_only the last block computes
+        nothing but its CLS token."""
         prefix = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
         if self.n_prefix > 1:
             prefix = torch.cat([prefix, self.register_tokens], 1)  # registers carry no position
@@ -295,9 +294,9 @@ class VisionTransformer(nn.Module):
 @lru_cache(maxsize=128)
 def resize_matrix(n_in: int, n_out: int, mode: str, scale: float | None = None,
                   antialias: bool = False) -> Tensor:
-    """One-dimensional resampling as a matrix (n_out, n_in): F.interpolate of the unit vectors.
-    Bilinear and bicubic resampling are linear and separable, so a map is resized by A_h @ map @ A_w^T:
-    differentiable, deterministic, without kernels that some devices lack. scale: F.interpolate's factor."""
+    """One-dimensional resampling as a matrix (n_out, n_in): F.interpolate of the unit vectors. A map is
+    resized by A_h @ map @ A_w^T: differentiable, deterministic, without kernels that some devices lack.
+    scale: F.interpolate's factor."""
     # along the width: torch 2.15's antialiased kernel is wrong along the height of an image one pixel wide
     how = {"size": (1, n_out)} if scale is None else {"scale_factor": (1.0, scale)}
     with torch.inference_mode(False):  # the kept matrix must serve later calls that need gradients
@@ -526,9 +525,9 @@ def load_head(name: str | Path) -> nn.Linear:
 
 def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransformer, Preprocess]:
     """(model, preprocess) of a "vit" row of WEIGHTS. The model is float32, on the CPU, in eval mode.
-    weights: a file instead of the row's own, for converted and tuned weights: its sha256 is not checked, the
-    load is strict all the same. name "auto": architecture from that file (`vit_from_state`), Hugging Face's
-    preprocessing for its layout, else SHORT_256. Name DINO's files: they do not say their pos_rule."""
+    weights: a file instead of the row's own; its sha256 is not checked, the load is strict all the same.
+    name "auto": architecture from that file (`vit_from_state`), Hugging Face's preprocessing for its layout,
+    else SHORT_256. Name DINO's files: they do not say their pos_rule."""
     names = [n for n, spec in WEIGHTS.items() if spec.kind == "vit"]
     if name not in names and not (name == "auto" and weights is not None):
         raise InputError(f"no model {name}; expected {', '.join(names)}, or auto with --weights PATH.")
@@ -562,11 +561,9 @@ def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attenti
 
 def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, Preprocess]:
     """(model, preprocess) of the rows "resnet50" and "demo_resnet": float32, on the CPU, in eval mode.
-    weights: as in load_vit. Depth, width and classes are read from the file, so that any of torchvision's
-    ResNets of bottleneck blocks can be given. The load is strict."""
-    names = [n for n, spec in WEIGHTS.items() if spec.kind == "resnet"]
-    if name not in names:
-        raise InputError(f"no model {name}; expected {' or '.join(names)}.")
+    weights: as in load_vit, of any of torchvision's ResNets of bottleneck blocks; the load is strict."""
+    if name not in ("resnet50", "demo_resnet"):
+        raise InputError(f"no model {name}; expected resnet50 or demo_resnet.")
     path = locate_weights(WEIGHTS[name]) if weights is None else Path(weights)
     state = read_state_dict(path)
     with input_errors(path, "the weights of a ResNet of bottleneck blocks, such as torchvision's ResNet-50"):
@@ -581,27 +578,25 @@ def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, P
 
 def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
     """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (None: all).
-    x (B, 3, img_h, img_w). Softmax rows of the CLS query with the CLS and register columns dropped, so a map
-    sums to at most 1. Only the CLS row is computed beside fused attention: O(N) memory a head. One forward
-    pass, ended after the last block asked for. InputError: a block that the model does not have."""
+    x (B, 3, img_h, img_w). Softmax rows of the CLS query without the CLS and register columns: a map sums to
+    at most 1. Only the CLS row is computed beside fused attention, O(N) memory a head, up to the last block
+    asked for. InputError: a block that the model does not have."""
     depth = len(model.blocks)
     blocks = list(range(depth)) if blocks is None else list(blocks)
     if not blocks or min(blocks) < 0 or max(blocks) >= depth:
         raise InputError(f"block {blocks}: this model has blocks 0 to {depth - 1} (0-based).")
     x = torch.as_tensor(x).to(model.cls_token)
-    h, w = x.shape[-2] // model.patch_size, x.shape[-1] // model.patch_size
     e = model.encode(model.embed(x), blocks, n_blocks=max(blocks) + 1)
     rows = dict(zip(sorted(set(blocks)), e.cls_attn))
     maps = torch.stack([rows[b] for b in blocks], 1)  # (B, L, H, N)
-    return maps[..., model.n_prefix:].unflatten(-1, (h, w))
+    return maps[..., model.n_prefix:].unflatten(-1, (x.shape[-2] // model.patch_size, -1))
 
 
 def rollout(attn: Sequence[Tensor] | Tensor, n_prefix: int = 1) -> Tensor:
     """Attention rollout (Abnar & Zuidema 2020): CLS row of prod_l A_l, A_l = rownorm(mean over heads + I).
     attn: L matrices (B, H, N, N), block 0 first; of the last the CLS row (B, H, 1, N) is enough
-    -> (B, N - n_prefix), not normalised; with n_prefix 0 a row sums to 1. Differentiable. The CLS row of
-    A_L ... A_1 is e_cls A_L ... A_1: a row vector times matrices from the last block down, O(L N^2) instead
-    of O(L N^3)."""
+    -> (B, N - n_prefix), not normalised; with n_prefix 0 a row sums to 1. Differentiable. It is
+    e_cls A_L ... A_1: a row vector times matrices from the last block down, O(L N^2) instead of O(L N^3)."""
     attn = [torch.as_tensor(a) for a in attn]
     if not attn or attn[0].ndim != 4:
         raise InputError("rollout takes a matrix (B, H, N, N) per block; give a single image a batch axis.")
@@ -642,12 +637,12 @@ def gaussian_blur(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
     radius = int(truncate * sigma + 0.5)
     if radius == 0:
         return maps
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / sigma) ** 2)
+    total = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / sigma) ** 2).sum()
     bands = []  # (n, n) for each side; row i: the taps around pixel i
     for n in maps.shape[-2:]:
         offset = (torch.arange(n)[:, None] - torch.arange(n)).double()
         band = torch.exp(-0.5 * (offset / sigma) ** 2) * (offset.abs() <= radius)
-        bands.append((band / taps.sum()).to(maps))
+        bands.append((band / total).to(maps))
     with torch.autocast(maps.device.type, enabled=False):
         return bands[0] @ maps @ bands[1]
 
@@ -805,21 +800,11 @@ def blur_tables(size: tuple[int, int], sigma: float) -> tuple[np.ndarray, np.nda
 
 # -------------------------------------------------------------------------------- statistics
 
-def paired(a, b) -> tuple[np.ndarray, np.ndarray]:
-    """Two 1-D float64 arrays of equal length, else InputError."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise InputError(f"samples of shapes {a.shape} and {b.shape}: expected two 1-D arrays, paired.")
-    return a, b
-
-
 def paired_t(a, b) -> dict:
     """Paired t test of a - b, 1-D of equal length; pairs with a NaN are dropped (n = df + 1 remain).
-    t, df, two-sided p, dz = t / sqrt(n) (Cohen's d_z), mean of a - b, ci = its 95 % interval (low, high).
-    Differences all equal: t = dz = 0, p = 1 if they are zero, else t = dz = +-inf, p = 0. Fewer than two
-    pairs: NaN."""
-    a, b = paired(a, b)
-    d = a - b
+    t, df, two-sided p, dz = t / sqrt(n) (Cohen's d_z), mean of a - b, ci = its 95 % interval. All differences
+    0: t = dz = 0, p = 1; all equal: t = dz = +-inf, p = 0. Fewer than two pairs: NaN."""
+    d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
     d = d[~np.isnan(d)]
     n, mean = len(d), float(d.mean()) if len(d) else np.nan
     if n < 2:
@@ -863,14 +848,13 @@ def bf01_jzs(t: float, n: int, r: float = 1.0, log: bool = False) -> float:
 
 
 def mcnemar(correct_a, correct_b) -> dict:
-    """Two classifiers on the same images: 1-D of 0 and 1 each.
+    """Two classifiers on the same images: 1-D of 0 (wrong) and 1 (right) each.
     b = right by a alone, c = right by b alone; p of the exact two-sided binomial test of b in b + c (McNemar
-    1947); diff = (b - c)/n, accuracy of a minus that of b; ci = its 95 % interval (low, high), the adjusted
-    Wald of Bonett & Price 2012, which adds an image to b and to c: D +- 1.96 sqrt((S - D^2)/(n+2)) with
-    D = (b - c)/(n+2), S = (b + c + 2)/(n+2), cut at +-1. No discordant image: p = 1."""
-    right_a, right_b = paired(correct_a, correct_b)
-    n = len(right_a)
-    b, c = int((right_a > right_b).sum()), int((right_a < right_b).sum())
+    1947; 1 without a discordant image); diff = (b - c)/n, accuracy of a minus that of b; ci = its 95 %
+    interval, the adjusted Wald of Bonett & Price 2012: D +- 1.96 sqrt((S - D^2)/(n+2)) with
+    D = (b - c)/(n+2), S = (b + c + 2)/(n+2), cut at +-1."""
+    difference = np.asarray(correct_a, dtype=np.float64) - np.asarray(correct_b, dtype=np.float64)
+    n, b, c = len(difference), int((difference > 0).sum()), int((difference < 0).sum())
     d, s = (b - c) / (n + 2), (b + c + 2) / (n + 2)
     half = float(stats.norm.ppf(0.975) * np.sqrt((s - d**2) / (n + 2)))
     p = stats.binomtest(b, b + c).pvalue if b + c else 1.0
@@ -879,8 +863,7 @@ def mcnemar(correct_a, correct_b) -> dict:
 
 def bootstrap_ci(x, stat=np.mean, n_boot: int = 10_000, seed: int = 0, level: float = 0.95) -> tuple:
     """Percentile bootstrap interval (low, high) of stat over the values (images) of x, 1-D, NaNs dropped.
-    stat takes (samples, axis), as np.mean and np.median do. The same seed and x give the same interval.
-    Fewer than two values: (NaN, NaN)."""
+    stat takes (samples, axis), as np.mean does. Equal for equal seed and x. Below two values: (NaN, NaN)."""
     x = np.asarray(x, dtype=np.float64)
     x = x[~np.isnan(x)]
     if len(x) < 2:
@@ -888,8 +871,7 @@ def bootstrap_ci(x, stat=np.mean, n_boot: int = 10_000, seed: int = 0, level: fl
     batch = max(1, 2_000_000 // len(x))  # resamples at a time: 2 million values, 16 MB
     found = stats.bootstrap((x,), stat, n_resamples=n_boot, batch=batch, vectorized=True, method="percentile",
                             confidence_level=level, random_state=np.random.default_rng(seed))
-    low, high = found.confidence_interval
-    return float(low), float(high)
+    return tuple(map(float, found.confidence_interval))
 
 
 def fit_linear(x: Tensor, y: Tensor, n_classes: int, l2: float = 1e-4) -> tuple[Tensor, Tensor]:
