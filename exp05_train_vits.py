@@ -41,12 +41,11 @@ from torchvision.transforms import v2 as T
 from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 
-from common import (IMAGENET, InputError, ROOT, VisionTransformer, barrier, fit_linear, generator,
-                    init_distributed, pick_device, rank_world)
+from common import (IMAGENET, InputError, VisionTransformer, fit_linear, generator, init_distributed,
+                    pick_device, rank_world)
 from data import Images, demo_folder, image_name, load_imagefolder, readable_only, training_order
-from results import (Claim, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid, finish,
-                     in_batches, load_checkpoint, only_draw, parse_args, redraw, save_checkpoint, save_figure,
-                     write_csv)
+from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
+                     load_checkpoint, only_draw, parse_args, redraw, save_checkpoint, save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -127,10 +126,9 @@ def crops(recipe: argparse.Namespace, epoch: int) -> list[T.Compose]:
                     T.RandomApply([pil_blur], blur), T.RandomSolarize(128, solarise), T.PILToTensor())
 
     if r.method == "dino":
-        large = [dino_crop(size, r.global_scale, r.blur[0], 0.),
-                 dino_crop(size, r.global_scale, r.blur[1], r.solarise)]
         small = dino_crop(r.local_size * size // r.global_size, r.local_scale, r.blur[2], 0.)
-        return large + [small] * r.locals
+        return [dino_crop(size, r.global_scale, r.blur[0], 0.),
+                dino_crop(size, r.global_scale, r.blur[1], r.solarise), *[small] * r.locals]
     changes = []
     if r.randaugment:  # torchvision's strength goes to 30
         changes = 2 * [T.RandomApply([T.RandAugment(1, 3 * r.randaugment, 31, BICUBIC)], .5)]
@@ -226,7 +224,8 @@ def load_model(args: argparse.Namespace, n_classes: int, run: Path) -> tuple[nn.
     if args.data == "demo" and not args.weights and not file.exists():
         kind = "dino" if args.method == "dino" else "sl"
         name = "demo_resnet" if args.arch == "resnet" else f"demo_{kind}{args.depth}"
-        file, head_file = (ROOT / "checkpoints" / f"{name}{end}.pth" for end in ("", "_linear"))
+        file = Path(__file__).with_name("checkpoints") / f"{name}.pth"
+        head_file = file.with_name(f"{name}_linear.pth")
         if rank_world()[0] == 0:
             print(f"No training in {run}: scoring checkpoints/{name}.pth.")
     model, head, files = build(args, n_classes, generator(0)), {}, {"model": file}
@@ -425,7 +424,8 @@ def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: 
     order = training_order(len(train_set), r.batch_size, r.seed, training.step, training.stop)
     train(training, DataLoader(Views(train_set, r), batch_sampler=order, num_workers=r.workers,
                                pin_memory=device.type == "cuda"), folder)
-    barrier()  # the first process has written model.pth
+    if dist.is_initialized():
+        dist.barrier()  # the first process has written model.pth
     return training, folder
 
 
@@ -558,12 +558,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("study").add_argument
     add("--method", choices=list(PAPER), default="dino", help="(%(default)s)")
     add("--arch", choices=["vit", "resnet"], default="vit", help="resnet: exp02's demo network (%(default)s)")
-    add("--depth", type=at_least(1), default=12, help="blocks; paper: 4, 8 and 12 (%(default)s)")
-    add("--width", type=at_least(1), help=f"channels ({default('width')})")
-    add("--epochs", type=at_least(1), help=f"({default('epochs')})")
-    add("--lr", type=at_least(0, float), help=f"peak, of 256 or 512 images ({default('lr')})")
-    add("--warmup-epochs", type=at_least(0), help=f"of the learning rate ({default('warmup_epochs')})")
-    add("--drop-path", type=at_least(0, float), help=f"of the last block ({default('drop_path')})")
+    add("--depth", type=int, default=12, help="blocks; paper: 4, 8 and 12 (%(default)s)")
+    add("--width", type=int, help=f"channels ({default('width')})")
+    add("--epochs", type=int, help=f"({default('epochs')})")
+    add("--lr", type=float, help=f"peak, of 256 or 512 images ({default('lr')})")
+    add("--warmup-epochs", type=int, help=f"of the learning rate ({default('warmup_epochs')})")
+    add("--drop-path", type=float, help=f"of the last block ({default('drop_path')})")
     add("--eval", action="store_true", help="score this command's training, or --weights, into <out>/eval")
     add("--train-head", action=argparse.BooleanOptionalAction,
         help=f"fit a linear head ({default('train_head')})")
@@ -577,6 +577,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--arch resnet is trained supervised only; add --method supervised.")
     if args.weights and not args.eval:
         raise InputError("--weights names a model to score; add --eval.")
+    if min(args.depth, args.width, args.epochs) < 1 or min(args.lr, args.warmup_epochs, args.drop_path) < 0:
+        raise InputError("--depth, --width, --epochs start at 1; --lr, --warmup-epochs, --drop-path at 0.")
     return args
 
 
