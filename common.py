@@ -804,7 +804,7 @@ def paired_t(a, b) -> dict:
     """Paired t test of a - b, 1-D of equal length; pairs with a NaN are dropped (n = df + 1 remain).
     t, df, two-sided p, dz = t / sqrt(n) (Cohen's d_z), mean of a - b, ci = its 95 % interval. All differences
     0: t = dz = 0, p = 1; all equal: t = dz = +-inf, p = 0. Fewer than two pairs: NaN."""
-    d = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    d = np.subtract(*np.array([a, b], dtype=np.float64))  # numpy refuses to stack unequal lengths
     d = d[~np.isnan(d)]
     n, mean = len(d), float(d.mean()) if len(d) else np.nan
     if n < 2:
@@ -853,7 +853,10 @@ def mcnemar(correct_a, correct_b) -> dict:
     1947; 1 without a discordant image); diff = (b - c)/n, accuracy of a minus that of b; ci = its 95 %
     interval, the adjusted Wald of Bonett & Price 2012: D +- 1.96 sqrt((S - D^2)/(n+2)) with
     D = (b - c)/(n+2), S = (b + c + 2)/(n+2), cut at +-1."""
-    difference = np.asarray(correct_a, dtype=np.float64) - np.asarray(correct_b, dtype=np.float64)
+    right = np.array([correct_a, correct_b], dtype=np.float64)  # (2, n); unequal lengths are refused
+    if not np.isin(right, (0, 1)).all():
+        raise InputError("McNemar's test takes answers 0 (wrong) and 1 (right); leave out images without one.")
+    difference = right[0] - right[1]
     n, b, c = len(difference), int((difference > 0).sum()), int((difference < 0).sum())
     d, s = (b - c) / (n + 2), (b + c + 2) / (n + 2)
     half = float(stats.norm.ppf(0.975) * np.sqrt((s - d**2) / (n + 2)))

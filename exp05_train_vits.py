@@ -424,6 +424,8 @@ def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: 
     order = training_order(len(train_set), r.batch_size, r.seed, training.step, training.stop)
     train(training, DataLoader(Views(train_set, r), batch_sampler=order, num_workers=r.workers,
                                pin_memory=device.type == "cuda"), folder)
+    if not (folder / "model.pth").exists():  # the run was killed after its files had been handed over
+        training.save(folder)
     if dist.is_initialized():
         dist.barrier()  # the first process has written model.pth
     return training, folder

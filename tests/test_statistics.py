@@ -1,7 +1,7 @@
 """Statistics against scipy, closed forms, simulation and stored values of other packages."""
 import numpy as np
 import pytest
-from common import bf01_jzs, bf01_unit_information, bootstrap_ci, mcnemar, paired_t
+from common import InputError, bf01_jzs, bf01_unit_information, bootstrap_ci, mcnemar, paired_t
 from scipy import integrate, stats
 
 A = np.array([1.1, 2.3, 0.4, 5.2, 3.3, 2.2])
@@ -149,3 +149,17 @@ def test_bootstrap_of_many_values_is_drawn_in_chunks():
     x = np.arange(30_000.0)
     bootstrap_ci(x, lambda samples, axis: sizes.append(samples.shape) or samples.mean(axis), n_boot=150)
     assert len(sizes) > 1 and sum(n for n, _ in sizes) == 150 and max(n * m for n, m in sizes) <= 2_000_000
+
+
+def test_samples_of_unequal_length_are_refused_also_a_single_value():
+    for a, b in (([1., 2.], [1., 2., 3.]), ([1.], [1., 2., 3.])):
+        with pytest.raises(ValueError):
+            paired_t(a, b)
+        with pytest.raises(ValueError):
+            mcnemar([1] * len(a), [0] * len(b))
+
+
+@pytest.mark.parametrize("value", [.5, 2, float("nan")])
+def test_mcnemar_takes_answers_alone(value):
+    with pytest.raises(InputError, match="0 .wrong. and 1 .right."):
+        mcnemar([1, 0, value], [1, 1, 0])
