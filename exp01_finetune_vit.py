@@ -12,14 +12,13 @@ Commands
                               --objectnet OBJECTNET
     eight GPUs            torchrun --nproc_per_node 8 exp01_finetune_vit.py (the same)
     OSIE, another model   python exp01_finetune_vit.py --salicon OSIE --model dinov2_vits14
-    a model that is tuned python exp01_finetune_vit.py --salicon SALICON --model-b tuned_B.pth
     after a kill          the same command with --resume; to redraw: with --plot-only
 
 The paper: r(gain, consistency) -.55; a gain on every image and category; it prints no table of the metrics.
 The demo: CC of A, B, C .387, .487, .418; B above A on 88 % of the images.
 Departures, and choices where the paper is silent: KL(human || rollout); the CLS vector before the final norm;
 the held-out images are a random tenth of the training images, and C's are exchanged among themselves; weight
-decay .01; the loss before the first step counts as a validation; gains below min_delta add up to one.
+decay .01; the loss before the first step counts as a validation; gains below min_delta add up.
 """
 from __future__ import annotations
 
@@ -44,23 +43,22 @@ from tqdm import tqdm
 import data
 import exp01_benchmarks as benchmarks
 import results
-from common import (InputError, Preprocess, VIT_BENCHMARK, VisionTransformer, attention_state, auc_judd, cc,
+from common import (InputError, Preprocess, VisionTransformer, attention_state, auc_judd, cc,
                     fixation_counts, gather_rows, gaussian_blur, generator, init_distributed, kld, load_tuned,
-                    load_vit, minmax, nss, observer_consistency, paired_t, pick_device, rank_world, rollout,
+                    minmax, nss, observer_consistency, paired_t, pick_device, rank_world, rollout,
                     shard, sim, upsample)
 
 # -------------------------------------------------------------------------------- constants
 
-PAPER = dict(model="vit_base_patch16_224",  # Methods, Fine-Tuning Procedure
-             lr=1e-5,            # AdamW
-             weight_decay=.01,   # AdamW's default in torch; the paper states none
-             epochs=20,          # at most
-             eval_every=200,     # steps between validations
-             patience=3,         # validations without a gain of min_delta
-             min_delta=1e-3,     # of the validation loss
-             lam=1.,             # weight of the attention loss
-             imagenet_c_images=benchmarks.PAPER["imagenet_c_images"],
-             precision="float32")  # of the files tuned_*.pth
+PAPER = benchmarks.PAPER | dict(  # ViT-B/16; Methods, Fine-Tuning Procedure
+    lr=1e-5,              # AdamW
+    weight_decay=.01,     # AdamW's default in torch; the paper states none
+    epochs=20,            # at most
+    eval_every=200,       # steps between validations
+    patience=3,           # validations without a gain of min_delta
+    min_delta=1e-3,       # of the validation loss
+    lam=1.,               # weight of the attention loss
+    precision="float32")  # of the files tuned_*.pth
 # Demo: 81 steps for the paper's thousands, and a CLS vector of larger scale (variance 6.4 a channel).
 DEMO = PAPER | dict(model="demo_sl12", lr=3e-4, epochs=3, eval_every=27, lam=10., precision="float16",
                     imagenet_c_images=benchmarks.DEMO["imagenet_c_images"])
@@ -72,7 +70,7 @@ METRICS = {"cc": cc, "nss": nss, "auc": auc_judd, "kl": kld, "sim": sim}
 OF_FIXATIONS = ("nss", "auc")  # metrics of single fixations; the others compare with the map of all
 PAPER_SAYS = {"images with a gain in CC": 100., "COCO categories with a gain in CC": 100.,  # %
               "r(gain, consistency)": -.55}  # Saliency Alignment
-EXAMPLES = 4  # images of figure 1B
+EXAMPLES = 4  # images of figure 1B, the first
 FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (annotations/, images)",
            "imagenet": "folder with val/", "objectnet": "folder with images/ and mappings/"}
 
@@ -85,8 +83,7 @@ def load_data(places: dict[str, Path | None], limit: int | None, batch_size: int
     it}; names left out; parts not run). batch_size: of the training; None: nothing is trained."""
     salicon, coco = places["salicon"], places["coco"]
     if salicon is None:
-        raise InputError("no fixations; give --salicon the folder of SALICON or OSIE (the benchmarks alone: "
-                         "exp01_benchmarks.py).")
+        raise InputError("no fixations; give --salicon SALICON's or OSIE's folder (or run exp01_benchmarks).")
     training, left_out = [], {}
     if batch_size:
         training, left_out = data.load_gaze(salicon, "train", coco, limit)
@@ -150,19 +147,16 @@ class RolloutViT(nn.Module):
 def load_model(name: str, weights: Path | None, device: torch.device
                ) -> tuple[VisionTransformer, Preprocess, Preprocess]:
     """(model A; preprocessing for the fixations: the whole image squashed to 224x224; for the benchmarks)."""
-    vit, pre = load_vit(name, weights)
-    squash = dataclasses.replace(pre, crop=data.MAP_SIZE, squash=True, interpolation="bilinear")
-    return vit.to(device), squash, VIT_BENCHMARK if name == PAPER["model"] else pre
+    vit, crop = benchmarks.load_model(name, weights, device)
+    return vit, dataclasses.replace(crop, crop=data.MAP_SIZE, squash=True, interpolation="bilinear"), crop
 
 
-def tunable(net: nn.Module, tuned_state: Callable = attention_state) -> tuple[int, int]:
+def tunable(net: nn.Module, tuned_state: Callable = attention_state) -> None:
     """Only the entries of tuned_state(net) take gradients, of a ViT the q, k, v and output projections of all
-    blocks; (their number of parameters, that of all)."""
+    blocks: 28,348,416 of ViT-B/16's 86,567,656 parameters, 32.7 %."""
     names = tuned_state(net)
     for name, p in net.named_parameters():
         p.requires_grad_(name in names)
-    sizes = [(p.requires_grad, p.numel()) for p in net.parameters()]
-    return sum(n for on, n in sizes if on), sum(n for _, n in sizes)
 
 
 def human_maps(counts: Tensor) -> Tensor:
@@ -209,13 +203,11 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
     sampler = [[train_on[i] for _, i in part] for part in order]
     batches = iter(DataLoader(images, batch_sampler=sampler, num_workers=workers))
     held_out_batches = DataLoader(Subset(images, shard(held_out)), TRAIN_BATCH, num_workers=workers)
-    seen = []  # losses since the last validation
     for step in tqdm(range(first, last + 1), file.stem, disable=rank_world()[0] > 0):
         if step > state["step"] and (step % recipe["eval_every"] == 0 or step == last):
             with torch.no_grad():
                 found = [losses(batch, net).double().cpu() for batch in held_out_batches]
-            note_validation(state, step, seen, found, tuned, recipe["min_delta"])
-            seen = []
+            note_validation(state, step, found, tuned, recipe["min_delta"])
             if rank_world()[0] == 0:
                 results.save_checkpoint(state | dict(optimiser=optimiser.state_dict(), now=tuned), file)
         if step == last or state["waited"] >= recipe["patience"]:
@@ -224,21 +216,17 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        seen.append(float(loss.detach()))
     net.load_state_dict(net.state_dict() | state["best"])
     return state
 
 
-def note_validation(state: dict, step: int, seen: list[float], found: list[Tensor], tuned: dict,
-                    min_delta: float) -> None:
-    """Adds a validation to the state: the losses of the steps since the last one (seen), those of the
-    held-out images (found, (3, B) each), the weights if they are the best, the age of the last gain."""
-    seen = gather_rows(seen)
+def note_validation(state: dict, step: int, found: list[Tensor], tuned: dict, min_delta: float) -> None:
+    """Adds a validation to the state: the losses of the held-out images (found, (3, B) each), the weights if
+    they are the best, the age of the last gain."""
     loss, mse, kl = torch.cat(gather_rows(found), 1).mean(1).tolist()
     if not math.isfinite(loss):
         raise InputError(f"the validation loss became {loss} at step {step}; lower --lr.")
-    train_loss = float(np.mean(seen)) if seen else math.nan
-    state["log"].append(dict(step=step, train_loss=train_loss, val_loss=loss, val_distill=mse, val_kl=kl))
+    state["log"].append(dict(step=step, val_loss=loss, val_distill=mse, val_kl=kl))
     state |= dict(step=step, waited=state["waited"] + 1)
     if loss < state["mark"] - min_delta:  # the mark stays, so that small gains add up
         state |= dict(mark=loss, waited=0)
@@ -264,23 +252,23 @@ def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_sta
     models, records = {}, {}
     for name in names:
         tuned = copy.deepcopy(net)
-        trainable, parameters = tunable(tuned, tuned_state)
+        tunable(tuned, tuned_state)
         state = train(wrap(tuned), gaze_images(fixated[name], transform), teacher, *parts, recipe,
                       folder / f"tuned_{name}.pt", workers)
         kept = {key: v.cpu().to(getattr(torch, recipe["precision"])) for key, v in tuned_state(tuned).items()}
         tuned.load_state_dict(tuned.state_dict() | kept)
         models[name] = tuned
-        records[name] = state | dict(weights=kept, trainable=trainable, parameters=parameters)
+        records[name] = state | dict(weights=kept)
     return models, records, [images[i].name for i in np.flatnonzero(taught["readable"] == 0)]
 
 
-def save_tuned(records: dict[str, dict], folder: Path) -> dict[str, dict]:
-    """Writes tuned_B.pth (weights), tuned_B.csv (losses) ...; returns what is left for results.json."""
-    for name, record in records.items():
-        if rank_world()[0] == 0:
+def save_files(records: dict[str, dict], arrays: dict, folder: Path) -> None:
+    """tuned_B.pth (weights), tuned_B.csv (losses) ..., benchmarks.csv, written by the first process."""
+    if rank_world()[0] == 0:
+        for name, record in records.items():
             results.save_checkpoint(record["weights"], folder / f"tuned_{name}.pth")
             results.write_csv(record["log"], folder / f"tuned_{name}.csv")
-    return {name: {k: v for k, v in record.items() if np.isscalar(v)} for name, record in records.items()}
+        results.write_csv(benchmarks.table(arrays), folder / "benchmarks.csv")
 
 
 # -------------------------------------------------------------------------------- measure
@@ -290,12 +278,12 @@ def teach(batch: dict, net: nn.Module, device: torch.device) -> dict:
     return {"readable": batch["readable"], "features": net(batch["image"].to(device))[0]}
 
 
-def agreement(batch: dict, nets: Sequence[nn.Module], observers: Sequence, device: torch.device) -> dict:
+def agreement(batch: dict, nets: dict[str, nn.Module], observers: Sequence, device: torch.device) -> dict:
     """Of a batch: each metric of the nets' maps and the fixations, (B, M), and the observers' consistency,
     the mean correlation of two observers' maps, (B,), NaN for fewer than two."""
     counts = batch["fixations"].to(device)
     human = human_maps(counts)  # (B, 224, 224)
-    maps = [net(batch["image"].to(device))[1] for net in nets]  # M of (B, 224, 224)
+    maps = [net(batch["image"].to(device))[1] for net in nets.values()]  # M of (B, 224, 224)
     consistency = [observer_consistency(observers[i], data.MAP_SIZE, MAP_SIGMA) for i in batch["index"]]
     found = {"readable": batch["readable"], "consistency": consistency}
     for name, metric in METRICS.items():
@@ -308,33 +296,23 @@ def agreement(batch: dict, nets: Sequence[nn.Module], observers: Sequence, devic
 def align(nets: dict[str, nn.Module], images: Sequence, transform: Callable, shown: dict[str, list[str]],
           folder: Path, device: torch.device, workers: int) -> tuple[dict[str, np.ndarray], list[str]]:
     """(arrays, unreadable images). Arrays: models (M,); image, consistency (n,); cc, nss, auc, kl, sim
-    (n, M); category (K,), category_n, how many images show it, category_cc, their mean CC (K, M)."""
-    observers = [image.observers for image in images]
-    measure = partial(agreement, nets=list(nets.values()), observers=observers, device=device)
-    arrays = results.in_batches(folder / "alignment", gaze_images(images, transform), EVAL_BATCH, measure,
-                                workers)
+    (n, M); category (K,), category_cc, the mean CC of the images that show it (K, M)."""
+    measure = partial(agreement, nets=nets, observers=[image.observers for image in images], device=device)
+    arrays = results.in_batches(folder / "maps", gaze_images(images, transform), EVAL_BATCH, measure, workers)
     arrays, names, unreadable = data.readable_only(arrays, [image.name for image in images])
     arrays |= dict(models=np.array(list(nets)), image=np.array(names))
     members = {category: np.isin(names, some) for category, some in shown.items()}
     members = {category: inside for category, inside in members.items() if inside.any()}
     arrays["category"] = np.array(list(members))
-    arrays["category_n"] = np.array([inside.sum() for inside in members.values()])
     arrays["category_cc"] = np.array([arrays["cc"][inside].mean(0) for inside in members.values()])
     return arrays, unreadable
 
 
 @torch.no_grad()
-def examples(nets: dict[str, nn.Module], images: Sequence, transform: Callable, arrays: dict,
-             device: torch.device) -> dict[str, np.ndarray]:
-    """Arrays example_image, _human, _A, _B: EXAMPLES images, evenly spread over the quarter that gained most,
-    and their maps."""
-    a, b = arrays["cc"].T[:2]
-    ranked = arrays["image"][np.argsort(a - b)]
-    best = ranked[:max(len(ranked) // 4, EXAMPLES)][::max(len(ranked) // (4 * EXAMPLES), 1)][:EXAMPLES]
-    by_name = {image.name: image for image in images}
-    chosen = [by_name[name] for name in best]
-    batch = next(iter(DataLoader(gaze_images(chosen, transform), EXAMPLES)))
-    pictures = [np.asarray(TF.resize(data.read_image(image.path), list(data.MAP_SIZE))) for image in chosen]
+def examples(nets: dict[str, nn.Module], images: Sequence, transform: Callable, device: torch.device) -> dict:
+    """Arrays example_image, _human, _A, _B: the images, people's maps, the models' maps, 224x224."""
+    batch = next(iter(DataLoader(gaze_images(images, transform), len(images))))
+    pictures = [np.asarray(TF.resize(data.read_image(image.path), list(data.MAP_SIZE))) for image in images]
     maps = {f"example_{k}": nets[k](batch["image"].to(device))[1].cpu().numpy() for k in "AB"}
     return maps | dict(example_image=np.stack(pictures), example_human=human_maps(batch["fixations"]).numpy())
 
@@ -356,13 +334,6 @@ def gains(arrays: dict) -> dict[str, np.ndarray]:
     return found | {"headroom": found["gain_A"] / (1 - values["A"] + 1e-8)}
 
 
-def pearson(x: np.ndarray, y: np.ndarray) -> dict:
-    """Pearson's r with its 95 % interval."""
-    found = stats.pearsonr(x, y)
-    return dict(ours=float(found.statistic), p=float(found.pvalue), n=len(x),
-                ci=tuple(map(float, found.confidence_interval())))
-
-
 def summary(arrays: dict) -> dict[str, dict]:
     """{line of the table: its number, 95 % interval and n}."""
     found = {f"{metric.upper()}, {k}": results.estimate(v)
@@ -373,9 +344,11 @@ def summary(arrays: dict) -> dict[str, dict]:
         a, b = arrays["category_cc"].T[:2]
         found["COCO categories with a gain in CC"] = dict(ours=100 * float(np.mean(b > a)), n=len(a))
     values = gains(arrays)
-    if len(values["consistency"]) > 3:
-        found["inter-observer consistency"] = results.estimate(values["consistency"])
-        found["r(gain, consistency)"] = pearson(values["consistency"], values["gain_A"])
+    x = values["consistency"]
+    if len(x) > 3:
+        found["inter-observer consistency"] = results.estimate(x)
+        r = stats.pearsonr(x, values["gain_A"])
+        found["r(gain, consistency)"] = dict(ours=r.statistic, ci=tuple(r.confidence_interval()), n=len(x))
         found["headroom gain"] = results.estimate(values["headroom"])
     return found
 
@@ -388,38 +361,14 @@ CLAIMS = benchmarks.claims(LINES | CONSISTENCY_LINES, PAPER_SAYS) + benchmarks.C
 
 
 def alignment_tests(arrays: dict) -> list[dict]:
-    """For results.json: mean, SD and SEM of every metric, paired t tests of the models, Pearson's r of the
-    observers' consistency with every model's CC and with the gains."""
+    """For results.json: paired t tests of the models by every metric."""
     tests = []
     for metric in METRICS:
         of = scores(arrays, metric)
-        for k, v in of.items():
-            sd = v.std(ddof=1)
-            tests.append(dict(test="mean", metric=metric, model=k, n=len(v), mean=v.mean(), sd=sd,
-                              sem=sd / len(v)**.5))
         for a, b in (("B", "A"), ("B", "C"), ("C", "A")):
             if a in of and b in of:
-                tests.append(dict(test="paired t", metric=metric, pair=f"{a} - {b}", n=len(of[a]),
-                                  **paired_t(of[a], of[b])))
-    values, known = gains(arrays), ~np.isnan(arrays["consistency"])
-    pairs = {f"CC of {k}": v[known] for k, v in scores(arrays, "cc").items()}
-    pairs |= {"gain B - A": values["gain_A"], "headroom-normalised gain": values["headroom"]}
-    if known.sum() > 3:
-        tests += [dict(test="Pearson r", x="consistency", y=name, **pearson(values["consistency"], v))
-                  for name, v in pairs.items()]
-    return tests + [dict(test="quartile of consistency", **row) for row in quartiles(arrays)]
-
-
-def quartiles(arrays: dict) -> list[dict]:
-    """Mean and SEM of the gains in each quarter of the images by consistency; ties in the images' order."""
-    values, rows = gains(arrays), []
-    order = np.argsort(values["consistency"], kind="stable")
-    rank = np.argsort(order, kind="stable")
-    for q in range(4 if len(rank) > 3 else 0):
-        part = {k: v[rank * 4 // len(rank) == q] for k, v in values.items()}
-        means = {k: v.mean() for k, v in part.items()} | {f"{k}_sem": stats.sem(v) for k, v in part.items()}
-        rows.append(dict(quartile=q + 1, n=len(part["headroom"])) | means)
-    return rows
+                tests.append(dict(metric=metric, pair=f"{a} - {b}", n=len(of[a]), **paired_t(of[a], of[b])))
+    return tests
 
 
 def table(arrays: dict) -> list[dict]:
@@ -427,122 +376,85 @@ def table(arrays: dict) -> list[dict]:
     consistency of the image's observers."""
     rows = []
     for i, m in np.ndindex(arrays["cc"].shape):
-        row = dict(image=arrays["image"][i], condition=arrays["models"][m])
-        row |= {metric: arrays[metric][i, m] for metric in METRICS}
-        rows.append(row | dict(consistency=arrays["consistency"][i]))
+        values = {metric: arrays[metric][i, m] for metric in METRICS}
+        rows.append(dict(image=arrays["image"][i], condition=arrays["models"][m], **values,
+                         consistency=arrays["consistency"][i]))
     return rows
 
 
 # -------------------------------------------------------------------------------- figures
 
-def draw_training(folder: Path) -> None:
-    """fig_training: held-out losses against steps; the ring marks the weights that are kept."""
-    logs = {file.stem[-1]: data.read_csv(file) for file in sorted(folder.glob("tuned_?.csv"))}
-    if not logs:
-        return  # the tuned models were given
-    fig, axes = results.figure_grid(1, 3)
-    labels = {"val_loss": "loss", "val_kl": "KL to fixations (nats)", "val_distill": "MSE of features"}
-    for k, log in logs.items():
-        best = min(log, key=lambda row: row["val_loss"])
-        steps, how = [row["step"] for row in log], dict(color=results.PALETTE[k], marker="o")
-        for ax, key in zip(axes[0], labels):
-            ax.plot(steps, [row[key] for row in log], markersize=3, label=k, **how)
-            ax.plot(best["step"], best[key], markersize=9, markerfacecolor="none", **how)
-    for ax, label in zip(axes[0], labels.values()):
-        ax.set(xlabel="step", ylabel=f"held-out {label}")
-    axes[0, 0].legend(title="model", frameon=False)
-    results.save_figure(fig, folder / "fig_training")
-
-
 def draw_examples(arrays: dict, folder: Path) -> None:
-    """fig_1B: images, fixations, rollouts of A and B, and B - A of maps that sum to one."""
+    """fig_1B: images, fixations, and B - A of rollouts that sum to one."""
     images, human, a, b = (arrays[f"example_{key}"] for key in ("image", "human", "A", "B"))
-    share = [m / m.sum((1, 2), keepdims=True) * m[0].size for m in (a, b)]  # 1: the mean attention
-    change = share[1] - share[0]
+    change = b / b.mean((1, 2), keepdims=True) - a / a.mean((1, 2), keepdims=True)  # 1: the mean attention
     top = np.quantile(np.abs(change), .995)
-    fig, axes = results.figure_grid(len(images), 5, 1.68, 1.65)
-    for row, image, *maps, difference in zip(axes, images, human, a, b, change):
-        row[0].imshow(image)
-        for ax, m in zip(row[1:], maps):
-            ax.imshow(image.mean(2), cmap="gray")
-            ax.imshow(m, cmap="inferno", alpha=.75, vmin=0, vmax=1)
-        row[4].imshow(image.mean(2), cmap="gray")
-        mappable = row[4].imshow(difference, cmap="coolwarm", alpha=.75, vmin=-top, vmax=top)
-    for ax, title in zip(axes[0], ("image", "fixations", "rollout, A", "rollout, B", "B - A")):
-        ax.set_title(title, fontsize=9)
-    for ax in axes.flat:
-        ax.axis("off")
-    fig.colorbar(mappable, ax=axes[:, 4], shrink=.7, label="change (1 = the mean attention)")
+    fig, axes = results.figure_grid(3, len(images), 1.9, 1.8)
+    for column, image, fixated, difference in zip(axes.T, images, human, change):
+        column[0].imshow(image)
+        column[1].imshow(image)
+        column[1].imshow(fixated, cmap="inferno", alpha=.75)
+        mappable = column[2].imshow(difference, cmap="coolwarm", vmin=-top, vmax=top)
+    for row, label in zip(axes, ("image", "fixations", "rollout, B - A")):
+        row[0].set_ylabel(label)
+    fig.colorbar(mappable, ax=axes[2], label="1 = the mean")
     results.save_figure(fig, folder / "fig_1B")
 
 
 def draw_metrics(arrays: dict, axes: Sequence) -> None:
     """The means of the five metrics, +-1 SEM, a panel each."""
     for ax, metric in zip(axes, METRICS):
-        found = scores(arrays, metric)
-        sem = {k: v.std(ddof=1) / len(v)**.5 for k, v in found.items()}
-        for i, (k, v) in enumerate(found.items()):
-            ax.bar(i, v.mean(), yerr=sem[k], color=results.PALETTE[k], capsize=3)
-        low = min(v.mean() - 4 * sem[k] for k, v in found.items())
-        ax.set(xticks=range(len(found)), xticklabels=list(found), title=metric.upper())
-        ax.set_ylim(bottom=.5 if metric == "auc" else min(low, 0))
-        if metric == "kl":
-            ax.set(title="KL (nats)", xlabel="lower is better")
+        for k, v in scores(arrays, metric).items():
+            ax.bar(k, v.mean(), yerr=stats.sem(v), color=results.PALETTE[k], capsize=3)
+        ax.set(title=metric.upper())
     axes[0].set_ylabel("mean over images, ±1 SEM")
+    axes[list(METRICS).index("kl")].set(title="KL (nats)", xlabel="lower is better")
 
 
 def draw_gain(arrays: dict, path: Path) -> None:
-    """CC of B against A by image and, with C where there is one, by category."""
-    found, by_class = scores(arrays, "cc"), dict(zip(arrays["models"].tolist(), arrays["category_cc"].T))
-    fig, axes = results.figure_grid(1, 2 if by_class else 1, 3.4)
-    ax = axes[0, 0]
-    ax.scatter(found["A"], found["B"], s=6, color=results.PALETTE["B"], alpha=.6, linewidths=0)
-    benchmarks.diagonal(ax, found["A"], found["B"])
-    ax.set(xlabel="CC with fixations, A", ylabel="CC, B", title=f"{len(found['A'])} images")
-    if by_class:
-        ax, a, b = axes[0, 1], by_class["A"], by_class["B"]
-        if "C" in by_class:
-            ax.vlines(a, by_class["C"], b, color=results.PALETTE["C"], linewidth=.6)
-            ax.scatter(a, by_class["C"], s=14, color=results.PALETTE["C"], label="C")
-        ax.scatter(a, b, s=14, color=results.PALETTE["B"], label="B")
-        benchmarks.diagonal(ax, *by_class.values())
-        ax.set(xlabel="CC, A (mean of category)", ylabel="CC, B", title=f"{len(a)} COCO categories")
-        if "C" in by_class:
-            ax.set_ylabel("CC, B or C")
-            ax.legend(frameon=False)
+    """CC of B against A by image and by category; there grey is C."""
+    fig, axes = results.figure_grid(1, 2, 3.4)
+    for ax, key, what in zip(axes[0], ("cc", "category_cc"), ("images", "COCO categories")):
+        values = scores(arrays, key)
+        if not values:  # no categories
+            continue
+        a, b = values["A"], values["B"]
+        if key == "category_cc" and "C" in values:
+            ax.vlines(a, values["C"], b, color=results.PALETTE["C"], linewidth=.6)
+            ax.scatter(a, values["C"], s=12, color=results.PALETTE["C"])
+        ax.scatter(a, b, s=12, color=results.PALETTE["B"], linewidths=0)
+        ax.axline((a[0], a[0]), slope=1, color="black", linestyle="--", linewidth=.8)
+        ax.set(xlabel="CC with fixations, A", ylabel="CC, B", title=f"{len(a)} {what}")
     results.save_figure(fig, path)
 
 
 def draw_consistency(arrays: dict, folder: Path) -> None:
     """fig_2C: gain in CC against the observers' agreement; mean gain over A and C by quartile, +-1 SEM."""
-    found, rows = gains(arrays), quartiles(arrays)
+    found = gains(arrays)
     x, gain = found["consistency"], found["gain_A"]
     fig, axes = results.figure_grid(1, 2, 3.6)
-    ax, bars = axes[0]
-    ax.scatter(x, gain, s=6, color=results.PALETTE["B"], alpha=.6, linewidths=0)
-    ends = np.array([x.min(), x.max()])
-    ax.plot(ends, np.polyval(np.polyfit(x, gain, 1), ends), color="black", linewidth=1)
-    ax.axhline(0, color="black", linewidth=.5, linestyle=":")
-    ax.set(xlabel="inter-observer consistency (CC)", ylabel="gain in CC, B - A",
-           title=f"r = {np.corrcoef(x, gain)[0, 1]:.2f}, n = {len(x)}")
-    for key, label, colour, shift in (("gain_A", "B - A", "B", -.2), ("gain_C", "B - C", "C", .2)):
+    axes[0, 0].scatter(x, gain, s=6, color=results.PALETTE["B"], linewidths=0)
+    axes[0, 0].axline((x.mean(), gain.mean()), slope=np.polyfit(x, gain, 1)[0], color="black")
+    axes[0, 0].set(xlabel="inter-observer consistency (CC)", ylabel="gain in CC, B - A")
+    quarters = np.array_split(np.argsort(x, kind="stable"), 4)
+    for key, shift, label, colour in (("gain_A", -.2, "B - A", "B"), ("gain_C", .2, "B - C", "C")):
         if key in found:
-            bars.bar([r["quartile"] + shift for r in rows], [r[key] for r in rows], .38, label=label,
-                     yerr=[r[f"{key}_sem"] for r in rows], capsize=3, color=results.PALETTE[colour])
-    bars.set(xlabel="quartile of consistency", ylabel="gain in CC, mean ±1 SEM", xticks=range(1, 5))
-    bars.legend(frameon=False)
+            parts = [found[key][quarter] for quarter in quarters]
+            axes[0, 1].bar(np.arange(1, 5) + shift, [part.mean() for part in parts], .38, label=label,
+                           yerr=[stats.sem(part) for part in parts], color=results.PALETTE[colour])
+    axes[0, 1].set(xlabel="quartile of consistency", ylabel="gain in CC, mean ±1 SEM", xticks=range(1, 5))
+    axes[0, 1].legend(frameon=False)
     results.save_figure(fig, folder / "fig_2C")
 
 
 def draw(arrays: dict, _, folder: Path) -> None:
-    """All figures, from arrays.npz and tuned_*.csv."""
-    draw_training(folder)
+    """All figures, from arrays.npz."""
     draw_examples(arrays, folder)
     fig, axes = results.figure_grid(1, 5, 1.7, 2.6)
     draw_metrics(arrays, axes[0])
     results.save_figure(fig, folder / "fig_2A")
     draw_gain(arrays, folder / "fig_2B")
-    if quartiles(arrays):
+    if len(gains(arrays)["consistency"]) > 3:
         draw_consistency(arrays, folder)
     benchmarks.draw(arrays, _, folder)
 
@@ -566,19 +478,11 @@ def gaze_parser(file: str, card: str, folders: Sequence[str], paper: dict, demo:
     return parser
 
 
-def with_recipe(args: argparse.Namespace, paper: dict, demo: dict) -> argparse.Namespace:
-    """args and the whole recipe: the demo's or the paper's values where none were given."""
-    for name, value in (demo if args.data == "demo" else paper).items():
-        if getattr(args, name, None) is None:
-            setattr(args, name, value)
-    return args
-
-
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = gaze_parser(__file__, __doc__, tuple(FOLDERS), PAPER, DEMO)
     parser.add_argument("--model-c", type=Path, help="tuned weights of C, instead of training it")
     parser.add_argument("--frost", type=Path, help="folder of ImageNet-C's frost textures (default: drawn)")
-    return with_recipe(results.parse_args(parser, argv), PAPER, DEMO)
+    return results.parse_args(parser, argv, PAPER, DEMO)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -608,19 +512,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     # On new images: how well do the models' maps agree with the fixations, and people with each other?
     nets = {k: RolloutViT(model) for k, model in models.items()}
     arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
-    arrays |= examples(nets, validation, squash, arrays, device)
+    pictured = [image for image in validation if image.name in arrays["image"][:EXAMPLES]]
+    arrays |= examples(nets, pictured, squash, device)
 
     # Do the models still recognise what they see?
-    prepared = {k: (model, crop) for k, model in models.items()}
-    found, worse = benchmarks.measure(prepared, pictures, folder, device, args.workers,
+    found, worse = benchmarks.measure(models, crop, pictures, folder, device, args.workers,
                                       args.dtype == "bfloat16", args.seed, args.frost)
     arrays |= found
-    benchmarks.save_table(arrays, args.out / "benchmarks.csv")
+    save_files(records, arrays, args.out)
     headline = results.evaluate(CLAIMS, summary(arrays) | benchmarks.summary(arrays))
     results.finish(args, "exp01_finetune_vit", arrays, table(arrays), headline, draw, began, device,
-                   alignment_tests(arrays) + benchmarks.parity_tests(arrays), not_run + missing, files,
-                   left_out=left_out | {"unreadable": bad + more + worse},
-                   training=save_tuned(records, args.out))
+                   alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing, files,
+                   left_out=left_out | {"unreadable": bad + more + worse})
 
 
 if __name__ == "__main__":

@@ -38,8 +38,7 @@ import exp01_benchmarks as benchmarks
 import results
 from common import Preprocess, init_distributed, load_resnet, load_tuned, minmax, pick_device, upsample
 from exp01_finetune_vit import (LINES, PAPER as VIT_PAPER, align, alignment_tests, draw_gain, draw_metrics,
-                                draw_training, gaze_parser, load_data, save_tuned, summary, table,
-                                tuned_models, with_recipe)
+                                gaze_parser, load_data, save_files, summary, table, tuned_models)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -132,8 +131,7 @@ def blank_maps(arrays: dict) -> dict[str, dict]:
 
 def draw(arrays: dict, _, folder: Path) -> None:
     """fig_5B: the five metrics, +-1 SEM, and top-1 accuracy, 95 % interval; fig_5C: CC of B against A by
-    image and by category; fig_training."""
-    draw_training(folder)
+    image and by category."""
     draw_gain(arrays, folder / "fig_5C")
     found = benchmarks.summary(arrays)
     fig, axes = results.figure_grid(1, 6 if found else 5, 1.7, 2.6)
@@ -150,7 +148,7 @@ def draw(arrays: dict, _, folder: Path) -> None:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = gaze_parser(__file__, __doc__, ("salicon", "coco", "imagenet"), PAPER, DEMO)
-    return with_recipe(results.parse_args(parser, argv), PAPER, DEMO)
+    return results.parse_args(parser, argv, PAPER, DEMO)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -181,16 +179,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
 
     # Do the models still recognise what they see?
-    prepared = {k: (model, crop) for k, model in models.items()}
-    found, worse = benchmarks.measure(prepared, pictures, folder, device, args.workers,
+    found, worse = benchmarks.measure(models, crop, pictures, folder, device, args.workers,
                                       args.dtype == "bfloat16", args.seed)
     arrays |= found
-    benchmarks.save_table(arrays, args.out / "benchmarks.csv")
+    save_files(records, arrays, args.out)
     headline = results.evaluate(CLAIMS, summary(arrays) | blank_maps(arrays) | benchmarks.summary(arrays))
     results.finish(args, "exp02_resnet", arrays, table(arrays), headline, draw, began, device,
-                   alignment_tests(arrays) + benchmarks.parity_tests(arrays), not_run + missing, files,
-                   left_out=left_out | {"unreadable": bad + more + worse},
-                   training=save_tuned(records, args.out))
+                   alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing, files,
+                   left_out=left_out | {"unreadable": bad + more + worse})
 
 
 if __name__ == "__main__":

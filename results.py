@@ -108,13 +108,16 @@ def argument_parser(file: str, card: str, batch_size: int | str = 32, limit: str
     return parser
 
 
-def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments. A data set that is named on its own replaces the demo; args.out is the run's folder."""
+def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = None, paper: dict = {},
+               demo: dict = {}) -> argparse.Namespace:
+    """The arguments, where none was given the demo's or the paper's; args.out is the run's folder."""
     args = parser.parse_args(argv)
-    if args.data == "demo" and any(getattr(args, name, None) for name in DATA_FOLDERS):
+    if args.data == "demo" and any(getattr(args, name, None) for name in DATA_FOLDERS):  # real data
         args.data = None
     if args.out is None:
         args.out = Path("runs") / Path(parser.prog).stem / run_name(parser, args)
+    chosen = demo if args.data == "demo" else paper
+    vars(args).update({name: value for name, value in chosen.items() if getattr(args, name, None) is None})
     return args
 
 

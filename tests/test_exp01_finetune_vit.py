@@ -73,7 +73,9 @@ def test_rollout_map_equals_the_full_matrix_product():
 def test_trainable_share_is_the_papers():
     with torch.device("meta"):
         vit = VisionTransformer(224, 16, num_classes=1000, **BASE)
-    assert E.tunable(vit) == (28_348_416, 86_567_656)  # 32.7 %
+    E.tunable(vit)
+    trained = sum(p.numel() for p in vit.parameters() if p.requires_grad)
+    assert (trained, sum(p.numel() for p in vit.parameters())) == (28_348_416, 86_567_656)  # 32.7 %
 
 
 def test_paper_defaults():
@@ -124,10 +126,9 @@ def test_only_attention_weights_move_and_the_file_restores_the_model(blobs, tmp_
     record, vit = tuned(blobs[:20], tmp_path, epochs=2, precision=precision)
     start, now = small_vit().state_dict(), vit.state_dict()
     assert {k for k in now if not torch.equal(start[k], now[k])} == set(attention_state(vit))
-    facts = E.save_tuned({"B": record}, tmp_path)
+    E.save_files({"B": record}, {}, tmp_path)
     again = load_tuned(small_vit(), tmp_path / "tuned_B.pth").state_dict()
     assert all(torch.equal(again[k], now[k]) for k in now)
-    assert facts["B"]["step"] == 4 and facts["B"]["trainable"] < facts["B"]["parameters"]
     assert [row["step"] for row in read_csv(tmp_path / "tuned_B.csv")] == [0, 4]
     with pytest.raises(InputError, match="tuned weights"):
         load_tuned(small_vit(depth=2), tmp_path / "tuned_B.pth")
@@ -157,7 +158,7 @@ def test_the_loss_is_distillation_plus_lam_kl_and_the_first_validation_is_the_un
     assert first["val_kl"] == pytest.approx(kl, rel=1e-5) and first["val_distill"] < 1e-9
     for row in (first, last):
         assert row["val_loss"] == pytest.approx(row["val_distill"] + 3 * row["val_kl"], rel=1e-6)
-    assert last["val_distill"] > 1e-6 and np.isnan(first["train_loss"]) and last["train_loss"] > 0
+    assert last["val_distill"] > 1e-6
 
 
 def test_gains_below_min_delta_add_up_to_one():
@@ -165,7 +166,7 @@ def test_gains_below_min_delta_add_up_to_one():
     waited = []
     for step, loss in enumerate([10., 9.4, 8.8, 8.2]):
         found = torch.tensor([[loss], [0.], [0.]], dtype=torch.double)
-        E.note_validation(state, step, [], [found], {}, min_delta=1.)
+        E.note_validation(state, step, [found], {}, min_delta=1.)
         waited.append(state["waited"])
     assert waited == [0, 1, 0, 1] and state["lowest"] == 8.2 and state["best_step"] == 3
 
@@ -173,7 +174,7 @@ def test_gains_below_min_delta_add_up_to_one():
 def test_a_loss_that_is_no_number_ends_the_training_in_one_sentence():
     state = dict(step=-1, lowest=np.inf, mark=np.inf, waited=0, log=[])
     with pytest.raises(InputError, match="became nan at step 7; lower --lr"):
-        E.note_validation(state, 7, [], [torch.full((3, 2), torch.nan)], {}, min_delta=1.)
+        E.note_validation(state, 7, [torch.full((3, 2), torch.nan)], {}, min_delta=1.)
 
 
 def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp_path):
@@ -205,8 +206,6 @@ def test_two_processes_train_the_same_model(blobs, tmp_path):
     in_group(2, two_train, blobs[:24], tmp_path / "two")
     log = load_checkpoint(tmp_path / "two" / "tuned_B.pt")["log"]
     assert [r["val_loss"] for r in log] == pytest.approx([r["val_loss"] for r in record["log"]], rel=1e-4)
-    assert [r["train_loss"] for r in log[1:]] == pytest.approx([r["train_loss"] for r in record["log"][1:]],
-                                                               rel=1e-4)
 
 
 def two_train(blobs: list, out: Path) -> None:
@@ -276,30 +275,21 @@ def test_alignment_tests_are_paired_and_headroom_gain_follows_its_formula():
     b, c = a + .2 - .2 * consistency, a + .01 * rng.standard_normal(80)
     arrays = measured(consistency, A=a, B=b, C=c)
     tests = E.alignment_tests(arrays)
-    found = next(t for t in tests if t.get("pair") == "B - A" and t["metric"] == "cc")
+    found = next(t for t in tests if t["pair"] == "B - A" and t["metric"] == "cc")
     d = b - a
     assert found["t"] == pytest.approx(d.mean() / (d.std(ddof=1) / 80**.5)) and found["df"] == 79
     assert found["dz"] == pytest.approx(found["t"] / 80**.5)
     summary = E.summary(arrays)
     assert summary["r(gain, consistency)"]["ours"] == pytest.approx(-1)
-    assert next(t for t in tests if t.get("y") == "gain B - A")["ours"] == pytest.approx(-1)
     assert summary["headroom gain"]["ours"] == pytest.approx(np.mean(d / (1 - a + 1e-8)))
     assert summary["images with a gain in CC"]["ours"] == 100
     assert next(claim for claim in E.CLAIMS if claim.name == "r(gain, consistency)").paper == -.55
-    quartiles = E.quartiles(arrays)
-    assert [q["n"] for q in quartiles] == [20] * 4
-    means = [q["gain_A"] for q in quartiles]
-    assert means == sorted(means, reverse=True)
-    assert means[0] == pytest.approx(d[np.argsort(consistency)[:20]].mean())
 
 
-def test_tied_consistencies_fill_four_quartiles_and_no_consistency_gives_no_line():
+def test_images_without_consistency_give_no_line_of_it():
     a, b, c = np.random.default_rng(5).random((3, 12))
-    tied = measured([.5 + .1 * (i == 3) for i in range(12)], A=a, B=b, C=c)
-    assert [q["n"] for q in E.quartiles(tied)] == [3] * 4
-    unknown = measured([np.nan] * 12, A=a, B=b, C=c)
-    assert E.quartiles(unknown) == [] and "headroom gain" not in E.summary(unknown)
-    assert {t["test"] for t in E.alignment_tests(unknown)} == {"mean", "paired t"}
+    unknown = E.summary(measured([np.nan] * 12, A=a, B=b, C=c))
+    assert "headroom gain" not in unknown and unknown["CC, A"]["n"] == 12
 
 
 def test_an_image_without_consistency_counts_in_the_metrics_alone():
@@ -390,11 +380,9 @@ def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     rows = read_csv(out / "per_image.csv")
     assert list(rows[0]) == "image condition cc nss auc kl sim consistency".split() and len(rows) == 8 * 3
     assert len(read_csv(out / "benchmarks.csv")) == 3 * (10 + 2 * 15 + 10)
-    figures = "1B 2A 2B 2C 4A 4B 4C training".split()
+    figures = "1B 2A 2B 2C 4".split()
     assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000 for k in figures for kind in ("png", "pdf"))
     assert len(results["not_run"]) == 1 and results["not_run"][0].startswith("frost with ImageNet-C's six")
-    training = results["training"]["B"]
-    assert training["trainable"] / training["parameters"] == pytest.approx(.3112, abs=1e-3)
     names = [h["name"] for h in results["headline"]]
     assert {"CC, B", "KL, C", "r(gain, consistency)", "BF01 ImageNet-C (unit information)"} <= set(names)
     assert len(names) == len(set(names)) and not (out / "unfinished").exists()
@@ -404,7 +392,7 @@ def test_a_run_killed_between_any_two_files_gives_the_same_bytes_when_it_goes_on
                                                                                 monkeypatch):
     """Killed when C is trained, when half of the benchmarks are done, and just before its last files."""
     out, _ = finished
-    replace, kills = os.replace, ["tuned_C.pt", "imagenet_c_A_B_C/00000.npz", "per_image.csv"]
+    replace, kills = os.replace, ["tuned_C.pt", "imagenet_c/00000.npz", "per_image.csv"]
 
     def replace_and_die(source, target) -> None:
         if kills and str(target).endswith(kills[0]):
@@ -437,7 +425,7 @@ def test_a_finished_run_stays_whole_after_wrong_arguments(world, finished, wrong
 
 def test_plot_only_redraws_without_a_model(world, finished, monkeypatch, capsys):
     (finished[0] / "fig_2A.png").unlink()
-    monkeypatch.setattr(E, "load_vit", None)
+    monkeypatch.setattr(E, "load_model", None)
     run(world, finished[0], "--plot-only")
     assert (finished[0] / "fig_2A.png").exists() and "paper" in capsys.readouterr().out
 
@@ -467,7 +455,7 @@ def test_the_demo_finds_the_planted_gaze_with_the_shipped_models(tmp_path, monke
     said = capsys.readouterr().out
     assert "not run: ImageNet: no data" in said and "numbers of the built-in demo world" in said
     gain = {t["pair"]: t for t in json.loads((tmp_path / "o" / "results.json").read_text())["tests"]
-            if t["test"] == "paired t" and t["metric"] == "cc"}
+            if t.get("metric") == "cc"}
     assert all(gain[pair]["n"] == 40 and gain[pair]["ci"][0] > 0 for pair in ("B - A", "B - C")), gain
 
 
