@@ -482,7 +482,7 @@ def draw_dynamics(shown: list, folder: Path) -> None:
     """Fig 4: correct at least once so far; changes of mind; how often images are right, all and hard ones."""
     fig, axes = figure_grid(4, len(shown) // 2, 3.6, 2.6)
     for (once, changes, *histograms), (f, name, t) in zip(axes.T, shown[::2]):
-        band(once, 100 * np.maximum.accumulate(t["correct"], 1), name, PALETTE[name], "right once so far (%)")
+        band(once, 100 * np.maximum.accumulate(t["correct"], 1), name, PALETTE[name], "correct so far (%)")
         once.axhline(100 * t["correct_full"].mean(), color="black", linestyle=":")
         once.set_title(f"fovea {f}x{f} (dots: full image)")
         for (change, share), style in zip(transitions(t["correct"]).items(), ("v-", "^-", "v:", "^:")):
