@@ -45,17 +45,14 @@ def read_image(path: str | Path) -> Image.Image:
 
 
 def read_map(path: str | Path) -> np.ndarray:
-    """A model's map of an image, (h, w) float32, of any size and range: a 2-D .npy array, or an image file's
-    mean over its colours. InputError: no such file, not 2-D, empty, NaN or infinite."""
+    """A model's map, (h, w) float32, any size and range: a 2-D .npy array, or an image's mean over colours.
+    InputError: no such file, not 2-D, empty, NaN or infinite."""
     with input_errors(path, "a model's map: a finite 2-D array in an .npy file, or an image"):
-        if Path(path).suffix == ".npy":
-            values = np.load(path, allow_pickle=False)
-        else:
-            values = np.asarray(read_image(path)).mean(2)
-        values = np.asarray(values, np.float32)
-        if values.ndim != 2 or not values.size or not np.isfinite(values).all():
+        npy = Path(path).suffix == ".npy"
+        values = np.load(path, allow_pickle=False) if npy else np.asarray(read_image(path)).mean(2)
+        if values.ndim != 2 or not values.size or not np.isfinite(values.astype(np.float32)).all():
             raise ValueError(f"shape {values.shape}, or not finite")
-        return values
+        return values.astype(np.float32)
 
 
 class Images(torch.utils.data.Dataset):

@@ -437,6 +437,8 @@ def print_table(results: dict) -> None:
         print(f"not run: {part}")
     if results.get("unreadable"):
         print(f"{len(results['unreadable'])} unreadable images left out; results.json lists them.")
+    for note in results.get("notes", ()):
+        print(note)
     if results["data"] == "demo":
         print("These are numbers of the built-in demo world, not the paper's data.")
 

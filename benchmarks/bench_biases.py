@@ -7,6 +7,7 @@ loop is what one writes first: a canvas a region, PIL to shrink it, scipy's Gaus
 """
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +16,11 @@ import scipy.stats
 import torch
 from bench import Row, main, take_turns
 from PIL import Image
+from torch.utils.data import DataLoader
 
 import demo
 import exp03_biases as E
-from gaze_tuning import load_gaze
+from data import Images
 
 
 def plain_scene(anns: list, coco, img_h: int, img_w: int) -> list:
@@ -27,7 +29,8 @@ def plain_scene(anns: list, coco, img_h: int, img_w: int) -> list:
     for k in sorted(range(len(anns)), key=lambda k: -anns[k]["area"]):
         canvas[coco.annToMask(anns[k]) == 1] = k
     names = [coco.cats[a["category_id"]]["name"] for a in anns]
-    groups = [[k for k, name in enumerate(names) if name in group] for group in (E.ANIMATE, E.INANIMATE)]
+    animate = [name in E.ANIMATE for name in names]
+    groups = [[k for k, yes in enumerate(animate) if yes == wanted] for wanted in (True, False)]
     groups += [[k] for k, a in enumerate(anns) if not a["iscrowd"]]
     masks = [np.isin(canvas, group).astype(np.uint8) for group in groups]
     return [np.asarray(Image.fromarray(m).resize((224, 224), Image.Resampling.NEAREST)) > 0 for m in masks]
@@ -49,27 +52,32 @@ def plain_human(counts: np.ndarray) -> np.ndarray:
 
 def steps(root: Path, n_images: int) -> Iterator[tuple[str, Callable, Callable | None]]:
     """(step, ours over all images, plain loop over all images) of the demo world in root."""
-    cpu = torch.device("cpu")
-    images, _ = load_gaze(root / "salicon", "val", root / "coco", n_images)
-    coco, ids, _ = E.load_coco(root / "coco", "val")
-    models, pre, _ = E.load_models("demo_sl12", None, {"B": None, "C": None}, ["A"], True)
-    data = E.BiasData(images, pre, coco, ids)
-    batches = [E.collate([data[i] for i in part.tolist()]) for part in torch.arange(len(data)).split(30)]
-    maps = torch.cat([E.source_maps(b, models, True, [], cpu)["A"] for b in batches])
-    counts = torch.cat([b[1] for b in batches])
-    anns = [coco.imgToAnns[ids[E.plain_name(image.name)]] for image in images]
-    scenes = [data.scene(image.name) for image in images]
-    plain = [plain_scene(a, coco, 480, 640) for a in anns]
-    four = torch.stack([maps] * 4, 1)  # (n, 4, 224, 224)
-    yield ("masks", lambda: [E.make_scene(a, coco, 480, 640) for a in anns],
-           lambda: [plain_scene(a, coco, 480, 640) for a in anns])
-    yield ("densities and entropy, four sources", lambda: [E.measures(*pair) for pair in zip(four, scenes)],
+    images, _, coco, scenes, maps = E.load_data(root / "salicon", root / "coco", n_images, [])
+    models, preprocess = E.load_models("demo_sl12", None, {})
+    data = Images([image.path for image in images], preprocess,
+                  partial(E.looked_at, images=images, coco=coco, scenes=scenes, maps=maps))
+    batches = list(DataLoader(data, 30))
+    x, counts, canvas = (torch.cat([b[k] for b in batches]) for k in ("image", "counts", "canvas"))
+    with torch.no_grad():
+        four = torch.stack([models["A"](x)[1]] * 4, 1)  # (n, 4, 224, 224)
+    plain = [plain_scene(scene["anns"], coco, 480, 640) for scene in scenes]
+
+    def measures() -> list:
+        return [[E.entropy(m), *(E.density(m, r) for r in E.regions_of(c, scene["anns"]).values())]
+                for m, c, scene in zip(four, canvas, scenes)]
+    yield ("masks", lambda: [E.paint_masks(scene["anns"], coco, 480, 640) for scene in scenes],
+           lambda: [plain_scene(scene["anns"], coco, 480, 640) for scene in scenes])
+    yield ("densities and entropy, four sources", measures,
            lambda: [plain_measures(m.double().numpy(), masks) for m, masks in zip(four, plain)])
-    yield ("human map", lambda: [E.source_maps(b, {}, True, [], cpu) for b in batches],
+    yield ("human map", lambda: E.human_maps(counts),
            lambda: [plain_human(c.double().numpy()) for c in counts])
-    yield "reading image and fixations", lambda: [E.GazeData(images, pre)[i] for i in range(n_images)], None
-    yield ("rollout of a demo model, batch of 30",
-           lambda: [E.source_maps(b, models, False, [], cpu) for b in batches], None)
+    yield "reading image, fixations, masks", lambda: [data[i] for i in range(n_images)], None
+    yield "rollout of a demo model, batch of 30", lambda: [rollout(models["A"], b) for b in batches], None
+
+
+@torch.no_grad()
+def rollout(model: torch.nn.Module, batch: dict) -> torch.Tensor:
+    return model(batch["image"])[1]
 
 
 def rows(quick: bool) -> Iterator[Row]:

@@ -2,7 +2,7 @@
 
     python benchmarks/bench_kl_sweep.py [--quick]
 
-Ours: exp06_gaze_objects.metric_sweep, all values. Theirs: a plain loop over the pairs, as one would write it
+Ours: exp06_gaze_objects.kl_sweep, all values. Theirs: a plain loop over the pairs, as one would write it
 from SciPy (gaussian_filter), NumPy (KL), pysaliency (CC, SIM) and scikit-image (SSIM), timed on a hundredth
 of the values. Both must find the same values (SSIM: other treatment of the border, not compared).
 """
@@ -13,7 +13,7 @@ import torch
 from bench import NO_PEER, Row, main, optional, take_turns
 from scipy.ndimage import gaussian_filter
 
-from exp06_gaze_objects import EPS, METRICS, metric_sweep
+from exp06_gaze_objects import EPS, METRICS, kl_sweep
 
 PEOPLE, OBJECTS, HEADS, SIGMAS = 30, 20, 12, np.arange(1, 41) / 10
 
@@ -56,7 +56,7 @@ def sweep(metric: str, peer, people: int, grid: tuple[int, int], share: float,
     found = {}
 
     def ours() -> None:
-        found["ours"] = metric_sweep(attn, fix, SIGMAS, METRICS[metric])  # (P, O, H, S)
+        found["ours"] = kl_sweep(attn, fix, SIGMAS, METRICS[metric])  # (P, O, H, S)
 
     def loop() -> None:
         found["loop"] = [peer(attn[o, h].numpy().astype(float), gaussian_filter(
