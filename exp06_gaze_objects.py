@@ -16,7 +16,7 @@ Commands
 Paper: best sigma 2.4 +- .03 (unit not stated); head 12 best, 7 and 9 worst, counted from 1; lift 30 to 40
 points. Demo (other pictures, people, model): 3.0, the end of the sweep; head 4 best, 2 worst of 6; lift 16.
 Not stated, so our choice: last block; 480x480 px; Gaussian in patches, on the fixations; KL(human ||
-attention), eps 1e-10; heads compared at the sigma of the least mean KL. More: docs/notes_exp06_gaze_objects.md.
+attention), eps 1e-10; heads compared at the sigma of least mean KL. More: docs/notes_exp06_gaze_objects.md.
 """
 from __future__ import annotations
 
@@ -225,7 +225,7 @@ def usable(arrays: dict[str, np.ndarray], paths: Sequence[Path]) -> tuple:
     arrays = {name: values[seen].astype(np.float64) for name, values in arrays.items()}
     arrays |= {name: arrays[name].swapaxes(0, 1) for name in METRICS}
     if arrays["dropped"].any():
-        notes.append(f"{arrays['dropped'].sum():.0f} fixations left out: outside the image, or no coordinates")
+        notes.append(f"{arrays['dropped'].sum():.0f} fixations left out: outside the image or no coordinates")
     return arrays, [path for path, ok in zip(paths, seen) if ok], notes
 
 

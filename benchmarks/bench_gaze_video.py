@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from bench import NO_PEER, Row, main, take_turns
 from bench_saccades import LARGE, hugging_face, vit_small
 
+import exp05_data as videos
 import exp05_gaze_video as E
 from common import IMAGENET, cls_attention
 
@@ -33,10 +34,11 @@ def blurred_gaze(attentions: list[torch.Tensor], img_h: int, img_w: int) -> torc
 
 
 def stream(n: int, img_h: int, img_w: int, folder: Path, net) -> Callable[[], None]:
-    """Writes a clip of n frames; what is returned decodes it, resizes, runs one model, writes gaze."""
+    """Writes a clip of n frames; what is returned decodes it twice, resizes, runs one model, writes gaze."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in IMAGENET)
-    see = partial(E.look, models=[E.Model("dino12", "dino12.0", net, mean, std)], late={"dino12": (8, 9)},
-                  scale=None, with_gbvs=False, dtype="float32")
+    E.CHANNELS.clear()  # without GBVS
+    look = partial(E.measure, models=[E.Model("dino12", "dino12.0", net, mean, std)], scale=None,
+                   dtype="float32", device=torch.device("cpu"))
     path = folder / "clip.mp4"
     with av.open(str(path), "w") as file:
         video = file.add_stream("mpeg4", rate=30)
@@ -49,7 +51,7 @@ def stream(n: int, img_h: int, img_w: int, folder: Path, net) -> Callable[[], No
 
     def watch() -> None:
         with tempfile.TemporaryDirectory() as out:
-            E.watch(E.Clip("clip", path, dict), 0, Path(out), see, 8, None, torch.device("cpu"))
+            E.watch_all([videos.watch(videos.Clip("clip", path, dict), None, [])], Path(out), 8, look, 0)
     return watch
 
 

@@ -251,9 +251,13 @@ def full_exp05(path: Path, device: torch.device, batch: int):
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in IMAGENET)
     net = VisionTransformer(pos_rule="offset").eval().to(device)
     model = exp05.Model("dino12", "dino12.0", net, mean, std)
-    for name, with_gbvs in (("ViT-S/16, one model", False), ("the same and GBVS", True)):
-        work = partial(exp05.look, video, [model], {}, None, with_gbvs, "float32")
-        yield f"exp05: a 720x480 frame, {name}", work, 1, "frame"
+    batch_of = dict(image=video.permute(0, 2, 3, 1))
+    look = torch.no_grad()(partial(exp05.measure, batch_of, [model], None, "float32", device))
+    channels = dict(exp05.CHANNELS)
+    for name, kept in (("ViT-S/16, one model", {}), ("the same and GBVS", channels)):
+        exp05.CHANNELS.clear()
+        exp05.CHANNELS.update(kept)
+        yield f"exp05: a 720x480 frame, {name}", look, 1, "frame"
     for method in ("dino", "supervised"):
         args = trainer.parse(["--data", "IMAGENET", "--method", method, "--dtype",
                               "float32" if device.type == "cpu" else "bfloat16"])

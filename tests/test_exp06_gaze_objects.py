@@ -88,7 +88,8 @@ def loop_ssim(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     taps = np.exp(-.5 * (np.arange(-5, 6) / 1.5) ** 2)
     found = np.empty(p.shape)
     for i, j in np.ndindex(p.shape):
-        rows, cols = np.arange(max(0, i - 5), min(len(p), i + 6)), np.arange(max(0, j - 5), min(p.shape[1], j + 6))
+        rows = np.arange(max(0, i - 5), min(p.shape[0], i + 6))
+        cols = np.arange(max(0, j - 5), min(p.shape[1], j + 6))
         w = np.outer(taps[rows - i + 5], taps[cols - j + 5])
         x, y, w = p[np.ix_(rows, cols)], q[np.ix_(rows, cols)], w / w.sum()
         mx, my = (w * x).sum(), (w * y).sum()
