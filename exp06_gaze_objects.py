@@ -457,6 +457,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     items = load_data(args.data)[:args.limit]
     people = sorted({person for _, gaze in items for person, *_ in gaze})
     model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer)
+    if args.simulate and args.simulate[0] not in range(len(heads)):
+        raise InputError(f"--simulate {args.simulate[0]:g}: expected a head from 0 to {len(heads) - 1}.")
     first, last, step = args.sigmas
     sigmas = np.arange(first, last + step / 2, step).round(9)  # both ends
 

@@ -430,7 +430,7 @@ def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_fig
 
 
 @pytest.mark.parametrize("argv, says", [
-    ("--layer 12", "blocks 0 to 11"), ("--layer -1", "blocks 0 to 11"),
+    ("--layer 12", "blocks 0 to 11"), ("--layer -1", "blocks 0 to 11"), ("--simulate 6 1 20", "from 0 to 5"),
     ("--sigmas 0 2 .1", "positive"), ("--sigmas 1 1.1 .1", "three widths"),
     ("--model vgg", "no model vgg")])
 def test_wrong_arguments_are_named(argv, says, objects, tmp_path, no_figures):
@@ -449,7 +449,7 @@ def test_a_finished_run_stays_whole_after_wrong_arguments(objects, tmp_path, no_
     run(data, out)
     kept = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     for more, says in (("--model vgg", "no model vgg"), ("--layer 12", "blocks 0 to 11"),
-                       ("--simulate 6 1 20", "other arguments"), ("--limit 1", "other arguments"),
+                       ("--simulate 6 1 20", "from 0 to 5"), ("--limit 1", "other arguments"),
                        ("--blur attention --resume", "other arguments"),
                        ("--plot-only --seed 3", "other arg"),
                        (f"--data {tmp_path}/typo", "No such file")):
