@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from legacy import read_csv
+from data import read_csv
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
