@@ -11,8 +11,8 @@ Commands
     another run           python exp05_clusters.py --run FOLDER
     redraw the figures    python exp05_clusters.py --run FOLDER --plot-only
 
-Paper: G1 16.7, G2 63.9, G3 19.4 % of the late heads; median share of looks at the face 65.7 % (adults), 66.2 %
-(children), 92.0 % (G1). The demo: 25.0, 45.8, 29.2 %; 78.4, 49.6, 80.7 %. Departures: samples without gaze are
+Paper: G1 16.7, G2 63.9, G3 19.4 % of the late heads; median share of looks at faces 65.7 % (adults), 66.2 %
+(children), 92.0 % (G1). The demo: 25.0, 45.8, 29.2 %; 78.4, 49.6, 80.7 %. Departure: samples without gaze are
 left out of the shares (authors: looks at nothing). Where the paper is silent: the distance between two heads
 is 1 - cosine of their maps, mean over frames. More in docs/notes_exp05_gaze_video.md.
 """
@@ -24,17 +24,18 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
-from common import InputError, init_distributed, pick_device, upsample
+from common import InputError, init_distributed, pick_device
 from demo import popout_displays
 import exp05_data as videos
-from exp05_data import Watched, compare
-from exp05_gaze_video import attend, dots, load_models
+from exp05_data import Clip, Watched, compare
+from exp05_gaze_video import Model, attend, dots, load_models
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish,
                      only_draw, read_arrays, read_json, redraw, save_figure)
@@ -43,6 +44,8 @@ from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, eval
 
 # Shapes: K late heads, T frames, S gaze samples, V viewers, P key points, R rows: everyone who looks (heads,
 # GBVS, viewers). Gaze is x, y in px.
+OF_THE_RUN = ("data", "weights", "limit", "seed", "dtype", "batch_size")  # arguments
+COPIED = ("condition", "kind", "block")  # arrays of the run
 N_CLUSTERS = 3
 SIGMA = 30.  # px, how far from a key point one still looks at it (authors' code)
 FACE = ("eyes", "mouth")
@@ -60,20 +63,34 @@ PAPER_ANIMALS = .749  # over late heads
 
 # -------------------------------------------------------------------------------- data
 
-def load_data(run: Path) -> tuple[dict, dict[str, np.ndarray], list[Watched], dict[str, str], list[Path]]:
-    """(results of a run of exp05_gaze_video.py, its arrays, clips with their viewers, {viewer: group},
-    the data's files)."""
+class Scene(NamedTuple):
+    """A clip with its viewers and what there is to look at."""
+    watched: Watched
+    points: np.ndarray  # (T, P, 2), NaN where absent
+    parts: np.ndarray  # (T, P), "" where absent
+    masks: dict[str, np.ndarray]  # of body and ground (T, img_h, img_w)
+
+
+def load_data(run: Path) -> tuple[dict, dict[str, np.ndarray]]:
+    """Results and arrays of a run of exp05_gaze_video.py."""
     if not (run / "results.json").is_file():
         raise InputError(f"--run {run}: no results.json; give the folder of a finished exp05_gaze_video.py.")
-    results, arrays = read_json(run / "results.json"), read_arrays(run / "arrays.npz")
-    study = videos.load_study(results["args"]["data"], results["args"]["seed"])
-    watched = []
-    for clip in study.clips:
-        if f"gaze/{clip.name}" in arrays:
-            times, size = arrays[f"times/{clip.name}"], tuple(arrays[f"size/{clip.name}"].tolist())
-            watched.append(Watched(clip, times, size, *videos.viewers_of(clip, times, size, False, [])))
-    files = [file for w in watched for file in (w.clip.points, w.clip.masks) if file]
-    return results, arrays, watched, study.groups, files
+    return read_json(run / "results.json"), read_arrays(run / "arrays.npz")
+
+
+def load_scenes(arrays: dict[str, np.ndarray], clips: Sequence[Clip]) -> list[Scene]:
+    """The clips of a run, their viewers, key points and masks."""
+    scenes = []
+    for clip in [clip for clip in clips if f"gaze/{clip.name}" in arrays]:
+        times, size = arrays[f"times/{clip.name}"], tuple(arrays[f"size/{clip.name}"].tolist())
+        watched = Watched(clip, times, size, *videos.viewers_of(clip, times, size, False, []))
+        points, parts, masks = np.empty((len(times), 0, 2)), np.empty((len(times), 0)), {}
+        if clip.points:
+            points, parts = videos.key_points(clip.points, len(times))
+        if clip.masks:
+            masks = videos.read_masks(clip.masks, len(times), size)
+        scenes.append(Scene(watched, points, parts, masks))
+    return scenes
 
 
 # -------------------------------------------------------------------------------- measure
@@ -120,45 +137,78 @@ def left_minus_right(gaze: np.ndarray, points: np.ndarray, parts: np.ndarray) ->
     return out
 
 
-def measure(w: Watched, traces: np.ndarray, conditions: Sequence[str], members: dict[str, np.ndarray],
-            groups: dict[str, str]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Of one clip: shares of looks (R, PARTS), NaN for who did not see it; time course of left less right
-    face {group of viewers or cluster: (T,)}, if it has two faces. traces (C, T, 2); members: {cluster: rows}."""
-    n, shares, courses = len(w.times), np.full((len(conditions), len(PARTS)), np.nan), {}
-    points, parts = videos.key_points(w.clip.points, n) if w.clip.points else (np.empty((n, 0, 2)), np.empty((n, 0)))
-    masks = videos.read_masks(w.clip.masks, n, w.size) if w.clip.masks else {}
-    looks = [(row, trace, np.arange(n)) for row, trace in enumerate(traces)]
+def shares_of(scene: Scene, traces: np.ndarray, conditions: Sequence[str]) -> np.ndarray:
+    """Shares of looks of everyone at PARTS, (R, PARTS) in %; NaN: no such part, did not see the clip."""
+    shares, w = np.full((len(conditions), len(PARTS)), np.nan), scene.watched
+    looks = [(row, trace, np.arange(len(w.times))) for row, trace in enumerate(traces)]
     looks += [(conditions.index(viewer), gaze, w.frame) for viewer, gaze in zip(w.viewers, w.gaze)]
     for row, gaze, frame in looks:
-        found = part_shares(gaze, points[frame], parts[frame]) | mask_shares(gaze, frame, masks)
+        found = part_shares(gaze, scene.points[frame], scene.parts[frame])
+        found |= mask_shares(gaze, frame, scene.masks)
         shares[row] = [found.get(part, np.nan) for part in PARTS]
-    if ((parts == "mouth").sum(1) == 2).any():
-        for cluster, rows in members.items():
-            courses[cluster] = videos.nan_mean(left_minus_right(traces[rows], points, parts))
-        for group in sorted({groups.get(viewer, "viewers") for viewer in w.viewers}):
-            mine = w.gaze[[groups.get(viewer, "viewers") == group for viewer in w.viewers]]
-            values = left_minus_right(mine, points[w.frame], parts[w.frame])  # (V, S)
-            good, frame = np.isfinite(values), np.broadcast_to(w.frame, values.shape)
-            count, total = np.bincount(frame[good], minlength=n), np.bincount(frame[good], values[good], n)
-            courses[group] = np.where(count > 0, total / np.maximum(count, 1), np.nan)
-    return shares, courses
+    return shares
 
 
-def pop_out(run: dict, members: Sequence[np.ndarray], device: torch.device) -> dict:
-    """Displays with one odd item: pictures, odd items, mean attention of the clusters and GBVS, 256 px.
-    members: for every cluster which of the K late heads belong to it."""
+def mean_by_frame(values: np.ndarray, frame: np.ndarray, n: int) -> np.ndarray:
+    """Mean of the values (looks, S) that are there over the samples of a frame: frame (S,) -> (n,)."""
+    good, frame = np.isfinite(values), np.broadcast_to(frame, values.shape)
+    count, total = np.bincount(frame[good], minlength=n), np.bincount(frame[good], values[good], n)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
+def courses_of(scene: Scene, traces: np.ndarray, members: dict[str, np.ndarray], groups: dict[str, str],
+               names: Sequence[str]) -> np.ndarray:
+    """Left less right face in every frame, (T, names): of the clusters (members: their traces), then of the
+    groups of viewers."""
+    w, courses = scene.watched, []
+    for name in names:
+        if name in members:
+            gaze, frame = traces[members[name]], np.arange(len(w.times))
+        else:
+            gaze, frame = w.gaze[[groups.get(viewer, "") == name for viewer in w.viewers]], w.frame
+        values = left_minus_right(gaze, scene.points[frame], scene.parts[frame])  # (looks, S)
+        courses.append(mean_by_frame(values, frame, len(w.times)))
+    return np.stack(courses, 1)
+
+
+def measure(scenes: Sequence[Scene], arrays: dict[str, np.ndarray], members: dict[str, np.ndarray],
+            groups: dict[str, str]) -> dict[str, np.ndarray]:
+    """shares (clips, R, PARTS), their mean over clips; courses (frames, course_groups), their clips."""
+    names, conditions = [*members, *sorted(set(groups.values()) - {""})], arrays["condition"].tolist()
+    traces = [arrays[f"gaze/{scene.watched.clip.name}"].swapaxes(0, 1) for scene in scenes]  # (C, T, 2)
+    shares = np.stack([shares_of(scene, trace, conditions) for scene, trace in zip(scenes, traces)])
+    courses = [courses_of(scene, trace, members, groups, names) if names else np.empty((trace.shape[1], 0))
+               for scene, trace in zip(scenes, traces)]
+    clips = [scene.watched.clip.name for scene in scenes for _ in scene.watched.times]
+    return dict(shares=shares, mean_shares=videos.nan_mean(shares), courses=np.concatenate(courses),
+                course_groups=np.array(names, str), course_clip=np.array(clips),
+                clips=[scene.watched.clip.name for scene in scenes])
+
+
+def pop_out(models: Sequence[Model], scale: float | None, dtype: str, members: Sequence[np.ndarray],
+            device: torch.device) -> dict:
+    """Displays with one odd item, and mean attention of the clusters and GBVS. members: for every cluster
+    which of the K late heads belong to it."""
     shown = popout_displays()
-    images, odd = (np.stack(v) for v in zip(*shown.values()))
-    x, late = torch.from_numpy(images).to(device).permute(0, 3, 1, 2), []
-    scale = videos.CW_SCALE if run["layout"] == "cw2019" else None
-    weights = run["args"]["weights"]
-    for m in load_models(run["args"]["models"], weights and Path(weights), device):
-        if m.late():
-            late.append(attend(x, m, scale, run["args"]["dtype"])[:, list(m.late())].flatten(1, 2).float())
-    late = torch.cat(late, 1)  # (displays, K, h, w)
-    maps = [late[:, torch.from_numpy(mine)].mean(1) for mine in members] + [gbvs(x.float() / 255)]
-    maps = [upsample(m, (256, 256)).cpu().numpy() for m in maps]
-    return dict(displays=images, odd=odd, display_names=list(shown), popout=np.stack(maps, 1))
+    images = np.stack([picture for picture, _ in shown.values()])  # (displays, 256, 256, 3)
+    x = torch.from_numpy(images).to(device).permute(0, 3, 1, 2)
+    late = torch.cat([attend(x, m, scale, dtype)[:, list(m.late())].flatten(1, 2).float()
+                      for m in models if m.late()], 1)  # (displays, K, h, w)
+    maps = dict(zip(GROUPS, (late[:, torch.from_numpy(mine)].mean(1) for mine in members)))
+    maps["GBVS"] = gbvs(x.float() / 255)
+    return {f"display/{name}": picture for name, picture in zip(shown, images)} | {
+        f"display/{name}/{of}": m[i] for of, m in maps.items() for i, name in enumerate(shown)}
+
+
+def example_maps(arrays: dict[str, np.ndarray], members: dict[str, np.ndarray]) -> dict:
+    """Example frames of the run, and mean attention of the clusters."""
+    found = {}
+    for i, (clip, frame) in enumerate(zip(arrays["example_clip"], arrays["example_frame"])):
+        name = f"frame/{clip}, frame {frame}"
+        found[name] = arrays[f"picture{i}"]
+        for group, rows in members.items():
+            found[f"{name}/{group}"] = arrays[f"maps{i}"][rows].astype(np.float32).mean(0)
+    return found
 
 
 # -------------------------------------------------------------------------------- statistics
@@ -211,11 +261,10 @@ def looks(who: str, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
 def region_tests(arrays: dict[str, np.ndarray]) -> list[dict]:
     """Adults, children and G1 pairwise in each part, Bonferroni for the three pairs."""
     tests = []
-    for part in TESTED:
-        for a, b in itertools.combinations(WHO, 2):
-            x, y = looks(a, part, arrays), looks(b, part, arrays)
-            if min(len(x), len(y)) > 1:
-                tests.append(compare(f"{part}: {a} vs {b}", x, y, 3))
+    for part, (a, b) in itertools.product(TESTED, itertools.combinations(WHO, 2)):
+        x, y = looks(a, part, arrays), looks(b, part, arrays)
+        if min(len(x), len(y)) > 1:
+            tests.append(compare(f"{part}: {a} vs {b}", x, y, 3))
     return tests
 
 
@@ -230,27 +279,30 @@ def cluster_size(cluster: str, arrays: dict[str, np.ndarray]) -> dict | None:
     return dict(ours=float(100 * (late == cluster).mean()), n=len(late)) if len(late) else None
 
 
-def course_correlation(group: str, arrays: dict[str, np.ndarray]) -> dict | None:
-    """Pearson r of a time course with the adults'; frames follow each other, so no interval is given."""
-    groups = arrays["course_groups"].tolist()
-    if group not in groups or "adult" not in groups:
-        return None
-    pairs = arrays["courses"][:, [groups.index(group), groups.index("adult")]]  # (frames, 2)
+def correlation(pairs: np.ndarray) -> dict | None:
+    """Pearson r of pairs (n, 2), NaN ignored; without an interval, because frames follow each other."""
     pairs = pairs[np.isfinite(pairs).all(1)]
     if len(pairs) < 3 or (pairs.std(0) == 0).any():
         return None
     return dict(ours=float(np.corrcoef(pairs.T)[0, 1]), n=len(pairs))
 
 
+def course_correlation(group: str, arrays: dict[str, np.ndarray]) -> dict | None:
+    """r of a group's time course with the adults'."""
+    groups = arrays["course_groups"].tolist()
+    if "adult" not in groups:
+        return None
+    return correlation(arrays["courses"][:, [groups.index(group), groups.index("adult")]])
+
+
 def animal_faces(arrays: dict[str, np.ndarray]) -> dict | None:
-    """Pearson r over late heads between looks at human and at animal faces."""
-    faces = arrays["mean_shares"][arrays["cluster"] != ""][:, [PARTS.index("face"), PARTS.index("animal_face")]]
-    faces = faces[np.isfinite(faces).all(1)]
-    return dict(ours=float(np.corrcoef(faces.T)[0, 1]), n=len(faces)) if len(faces) > 2 else None
+    """r over late heads between looks at human and at animal faces."""
+    late = arrays["mean_shares"][arrays["cluster"] != ""]  # (K, PARTS)
+    return correlation(late[:, [PARTS.index("face"), PARTS.index("animal_face")]])
 
 
 def claims(course_groups: Sequence[str]) -> list[Claim]:
-    """The table's rows; value(arrays). course_groups: groups of viewers and clusters that have a course."""
+    """The table's rows; value(arrays). course_groups: clusters and groups of viewers."""
     rows = [Claim(f"{who}: looks at {part}", number, "%", partial(median_look, who, part))
             for part, numbers in PAPER_SHARES.items() for who, number in zip(WHO, numbers)]
     rows += [Claim(f"{cluster}: share of late heads", number, "%", partial(cluster_size, cluster))
@@ -303,9 +355,9 @@ def draw_regions(arrays: dict[str, np.ndarray], folder: Path) -> None:
         dots(ax, {name: looks(name, part, arrays) for name in names},
              [COLOURS.get(name, "black") for name in names])
         ax.set(title=part, ylim=(-3, 103), ylabel="looks (%), bar: median" if part == parts[0] else "")
-    clip = arrays["course_clip"][0] if len(arrays["course_clip"]) else "-"
-    mine = arrays["course_clip"] == clip
-    for group, values in zip(arrays["course_groups"], arrays["courses"][mine].T):
+    with_faces = arrays["course_clip"][np.isfinite(arrays["courses"]).any(1)]
+    clip = with_faces[0] if len(with_faces) else "-"
+    for group, values in zip(arrays["course_groups"], arrays["courses"][arrays["course_clip"] == clip].T):
         course.plot(values, lw=1.2, label=group, color=COLOURS.get(group, "black"),
                     linestyle="-" if group in (*GROUPS, "adult") else "--")
     course.set(xlabel=f"frame of {clip}", ylabel="looks: left face - right face", title="two faces")
@@ -317,17 +369,24 @@ def draw_regions(arrays: dict[str, np.ndarray], folder: Path) -> None:
     save_figure(fig, folder / "fig_regions")
 
 
-def draw_popout(arrays: dict[str, np.ndarray], folder: Path) -> None:
-    """fig_popout: displays with one odd item, mean attention of the clusters, GBVS."""
-    titles = ["display", *GROUPS, "GBVS"]
-    fig, axes = figure_grid(len(arrays["displays"]), len(titles), 1.5, 1.5)
-    for row, name, display, maps in zip(axes, arrays["display_names"], arrays["displays"], arrays["popout"]):
-        row[0].set_ylabel(name, fontsize=8)
-        for ax, title, values in zip(row, titles, [display, *maps]):
-            ax.imshow(values, cmap="inferno")
-            ax.set(xticks=[], yticks=[], frame_on=False)
-            axes[0, titles.index(title)].set_title(title, fontsize=8)
-    save_figure(fig, folder / "fig_popout")
+def draw_maps(arrays: dict[str, np.ndarray], start: str, titles: Sequence[str], path: Path) -> None:
+    """A row for every picture whose name starts so: the picture, then the maps over it."""
+    pictures = [name for name in arrays if name.startswith(start) and name.count("/") == 1]
+    img_h, img_w = arrays[pictures[0]].shape[:2]
+    fig, axes = figure_grid(len(pictures), 1 + len(titles), 1.9, 1.9 * img_h / img_w)
+    for row, name in zip(axes, pictures):
+        img_h, img_w = arrays[name].shape[:2]
+        row[0].imshow(arrays[name])
+        row[0].set_ylabel(name.removeprefix(start), fontsize=7)
+        for ax, title in zip(row[1:], titles):  # the map over the grey picture
+            ax.imshow(arrays[name].mean(2), cmap="gray")
+            ax.imshow(arrays[f"{name}/{title}"], cmap="inferno", alpha=.75, interpolation="bilinear",
+                      extent=(0, img_w, img_h, 0))
+        for ax in row:
+            ax.set(xticks=[], yticks=[], xlim=(0, img_w), ylim=(img_h, 0), frame_on=False)
+    for ax, title in zip(axes[0, 1:], titles):
+        ax.set_title(title, fontsize=8, color=COLOURS[title])
+    save_figure(fig, path)
 
 
 def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
@@ -336,104 +395,81 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
         draw_regions(arrays, folder)
     if "link" in arrays:
         draw_clusters(arrays, results["clusters"]["votes"], folder)
-        draw_popout(arrays, folder)
+        draw_maps(arrays, "display/", (*GROUPS, "GBVS"), folder / "fig_popout")
+        draw_maps(arrays, "frame/", GROUPS, folder / "fig_frames")
 
 
 # -------------------------------------------------------------------------------- main
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """The arguments. Data, models and --limit are the run's, so they cannot be given here."""
+def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict, dict[str, np.ndarray]]:
+    """(arguments, results and arrays of the run). Data, models and their like are the run's."""
     parser = argument_parser(__file__, __doc__)
     parser.set_defaults(data=None)
     parser.add_argument("--run", type=Path, default=Path("runs/exp05_gaze_video/demo"),
                         help="folder of a finished run of exp05_gaze_video.py (%(default)s)")
     args = parser.parse_args(argv)
-    for name in ("data", "weights", "limit"):
-        if getattr(args, name):
-            raise InputError(f"--{name} is an argument of exp05_gaze_video.py; give --run the folder of its run.")
+    for name in OF_THE_RUN:
+        if getattr(args, name) != parser.get_default(name):
+            raise InputError(f"--{name} is the run's own here; give it to exp05_gaze_video.py.")
+    run, arrays = load_data(args.run)
+    vars(args).update({name: run["args"][name] for name in OF_THE_RUN})
     args.out = args.out or args.run / "clusters"
-    return args
+    args.resume = args.resume or (args.out / "unfinished").exists()  # nothing is kept there
+    return args, run, arrays
 
 
-def missing_parts(watched: Sequence[Watched], clustered: bool, courses: Sequence[dict]) -> list[str]:
+def missing_parts(table: dict, clustered: bool) -> list[str]:
     """Parts of the study that were not run, and why."""
-    parts = []
-    if not any(w.clip.points for w in watched):
+    parts, there = [], np.isfinite(table["mean_shares"]).any(0)  # (PARTS,)
+    if not there[:6].any():
         parts.append("looks at eyes, mouth and face, animals: no keypoints")
-    if not any(w.clip.masks for w in watched):
+    if not there[6:].any():
         parts.append("looks at body and ground: no masks")
-    if not any(courses):
+    if not np.isfinite(table["courses"]).any():
         parts.append("left-right face time course: no clip has key points of two faces")
     if not clustered:
-        parts.append("clusters and pop-out displays: they need DINO models of eight or more blocks")
+        parts.append("clusters and pop-out displays: they need DINO models of more than four blocks")
     return parts
 
 
-def lift(arrays: dict) -> dict[str, dict[str, float]]:
-    """Share of every map on the odd item of a display less the item's share of the area, in points."""
-    found = {}
-    for name, odd, maps in zip(arrays["display_names"], arrays["odd"], arrays["popout"]):
-        found[name] = {who: float(100 * (m[odd].sum() / max(m.sum(), 1e-12) - odd.mean()))
-                       for who, m in zip((*GROUPS, "GBVS"), maps)}
-    return found
-
-
-def image_rows(watched: Sequence[Watched], shares: np.ndarray, arrays: dict) -> list[dict]:
+def image_rows(table: dict) -> list[dict]:
     """per_image.csv: looks of every trace and viewer of every clip with key points or masks at parts, %."""
-    rows = []
-    for w, values in zip(watched, shares.tolist()):
-        for condition, kind, cluster, of in zip(arrays["condition"], arrays["kind"], arrays["cluster"], values):
-            if np.isfinite(of).any():
-                rows.append(dict(image=w.clip.name, condition=condition, kind=kind, cluster=cluster)
-                            | dict(zip(PARTS, of)))
-    return rows
-
-
-def join_courses(watched: Sequence[Watched], courses: Sequence[dict]) -> dict:
-    """Time courses of all clips: courses (frames, groups), NaN where a clip lacks a group; course_clip
-    (frames,), course_groups."""
-    groups = list(dict.fromkeys(group for of in courses for group in of))
-    both = [(w, of) for w, of in zip(watched, courses) if of]
-    whole = [np.stack([of.get(g, np.full(len(w.times), np.nan)) for g in groups], 1) for w, of in both]
-    return dict(courses=np.concatenate(whole or [np.empty((0, 0))]), course_groups=np.array(groups, str),
-                course_clip=np.array([w.clip.name for w, _ in both for _ in w.times], str))
+    return [dict(image=table["clips"][i], condition=table["condition"][r], kind=table["kind"][r],
+                 cluster=table["cluster"][r]) | dict(zip(PARTS, table["shares"][i, r]))
+            for i, r in np.argwhere(np.isfinite(table["shares"]).any(2))]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    args, began = parse(argv), time.time()
+    began, (args, run, arrays) = time.time(), parse(argv)
     device = pick_device(args.device)
     init_distributed(device)
-    run, arrays, watched, groups, files = load_data(args.run)
-    args.data = run["args"]["data"]
     if only_draw(args):
         return redraw(args.out, draw)
+    study = videos.load_study(args.data, args.seed)
+    scenes = load_scenes(arrays, study.clips)
+    weights = Path(args.weights) if args.weights else None
+    models = load_models(run["args"]["models"], weights, device)
     begin(args, arrays["condition"])
 
     # Clusters of the late heads by what they attend to.
-    table = {name: arrays[name] for name in ("condition", "kind", "block")}
-    late, facts = np.flatnonzero(arrays["late"]), {}
-    cluster = np.full(len(arrays["condition"]), "", "U2")
+    table, facts, late = {name: arrays[name] for name in COPIED}, {}, np.flatnonzero(arrays["late"])
+    table["cluster"] = np.full(len(arrays["condition"]), "", "U2")
     if len(late) > N_CLUSTERS + 1:
         found = cluster_heads(arrays["apart"], arrays["distance"][0][late])
-        cluster[late] = [f"G{k}" for k in found["labels"]]
-        table |= dict(link=found["link"])
-        facts = dict(clusters={name: found[name] for name in ("votes", "votes_for", "cophenetic")})
-    members = {group: np.flatnonzero(cluster == group) for group in GROUPS if (cluster == group).any()}
+        table["cluster"][late] = [f"G{k}" for k in found.pop("labels")]
+        table["link"] = found.pop("link")
+        facts["clusters"] = found
+    members = {group: np.flatnonzero(table["cluster"] == group) for group in GROUPS if "clusters" in facts}
 
-    # Looks of viewers, heads and GBVS at parts; at the left and the right of two faces.
-    conditions = arrays["condition"].tolist()
-    measured = [measure(w, arrays[f"gaze/{w.clip.name}"].swapaxes(0, 1), conditions, members, groups)
-                for w in watched]
-    shares, courses = np.stack([of for of, _ in measured]), [of for _, of in measured]
-    table |= dict(cluster=cluster, mean_shares=videos.nan_mean(shares)) | join_courses(watched, courses)
-
-    # Displays with one odd item.
+    # Looks of viewers, heads and GBVS at parts, at the left and the right of two faces; pop-out displays.
+    table |= measure(scenes, arrays, members, study.groups)
     if members:
-        table |= pop_out(run, [cluster[late] == group for group in GROUPS], device)
-        facts["popout_lift"] = lift(table)
-    finish(args, "exp05_clusters", table, image_rows(watched, shares, table),
-           evaluate(claims(table["course_groups"].tolist()), table), draw, began, device, region_tests(table),
-           missing_parts(watched, bool(members), courses), files, **facts)
+        table |= pop_out(models, videos.CW_SCALE if run["layout"] == "cw2019" else None, args.dtype,
+                         [np.isin(late, rows) for rows in members.values()], device)
+        table |= example_maps(arrays, members)
+    finish(args, "exp05_clusters", table, image_rows(table), evaluate(claims(table["course_groups"]), table),
+           draw, began, device, region_tests(table), missing_parts(table, bool(members)),
+           [file for clip in study.clips for file in (clip.points, clip.masks) if file], **facts)
 
 
 if __name__ == "__main__":

@@ -504,7 +504,8 @@ def start_clusters(args: argparse.Namespace) -> None:
     barrier()  # the first process has written the run
     file = Path(__file__).with_name("exp05_clusters.py")
     switches = [f"--{name}" for name in ("resume", "plot-only") if getattr(args, name.replace("-", "_"))]
-    sys.argv = [str(file), "--run", str(args.out), "--device", args.device or "", *switches]
+    device = ["--device", args.device] if args.device else []
+    sys.argv = [str(file), "--run", str(args.out), *device, *switches]
     runpy.run_path(str(file), run_name="__main__")
 
 

@@ -1,0 +1,240 @@
+"""exp05_clusters: clusters, looks at parts and time courses come back where they are planted."""
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from scipy.cluster import hierarchy
+from scipy.spatial.distance import pdist, squareform
+
+import demo
+import exp05_clusters as C
+import exp05_data as D
+import exp05_gaze_video as E
+from common import InputError, generator
+from data import read_csv
+from gaze_worlds import TINY, quick, real, small_world, write_masks
+from results import read_arrays, read_json, write_csv
+
+torch.set_num_threads(1)
+
+
+# ------------------------------------------------------------------------------------------------ statistics
+
+def test_cluster_indices_equal_scikit_learn():
+    t = np.arange(24)
+    x = np.stack([np.cos(2.1 * t) + 3 * (t % 3 == 0), np.sin(1.7 * t) + 3 * (t % 3 == 1), np.cos(.9 * t * t)],
+                 1)
+    votes = C.cluster_votes(squareform(pdist(x)), hierarchy.linkage(pdist(x), "ward"), range(2, 5))
+    # silhouette_score, calinski_harabasz_score, davies_bouldin_score of scikit-learn 1.9.1
+    assert votes["silhouette"] == pytest.approx([.6227657087, .6225493085, .5071693067])
+    assert votes["Calinski-Harabasz"] == pytest.approx([49.1050784257, 83.9688903928, 65.4275110330])
+    assert votes["Davies-Bouldin"] == pytest.approx([-.5243717904, -.5065176259, -.6255635756])
+
+
+def test_looks_fall_off_with_distance_and_share_one_unit():
+    points = np.array([[100., 100], [np.nan, np.nan], [400, 400]])
+    at = C.viewing_proportion(np.array([[100., 100], [130, 100], [np.nan, np.nan]]), points)
+    np.testing.assert_allclose(at[:2, 0], [1, np.exp(-.5)], atol=1e-12)
+    assert (at[:2, 1] == 0).all() and np.isnan(at[2]).all()
+    both = C.viewing_proportion(np.array([100., 100]), np.array([[100., 100], [100, 100]]))
+    np.testing.assert_allclose(both, .5)
+
+
+@pytest.mark.real
+def test_authors_viewing_proportions_are_reproduced():
+    data = real("gaze_position.npz")
+    ours = C.viewing_proportion(data["vp_gaze"], np.stack([data["vp_x"].T, data["vp_y"].T], -1))
+    keep = np.arange(50) != 9  # there their code moves the weights past an absent point
+    np.testing.assert_allclose(ours[keep], data["vp"][keep], atol=1e-12)
+
+
+def test_left_minus_right_needs_two_mouths_and_knows_left_from_right():
+    points = np.array([[[200., 50], [200, 80], [40, 52], [40, 80]],
+                       [[200., 50], [200, 80], [40, 52], [np.nan, np.nan]]])
+    parts = np.array([["eyes", "mouth", "eyes", "mouth"], ["eyes", "mouth", "eyes", ""]])
+    left, right = np.array([[40., 66], [40, 66]]), np.array([[200., 66], [200, 66]])
+    for gaze, sign in ((left, 1), (right, -1)):
+        value = C.left_minus_right(gaze, points, parts)
+        assert value[0] == pytest.approx(sign, abs=1e-4) and np.isnan(value[1])
+
+
+def test_shares_count_the_samples_where_a_part_exists():
+    points = np.array([[[10., 10], [90, 90]], [[10, 10], [np.nan, np.nan]], [[10, 10], [90, 90]]])
+    parts = np.array([["eyes", "mouth"], ["eyes", ""], ["eyes", "mouth"]])
+    gaze = np.array([[10., 10], [500, 500], [np.nan, np.nan]])
+    shares = C.part_shares(gaze, points, parts)
+    assert shares["eyes"] == pytest.approx(50, abs=.1) and shares["mouth"] == pytest.approx(0, abs=.1)
+    assert shares["face"] == pytest.approx(50, abs=.1) and np.isnan(shares["animal_face"])  # frames 0 and 1
+    mask = np.zeros((3, 20, 20), bool)
+    mask[0, 10, 10] = True
+    assert C.mask_shares(gaze[[0, 0]], np.array([0, 1]), dict(body=mask)) == {"body": 50}
+
+
+def test_a_course_is_the_mean_over_looks_and_samples_of_a_frame():
+    values = np.array([[1, 3, np.nan, 8], [2, np.nan, np.nan, np.nan]])
+    course = C.mean_by_frame(values, np.array([0, 0, 1, 2]), 4)
+    np.testing.assert_array_equal(course, [2, np.nan, 8, np.nan])
+
+
+# ------------------------------------------------------------------------------------------------ recovery
+
+@pytest.fixture(scope="module")
+def study() -> D.Study:
+    return D.load_study("demo")
+
+
+def planted_maps(study: D.Study, copies: int = 5) -> list[torch.Tensor]:
+    """Per clip (T, 3 copies, h, w): heads that attend to faces, bodies and the ground, each with its own
+    noise."""
+    out = []
+    for number, clip in enumerate(study.clips):
+        with np.load(clip.masks) as m:
+            masks = torch.from_numpy(np.stack([m[k] for k in ("face", "body", "ground")],
+                                              1)).float()  # (T, 3, .., ..)
+        rows, cols = (D.area_matrix(n, n // 16) for n in masks.shape[-2:])
+        maps = F.normalize((rows @ masks @ cols.T).flatten(2), dim=-1).unflatten(-1, (15, 20))
+        noise = torch.rand(len(maps), 3 * copies, 15, 20, generator=generator(5, number))
+        out.append(maps.repeat_interleave(copies, 1) + .02 * noise)
+    return out
+
+
+def test_planted_face_heads_are_nearest_ground_heads_farthest_and_three_roles_make_three_clusters(study):
+    maps = planted_maps(study)
+    watched = [D.watch(clip, None, []) for clip in study.clips]
+    traces = [E.head_gaze(m, 16).numpy().astype(float) for m in maps]  # (T, 15, 2) each
+    viewers = sorted(study.groups)
+    by_clip = [D.distances(w, trace, viewers) for w, trace in zip(watched, traces)]
+    sets = D.distance_sets(watched, traces, by_clip, viewers, pool=True)
+    found = {name: D.scaled(d) for name, (_, d) in sets.items()}
+    assert list(found) == ["all", "animation", "drama", "nature"] and found["all"]["dim"] == 12
+    role = np.repeat([1, 2, 3], 5)
+    for one in found.values():
+        face, body, ground = (np.sort(one["distance"][:15][role == k]) for k in (1, 2, 3))
+        assert face[-1] < body[0] and body[-1] < ground[0]
+    apart = np.concatenate([E.cosine_distances(m).double() for m in maps]).mean(0)
+    clusters = C.cluster_heads(apart, found["all"]["distance"][:15])
+    assert clusters["labels"].tolist() == role.tolist()  # G1 faces, G2 bodies, G3 ground
+    votes = clusters["votes_for"]
+    assert [votes[k] for k in ("silhouette", "Calinski-Harabasz", "Ward heights")] == [3, 3, 3]
+
+
+def viewers_eyes(study: D.Study, planted: bool) -> dict:
+    """Looks at eyes of new simulated viewers, means over three clips: adults against children."""
+    shares = np.zeros((24, 3))
+    for c, clip in enumerate(study.clips[:3]):
+        points = [(int(r["frame"]), r["part"], r["y_px"], r["x_px"]) for r in read_csv(clip.points)]
+        xy, parts = D.key_points(clip.points, demo.FRAMES)
+        for v in range(24):
+            samples = demo.viewer_gaze(points, "adult" if v < 14 else "child",
+                                       np.random.default_rng([77, c, v]), planted)
+            record = np.array([[float(x) if x else np.nan for x in s] for s in samples])
+            gaze, frame = D.align({"v": record}, np.arange(demo.FRAMES) / demo.FPS, clip)
+            shares[v, c] = C.part_shares(gaze[0], xy[frame], parts[frame])["eyes"]
+    return D.compare("eyes", shares[:14].mean(1), shares[14:].mean(1))
+
+
+def test_planted_preference_of_adults_for_eyes_is_found_and_not_where_absent(study):
+    with_it, without = viewers_eyes(study, True), viewers_eyes(study, False)
+    assert with_it["p"] < 1e-3 and with_it["medians"][0] > 1.3 * with_it["medians"][1]
+    assert without["p"] > .05
+
+
+# ------------------------------------------------------------------------------------------------ runs
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A run of exp05_gaze_video on the demo, and its clusters."""
+    out = tmp_path_factory.mktemp("run") / "o"
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        quick(monkeypatch)
+        E.main([*TINY, "--out", str(out)])
+        C.main(["--run", str(out), "--device", "cpu"])
+    return out
+
+
+def test_a_run_has_claims_tests_and_tables(run):
+    results = read_json(run / "clusters" / "results.json")
+    names = [h["name"] for h in results["headline"]]
+    assert names[0] == "adult: looks at eyes" and names[-1] == "human and animal faces, over late heads"
+    assert {"G1: looks at eyes", "G3: share of late heads", "left-right face course of child with adults"} < set(
+        names)
+    assert sum(h["ours"] for h in results["headline"] if "share of late" in h["name"]) == pytest.approx(100)
+    assert [t["name"] for t in results["tests"]][:2] == ["eyes: adult vs child", "eyes: adult vs G1"]
+    assert results["not_run"] == [] and set(results["clusters"]) == {"votes", "votes_for", "cophenetic"}
+    rows = read_csv(run / "clusters" / "per_image.csv")
+    assert {r["cluster"] for r in rows} == {"", "G1", "G2", "G3"} and len({r["image"] for r in rows}) == 6
+    assert sum(r["kind"] in ("dino4", "sl4") for r in rows) == 6 * 48
+    adults = [r["eyes"] for r in rows if r["kind"] == "viewer adult" and r["image"] == "clip01"]
+    assert 10 < len(adults) <= 14 and all(0 <= share <= 100 for share in adults)
+
+
+def test_figures_are_drawn_again_from_the_files(run, capsys):
+    names = {f"fig_{k}.{end}" for k in ("clusters", "regions", "popout", "frames") for end in ("png", "pdf")}
+    assert {p.name for p in (run / "clusters").glob("fig_*")} == names
+    before = (run / "clusters" / "fig_clusters.png").read_bytes()
+    (run / "clusters" / "fig_clusters.png").unlink()
+    C.main(["--run", str(run), "--plot-only"])
+    assert (run / "clusters" / "fig_clusters.png").read_bytes() == before
+    assert "demo world" in capsys.readouterr().out
+
+
+def test_a_run_that_was_cut_off_is_made_anew_and_a_whole_one_stays_after_a_typo(run, tmp_path, monkeypatch):
+    quick(monkeypatch)
+    monkeypatch.setattr(C, "draw", lambda arrays, results, folder: None)
+    out = ["--run", str(run), "--out", str(tmp_path / "c")]
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        def interrupt(*of):
+            raise KeyboardInterrupt
+        patch.setattr(C, "measure", interrupt)
+        C.main(out)
+    assert (tmp_path / "c" / "unfinished").exists()
+    C.main(out)
+    assert (tmp_path / "c" / "per_image.csv").read_bytes() == (run / "clusters" / "per_image.csv").read_bytes()
+    for more in (["--data", "typo"], ["--limit", "3"], ["--weights", "x"], ["--run", str(tmp_path)], ["--fovea"]):
+        with pytest.raises((InputError, SystemExit)):
+            C.main([*out, *more])
+    assert (tmp_path / "c" / "results.json").exists() and not (tmp_path / "c" / "unfinished").exists()
+
+
+def plain_run(root: Path, out: Path, monkeypatch) -> list[str]:
+    """exp05_gaze_video and exp05_clusters on a small data set: what was not run."""
+    quick(monkeypatch)
+    E.main(["--models", "demo_sl4", "--data", str(root), "--limit", "2", "--device", "cpu", "--out", str(out)])
+    C.main(["--run", str(out), "--device", "cpu"])
+    return read_json(out / "clusters" / "results.json")["not_run"]
+
+
+def test_parts_without_data_are_named(tmp_path, monkeypatch):
+    left_out = plain_run(small_world(tmp_path / "w"), tmp_path / "o", monkeypatch)
+    assert [text.partition(":")[0] for text in left_out] == [
+        "looks at eyes, mouth and face, animals", "looks at body and ground", "left-right face time course",
+        "clusters and pop-out displays"]
+    assert read_json(tmp_path / "o" / "clusters" / "results.json")["headline"] == []
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 96), (12, 48, 96)])
+def test_masks_of_another_size_than_the_clip_are_named_before_anything_is_written(tmp_path, monkeypatch, shape):
+    root = small_world(tmp_path / "w")
+    write_masks(root, *shape)
+    with pytest.raises(InputError, match=re.escape(f"body has shape {(min(shape[0], 2), *shape[1:])}")):
+        plain_run(root, tmp_path / "o", monkeypatch)
+    assert not (tmp_path / "o" / "clusters").exists()
+
+
+def test_key_points_without_their_columns_are_named(tmp_path, monkeypatch):
+    root = small_world(tmp_path / "w")
+    write_csv([dict(frame=0, what="eyes")], root / "keypoints" / "one.csv")
+    with pytest.raises(InputError, match="columns frame"):
+        plain_run(root, tmp_path / "o", monkeypatch)
+
+
+def test_commands_of_the_card_parse(run, monkeypatch):
+    commands = re.findall(r"python exp05_clusters\.py([^(\n]*)", C.__doc__)
+    assert len(commands) == 3
+    for command in commands:
+        given = command.replace("FOLDER", str(run)).split()
+        args, results, arrays = C.parse(given or ["--run", str(run)])
+        assert args.out == run / "clusters" and args.data == "demo"
