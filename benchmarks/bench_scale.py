@@ -37,8 +37,8 @@ import exp04_saccades as exp04
 import exp04_saliency
 import exp05_gaze_video as exp05
 import exp05_train_vits as trainer
-from common import (IMAGENET, VIT_BENCHMARK, WEIGHTS, VisionTransformer, cls_attention, gather_rows, generator,
-                    init_distributed, observer_consistency, pick_device)
+from common import (IMAGENET, VIT_BENCHMARK, WEIGHTS, VisionTransformer, cls_attention, gather_rows,
+                    generator, init_distributed, observer_consistency, pick_device)
 from data import GazeImage, Images, read_image
 from results import figure_grid, in_batches, write_json
 
@@ -95,7 +95,8 @@ def tokens_worker(what: str, grid: int, device: torch.device, rounds: int) -> di
     """Seconds and memory above the loaded model; in a process of its own, because a peak never falls."""
     net = VisionTransformer(pos_rule="size").eval().requires_grad_(False).to(device)
     x = torch.randn(1, 3, 16 * grid, 16 * grid, device=device)
-    work = partial(cls_attention, net, x) if what == "CLS maps" else partial(exp01.RolloutViT(net, x.shape[-2:]), x)
+    rollout = exp01.RolloutViT(net, x.shape[-2:])
+    work = partial(cls_attention, net, x) if what == "CLS maps" else partial(rollout, x)
     with torch.no_grad():
         if device.type == "cuda":
             before = torch.cuda.memory_allocated()

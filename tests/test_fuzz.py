@@ -35,10 +35,10 @@ import exp05_data
 import exp05_gaze_video as E5
 import exp05_train_vits as T5
 import exp06_gaze_objects as E6
-from common import (InputError, VisionTransformer, attention_state, load_head, load_resnet, load_tuned, load_vit,
-                    read_state_dict, vit_from_state)
-from data import (coco_categories, imagenet_wnids, load_gaze, load_imagefolder, load_osie, load_salicon, read_csv,
-                  read_image)
+from common import (InputError, VisionTransformer, attention_state, load_head, load_resnet, load_tuned,
+                    load_vit, read_state_dict, vit_from_state)
+from data import (coco_categories, imagenet_wnids, load_gaze, load_imagefolder, load_osie, load_salicon,
+                  read_csv, read_image)
 from results import begin, load_checkpoint, read_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -361,7 +361,8 @@ def test_object_net(tmp_path):
     (folder / "imagenet_to_label_2012_v2").write_text("\n".join(names[:6]))
     for name, tree in trees.items():
         contents = itertools.chain(dumps(odd_trees(tree, 40)), damaged((folder / name).read_bytes(), 20))
-        assert_read_or_refused(folder / name, contents, lambda: exp01_benchmarks.objectnet_pictures(tmp_path, wnids))
+        assert_read_or_refused(folder / name, contents,
+                               lambda: exp01_benchmarks.objectnet_pictures(tmp_path, wnids))
 
 
 # ------------------------------------------------------------------------------------------------ images
@@ -457,7 +458,8 @@ def test_state_dicts(tmp_path, kind):
                    lambda: load_resnet("resnet50", path)),
         "head": (torch.nn.Linear(4, 3).state_dict(), lambda: load_head(path)),
         "tuned": (attention_state(vit), lambda: load_tuned(vit, path)),
-        "trained": (T5.build(args, 3, torch.Generator()).state_dict(), lambda: T5.load_model(args, 3, tmp_path)),
+        "trained": (T5.build(args, 3, torch.Generator()).state_dict(),
+                    lambda: T5.load_model(args, 3, tmp_path)),
     }[kind]
 
     def contents():
