@@ -45,6 +45,9 @@ GENRES = {"cartoon": "animation", "doc": "nature", "drama": "drama"}  # in CW201
 CW_SCALE = .8  # CW2019's frames have ceil(.8 side / 16) 16 px (authors' code)
 DIM = 32  # dimensions of the scaling for all numbers (authors' code), at most half the viewers; figures: 2
 STARTS = 10  # of the least-squares placement (authors' MultiStart)
+SIGMA = 30.  # px, how far from a key point one still looks at it (authors' code)
+FACE = ("eyes", "mouth")
+PARTS = ("eyes", "mouth", "face", "animal_eyes", "animal_mouth", "animal_face", "body", "ground")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv")
 
 
@@ -82,6 +85,14 @@ class Watched(NamedTuple):
     viewers: list[str]
     gaze: np.ndarray  # (V, S, 2), NaN where missing
     frame: np.ndarray  # (S,), shown at each sample
+
+
+class Scene(NamedTuple):
+    """A clip with its viewers and what there is to look at."""
+    watched: Watched
+    points: np.ndarray  # (T, P, 2), NaN where absent
+    parts: np.ndarray  # (T, P), "" where absent
+    masks: dict[str, np.ndarray]  # of body and ground (T, img_h, img_w)
 
 
 # -------------------------------------------------------------------------------- layouts
@@ -406,6 +417,72 @@ def read_masks(path: Path, n_frames: int, size: tuple[int, int]) -> dict[str, np
     return masks
 
 
+def load_scenes(arrays: dict[str, np.ndarray], clips: Sequence[Clip]) -> list[Scene]:
+    """The clips of a run, their viewers, key points and masks."""
+    scenes = []
+    for clip in [clip for clip in clips if f"gaze/{clip.name}" in arrays]:
+        times, size = arrays[f"times/{clip.name}"], tuple(arrays[f"size/{clip.name}"].tolist())
+        watched = Watched(clip, times, size, *viewers_of(clip, times, size, False, []))
+        points, parts, masks = np.empty((len(times), 0, 2)), np.empty((len(times), 0)), {}
+        if clip.points:
+            points, parts = key_points(clip.points, len(times))
+        if clip.masks:
+            masks = read_masks(clip.masks, len(times), size)
+        scenes.append(Scene(watched, points, parts, masks))
+    return scenes
+
+
+# -------------------------------------------------------------------------------- looks
+
+def viewing_proportion(gaze: np.ndarray, points: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
+    """How much of each look goes to each key point: gaze (..., 2), points (..., P, 2) -> (..., P).
+
+    exp(-distance^2 / (2 sigma^2)), divided by its sum over the points where that exceeds 1. An absent point
+    (NaN) gets 0; all are NaN without gaze.
+    """
+    w = np.exp(np.square(gaze[..., None, :] - points).sum(-1) / (-2 * sigma**2))
+    w = np.where(np.isnan(points[..., 0]), 0 * gaze[..., :1], w)
+    return w / np.maximum(w.sum(-1, keepdims=True), 1)
+
+
+def part_shares(gaze: np.ndarray, points: np.ndarray, parts: np.ndarray) -> dict[str, float]:
+    """Share of the looks (S, 2) at each part in %, over the samples where it exists; face = eyes + mouth.
+    points (S, P, 2), parts (S, P). NaN: no such part."""
+    w, shares = viewing_proportion(gaze, points), {}  # (S, P)
+    for part in PARTS[:6]:
+        members = [part.replace("face", member) for member in FACE] if part.endswith("face") else [part]
+        mine = np.isin(parts, members)
+        there = mine.any(1) & np.isfinite(gaze[:, 0])
+        shares[part] = float(100 * (w * mine)[there].sum(1).mean()) if there.any() else np.nan
+    return shares
+
+
+def mask_shares(gaze: np.ndarray, frame: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, float]:
+    """Share of the looks (S, 2) inside each mask (T, img_h, img_w) in %; frame (S,)."""
+    seen = np.isfinite(gaze[:, 0])
+    x, y = gaze[seen].astype(int).T
+    return {part: float(100 * mask[frame[seen], y, x].mean()) for part, mask in masks.items() if seen.any()}
+
+
+def left_minus_right(gaze: np.ndarray, points: np.ndarray, parts: np.ndarray) -> np.ndarray:
+    """Share of looks (..., S, 2) at the left face less that at the right one: (..., S), NaN unless there are
+    two mouths. A key point of a face belongs to the nearer mouth."""
+    out, w = np.full(gaze.shape[:-1], np.nan), viewing_proportion(gaze, points)  # (..., S, P)
+    for s in np.flatnonzero((parts == "mouth").sum(1) == 2):
+        mouths, face = points[s, parts[s] == "mouth"], np.isin(parts[s], FACE)
+        mouths = mouths[mouths[:, 0].argsort()]
+        left = np.square(points[s, :, None] - mouths).sum(-1).argmin(-1) == 0
+        out[..., s] = w[..., s, face & left].sum(-1) - w[..., s, face & ~left].sum(-1)
+    return out
+
+
+def mean_by_frame(values: np.ndarray, frame: np.ndarray, n: int) -> np.ndarray:
+    """Mean of the values (looks, S) that are there over the samples of a frame: frame (S,) -> (n,)."""
+    good, frame = np.isfinite(values), np.broadcast_to(frame, values.shape)
+    count, total = np.bincount(frame[good], minlength=n), np.bincount(frame[good], values[good], n)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+
+
 # -------------------------------------------------------------------------------- distances
 
 def median_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -515,7 +592,8 @@ def mds(D: np.ndarray, dim: int) -> np.ndarray:
 
     options = dict(maxiter=20000, maxfun=20000, ftol=1e-13, gtol=1e-8)
     found = [minimize(error, x.ravel(), jac=True, method="L-BFGS-B", options=options) for x in starts]
-    x = min(found, key=lambda one: one.fun).x.reshape(n, dim)
+    best = found[-1] if found[-1].fun < (1 - 1e-6) * found[0].fun else found[0]  # if equal, the first's axes
+    x = best.x.reshape(n, dim)
     return (x - x.mean(0)) * unit
 
 
@@ -575,15 +653,16 @@ def scaled(d: np.ndarray) -> dict | None:
     if len(between) < 4:
         return None
     dim = min(DIM, (len(between) + 1) // 2)  # few viewers do not fix many dimensions
-    rows = np.append(np.arange(n), n + np.flatnonzero(met))
-    parts = np.array_split(d[:n, met], -(-n // 16))  # what is near in time stays in a CPU's cache
-    found = dict(distance=np.full(len(d), np.nan), xy=np.full((len(d), 2), np.nan))
-    for name, axes in (("distance", dim), ("xy", 2)):
-        people = mds(between, axes)
-        points = np.concatenate([*(place(part, people) for part in parts), people])
-        found[name][rows] = points if name == "xy" else from_median(points, people)
-        found.setdefault("stress", stress(between, people))
-    return found | dict(dim=dim, viewers=len(between))
+    rows = np.append(np.arange(n), n + np.flatnonzero(met))  # who has a place
+    parts = np.array_split(d[:n, met], -(-n // 16))  # 16 traces at a time, which stay in a CPU's cache
+
+    def among(people: np.ndarray) -> np.ndarray:  # the places of traces, then those of viewers
+        return np.concatenate([*(place(part, people) for part in parts), people])
+
+    people, distance, xy = mds(between, dim), np.full(len(d), np.nan), np.full((len(d), 2), np.nan)
+    distance[rows] = from_median(among(people), people)
+    xy[rows] = among(mds(between, 2))
+    return dict(distance=distance, xy=xy, dim=dim, stress=stress(between, people), viewers=len(between))
 
 
 def compare(name: str, a, b, n_tests: int = 1) -> dict:

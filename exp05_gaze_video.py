@@ -174,10 +174,9 @@ def attend(images: Tensor, model: Model, scale: float | None, dtype: str = "floa
 
 def saliency_gaze(rgb: Tensor, channels: str) -> Tensor:
     """Peak of the GBVS map at full size: (B, 3, img_h, img_w) in [0, 1] -> (B, 2) x, y."""
-    saliency = gbvs(rgb, channels)  # (B, h, w)
-    rows, cols = (resize_matrix(a, b, "bicubic").to(saliency)
-                  for a, b in zip(saliency.shape[1:], rgb.shape[2:]))
-    best = (rows @ saliency @ cols.T).flatten(1).argmax(1).cpu()
+    maps = gbvs(rgb, channels)  # (B, h, w)
+    rows, cols = (resize_matrix(a, b, "bicubic").to(maps) for a, b in zip(maps.shape[1:], rgb.shape[2:]))
+    best = (rows @ maps @ cols.T).flatten(1).argmax(1).cpu()
     return torch.stack([best % rgb.shape[-1], best // rgb.shape[-1]], -1).float()
 
 
@@ -277,8 +276,7 @@ def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.
     heads = {k: best_heads(of[k], model[kind == k]) for k in models}
     per_model = {k: [np.median(best_heads(distance[model == m], model[model == m]))
                      for m in dict.fromkeys(model[kind == k].tolist())] for k in models}
-    saliency = {"GBVS": of["GBVS"]} if "GBVS" in of else {}
-    tests = []
+    tests, saliency = [], {k: v for k, v in of.items() if k == "GBVS"}
     for unit, least, values in (("heads", 2, people | heads | saliency), ("models", 3, per_model)):
         values = {k: v for k, v in values.items() if len(v) >= least}
         for k, v in values.items() if len(adults) > 1 else ():
@@ -324,12 +322,11 @@ def claims(kinds: Sequence[str], unit: str) -> list[Claim]:
 
 def missing_parts(kinds: Sequence[str]) -> list[str]:
     """Parts of the study that were not run, and why."""
-    parts = ["GBVS: its flicker and motion channels are not built"]
-    if ADULT not in kinds:
-        parts.append("tests against the group adult: no such viewers; all instead")
-    if not any(kind.replace("dino", "sl") in kinds for kind in kinds if kind.startswith("dino")):
-        parts.append("DINO against supervised: needs dinoN and slN")
-    return parts
+    pairs = [kind for kind in kinds if kind.startswith("dino") and kind.replace("dino", "sl") in kinds]
+    parts = {"GBVS: its flicker and motion channels are not built": False,
+             "tests against the group adult: no such viewers; all instead": ADULT in kinds,
+             "DINO against supervised: needs dinoN and slN": pairs}
+    return [text for text, found in parts.items() if not found]
 
 
 # -------------------------------------------------------------------------------- figures
@@ -452,8 +449,7 @@ def example_frames(watched: Sequence[Watched], models: Sequence[Model], table: d
     arrays = dict(example_clip=[w.clip.name for w, _ in shown], example_frame=[t for _, t in shown])
     for i, (w, t) in enumerate(shown):
         picture = videos.Frames(w.clip, len(w.times))[t]["image"]  # (img_h, img_w, 3)
-        x = picture[None].permute(0, 3, 1, 2)
-        maps = [look(x.to(m.mean.device), m)[0].flatten(0, 1) for m in models]
+        maps = [look(picture[None].permute(0, 3, 1, 2).to(m.mean.device), m)[0].flatten(0, 1) for m in models]
         now = np.flatnonzero(w.frame == t)
         gaze = w.gaze[:, now[len(now) // 2]] if len(now) else np.full((len(w.viewers), 2), np.nan)
         arrays |= {f"picture{i}": picture, f"maps{i}": torch.cat(maps).half(),
@@ -481,9 +477,8 @@ def watch_all(watched: Sequence[Watched], folder: Path, batch_size: int, look: C
 def nearest_heads(table: dict[str, np.ndarray], distance: np.ndarray) -> list[int]:
     """Rows of the nearest head of the DINO models and of the others, the nearer first."""
     head, dino = table["model"] != "", np.char.startswith(table["kind"], "dino")
-    rows = [int(np.where(mine, distance, np.inf).argmin()) for mine in (head & dino, head & ~dino)
-            if mine.any()]
-    return sorted(rows, key=lambda row: distance[row])
+    sides = [mine for mine in (head & dino, head & ~dino) if mine.any()]
+    return sorted((int(np.where(mine, distance, np.inf).argmin()) for mine in sides), key=distance.item)
 
 
 def distance_rows(arrays: dict[str, np.ndarray]) -> list[dict]:
@@ -492,16 +487,14 @@ def distance_rows(arrays: dict[str, np.ndarray]) -> list[dict]:
     for i, unit in enumerate(arrays["units"].tolist()):
         for r in np.flatnonzero(np.isfinite(arrays["distance"][i])):
             block, head = (arrays[name][r] if arrays["model"][r] else "" for name in ("block", "head"))
-            x, y = arrays["xy"][i, r]
-            rows.append(dict(set=arrays["sets"][i], condition=arrays["condition"][r], kind=arrays["kind"][r],
-                             model=arrays["model"][r], block=block, head=head, unit=unit,
-                             distance=arrays["distance"][i, r], x=x, y=y))
+            rows.append({"set": arrays["sets"][i]} | {k: arrays[k][r] for k in ("condition", "kind", "model")}
+                        | dict(block=block, head=head, unit=unit, distance=arrays["distance"][i, r],
+                               x=arrays["xy"][i, r, 0], y=arrays["xy"][i, r, 1]))
     return rows
 
 
 def start_clusters(args: argparse.Namespace) -> None:
     """exp05_clusters.py on this run, so that one command gives the whole study."""
-    barrier()  # the first process has written the run
     file = Path(__file__).with_name("exp05_clusters.py")
     switches = [f"--{name}" for name in ("resume", "plot-only") if getattr(args, name.replace("-", "_"))]
     device = ["--device", args.device] if args.device else []
@@ -524,7 +517,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
-    init_distributed(device)
+    rank, _ = init_distributed(device)
     if only_draw(args):
         redraw(args.out, draw)
         return start_clusters(args)
@@ -536,11 +529,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     table, others = trace_table(models, viewers, study.groups), other_distances(args.compare)
 
     # Where every head looks in every frame.
-    frames = [f"{w.clip.name} {len(w.times)}" for w in watched]
-    folder = begin(args, frames, **{m.name: m.net for m in models})
+    folder = begin(args, [f"{w.clip.name} {w.times[-1]}" for w in watched], **{m.name: m.net for m in models})
     how = dict(scale=videos.CW_SCALE if study.layout == "cw2019" else None, dtype=args.dtype)
     look = partial(measure, models=models, device=device, **how)
     arrays = watch_all(watched, folder, args.batch_size, look, args.workers)
+    if rank > 0:  # the first process goes on alone, to the barrier at the end of finish
+        barrier()
+        return start_clusters(args)
     arrays |= table | example_frames(watched, models, table, partial(attend, **how))
 
     # Heads among viewers: distances, multidimensional scaling, tests.

@@ -18,7 +18,7 @@ from bench_saccades import LARGE, hugging_face, vit_small
 
 import exp05_gaze_video as E
 from common import IMAGENET, cls_attention
-from exp05_data import Clip, Frames
+from exp05_data import Clip, Frames, watch as watch_clip
 from results import in_batches
 
 
@@ -34,7 +34,7 @@ def blurred_gaze(attentions: list[torch.Tensor], img_h: int, img_w: int) -> torc
 
 
 def stream(n: int, img_h: int, img_w: int, folder: Path, net) -> Callable[[], None]:
-    """Writes a clip of n frames; what is returned decodes it, resizes, runs one model, writes gaze."""
+    """Writes a clip of n frames; what is returned decodes it twice, resizes, runs one model, writes gaze."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in IMAGENET)
     model = E.Model("dino12", "dino12.0", net, mean, std)
     path = folder / "clip.mp4"
@@ -52,7 +52,8 @@ def stream(n: int, img_h: int, img_w: int, folder: Path, net) -> Callable[[], No
 
     def watch() -> None:
         with tempfile.TemporaryDirectory() as out:
-            in_batches(Path(out), Frames(Clip("clip", path, dict), n), 8, gaze)
+            clip = Clip("clip", path, dict)
+            in_batches(Path(out), Frames(clip, len(watch_clip(clip, None, []).times)), 8, gaze)
     return watch
 
 
