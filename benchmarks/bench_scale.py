@@ -3,13 +3,12 @@
     python benchmarks/bench_scale.py                  # measures, prints, draws docs/scale.png
     python benchmarks/bench_scale.py --device cuda    # the same on a GPU
     python benchmarks/bench_scale.py --full           # costs an image of the full studies (docs/full_runs.md)
-    python benchmarks/bench_scale.py --draw           # the figure again, from runs/bench_scale/scale.json
 
 Images: the demo command of exp04 from start to end (start-up, figures and tables included) and the line
 through the times. Tokens: ViT-S/16, random weights, one image. Processes: exp04's rows of 96 demo images, and
 8 steps of exp05_train_vits' demo DINO training (global batch 32), under torchrun. On the CPU each process has
 one thread and times are CPU seconds (of the busiest process), which other work on the machine changes little:
-the figure shows what processes with a core each would take. Wall-clock is in the table, and the time on GPUs.
+the figure shows what processes with a core each would take. Wall-clock time, printed too, is the time on GPUs.
 """
 import argparse
 import json
@@ -359,20 +358,6 @@ def draw(found: dict) -> None:
     fig.savefig(ROOT / "docs" / "scale.png", dpi=150)
 
 
-def table(found: dict) -> None:
-    x, y = (np.array([r[k] for r in found["images"]]) for k in ("images", "seconds"))
-    slope, fixed = np.polyfit(x, y, 1)
-    print(f"\n{found['machine']}; {found['time']}")
-    for r in found["images"]:
-        print(f"{r['images']:6d} images {r['seconds']:8.1f} s, line {fixed + slope * r['images']:6.1f} s, "
-              f"{r['gib']:.2f} GiB, wall-clock {r['wall']:.1f} s")
-    for r in found["tokens"]:
-        print(f"{r['tokens']:6d} tokens {r['seconds']:8.3f} s {r['mib']:8.1f} MiB  {r['what']}")
-    for r in found["processes"]:
-        print(f"{r['processes']:6d} processes {r['busiest']:8.1f} s busiest, wall-clock {r['wall']:.1f} s  "
-              f"{r['work']}")
-
-
 # -------------------------------------------------------------------------------- main
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -381,7 +366,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--rounds", type=int, default=3, help="timed calls after a warm-up (%(default)s)")
     p.add_argument("--batch", type=int, default=4, help="images a call with --full (%(default)s)")
     p.add_argument("--full", action="store_true", help="full-size models, an item of each part")
-    p.add_argument("--draw", action="store_true", help="figure (--full: table) again, from its JSON")
     for name in ("--worker", "--grid", "--to"):
         p.add_argument(name, help=argparse.SUPPRESS)
     return p.parse_args(argv)
@@ -389,18 +373,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    if args.draw and args.full:
-        found = json.loads((OUT / "full.json").read_text())
-        return extrapolate(found["rows"], "GPU" in found["unit"])
-    if args.draw:
-        found = json.loads((OUT / "scale.json").read_text())
-        return table(found), draw(found)
     torch.set_num_threads(1)
     device, env = pick_device(args.device), {**os.environ, "OMP_NUM_THREADS": "1"}
+    if args.worker == "processes":
+        found = processes_worker(device)
+        if found:  # of the first process
+            write_json(found, args.to)
+        return
     if args.worker:
-        found = processes_worker(device) if args.worker == "processes" else \
-            tokens_worker(args.worker, int(args.grid), device, args.rounds)
-        return found and write_json(found, args.to)
+        return write_json(tokens_worker(args.worker, int(args.grid), device, args.rounds), args.to)
     OUT.mkdir(parents=True, exist_ok=True)
     gpu = device.type == "cuda"
     about = dict(machine=f"{torch.cuda.get_device_name()}" if gpu else f"{platform.machine()} CPU",
@@ -415,7 +396,6 @@ def main() -> None:
     found = about | dict(images=over_images(device, env), tokens=over_tokens(device, args.rounds, env),
                          processes=over_processes(device, env))
     write_json(found, OUT / "scale.json")
-    table(found)
     draw(found)
 
 
