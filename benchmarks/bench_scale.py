@@ -8,7 +8,7 @@ Images: the demo command of exp04 from start to end (start-up, figures and table
 through the times. Tokens: ViT-S/16, random weights, one image. Processes: exp04's rows of 96 demo images, and
 8 steps of exp05_train_vits' demo DINO training (global batch 32), under torchrun. On the CPU each process has
 one thread and times are CPU seconds (of the busiest process), which other work on the machine changes little:
-the figure shows what processes with a core each would take. Wall-clock time, printed too, is the time on GPUs.
+the figure shows what processes with a core each would take. On GPUs times are wall-clock.
 """
 import argparse
 import json
