@@ -436,7 +436,7 @@ def main(argv: list[str] | None = None) -> None:
     unisal, resnet, not_run = load_others(args.data == "demo", args.unisal_weights, len(classes))
     before = run_before(args.saccades, fovea, names)
     if args.saccades is None:
-        not_run.append("loss by larger images: no run of exp04_saccades.py, give its folder with --saccades.")
+        not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
     nets = dict(model=model, head=head, unisal=unisal, resnet=resnet)
     folder = begin(args, names, **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))

@@ -32,8 +32,8 @@ def commands() -> list[str]:
     """Every `X.py --option ...` of the README, the headers, docs/ and checkpoints/README.md."""
     texts = [p.read_text(encoding="utf-8") for pattern in ("*.md", "docs/*.md", "checkpoints/*.md", "*.py")
              for p in ROOT.glob(pattern)]
-    return sorted({m.strip() for t in texts for m in re.findall(COMMAND, t)
-                   if " --" in m})
+    found = {m.strip() for text in texts for m in re.findall(COMMAND, text)}
+    return sorted(m for m in found if re.match(r"\w+\.py +--", m))
 
 
 @pytest.mark.parametrize("command", commands())
