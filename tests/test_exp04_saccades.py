@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.data import default_collate
 
 import exp04_saccades as S
-from common import (InputError, VisionTransformer, cls_attention, generator, imagenet_wnids, load_head,
-                    resize_matrix, upsample)
-from data import Images, read_csv
+from common import (InputError, VisionTransformer, cls_attention, generator, load_head, resize_matrix,
+                    upsample)
+from data import Images, imagenet_wnids, read_csv
 from processes import in_group
 from results import read_arrays, save_checkpoint
 

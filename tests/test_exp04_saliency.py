@@ -13,8 +13,8 @@ from torchvision.transforms.functional import normalize
 
 import exp04_saccades as S
 import exp04_saliency as L
-from common import IMAGENET, InputError, imagenet_wnids, upsample
-from data import Images, image_name, read_csv
+from common import IMAGENET, InputError, upsample
+from data import Images, image_name, imagenet_wnids, read_csv
 from results import read_arrays
 from test_exp04_saccades import interrupted, measured, small
 from unisal import UNISAL
