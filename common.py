@@ -853,7 +853,7 @@ def mcnemar(correct_a, correct_b) -> dict:
     D = (b - c)/(n+2), S = (b + c + 2)/(n+2), cut at +-1."""
     right = np.array([correct_a, correct_b], dtype=np.float64)  # (2, n); unequal lengths are refused
     if not np.isin(right, (0, 1)).all():
-        raise InputError("McNemar's test takes answers 0 (wrong) and 1 (right); leave out images without one.")
+        raise InputError("McNemar's test takes 0 (wrong) and 1 (right); leave out images without an answer.")
     difference = right[0] - right[1]
     n, b, c = len(difference), int((difference > 0).sum()), int((difference < 0).sum())
     d, s = (b - c) / (n + 2), (b + c + 2) / (n + 2)
