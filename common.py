@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
-import json
 import math
 import os
 import re
@@ -26,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import scipy.io
 import torch
 import torch.distributed as dist
 import torch.nn as nn
@@ -44,7 +42,7 @@ class InputError(ValueError):
     """Wrong input, told in one sentence: found, expected, what to do. Scripts turn it into exit status 2."""
 
     def __init__(self, sentence: str):
-        super().__init__(" ".join(str(sentence).split()))  # one line, whatever the names in it
+        super().__init__(" ".join(sentence.split()))  # one line, whatever the names in it
 
 
 @contextmanager
@@ -66,8 +64,6 @@ def pick_device(name: str | None = None) -> torch.device:
     its LOCAL_RANK. InputError: a device that cannot be used, more processes than GPUs."""
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    if ":" in name and int(os.environ.get("WORLD_SIZE", 1)) > 1:
-        raise InputError(f"--device {name} under torchrun would put all processes on one; give cuda or cpu.")
     if name == "cuda":
         name = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
     try:
@@ -89,8 +85,7 @@ def generator(*key: int) -> torch.Generator:
 def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
     """(rank, world). A process group is made only when torchrun has set the environment; else (0, 1).
     device: where this process computes (default: pick_device()); nccl on cuda, gloo elsewhere. The fastest
-    process may wait hours for the slowest, so torch's limits (nccl 10, gloo 30 minutes) would be too short;
-    torchrun ends those that wait for a dead one."""
+    process may wait hours for the slowest: torch's limits (nccl 10, gloo 30 minutes) would be too short."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return 0, 1
     if not dist.is_initialized():
@@ -120,10 +115,9 @@ def barrier() -> None:
 
 def gather_rows(rows: list) -> list:
     """The rows of all processes in rank order, on every process."""
-    if not dist.is_initialized():
-        return rows
-    parts: list = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, rows)
+    parts = [rows] * rank_world()[1]
+    if dist.is_initialized():
+        dist.all_gather_object(parts, rows)
     return [row for part in parts for row in part]
 
 
@@ -140,7 +134,7 @@ def first_process_first() -> Iterator[None]:
 # -------------------------------------------------------------------------------- ViT
 
 class Attention(nn.Module):
-    """Multi-head self-attention. The output comes from the fused kernel unless the full matrix is wanted.
+    """Multi-head self-attention, by the fused kernel unless the full matrix is wanted.
     forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
     token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients, "first" token
     0's row of it (B, H, 1, N) and output (B, 1, D) alone."""
@@ -264,10 +258,10 @@ class VisionTransformer(nn.Module):
 
     def encode(self, patches: Tensor, cls_attn: Iterable[int] = (), full_attn: bool = False,
                n_blocks: int | None = None, cls_only: bool = False) -> Encoded:
-        """Run the first n_blocks blocks (default: all) on the prefix and any subset of `embed`'s patches.
-        A subset (B, K, D) means that only those patches are seen: exactly attention with the other keys
-        masked. cls_attn: blocks whose CLS row is returned beside fused attention. full_attn: all matrices,
-        with gradients; with cls_only the last block computes nothing but its CLS token."""
+        """Run the first n_blocks blocks (default: all) on the prefix and all patches of `embed` or a subset
+        (B, K, D), exactly attention with the other keys masked. cls_attn: blocks whose CLS row is returned
+        beside fused attention. full_attn: all matrices, with gradients; with cls_only the last block computes
+        nothing but its CLS token."""
         prefix = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
         if self.n_prefix > 1:
             prefix = torch.cat([prefix, self.register_tokens], 1)  # registers carry no position
@@ -298,9 +292,9 @@ class VisionTransformer(nn.Module):
 @lru_cache(maxsize=128)
 def resize_matrix(n_in: int, n_out: int, mode: str, scale: float | None = None,
                   antialias: bool = False) -> Tensor:
-    """One-dimensional resampling as a matrix (n_out, n_in): F.interpolate of the unit vectors.
-    Bilinear and bicubic resampling are linear and separable, so a map is resized by A_h @ map @ A_w^T:
-    differentiable, deterministic, without kernels that some devices lack. scale: F.interpolate's factor."""
+    """One-dimensional resampling as a matrix (n_out, n_in): F.interpolate of the unit vectors. A map is
+    resized by A_h @ map @ A_w^T: differentiable, deterministic, without kernels that some devices lack.
+    scale: F.interpolate's factor."""
     # along the width: torch 2.15's antialiased kernel is wrong along the height of an image one pixel wide
     how = {"size": (1, n_out)} if scale is None else {"scale_factor": (1.0, scale)}
     with torch.inference_mode(False):  # the kept matrix must serve later calls that need gradients
@@ -328,18 +322,13 @@ def pos_embed_for(pos: Tensor, grid: tuple[int, int], size: Sequence[int], rule:
 class Preprocess:
     """PIL image -> normalised float32 (3, img_h, img_w), by PIL's 8-bit antialiased resampling.
     Short side to `resize`, then centre crop; with `squash` straight to `crop`, whatever the aspect ratio
-    (`resize` unused). crop: side or (img_h, img_w). interpolation: bilinear, bicubic, lanczos ... InputError
-    if the crop exceeds `resize`. dataclasses.asdict() gives the fields for results.json."""
+    (`resize` unused). crop: side or (img_h, img_w). interpolation: bilinear, bicubic, lanczos ..."""
     resize: int | None
     crop: int | tuple[int, int]
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     interpolation: str = "bicubic"
     squash: bool = False
-
-    def __post_init__(self) -> None:
-        if not self.squash and (self.resize or 0) < np.max(self.crop):
-            raise InputError(f"crop {self.crop} exceeds the short side {self.resize}; enlarge it or squash.")
 
     def __call__(self, image: Image.Image) -> Tensor:
         size = [self.crop, self.crop] if isinstance(self.crop, int) else list(self.crop)
@@ -373,14 +362,9 @@ def dino(name: str, file: str, sha256: str | None, head_sha256: str) -> dict[str
             name + "_linear": Spec("linear", url + "linearweights.pth", head_sha256)}
 
 
-def demo_vit(kind: str, depth: int) -> Spec:
-    """A row for a model of the demo, made by exp05_train_vits.py."""
-    arch = dict(embed_dim=96, depth=depth, num_heads=6, patch_size=16)
-    return Spec("vit", None, None, CROP_224, arch, f"demo_{kind}{depth}.pth")
-
-
 FAIR = "https://dl.fbaipublicfiles.com/"
 SMALL, BASE = dict(embed_dim=384, depth=12, num_heads=6), dict(embed_dim=768, depth=12, num_heads=12)
+DEMO = dict(embed_dim=96, num_heads=6, patch_size=16)
 WEIGHTS: dict[str, Spec] = {
     "vit_base_patch16_224": Spec(  # the same page's model.safetensors loads too, with weights=PATH
         "vit", "https://huggingface.co/google/vit-base-patch16-224/resolve/main/pytorch_model.bin", None,
@@ -405,8 +389,9 @@ WEIGHTS: dict[str, Spec] = {
            "f17e65970cae5a1813000f09cdd8d78f290295b512308aa02f479aa37c2847bf"),
     **dino("dino_vitb8", "vitbase8", None,
            "3889832bbb0e05074192700c82729636ddd924efb80d82d962efb7b421899a56"),
-    "demo_dino4": demo_vit("dino", 4), "demo_dino8": demo_vit("dino", 8), "demo_dino12": demo_vit("dino", 12),
-    "demo_sl4": demo_vit("sl", 4), "demo_sl8": demo_vit("sl", 8), "demo_sl12": demo_vit("sl", 12),
+    **{f"demo_{kind}{depth}": Spec("vit", None, None, CROP_224, DEMO | dict(depth=depth),
+                                   f"demo_{kind}{depth}.pth")  # made by exp05_train_vits.py
+       for kind in ("dino", "sl") for depth in (4, 8, 12)},
     "demo_dino12_linear": Spec("linear", None, None, file="demo_dino12_linear.pth"),
     "demo_resnet": Spec("resnet", None, None, CROP_224, file="demo_resnet.pth")}
 
@@ -421,20 +406,18 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: no such weight file; give the path of a .pth, .bin or .safetensors file.")
     if path.suffix == ".safetensors" and not find_spec("safetensors"):
         raise InputError(f"{path}: needs the package safetensors; pip install safetensors, or give a .pth.")
-    with input_errors(path, "tensors alone, as torch.save(model.state_dict(), path) writes them"):
+    with input_errors(path, "finite real tensors alone, as torch.save(model.state_dict(), path) writes them"):
         if path.suffix == ".safetensors":
             import safetensors.torch
             state = safetensors.torch.load_file(path)
         else:  # full DINO checkpoints hold their arguments as a Namespace
             with torch.serialization.safe_globals([argparse.Namespace]):
                 state = torch.load(path, map_location="cpu", weights_only=True)
-    for key in ("teacher", "model", "state_dict"):
-        if isinstance(state, dict) and isinstance(state.get(key), dict):
-            state = state[key]
-    if not isinstance(state, dict) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise InputError(f"{path}: holds a {type(state).__name__} that is no state dict (names to tensors); "
-                         "save model.state_dict() instead.")
-    with input_errors(path, "finite real numbers in dense tensors"):
+        for key in ("teacher", "model", "state_dict"):
+            if isinstance(state, dict) and isinstance(state.get(key), dict):
+                state = state[key]
+        if not isinstance(state, dict) or not state:
+            raise ValueError(f"a {type(state).__name__} that is no state dict (names to tensors)")
         for key, value in state.items():
             if value.is_complex() or not value.isfinite().all():
                 raise ValueError(f"NaN, infinity or complex numbers in {key}")
@@ -488,18 +471,16 @@ def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     with input_errors("the weights do not fit", "the whole state dict of a ViT; name its model"):
         state = to_timm_keys(state)
         width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
-        image = math.isqrt(state["pos_embed"].shape[1] - 1) * patch  # side, px
         registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
         layerscale = 1.0 if "blocks.0.ls1.gamma" in state else None
         if width % 64 and "num_heads" not in overrides:
-            raise InputError(f"no file says how many heads a ViT {width} wide has; name a model of this "
-                             "shape, such as demo_dino12 for the demo's.")
+            raise ValueError(f"no file says how many heads a ViT {width} wide has")
         inferred = dict(
-            img_size=image, patch_size=patch, embed_dim=width, num_heads=max(1, width // 64), eps=eps,
+            img_size=math.isqrt(state["pos_embed"].shape[1] - 1) * patch, patch_size=patch, embed_dim=width,
             depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
-            mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width,
-            num_classes=len(state.get("head.weight", ())), layerscale=layerscale, registers=registers,
-            pos_rule="antialias" if registers else "offset" if layerscale else "size")
+            num_heads=max(1, width // 64), num_classes=len(state.get("head.weight", ())), eps=eps,
+            mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width, layerscale=layerscale,
+            registers=registers, pos_rule="antialias" if registers else "offset" if layerscale else "size")
         model = VisionTransformer(**inferred | overrides)
         model.load_state_dict(state)
     return model.eval()
@@ -527,9 +508,6 @@ def locate_weights(spec: Spec) -> Path:
     return path
 
 
-HEAD_BLOCKS = 4  # the linear head reads the CLS token of the last four blocks (DINO's eval_linear.py, ViT-S)
-
-
 def load_head(name: str | Path) -> nn.Linear:
     """Linear classifier of a row ("dino_vits16" or "dino_vits16_linear") or a path: DINO's linear files
     (`state_dict` with `module.linear.*`) or a plain {weight, bias}. dino_vits*: CLS of the last 4 blocks."""
@@ -545,9 +523,9 @@ def load_head(name: str | Path) -> nn.Linear:
 
 def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransformer, Preprocess]:
     """(model, preprocess) of a "vit" row of WEIGHTS. The model is float32, on the CPU, in eval mode.
-    weights: a file instead of the row's own, for converted and tuned weights: its sha256 is not checked, the
-    load is strict all the same. name "auto": architecture from that file (`vit_from_state`), Hugging Face's
-    preprocessing for its layout, else SHORT_256. Name DINO's files: they do not say their pos_rule."""
+    weights: a file instead of the row's own; its sha256 is not checked, the load is strict all the same.
+    name "auto": architecture from that file (`vit_from_state`), Hugging Face's preprocessing for its layout,
+    else SHORT_256. Name DINO's files: they do not say their pos_rule."""
     names = [n for n, spec in WEIGHTS.items() if spec.kind == "vit"]
     if name not in names and not (name == "auto" and weights is not None):
         raise InputError(f"no model {name}; expected {', '.join(names)}, or auto with --weights PATH.")
@@ -581,11 +559,9 @@ def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attenti
 
 def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, Preprocess]:
     """(model, preprocess) of the rows "resnet50" and "demo_resnet": float32, on the CPU, in eval mode.
-    weights: as in load_vit. Depth, width and classes are read from the file, so that any of torchvision's
-    ResNets of bottleneck blocks can be given. The load is strict."""
-    names = [n for n, spec in WEIGHTS.items() if spec.kind == "resnet"]
-    if name not in names:
-        raise InputError(f"no model {name}; expected {' or '.join(names)}.")
+    weights: as in load_vit, of any of torchvision's ResNets of bottleneck blocks; the load is strict."""
+    if name not in ("resnet50", "demo_resnet"):
+        raise InputError(f"no model {name}; expected resnet50 or demo_resnet.")
     path = locate_weights(WEIGHTS[name]) if weights is None else Path(weights)
     state = read_state_dict(path)
     with input_errors(path, "the weights of a ResNet of bottleneck blocks, such as torchvision's ResNet-50"):
@@ -600,27 +576,25 @@ def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, P
 
 def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
     """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (None: all).
-    x (B, 3, img_h, img_w). Softmax rows of the CLS query with the CLS and register columns dropped, so a map
-    sums to at most 1. Only the CLS row is computed beside fused attention: O(N) memory a head. One forward
-    pass, ended after the last block asked for. InputError: a block that the model does not have."""
+    x (B, 3, img_h, img_w). Softmax rows of the CLS query without the CLS and register columns: a map sums to
+    at most 1. Only the CLS row is computed beside fused attention, O(N) memory a head, up to the last block
+    asked for. InputError: a block that the model does not have."""
     depth = len(model.blocks)
     blocks = list(range(depth)) if blocks is None else list(blocks)
     if not blocks or min(blocks) < 0 or max(blocks) >= depth:
         raise InputError(f"block {blocks}: this model has blocks 0 to {depth - 1} (0-based).")
     x = torch.as_tensor(x).to(model.cls_token)
-    h, w = x.shape[-2] // model.patch_size, x.shape[-1] // model.patch_size
     e = model.encode(model.embed(x), blocks, n_blocks=max(blocks) + 1)
     rows = dict(zip(sorted(set(blocks)), e.cls_attn))
     maps = torch.stack([rows[b] for b in blocks], 1)  # (B, L, H, N)
-    return maps[..., model.n_prefix:].unflatten(-1, (h, w))
+    return maps[..., model.n_prefix:].unflatten(-1, (x.shape[-2] // model.patch_size, -1))
 
 
 def rollout(attn: Sequence[Tensor] | Tensor, n_prefix: int = 1) -> Tensor:
     """Attention rollout (Abnar & Zuidema 2020): CLS row of prod_l A_l, A_l = rownorm(mean over heads + I).
     attn: L matrices (B, H, N, N), block 0 first; of the last the CLS row (B, H, 1, N) is enough
-    -> (B, N - n_prefix), not normalised; with n_prefix 0 a row sums to 1. Differentiable. The CLS row of
-    A_L ... A_1 is e_cls A_L ... A_1: a row vector times matrices from the last block down, O(L N^2) instead
-    of O(L N^3)."""
+    -> (B, N - n_prefix), not normalised; with n_prefix 0 a row sums to 1. Differentiable. It is
+    e_cls A_L ... A_1: a row vector times matrices from the last block down, O(L N^2) instead of O(L N^3)."""
     attn = [torch.as_tensor(a) for a in attn]
     if not attn or attn[0].ndim != 4:
         raise InputError("rollout takes a matrix (B, H, N, N) per block; give a single image a batch axis.")
@@ -661,12 +635,12 @@ def gaussian_blur(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
     radius = int(truncate * sigma + 0.5)
     if radius == 0:
         return maps
-    taps = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / sigma) ** 2)
+    total = torch.exp(-0.5 * (torch.arange(-radius, radius + 1).double() / sigma) ** 2).sum()
     bands = []  # (n, n) for each side; row i: the taps around pixel i
     for n in maps.shape[-2:]:
         offset = (torch.arange(n)[:, None] - torch.arange(n)).double()
         band = torch.exp(-0.5 * (offset / sigma) ** 2) * (offset.abs() <= radius)
-        bands.append((band / taps.sum()).to(maps))
+        bands.append((band / total).to(maps))
     with torch.autocast(maps.device.type, enabled=False):
         return bands[0] @ maps @ bands[1]
 
@@ -824,22 +798,11 @@ def blur_tables(size: tuple[int, int], sigma: float) -> tuple[np.ndarray, np.nda
 
 # -------------------------------------------------------------------------------- statistics
 
-def paired(a, b) -> tuple[np.ndarray, np.ndarray]:
-    """Two 1-D float64 arrays of equal length, else InputError."""
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.ndim != 1 or a.shape != b.shape:
-        raise InputError(f"samples of shapes {a.shape} and {b.shape}: expected two 1-D arrays with one value "
-                         "per image; pair them by image first.")
-    return a, b
-
-
 def paired_t(a, b) -> dict:
     """Paired t test of a - b, 1-D of equal length; pairs with a NaN are dropped (n = df + 1 remain).
-    t, df, two-sided p, dz = t / sqrt(n) (Cohen's d_z), mean of a - b, ci = its 95 % interval (low, high).
-    Differences all equal: t = dz = 0, p = 1 if they are zero, else t = dz = +-inf, p = 0. Fewer than two
-    pairs: NaN."""
-    a, b = paired(a, b)
-    d = a - b
+    t, df, two-sided p, dz = t / sqrt(n) (Cohen's d_z), mean of a - b, ci = its 95 % interval. All differences
+    0: t = dz = 0, p = 1; all equal: t = dz = +-inf, p = 0. Fewer than two pairs: NaN."""
+    d = np.subtract(*np.array([a, b], dtype=np.float64))  # numpy refuses to stack unequal lengths
     d = d[~np.isnan(d)]
     n, mean = len(d), float(d.mean()) if len(d) else np.nan
     if n < 2:
@@ -856,9 +819,9 @@ def paired_t(a, b) -> dict:
 def bf01_unit_information(t: float, n: int, log: bool = False) -> float:
     """BF01 of a one-sample or paired t with n pairs under the unit-information prior (BIC; Wagenmakers 2007).
     sqrt(n) (1 + t^2/(n-1))^(-n/2); above 1 it favours the null. log=True gives the natural logarithm, finite
-    where BF01 itself falls below 1e-308 and becomes 0. NaN for t = NaN. InputError: n < 2."""
-    if not n >= 2:
-        raise InputError(f"a Bayes factor for n = {n}: expected at least 2 pairs; give more data.")
+    where BF01 itself falls below 1e-308 and becomes 0. NaN for t = NaN and n < 2."""
+    if n < 2:
+        return np.nan
     value = 0.5 * np.log(n) - n / 2 * np.log1p(t * t / (n - 1))
     return float(value if log else np.exp(value))
 
@@ -867,12 +830,11 @@ def bf01_jzs(t: float, n: int, r: float = 1.0, log: bool = False) -> float:
     """BF01 of a one-sample or paired t with n pairs, two-sided, Cauchy(r) prior on the effect size.
     Rouder et al. 2009, eq. 1, with g scaled by r^2; r = 1 is their default, sqrt(2)/2 today's usual one. The
     integral over log g is summed on an even grid: the integrand is analytic and vanishes at both ends, so the
-    trapezoid rule converges geometrically. log, NaN: as bf01_unit_information. InputError: n < 2, r <= 0."""
-    if not (n >= 2 and r > 0):
-        raise InputError(f"a Bayes factor for n = {n}, prior scale r = {r}: expected at least 2 pairs and "
-                         "r > 0, such as 1 or 0.707.")
-    if not np.isfinite(t * t):
-        return np.nan if np.isnan(t) else -np.inf if log else 0.0
+    trapezoid rule converges geometrically. log, NaN: as bf01_unit_information."""
+    if n < 2 or np.isnan(t):
+        return np.nan
+    if np.isinf(t * t):
+        return -np.inf if log else 0.0
     nu, step = n - 1, 0.05
     # exp(-1/2g) ends the integrand on the left; beyond g = (1 + t^2)/(n r^2) it falls as 1/g
     u = np.arange(-8, 80 + max(0.0, np.log((1 + t**2) / (n * r**2))), step)    # u = log g
@@ -884,18 +846,16 @@ def bf01_jzs(t: float, n: int, r: float = 1.0, log: bool = False) -> float:
 
 
 def mcnemar(correct_a, correct_b) -> dict:
-    """Two classifiers on the same images: 1-D of 0 and 1 each.
+    """Two classifiers on the same images: 1-D of 0 (wrong) and 1 (right) each.
     b = right by a alone, c = right by b alone; p of the exact two-sided binomial test of b in b + c (McNemar
-    1947); diff = (b - c)/n, accuracy of a minus that of b; ci = its 95 % interval (low, high), the adjusted
-    Wald of Bonett & Price 2012, which adds an image to b and to c: D +- 1.96 sqrt((S - D^2)/(n+2)) with
-    D = (b - c)/(n+2), S = (b + c + 2)/(n+2), cut at +-1. No discordant image: p = 1. InputError: no image,
-    values other than 0 and 1."""
-    right_a, right_b = paired(correct_a, correct_b)
-    n = len(right_a)
-    if n == 0 or not np.isin(np.concatenate([right_a, right_b]), (0, 1)).all():
-        raise InputError(f"McNemar's test got {n} images: expected at least one, each 0 (wrong) or 1 "
-                         "(right); leave out images without a prediction.")
-    b, c = int((right_a > right_b).sum()), int((right_a < right_b).sum())
+    1947; 1 without a discordant image); diff = (b - c)/n, accuracy of a minus that of b; ci = its 95 %
+    interval, the adjusted Wald of Bonett & Price 2012: D +- 1.96 sqrt((S - D^2)/(n+2)) with
+    D = (b - c)/(n+2), S = (b + c + 2)/(n+2), cut at +-1."""
+    right = np.array([correct_a, correct_b], dtype=np.float64)  # (2, n); unequal lengths are refused
+    if not np.isin(right, (0, 1)).all():
+        raise InputError("McNemar's test takes 0 (wrong) and 1 (right); leave out images without an answer.")
+    difference = right[0] - right[1]
+    n, b, c = len(difference), int((difference > 0).sum()), int((difference < 0).sum())
     d, s = (b - c) / (n + 2), (b + c + 2) / (n + 2)
     half = float(stats.norm.ppf(0.975) * np.sqrt((s - d**2) / (n + 2)))
     p = stats.binomtest(b, b + c).pvalue if b + c else 1.0
@@ -904,8 +864,7 @@ def mcnemar(correct_a, correct_b) -> dict:
 
 def bootstrap_ci(x, stat=np.mean, n_boot: int = 10_000, seed: int = 0, level: float = 0.95) -> tuple:
     """Percentile bootstrap interval (low, high) of stat over the values (images) of x, 1-D, NaNs dropped.
-    stat takes (samples, axis), as np.mean and np.median do. The same seed and x give the same interval.
-    Fewer than two values: (NaN, NaN)."""
+    stat takes (samples, axis), as np.mean does. Equal for equal seed and x. Below two values: (NaN, NaN)."""
     x = np.asarray(x, dtype=np.float64)
     x = x[~np.isnan(x)]
     if len(x) < 2:
@@ -913,8 +872,7 @@ def bootstrap_ci(x, stat=np.mean, n_boot: int = 10_000, seed: int = 0, level: fl
     batch = max(1, 2_000_000 // len(x))  # resamples at a time: 2 million values, 16 MB
     found = stats.bootstrap((x,), stat, n_resamples=n_boot, batch=batch, vectorized=True, method="percentile",
                             confidence_level=level, random_state=np.random.default_rng(seed))
-    low, high = found.confidence_interval
-    return float(low), float(high)
+    return tuple(map(float, found.confidence_interval))
 
 
 def fit_linear(x: Tensor, y: Tensor, n_classes: int, l2: float = 1e-4) -> tuple[Tensor, Tensor]:
@@ -933,210 +891,3 @@ def fit_linear(x: Tensor, y: Tensor, n_classes: int, l2: float = 1e-4) -> tuple[
     lbfgs.step(closure)
     weight = w.detach() / std
     return weight, b.detach() - weight @ mean
-
-
-# -------------------------------------------------------------------------------- data
-
-SALICON_SIZE = (480, 640)  # rows, columns of every SALICON image
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
-
-
-def _salicon_worker(points: list | np.ndarray, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """One worker's 1-based (row, col) points -> 0-based rows and cols; InputError for other conventions."""
-    with input_errors(where, "fixations in whole pixels counted from 1, each [row, col] (.mat: [x, y])"):
-        points = np.asarray(points if len(points) else np.empty((0, 2)), np.float64)  # (n, 2)
-        if points.ndim != 2 or points.shape[1] != 2:
-            raise ValueError(f"shape {points.shape}")
-        low, high = points.min(0, initial=1), points.max(0, initial=1)  # (row, col)
-        if (points != np.floor(points)).any():  # NaN is unequal to itself
-            raise ValueError("NaN or fractional fixations")
-        if (low == 0).any():
-            raise ValueError("a coordinate of 0: the file counts from 0, add 1")
-        if high[0] > SALICON_SIZE[0] >= high[1]:
-            raise ValueError(f"row {high[0]:.0f} of {SALICON_SIZE[0]}: rows and columns are swapped")
-        if (low < 0).any() or (high > SALICON_SIZE).any():
-            raise ValueError(f"points from {low} to {high}, outside (1, 1) to {SALICON_SIZE}")
-    return points[:, 0] - 1, points[:, 1] - 1
-
-
-def load_salicon(json_path: str | Path) -> list[tuple[int, str, list[tuple[np.ndarray, np.ndarray]]]]:
-    """SALICON's gaze as [(image id, file name, [(rows, cols) per worker])], in the file's order.
-
-    Reads fixations_{train,val}2014.json ([row, col] samples) or a folder of the per-image .mat release
-    (`gaze[].fixations`, [x y]), both 1-based on images of 480 x 640 pixels. Returns float64, 0-based: rows
-    0 to 479, cols 0 to 639; empty arrays for a worker without fixations, an empty list for an image without
-    workers. InputError: truncated or empty file, missing keys, NaN, fractions, 0-based or swapped points.
-    Source: Jiang et al., SALICON: Saliency in Context, CVPR 2015.
-    """
-    def convert(node: dict) -> dict:  # at each closing brace, so one worker's points are lists at a time
-        if "fixations" in node:
-            where = f"{json_path}, image {node.get('image_id')}, worker {node.get('worker_id')}"
-            node["fixations"] = _salicon_worker(node["fixations"], where)
-        return node
-
-    with input_errors(json_path, "SALICON's complete fixations_*2014.json, or its folder of COCO_*.mat"):
-        if Path(json_path).is_dir():
-            mats = sorted(Path(json_path).glob("*.mat"), key=lambda p: p.name)
-            images = [(int(p.stem.split("_")[-1]), p.stem + ".jpg", _salicon_mat(p)) for p in mats]
-        else:
-            data = json.loads(Path(json_path).read_text(encoding="utf-8"), object_hook=convert)
-            workers = {image["id"]: [] for image in data["images"]}
-            for annotation in data["annotations"]:
-                workers[annotation["image_id"]].append(annotation["fixations"])
-            images = [(image["id"], image["file_name"], workers[image["id"]]) for image in data["images"]]
-            if any((image["height"], image["width"]) != SALICON_SIZE for image in data["images"]):
-                raise ValueError(f"images of another height and width than {SALICON_SIZE}")
-            if not all(isinstance(image["file_name"], str) for image in data["images"]):
-                raise ValueError("a file name that is no text")
-        if not any(workers for _, _, workers in images):
-            raise ValueError(f"{len(images)} images without any annotation")
-    return images
-
-
-def _salicon_mat(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    with input_errors(path, "SALICON's .mat file with gaze[].fixations"):
-        gaze = np.ravel(scipy.io.loadmat(path, simplify_cells=True)["gaze"])  # dicts; ravel: one comes bare
-        points = [np.atleast_2d(worker["fixations"]) for worker in gaze]  # (n, 2) xy, or (1, 0) when empty
-        return [_salicon_worker(xy[:, ::-1] if xy.size else [], f"{path}, gaze({i})")
-                for i, xy in enumerate(points, 1)]
-
-
-def load_osie(mat_path: str | Path) -> list[tuple[int, str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]]:
-    """OSIE's gaze as [(image id, file name, [(rows, cols, durations) per observer])], in the file's order.
-
-    float64, in order of viewing; durations in seconds (the file: ms). fix_x, fix_y have a decimal and are
-    1-based: their range (1.2 to 798.8) leaves that open, but the authors' code uses pixel round(x), 1 to 800.
-    So cols = x - 0.5, rows = y - 0.5, moved inside 600 x 800: floor() gives the authors' pixel, from 0.
-    InputError: missing fields, NaN, unequal lengths.
-    Source: Xu et al., Predicting human gaze beyond pixels, Journal of Vision 2014.
-    """
-    images = []
-    with input_errors(mat_path, "OSIE's fixations.mat: img, subjects with finite fix_x, fix_y, fix_duration"):
-        for image in np.ravel(scipy.io.loadmat(mat_path, simplify_cells=True)["fixations"]):
-            observers = []
-            for subject in np.ravel(image["subjects"]):
-                fields = [np.ravel(subject[key]) for key in ("fix_y", "fix_x", "fix_duration")]
-                y_x_ms = np.array(fields, np.float64)  # (3, n)
-                if not np.isfinite(y_x_ms).all():
-                    raise ValueError(f"NaN gaze on {image['img']}")
-                rows, cols = (y_x_ms[:2] - 0.5).clip(0, [[599.5], [799.5]])  # (n,) each
-                observers.append((rows, cols, y_x_ms[2] / 1000))
-            images.append((int(Path(image["img"]).stem), image["img"], observers))
-    return images
-
-
-def imagenet_wnids() -> list[str]:
-    """The 1000 WordNet ids of ImageNet-1k; position = class index (sorted order, not the devkit's ids)."""
-    return Path(__file__).with_name("imagenet_wnids.txt").read_text(encoding="ascii").split()
-
-
-def _imagenet_meta(*folders: Path) -> tuple[list[str], list[str]]:
-    """Sorted wnids and every validation image's, from the first meta.bin or devkit; else empty lists."""
-    for folder in (f / sub for f in folders for sub in ("", "ILSVRC2012_devkit_t12/data")):
-        with input_errors(folder, "torchvision's meta.bin, or the devkit's meta.mat and ground truth"):
-            if (folder / "meta.bin").is_file():
-                wnid_to_classes, truth = torch.load(folder / "meta.bin", weights_only=True)
-                return sorted(wnid_to_classes), truth
-            if (folder / "meta.mat").is_file():
-                synsets = scipy.io.loadmat(folder / "meta.mat", simplify_cells=True)["synsets"]
-                wnids = {s["ILSVRC2012_ID"]: s["WNID"] for s in synsets if s["num_children"] == 0}
-                truth = (folder / "ILSVRC2012_validation_ground_truth.txt").read_text().split()
-                return sorted(wnids.values()), [wnids[int(i)] for i in truth]
-    return [], []
-
-
-def load_imagefolder(root: str | Path, class_list: list[str] | None = None
-                     ) -> tuple[list[tuple[Path, int]], list[str], dict]:
-    """An image classification folder as [(path, label)] in sorted order, class names, info for results.json.
-
-    `root` or `root/val` holds class folders, or the flat ILSVRC2012_val_00000001.JPEG ... with torchvision's
-    meta.bin, or the devkit's meta.mat (its ids are not class indices) and ground truth: there, in the parent,
-    or in ILSVRC2012_devkit_t12/data beside. Labels are positions in `class_list` (imagenet_wnids() for models
-    of 1000 classes; folders may be absent), else in the wnids of a meta.bin or devkit beside val/ or train/,
-    else in the sorted folder names. info: layout, images, classes, present (classes with images), ignored
-    (files that are not images). InputError, saying what was found, for any other layout.
-    """
-    def entries(folder: Path) -> list[Path]:
-        return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
-
-    folder = Path(root).absolute() / "val"
-    folder = folder if folder.is_dir() else folder.parent
-    with input_errors(folder, "class folders with images (.JPEG, .png ...) inside or ILSVRC2012_val_*.JPEG"):
-        files = entries(folder)
-        flat = [p for p in files if re.fullmatch(r"ILSVRC2012_val_\d{8}\.jpe?g", p.name, re.IGNORECASE)]
-        if flat:
-            names, truth = _imagenet_meta(folder, *folder.parents[:2])
-            if len(truth) != 50_000:
-                raise ValueError(f"{len(truth)} ground-truth labels, not 50000 (unpack the devkit beside)")
-            truth = dict(enumerate(truth, 1))
-            named, n_files = [(p, truth.get(int(p.stem[-8:]), p.name)) for p in flat], len(files)
-        else:
-            beside = not class_list and folder.name in ("val", "train")
-            names = _imagenet_meta(folder.parent)[0] if beside else []
-            contents = {p: entries(p) for p in files if p.is_dir()}
-            n_files = sum(len(c) for c in contents.values())
-            named = [(q, p.name) for p in contents for q in contents[p] if q.suffix.lower() in IMAGE_SUFFIXES]
-            filled = {name for _, name in named}
-            for p in contents if contents else [folder]:
-                if p.name not in filled:
-                    found = [q.name for q in contents.get(p, files)[:3]]
-                    raise ValueError(f"no class folder of images: '{p.name}' holds {found or 'nothing'}")
-        classes = list(class_list or names or dict.fromkeys(name for _, name in named))
-        index = {name: label for label, name in enumerate(classes)}
-        unknown = [name for _, name in named if name not in index]
-        if unknown:
-            raise ValueError(f"'{unknown[0]}' is none of the {len(classes)} classes ({classes[0]} ...)")
-    info = {"layout": "flat" if flat else "class folders", "images": len(named), "classes": len(classes),
-            "present": len({name for _, name in named}), "ignored": n_files - len(named)}
-    return [(path, index[name]) for path, name in named], classes, info
-
-
-def read_image(path: str | Path) -> Image.Image:
-    """An image file as 8-bit RGB: grey, palette, CMYK converted; alpha dropped; 16-bit grey's high byte.
-
-    EXIF orientation is not applied: torchvision's and timm's ImageNet pipelines, whose accuracies are quoted,
-    do not either. InputError naming a missing, truncated or corrupt file; a truncated one is never filled in.
-    """
-    with input_errors(path, "a complete image file; replace or remove it"), Image.open(path) as image:
-        if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
-            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-        return image.convert("RGB")
-
-
-class ImageList(torch.utils.data.Dataset):
-    """Items (path, ...) -> (index, transform(image)), or (index, None) when the file cannot be read."""
-
-    def __init__(self, items: list[tuple], transform: Callable[[Image.Image], torch.Tensor]) -> None:
-        self.items, self.transform = items, transform
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, i: int) -> tuple[int, torch.Tensor | None]:
-        try:
-            image = read_image(self.items[i][0])
-        except InputError:
-            return i, None
-        return i, self.transform(image)
-
-
-def collate_readable(batch: list[tuple]) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
-    """Images (B, 3, img_h, img_w), their indices (B,), unreadable indices; images (0,) if none."""
-    images = [x for _, x in batch if x is not None]
-    indices = torch.tensor([i for i, x in batch if x is not None], dtype=torch.long)
-    return torch.stack(images) if images else torch.empty(0), indices, [i for i, x in batch if x is None]
-
-
-def batches(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
-    """This process's part of the global batches of the steps from start to stop, as (epoch, index).
-
-    The order is a pure function of (seed, epoch). Processes take contiguous parts; their union is the batch
-    of a single process. The last, incomplete batch of an epoch is dropped.
-    """
-    (rank, world), current, order = rank_world(), None, []
-    for step in range(start, stop):
-        epoch, i = divmod(step, n // batch)
-        if epoch != current:
-            order, current = torch.randperm(n, generator=generator(seed, 0, epoch)).tolist(), epoch
-        first = i * batch + rank * batch // world
-        yield [(epoch, j) for j in order[first:first + batch // world]]

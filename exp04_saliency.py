@@ -11,18 +11,17 @@ Commands
     one GPU, the paper    python exp04_saliency.py --data IMAGENET --dtype bfloat16
     maps of your model    python exp04_saliency.py --data FOLDER --train-head --saliency-dir MAPS
 
-The paper: DINO about 5 points above GBVS and UNISAL; GBVS below UNISAL until the sixth saccade, then equal;
-crops best at DINO's fixations, then UNISAL, centre, GBVS, random. On the demo (60 images): DINO less random
-19.2 points, DINO less GBVS -1.5 (undecided).
-Not stated by the paper, ours: 288x384 px (a crop of 2.1 % implies that), crops moved inside the image and
-resized to 224 px. Departure: GBVS is written anew (gbvs.py); the paper's Python port has faulty filters.
+The paper: DINO about 5 points above GBVS and UNISAL; crops best at DINO's fixations, then UNISAL, centre,
+GBVS, random. On the demo (60 images): DINO less random 19.2 points, DINO less GBVS -1.5 (undecided). Not
+stated, ours: 288x384 px (a crop of 2.1 % implies that), crops moved inside the image and resized to 224 px.
+Departure: GBVS is written anew (gbvs.py); the paper's Python port has faulty filters.
 """
 from __future__ import annotations
 
 import argparse
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -32,16 +31,15 @@ import torch
 import torch.nn as nn
 from matplotlib.patheffects import withStroke
 from torch import Tensor
-from torch.utils.data import default_collate
 from torchvision.transforms.functional import normalize
 
 import data
 import exp04_saccades as exp04
-from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_distributed, load_resnet,
-                    locate_weights, pick_device, read_state_dict, upsample)
+from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_distributed, input_errors,
+                    load_resnet, locate_weights, pick_device, read_state_dict, upsample)
 from gbvs import gbvs
-from results import (PALETTE, Claim, begin, cli, difference, estimate, evaluate, figure_grid, finish,
-                     in_batches, only_draw, parse_args, read_arrays, redraw, save_figure)
+from results import (Claim, begin, cli, difference, estimate, evaluate, figure_grid, finish, in_batches,
+                     only_draw, parse_args, read_arrays, redraw, save_figure)
 from unisal import UNISAL
 
 # -------------------------------------------------------------------------------- constants
@@ -52,8 +50,7 @@ PER_CLASS = 10  # images of a class (Methods: a subset of the validation set)
 UNISAL_DOMAIN = "DHF1K"  # the paper's choice among UNISAL's data sets, with its recurrent part
 RESNET_SIZE = (224, 224)  # px, to which crops are resized
 CROP_ORDER = ("dino", "unisal", "centre", "gbvs", "random")  # the paper's, best first
-COLOURS = PALETTE | {"other": "#e377c2"}
-EXAMPLES = 6  # images in Fig 9
+COLOURS = exp04.PALETTE | {"other": "#e377c2"}
 
 
 # -------------------------------------------------------------------------------- data
@@ -63,8 +60,8 @@ def some_per_class(items: list[tuple], n: int, seed: int) -> list[tuple]:
     taken, keep = {label: 0 for _, label in items}, []
     for i in torch.randperm(len(items), generator=generator(seed, 2)).tolist():
         label = items[i][1]
-        if taken[label] < n:
-            taken[label] += 1
+        taken[label] += 1
+        if taken[label] <= n:
             keep.append(i)
     return [items[i] for i in sorted(keep)]
 
@@ -81,50 +78,42 @@ def find_map(folder: Path, path: Path) -> Path:
 
 
 def given_map(i: int, files: list[Path], grid: tuple[int, int]) -> dict[str, Tensor]:
-    """Item i's map (h, w) of another model, scaled to [0, 1], for `Images`."""
+    """Item i's map (h, w) of another model, for `Images`."""
     values = torch.from_numpy(data.read_map(files[i]))
     return {"map": upsample(values - values.min(), grid)}  # saccades need an order, not a scale
 
 
-def load_images(items: list[tuple], size: tuple[int, int], grid: tuple[int, int], folder: Path | None
+def load_images(paths: list[Path], size: Sequence[int], grid: tuple[int, int], folder: Path | None
                 ) -> data.Images:
     """Whole images squashed to `size`, in [0, 1]; with maps of another model where their folder is given."""
     view = Preprocess(None, size, (0., 0., 0.), (1., 1., 1.), "bilinear", squash=True)
-    paths = [path for path, _ in items]
-    if folder is None:
-        return data.Images(paths, view)
-    files = [find_map(folder, path) for path in paths]
-    return data.Images(paths, view, partial(given_map, files=files, grid=grid))
+    extra = None
+    if folder:
+        extra = partial(given_map, files=[find_map(folder, path) for path in paths], grid=grid)
+    return data.Images(paths, view, extra)
 
 
 def run_before(folder: Path | None, fovea: int, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Accuracy (n,) of attention and random on the same images in a run of exp04_saccades.py; {} without."""
-    if folder is None:
-        return {}
-    if not (folder / "arrays.npz").exists():
-        raise InputError(f"--saccades {folder}: no finished run of exp04_saccades.py; give its folder.")
-    arrays = read_arrays(folder / "arrays.npz")
-    place = {name: i for i, name in enumerate(arrays["image"].tolist())}
-    if f"attention fovea{fovea}" not in arrays["conditions"]:
-        raise InputError(f"--saccades {folder}: a run without fovea {fovea}; give one of the same arguments.")
-    rows = [place.get(name, -1) for name in names]  # -1: not measured there
+    """{attention before, random before}: accuracy (n,) of these images in a run of exp04_saccades.py, NaN for
+    those not measured there; {} without such a run."""
     found = {}
-    for kind in ("attention", "random"):
-        values = exp04.accuracy(exp04.condition(arrays, f"{kind} fovea{fovea}"))
-        found[kind] = np.append(values, np.nan)[rows]
+    if folder:
+        with input_errors(f"--saccades {folder}", f"a finished run of exp04_saccades.py with fovea {fovea}"):
+            arrays = read_arrays(folder / "arrays.npz")
+            for kind in ("attention", "random"):
+                values = exp04.condition(arrays, f"{kind} fovea{fovea}")["accuracy"]
+                value = dict(zip(arrays["image"].tolist(), values))
+                found[f"{kind} before"] = np.array([value.get(name, np.nan) for name in names])
     return found
 
 
 # -------------------------------------------------------------------------------- model
 
-def load_unisal(file: Path | None, domain: str = UNISAL_DOMAIN) -> UNISAL:
+def load_unisal(file: Path | None = None) -> UNISAL:
     """UNISAL with the official weights_best.pth, strictly; file None: downloaded when absent."""
-    net, state = UNISAL(domain), read_state_dict(file or locate_weights(WEIGHTS["unisal"]))
-    try:
+    net, state = UNISAL(UNISAL_DOMAIN), read_state_dict(file or locate_weights(WEIGHTS["unisal"]))
+    with input_errors(file or "UNISAL", "UNISAL's weights_best.pth"):
         net.load_state_dict(state)
-    except RuntimeError as e:
-        raise InputError("these weights are not UNISAL's weights_best.pth "
-                         f"({' '.join(str(e).split())[:200]}).") from e
     return net.eval()
 
 
@@ -132,26 +121,31 @@ def load_others(demo: bool, unisal_file: Path | None, n_classes: int
                 ) -> tuple[nn.Module | None, nn.Module | None, list[str]]:
     """(UNISAL, ResNet, what cannot run): None where weights that were not named cannot be had."""
     unisal, resnet, not_run = None, None, []
-    if unisal_file or not demo:
-        try:
-            unisal = load_unisal(unisal_file)
-        except InputError as e:
-            if unisal_file:
-                raise
-            not_run.append(f"UNISAL: {e}".replace("--weights", "--unisal-weights"))
-    else:
+    if unisal_file:
+        unisal = load_unisal(unisal_file)
+    elif demo:
         not_run.append("UNISAL: the demo has no weights for it; give --unisal-weights.")
+    else:
+        try:
+            unisal = load_unisal()
+        except InputError as e:
+            not_run.append(f"UNISAL: {e}".replace("--weights", "--unisal-weights"))
     try:
-        if demo or n_classes == 1000:
-            resnet, _ = load_resnet("demo_resnet" if demo else "resnet50")
-        else:
-            not_run.append(f"ResNet crops: torchvision's ResNet-50 has 1000 classes, the data {n_classes}.")
+        if not demo and n_classes != 1000:
+            raise InputError(f"torchvision's ResNet-50 has 1000 classes, the data {n_classes}.")
+        resnet, _ = load_resnet("demo_resnet" if demo else "resnet50")
     except InputError as e:
         not_run.append(f"ResNet crops: {e}")
     return unisal, resnet, not_run
 
 
 # -------------------------------------------------------------------------------- measure
+
+def policies(unisal: nn.Module | None, maps: Path | None) -> list[str]:
+    """Whose maps guide, in the order of the arrays' axis P."""
+    there = dict(dino=True, gbvs=True, unisal=unisal, other=maps, random=True)
+    return [name for name, given in there.items() if given]
+
 
 def unisal_maps(unisal: nn.Module, images: Tensor) -> Tensor:
     """Probability of a fixation (B, y, x) for images in [0, 1], at sides that are multiples of 32."""
@@ -175,13 +169,10 @@ def policy_maps(batch: dict, images: Tensor, dino: Tensor, unisal: nn.Module | N
 
 def crop_at(images: Tensor, centres: Tensor, side: int) -> Tensor:
     """Squares of `side` px around centres (B, 2) row, col in px, moved inside: (B, 3, side, side)."""
-    corners = (centres - side / 2).round().long()
-    steps = torch.arange(side, device=images.device)
-    rows = corners[:, 0].clamp(0, images.shape[2] - side)[:, None] + steps  # (B, side)
-    cols = corners[:, 1].clamp(0, images.shape[3] - side)[:, None] + steps
-    image = torch.arange(len(images), device=images.device)[:, None, None]
-    crops = images[image, :, rows[:, :, None], cols[:, None]]  # (B, side, side, 3)
-    return crops.permute(0, 3, 1, 2)
+    last = torch.tensor(images.shape[-2:], device=images.device) - side
+    corners = (centres - side / 2).round().long().clamp(min=0).minimum(last)  # (B, 2)
+    crops = [image[:, y:y + side, x:x + side] for image, (y, x) in zip(images, corners.tolist())]
+    return torch.stack(crops)
 
 
 def crop_answers(resnet: nn.Module, images: Tensor, fixations: Tensor, patch: int, side: int) -> Tensor:
@@ -199,13 +190,15 @@ def measure(batch: dict, model: nn.Module, head: nn.Linear, labels: Tensor, view
             block: int, fovea: int, border: str, seed: int, unisal: nn.Module | None,
             resnet: nn.Module | None) -> dict[str, Tensor]:
     """Maps of every policy guide the same saccades, and one crop for a ResNet: arrays as of exp04_saccades,
-    (B, P, 10), and crop_correct (B, P + 1), the last column for the centre."""
+    (B, P, 10), maps (B, P, h, w), crop_correct (B, P + 1), last at the centre; (B, 0) without a ResNet."""
     images = batch["image"].to(model.pos_embed.device)  # (B, 3, img_h, img_w) in [0, 1]
     label = labels[batch["index"]].to(images.device)
     x = normalize(images, view.mean, view.std).to(model.pos_embed)
     full, maps = exp04.full_image(model, head, x, label, block)  # maps (B, L, h, w)
     guides = policy_maps(batch, images, maps[:, block], unisal, seed)
     found = exp04.saccades(model, head, x, label, [(guide, fovea) for guide in guides.values()], border)
+    found["maps"] = torch.stack(list(guides.values()), 1)
+    found["crop_correct"] = torch.zeros(len(label), 0)
     if resnet:
         first = torch.stack([found["row"][:, :, 0], found["col"][:, :, 0]], 2)  # (B, P, 2)
         pred = crop_answers(resnet, images, first, model.patch_size, fovea * model.patch_size)
@@ -213,18 +206,11 @@ def measure(batch: dict, model: nn.Module, head: nn.Linear, labels: Tensor, view
     return full | found | dict(index=batch["index"], readable=batch["readable"])
 
 
-@torch.no_grad()
-def examples(arrays: dict, images: data.Images, model: nn.Module, view: Preprocess, block: int,
-             unisal: nn.Module | None, seed: int) -> dict:
-    """The policies' names and, of the images of Fig 9, their places in the arrays, pictures and maps."""
-    chosen = np.unique(np.arange(EXAMPLES) * len(arrays["index"]) // EXAMPLES)
-    batch = default_collate([images[int(i)] for i in arrays["index"][chosen]])
-    pictures = batch["image"].to(model.pos_embed.device)
-    _, maps = exp04.look(model, normalize(pictures, view.mean, view.std).to(model.pos_embed), [block])
-    guides = policy_maps(batch, pictures, maps[:, 0], unisal, seed)
-    return dict(conditions=np.array(list(guides)), example=chosen,
-                example_image=(255 * pictures).round().byte().permute(0, 2, 3, 1),
-                example_map=torch.stack(list(guides.values()), 1))
+def examples(arrays: dict, images: data.Images) -> dict:
+    """Images of Fig 9: their places in the arrays, and pictures."""
+    chosen = np.unique(np.arange(exp04.EXAMPLES) * len(arrays["index"]) // exp04.EXAMPLES)
+    pictures = torch.stack([images[int(i)]["image"] for i in arrays["index"][chosen]])
+    return dict(example=chosen, example_image=(255 * pictures).round().byte().permute(0, 2, 3, 1))
 
 
 # -------------------------------------------------------------------------------- statistics
@@ -243,111 +229,71 @@ def from_first(t: dict) -> np.ndarray:
     return np.hypot(t["row"] - t["row"][:, :1], t["col"] - t["col"][:, :1])
 
 
-def rows(arrays: dict) -> Iterator[dict]:
-    """Rows of per_image.csv: those of exp04_saccades.py, and whether the ResNet was right on the crops."""
-    n_policies = len(arrays["conditions"])
-    for k, row in enumerate(exp04.image_rows(arrays, n_policies)):
-        if "crop_correct" in arrays:
-            crops = arrays["crop_correct"][k // n_policies].astype(int)  # (P + 1,)
-            row |= dict(crop_correct=crops[k % n_policies], centre_crop_correct=crops[-1])
-        yield row
-
-
-def compare(found: dict, a: str, b: str, quantity: Callable) -> dict | None:
-    """quantity(a) - quantity(b) over the images; None where one of the policies did not run."""
-    if a not in found or b not in found:
-        return None
-    return difference(quantity(found[a]), quantity(found[b]))
-
-
-def growing_apart(found: dict, a: str, b: str) -> dict | None:
-    if a not in found or b not in found:
-        return None
-    apart = distances(found[a], found[b])  # (n, 10)
-    return difference(apart[:, -1], apart[:, 0])
-
-
-def nearer_to_unisal(found: dict) -> dict | None:
-    if "unisal" not in found:
-        return None
-    near, far = (distances(found["dino"], found[other])[:, :3].mean(1) for other in ("unisal", "gbvs"))
-    return difference(near, far)
-
-
-def loss_by_size(found: dict, before: dict) -> dict | None:
+def loss_by_size(random_before: np.ndarray, random: dict, dino_before: np.ndarray, dino: dict) -> dict:
     """Accuracy lost from exp04_saccades.py's images to these, of random less that of DINO."""
-    if not before:
-        return None
-    random = before["random"] - exp04.accuracy(found["random"])
-    dino = before["attention"] - exp04.accuracy(found["dino"])
-    both = ~np.isnan(random)
-    return difference(random[both], dino[both])
+    both = ~np.isnan(random_before)
+    return difference((random_before - random["accuracy"])[both], (dino_before - dino["accuracy"])[both])
+
+
+def line(name: str, paper: str, unit: str, needs: Sequence[str], value: Callable) -> Claim:
+    """A line computed from what `found` holds under the names `needs`; none where one of them is absent."""
+    return Claim(name, paper, unit,
+                 lambda found: value(*(found[key] for key in needs)) if set(needs) <= set(found) else None)
 
 
 def less(what: str, a: str, b: str, paper: str, unit: str, quantity: Callable) -> Claim:
     """A policy less another one in a quantity of an image, (n,)."""
-    return Claim(f"{what}, {title(a)} - {title(b)}", paper, unit,
-                 lambda found, crops, before: compare(found, a, b, quantity))
+    return line(f"{what}, {title(a)} - {title(b)}", paper, unit, (a, b),
+                lambda x, y: difference(quantity(x), quantity(y)))
 
 
-def apart(a: str, b: str) -> Claim:
-    return Claim(f"{title(a)} to {title(b)}, saccade 10 - 1", "> 0", "tokens",
-                 lambda found, crops, before: growing_apart(found, a, b))
-
-
-# found: {policy: what it gave}; crops: {policy or centre: right or not (n,)}; before: see run_before
+# found: {policy: what it gave, crop at policy: whether the ResNet was right (n,), ... before: see run_before}
 CLAIMS = [
-    Claim("accuracy, larger full image", None, "%",
-          lambda found, crops, before: estimate(100 * found["dino"]["correct_full"])),
-    less("accuracy", "dino", "gbvs", "about 5", "points", exp04.accuracy),
-    less("accuracy", "dino", "unisal", "about 5", "points", exp04.accuracy),
-    less("accuracy", "dino", "random", "> 0", "points", exp04.accuracy),
+    line("accuracy, larger full image", None, "%", ["dino"], lambda t: estimate(100 * t["correct_full"])),
+    less("accuracy", "dino", "gbvs", "about 5", "points", lambda t: t["accuracy"]),
+    less("accuracy", "dino", "unisal", "about 5", "points", lambda t: t["accuracy"]),
+    less("accuracy", "dino", "random", "> 0", "points", lambda t: t["accuracy"]),
     less("accuracy, saccades 1-5", "gbvs", "unisal", "< 0", "points",
-         partial(exp04.accuracy, part=slice(0, 5))),
+         lambda t: 100 * t["correct"][:, :5].mean(1)),
     less("accuracy, saccades 6-10", "gbvs", "unisal", "about 0", "points",
-         partial(exp04.accuracy, part=slice(5, 10))),
-    less("visible", "dino", "unisal", "> 0", "% of image", exp04.share_visible),
+         lambda t: 100 * t["correct"][:, 5:].mean(1)),
+    less("visible", "dino", "unisal", "> 0", "% of image", lambda t: t["visible"].mean(1)),
     less("from first fixation", "dino", "unisal", "> 0", "tokens", lambda t: from_first(t)[:, 1:].mean(1)),
-    less("visible", "gbvs", "unisal", "> 0", "% of image", exp04.share_visible),
+    less("visible", "gbvs", "unisal", "> 0", "% of image", lambda t: t["visible"].mean(1)),
     less("from first fixation", "gbvs", "unisal", "> 0", "tokens", lambda t: from_first(t)[:, 1:].mean(1)),
-    apart("dino", "gbvs"),
-    apart("dino", "unisal"),
-    apart("gbvs", "unisal"),
-    Claim("DINO to UNISAL - to GBVS, saccades 1-3", "< 0", "tokens",
-          lambda found, crops, before: nearer_to_unisal(found)),
-    Claim("loss by larger images, random - DINO", "> 0", "points",
-          lambda found, crops, before: loss_by_size(found, before)),
-    *[Claim(f"ResNet on a crop, {title(a)} - {title(b)}", "> 0", "points",
-            lambda found, crops, before, a=a, b=b: compare(crops, a, b, lambda right: 100. * right))
+    *[line(f"{title(a)} to {title(b)}, saccade 10 - 1", "> 0", "tokens", (a, b),
+           lambda t, u: difference(distances(t, u)[:, -1], distances(t, u)[:, 0]))
+      for a, b in combinations(("dino", "gbvs", "unisal"), 2)],
+    line("DINO to UNISAL - to GBVS, saccades 1-3", "< 0", "tokens", ("dino", "unisal", "gbvs"),
+         lambda t, u, v: difference(distances(t, u)[:, :3].mean(1), distances(t, v)[:, :3].mean(1))),
+    line("loss by larger images, random - DINO", "> 0", "points",
+         ("random before", "random", "attention before", "dino"), loss_by_size),
+    *[line(f"ResNet on a crop, {title(a)} - {title(b)}", "> 0", "points", (f"crop at {a}", f"crop at {b}"),
+           lambda right_a, right_b: difference(100. * right_a, 100. * right_b))
       for a, b in combinations(CROP_ORDER, 2)]]
 
 
 def tables(arrays: dict) -> tuple[dict, dict]:
-    """({policy: what it gave}, {policy or centre: whether the ResNet was right on its crop (n,)})."""
+    """({policy: what it gave}, {crop at policy, or at centre: whether the ResNet was right (n,)})."""
     found = {name: exp04.condition(arrays, name) for name in arrays["conditions"].tolist()}
-    if "crop_correct" not in arrays:
-        return found, {}
-    return found, dict(zip([*found, "centre"], arrays["crop_correct"].T))
+    places = [f"crop at {name}" for name in (*found, "centre")]
+    return found, dict(zip(places, arrays["crop_correct"].T))
 
 
 # -------------------------------------------------------------------------------- figures
 
 def draw_policies(found: dict, crops: dict, folder: Path) -> None:
     """Fig 10: ResNet crops, accuracy per saccade, visible part of the image."""
-    fig, axes = figure_grid(1, 3 if crops else 2, 3.6, 2.8)
-    *left, middle, right = axes[0]
-    if crops:
-        left[0].set(ylabel="accuracy of the ResNet (%), 95 %", title="crop at the first fixation")
-    for name in sorted(crops, key=lambda k: -crops[k].mean()):
-        half = 1.96 * crops[name].std() / math.sqrt(len(crops[name]))
-        left[0].bar(title(name), 100 * crops[name].mean(), yerr=100 * half, color=COLOURS[name])
+    fig, axes = figure_grid(1, 3, 3.6, 2.8)
+    bars, accuracy, visible = axes[0]
+    bars.set(ylabel="accuracy of the ResNet (%), 95 %", title="crop at the first fixation")
+    for place in sorted(crops, key=lambda k: -crops[k].mean()):
+        name, right = place.removeprefix("crop at "), 100. * crops[place]
+        half = 1.96 * right.std() / math.sqrt(len(right))
+        bars.bar(title(name), right.mean(), yerr=half, color=COLOURS[name])
     for name, t in found.items():
-        exp04.band(middle, 100 * t["correct"], title(name), COLOURS[name], y="accuracy (% of images)")
-        share = 100 * t["tokens"] / t["n_tokens"][:, None]  # (n, 10)
-        exp04.band(right, share, title(name), COLOURS[name], y="visible tokens (% of image)")
-    middle.axhline(100 * found["dino"]["correct_full"].mean(), color="black", linestyle=":",
-                   label="full image")
-    exp04.save(fig, folder / "fig10_policies")
+        exp04.accuracy_panels(accuracy, visible, t, title(name), COLOURS[name])
+    save_figure(fig, folder / "fig10_policies")
 
 
 def draw_fixations(found: dict, folder: Path) -> None:
@@ -356,26 +302,22 @@ def draw_fixations(found: dict, folder: Path) -> None:
     between, spread, amplitude = axes[0]
     pairs = combinations([name for name in found if name != "random"], 2)
     for (a, b), style in zip(pairs, ("o-", "s-", "^-", "o--", "s--", "^--")):
-        exp04.band(between, distances(found[a], found[b]), f"{title(a)} - {title(b)}", COLOURS[b], style,
-             "between two models (tokens)")
+        exp04.band(between, distances(found[a], found[b]), f"{title(a)} - {title(b)}", COLOURS[b],
+                   "between two models (tokens)", style)
     for name, t in found.items():
-        exp04.band(spread, from_first(t), title(name), COLOURS[name], y="from the first fixation (tokens)")
+        exp04.band(spread, from_first(t), title(name), COLOURS[name], "from the first fixation (tokens)")
         step = np.hypot(np.diff(t["row"], prepend=np.nan), np.diff(t["col"], prepend=np.nan))
-        exp04.band(amplitude, step, title(name), COLOURS[name], y="saccade amplitude (tokens)")
-    exp04.save(fig, folder / "fig11_fixations")
+        exp04.band(amplitude, step, title(name), COLOURS[name], "saccade amplitude (tokens)")
+    save_figure(fig, folder / "fig11_fixations")
 
 
 def draw_maps(arrays: dict, patch: int, folder: Path) -> None:
     """Fig 9: maps of the saliency models with their first five fixations in order."""
-    pictures, names = arrays["example_image"], arrays["conditions"].tolist()
-    policies = [p for p, name in enumerate(names) if name != "random"]
-    maps = upsample(torch.from_numpy(arrays["example_map"]), pictures.shape[1:3])  # (6, P, img_h, img_w)
-    fig, axes = figure_grid(len(maps), 1 + len(policies), 1.9, 1.5)
+    names = [title(name) for name in arrays["conditions"]]
+    fig, axes = exp04.map_grid(arrays["example_image"], arrays["maps"][arrays["example"]], names)
     outline = [withStroke(linewidth=1.5, foreground="black")]
-    for i, n in enumerate(arrays["example"]):
-        exp04.picture_at(axes[i, 0], pictures[i])
-        for ax, p in zip(axes[i, 1:], policies):
-            exp04.picture_at(ax, maps[i, p], title(names[p]) if i == 0 else "", cmap="inferno")
+    for row, n in zip(axes, arrays["example"]):
+        for p, ax in enumerate(row[1:]):
             y = (arrays["row"][n, p, :5] + .5) * patch - .5
             x = (arrays["col"][n, p, :5] + .5) * patch - .5
             ax.plot(x, y, "-", color="white", linewidth=.6)
@@ -424,38 +366,38 @@ def main(argv: list[str] | None = None) -> None:
         return redraw(args.out, draw)
     # The network and classifier of exp04_saccades.py; ten images of each class, squashed to one size.
     name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
-    fitted = args.saccades / "linear_head.pth" if args.saccades and args.train_head else None
-    model, view, head, block = exp04.load_model(name, args.weights, fitted or args.head,
-                                                args.train_head and not fitted, args.block)
-    items, fit, classes = exp04.load_data(args.data, None if args.train_head else head.out_features,
-                                          args.limit, args.seed, args.workers)
-    items = some_per_class(items, PER_CLASS, args.seed)
-    names, fovea = [data.image_name(path) for path, _ in items], args.fovea[0]
+    fitted = args.saccades / "linear_head.pth" if args.saccades and args.train_head else args.head
+    model, view, head, block = exp04.load_model(name, args.weights, fitted, args.train_head, args.block)
+    n_out = None if args.train_head else head.out_features
+    items, fit, classes = exp04.load_data(args.data, n_out, args.limit, args.seed, args.workers)
+    paths, labels = zip(*some_per_class(items, PER_CLASS, args.seed))
+    names, fovea = list(map(data.image_name, paths)), args.fovea[0]
     size, grid = image_size(args.size, model.patch_size, fovea)
-    images = load_images(items, size, grid, args.saliency_dir)
+    images = load_images(paths, size, grid, args.saliency_dir)
     unisal, resnet, not_run = load_others(args.data == "demo", args.unisal_weights, len(classes))
     before = run_before(args.saccades, fovea, names)
-    if args.saccades is None:
+    if not before:
         not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
     nets = dict(model=model, head=head, unisal=unisal, resnet=resnet)
     folder = begin(args, names, **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
     unreadable = []
     if head is None:
-        head, unreadable = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
-                                          args.workers)
-    nets = {key: net and net.to(device) for key, net in dict(nets, head=head).items()}
+        nets["head"], unreadable = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
+                                                  args.workers)
+    nets = {key: net and net.to(device) for key, net in nets.items()}
     # On every image each model's map guides ten saccades; the ResNet sees a crop at the first of them.
     arrays = in_batches(folder / "saliency", images, args.batch_size, partial(
-        measure, **nets, labels=torch.tensor([label for _, label in items]), view=view, block=block,
-        fovea=fovea, border=args.border, seed=args.seed), args.workers)
+        measure, **nets, labels=torch.tensor(labels), view=view, block=block, fovea=fovea, border=args.border,
+        seed=args.seed), args.workers)
     arrays, names, bad = data.readable_only(arrays, names)
-    arrays["image"] = np.array(names)
-    arrays |= examples(arrays, images, model, view, block, unisal, args.seed)
-    headline = evaluate(CLAIMS, *tables(arrays), {kind: v[arrays["index"]] for kind, v in before.items()})
-    finish(args, "exp04_saliency", arrays, rows(arrays), headline, draw, began, device, not_run=not_run,
-           files=[path for path, _ in items], model=name, block=block, patch=model.patch_size,
-           images=len(names), unreadable=unreadable + bad, classes=len(classes), size=size)
+    arrays |= dict(image=np.array(names), conditions=np.array(policies(unisal, args.saliency_dir)))
+    arrays |= examples(arrays, images)
+    found, crops = tables(arrays)
+    before = {kind: values[arrays["index"]] for kind, values in before.items()}
+    headline = evaluate(CLAIMS, found | crops | before)
+    finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device,
+           not_run=not_run, files=paths, patch=model.patch_size, unreadable=unreadable + bad)
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ Commands
     evaluate              the same command with --eval
 
 To compare with: official DINO ViT-S/16 (800 epochs) k-NN 74.5 %, linear head 77.0 %; DeiT-S 79.8 %. Ours on
-the demo, 12 blocks: DINO 84.3 % and 92.4 %, supervised 98.7 % (checkpoints/README.md has all).
-Departures: the paper states no accuracy, learning rate, batch or warm-up; the recipes are those of the two
-official repositories at 300 epochs (which the paper's file names show), in bfloat16; the rest, with files and
-times, is in docs/notes_exp05_train_vits.md.
+the demo, 12 blocks: DINO 84.3 % and 92.4 %, supervised 98.7 %. Departures: the paper states no accuracy,
+learning rate, batch or warm-up; the recipes are those of the two official repositories at 300 epochs (which
+the paper's file names show), in bfloat16. More in docs/notes_exp05_train_vits.md.
 """
 from __future__ import annotations
 
@@ -24,7 +23,6 @@ import argparse
 import copy
 import json
 import math
-import os
 import time
 from collections.abc import Iterable
 from functools import partial
@@ -61,10 +59,10 @@ PAPER = {
         out_dim=65536, head_hidden=2048, bottleneck=256,
         epochs=300, batch_size=512, dtype="bfloat16", warmup_epochs=10, lr=5e-4,  # peak, for 256 images
         min_lr=1e-6, weight_decay=.04, weight_decay_end=.4, clip_grad=3., freeze_last_layer=1,  # epochs
-        momentum=.996, teacher_temp=.04, warmup_teacher_temp=.04, warmup_teacher_epochs=0,
-        global_size=224, global_scale=(.4, 1.), locals=8, local_size=96, local_scale=(.05, .4),
+        momentum=.996, teacher_temp=.04, locals=8, local_size=96, local_scale=(.05, .4),
+        global_size=224, global_scale=(.4, 1.), final_size=224, final_epochs=0,
         jitter=(.4, .4, .2, .1), grayscale=.2, blur=(1., .1, .5), solarise=.2,
-        final_size=224, final_epochs=0, eval_resize=256, train_head=False),
+        eval_resize=256, train_head=False),
     "supervised": dict(  # main.py of facebookresearch/deit
         width=384, heads=6, drop_path=.1, pos_rule="size",
         epochs=300, batch_size=1024, dtype="bfloat16", warmup_epochs=5, lr=5e-4,  # peak, for 512 images
@@ -82,7 +80,7 @@ DEMO = {
         eval_resize=224, train_head=True),
     "supervised": PAPER["supervised"] | dict(
         width=96, drop_path=0., epochs=4, batch_size=32, dtype="float32", warmup_epochs=1, lr=1.6e-2,
-        mixup=0., cutmix=0., randaugment=0, global_size=112, global_scale=(.25, 1.),
+        mixup=0., randaugment=0, global_size=112, global_scale=(.25, 1.),
         final_size=160, final_epochs=1, eval_resize=224, train_head=True)}
 DEMO_IMAGES = 15600, 1200  # training and validation pictures of the demo world
 STUDENT_TEMP, CENTRE_MOMENTUM = .1, .9  # DINO, defaults of its DINOLoss
@@ -128,15 +126,14 @@ def crops(recipe: argparse.Namespace, epoch: int) -> list[T.Compose]:
                     T.RandomApply([pil_blur], blur), T.RandomSolarize(128, solarise), T.PILToTensor())
 
     if r.method == "dino":
-        large = [dino_crop(size, r.global_scale, r.blur[0], 0.),
-                 dino_crop(size, r.global_scale, r.blur[1], r.solarise)]
         small = dino_crop(r.local_size * size // r.global_size, r.local_scale, r.blur[2], 0.)
-        return large + [small] * r.locals
+        return [dino_crop(size, r.global_scale, r.blur[0], 0.),
+                dino_crop(size, r.global_scale, r.blur[1], r.solarise), *[small] * r.locals]
+    changes = []
+    if r.randaugment:  # torchvision's strength goes to 30
+        changes = 2 * [T.RandomApply([T.RandAugment(1, 3 * r.randaugment, 31, BICUBIC)], .5)]
     erase = T.RandomErasing(r.erasing, value=[round(255 * mean) for mean in IMAGENET[0]])
-    if not r.randaugment:
-        return [crop(size, r.global_scale, T.PILToTensor(), erase)]
-    change = T.RandomApply([T.RandAugment(1, 3 * r.randaugment, 31, BICUBIC)], .5)  # torchvision counts to 30
-    return [crop(size, r.global_scale, change, change, T.PILToTensor(), erase)]
+    return [crop(size, r.global_scale, *changes, T.PILToTensor(), erase)]
 
 
 class Views:
@@ -157,13 +154,16 @@ class Views:
             return [crop(item["image"]) for crop in crops(self.recipe, epoch)], self.labels[index]
 
 
-def object_mask(paths: list[Path], i: int) -> dict[str, Tensor]:
-    """mask (224, 224): 1 on the main object of a demo picture, drawn again from the seed and the picture's
-    number in its name."""
+def truth(samples: list, masks: bool, i: int) -> dict:
+    """label of sample i; with masks, mask (224, 224): 1 on the main object of a demo picture, which is drawn
+    again from the seed and the number in its name."""
+    path, label = samples[i]
+    if not masks:
+        return dict(label=label)
     import demo  # only here: real data need no demo world
-    seed = json.loads((paths[i].parents[1] / demo.DONE).read_text())["seed"]
-    scene = demo.render_scene(seed, int(paths[i].stem.split("_")[-1]))
-    return dict(mask=torch.from_numpy(scene.ids == 1).float())
+    seed = json.loads((path.parents[1] / demo.DONE).read_text())["seed"]
+    scene = demo.render_scene(seed, int(path.stem.split("_")[-1]))
+    return dict(label=label, mask=torch.from_numpy(scene.ids == 1).float())
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -189,6 +189,7 @@ class Dino(nn.Module):
             nn.init.zeros_(layer.bias)
         bound = bottleneck ** -.5  # torch's default for a linear layer
         nn.init.uniform_(self.prototypes, -bound, bound, generator=gen)
+        self.register_buffer("centre", torch.zeros(out_dim))  # the teacher's: running mean of its outputs
 
     def forward(self, views: list[Tensor]) -> Tensor:
         x = self.backbone(torch.cat(views[:2]))  # (2 B, D), the large ones
@@ -217,34 +218,33 @@ def build(recipe: argparse.Namespace, n_classes: int, gen: torch.Generator) -> n
 
 
 def load_model(args: argparse.Namespace, n_classes: int, run: Path) -> tuple[nn.Module, dict, dict]:
-    """What --eval scores: model, linear head (empty if there is none), and their files. They are --weights,
-    else the training's in `run`, else, on the demo, the shipped ones. InputError: weights that do not fit."""
-    files = {"model": args.weights or run / "model.pth", "head": run / "linear_head.pth"}
-    if args.data == "demo" and not args.weights and not files["model"].exists():
+    """What is scored: model, linear head (empty if there is none), and their files. They are --weights, else
+    the training's in `run`, else, on the demo, the shipped ones. InputError: weights that do not fit."""
+    file, head_file = args.weights or run / "model.pth", run / "linear_head.pth"
+    if args.data == "demo" and not args.weights and not file.exists():
         kind = "dino" if args.method == "dino" else "sl"
         name = "demo_resnet" if args.arch == "resnet" else f"demo_{kind}{args.depth}"
-        shipped = Path(__file__).with_name("checkpoints")
-        files = {"model": shipped / f"{name}.pth", "head": shipped / f"{name}_linear.pth"}
+        file = Path(__file__).with_name("checkpoints") / f"{name}.pth"
+        head_file = file.with_name(f"{name}_linear.pth")
         if rank_world()[0] == 0:
             print(f"No training in {run}: scoring checkpoints/{name}.pth.")
-    if args.weights or not files["head"].exists():
-        del files["head"]
-    model = build(args, n_classes, generator(0))
+    model, head, files = build(args, n_classes, generator(0)), {}, {"model": file}
     try:
-        model.load_state_dict(load_checkpoint(files["model"]))
+        model.load_state_dict(load_checkpoint(file))
     except RuntimeError as e:
-        raise InputError(f"{files['model']} does not fit --method, --arch, --depth, --width or {n_classes} "
-                         f"classes ({str(e).splitlines()[-1].strip()}).") from e
-    return model, load_checkpoint(files["head"]) if "head" in files else {}, files
+        raise InputError(f"{file} does not fit --method, --arch, --depth, --width or {n_classes} classes "
+                         f"({str(e).splitlines()[-1].strip()}).") from e
+    if head_file.exists() and not args.weights:
+        head = load_checkpoint(head_file)
+        files["head"] = head_file
+    return model, head, files
 
 
 # -------------------------------------------------------------------------------- training
 
 def dino_loss(student: Tensor, teacher: Tensor, centre: Tensor, teacher_temp: float) -> Tensor:
     """Mean cross-entropy over pairs of a teacher's view and another student view (Caron et al., eq. 1-3).
-
-    student (V, B, K), teacher (2, B, K, no gradient): outputs of the heads, large views first; centre (K,).
-    """
+    student (V, B, K), teacher (2, B, K, no gradient): outputs of the heads, large views first; centre K."""
     q = ((teacher.float() - centre) / teacher_temp).softmax(-1).detach()
     log_p = (student.float() / STUDENT_TEMP).log_softmax(-1)
     pairs = [-(q[i] * log_p[j]).sum(-1).mean() for i in range(len(q)) for j in range(len(log_p)) if i != j]
@@ -253,13 +253,9 @@ def dino_loss(student: Tensor, teacher: Tensor, centre: Tensor, teacher_temp: fl
 
 def mix(images: Tensor, target: Tensor, mixup: float, cutmix: float,
         rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-    """Mixup or CutMix (probability 1/2 each when both are on) of neighbours 2i and 2i + 1, one ratio a batch.
-
-    images (B, 3, img_h, img_w), B even; target (B, classes); mixup, cutmix: alpha of the Beta law, 0 = off.
-    """
-    if not mixup and not cutmix:
-        return images, target
-    cut = rng.random() < (.5 if mixup and cutmix else float(cutmix > 0))
+    """Mixup or CutMix (probability 1/2 each) of neighbours 2i and 2i + 1, one ratio a batch.
+    images (B, 3, img_h, img_w), B even; target (B, classes); mixup, cutmix: alpha of the Beta law."""
+    cut = rng.random() < .5
     alpha = cutmix if cut else mixup
     ratio = rng.beta(alpha, alpha)
     other, other_target = (v.unflatten(0, (-1, 2)).flip(1).flatten(0, 1) for v in (images, target))
@@ -284,16 +280,13 @@ def cosine(step: int, total: int, start: float, end: float, warmup: int = 0) -> 
 
 
 def schedule(recipe: argparse.Namespace, step: int, per_epoch: int) -> dict[str, float]:
-    """lr, weight decay, and for DINO the teacher's momentum and temperature (linear in its warm-up)."""
+    """lr, weight decay, and for DINO the teacher's momentum."""
     r, total = recipe, recipe.epochs * per_epoch
     peak = r.lr * r.batch_size / (256 if r.method == "dino" else 512)
     now = {"lr": cosine(step, total, peak, r.min_lr, r.warmup_epochs * per_epoch),
            "wd": cosine(step, total, r.weight_decay, r.weight_decay_end)}
     if r.method == "dino":
-        n, epoch = r.warmup_teacher_epochs, step // per_epoch
-        share = epoch / max(n - 1, 1) if epoch < n else 1.
         now["momentum"] = cosine(step, total, r.momentum, 1.)
-        now["teacher_temp"] = r.warmup_teacher_temp + share * (r.teacher_temp - r.warmup_teacher_temp)
     return now
 
 
@@ -328,50 +321,46 @@ class Training:
     def __init__(self, recipe: argparse.Namespace, n_classes: int, per_epoch: int, device: torch.device):
         r = recipe
         self.recipe, self.n_classes, self.per_epoch, self.device = r, n_classes, per_epoch, device
-        self.step, self.total = 0, r.epochs * per_epoch
+        self.step = 0
+        self.total = r.epochs * per_epoch
         self.stop = min(r.stop_step or self.total, self.total)
-        self.log, self.loss = [], torch.zeros((), device=device)  # a row an epoch; sum over this epoch
-        self.teacher, self.centre, gen = nn.Identity(), torch.zeros(()), generator(r.seed, 2)
+        self.log: list[dict] = []  # a row an epoch
+        self.loss = torch.zeros((), device=device)  # sum over this epoch
+        gen = generator(r.seed, 2)
         self.model = self.student = build(r, n_classes, gen)  # model: what is kept
+        self.teacher = nn.Identity()
         if r.method == "dino":
             self.student = Dino(self.student, r.head_hidden, r.bottleneck, r.out_dim, gen)
             self.teacher = copy.deepcopy(self.student).requires_grad_(False).to(device).eval()  # no drop path
             self.model = self.teacher.backbone
-            self.centre = torch.zeros(r.out_dim, device=device)
         self.net = self.student.to(device).train()
         groups = parameter_groups(self.student, decay_embeddings=r.method == "dino")
         self.optimiser = torch.optim.AdamW(groups, lr=0., weight_decay=r.weight_decay)
         if dist.is_initialized():
             self.net = nn.parallel.DistributedDataParallel(self.student)
 
-    def kept(self) -> dict[str, Tensor]:
-        """The weights that are kept, fp16: the teacher's backbone (DINO) or the network."""
-        weights = {name: v.cpu() for name, v in self.model.state_dict().items()}
-        return {name: v.half() if v.is_floating_point() else v for name, v in weights.items()}
-
     def save(self, folder: Path) -> None:
-        """model.pth, log.csv, and last.pt to go on from."""
-        if rank_world()[0] == 0:
-            save_checkpoint(self.kept(), folder / "model.pth")
-            write_csv(self.log, folder / "log.csv")
-            save_checkpoint({"step": self.step, "log": self.log, "loss": self.loss, "centre": self.centre,
-                             "student": self.student.state_dict(), "teacher": self.teacher.state_dict(),
-                             "optimiser": self.optimiser.state_dict()}, folder / "last.pt")
+        """model.pth (fp16: the teacher's backbone, or the supervised network), log.csv, and last.pt."""
+        if rank_world()[0] > 0:
+            return
+        kept = {name: v.half() if v.is_floating_point() else v for name, v in self.model.state_dict().items()}
+        save_checkpoint({name: v.cpu() for name, v in kept.items()}, folder / "model.pth")
+        write_csv(self.log, folder / "log.csv")
+        parts = {name: getattr(self, name).state_dict() for name in ("student", "teacher", "optimiser")}
+        save_checkpoint(parts | dict(step=self.step, log=self.log, loss=self.loss), folder / "last.pt")
 
     def load(self, file: Path) -> None:
         """Go on from a last.pt."""
         state = load_checkpoint(file)
-        for part in ("student", "teacher", "optimiser"):
-            getattr(self, part).load_state_dict(state[part])
-        self.step, self.log = state["step"], state["log"]
-        self.loss, self.centre = state["loss"].to(self.device), state["centre"].to(self.device)
+        for name in ("student", "teacher", "optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.step, self.log, self.loss = state["step"], state["log"], state["loss"].to(self.device)
 
 
 def train(t: Training, batches: Iterable, folder: Path) -> None:
-    """Steps t.step to t.stop, on this process's parts of the batches: uint8 views, labels (B,).
-
-    The state is saved after each epoch, every save_minutes, and at the stop. A training that goes on from it
-    ends in the same weights, bit for bit."""
+    """Steps t.step to t.stop, on this process's parts of the batches: uint8 views, labels (B,). The state is
+    saved after each epoch, every save_minutes, and at the stop; a training that goes on from it ends in the
+    same weights, bit for bit."""
     r, rank, saved = t.recipe, rank_world()[0], time.time()
     for views, labels in tqdm(batches, "steps", t.total, initial=t.step, disable=rank > 0, mininterval=2):
         now = schedule(r, t.step, t.per_epoch)
@@ -384,13 +373,14 @@ def train(t: Training, batches: Iterable, folder: Path) -> None:
             if r.method == "dino":
                 with torch.no_grad():
                     teacher = t.teacher(views[:2])  # (2, B, K)
-                loss = dino_loss(t.net(views), teacher, t.centre, now["teacher_temp"])
+                loss = dino_loss(t.net(views), teacher, t.teacher.centre, r.teacher_temp)
             else:
                 target = F.one_hot(labels.to(t.device), t.n_classes)  # (B, classes)
                 target = target * (1 - r.smoothing) + r.smoothing / t.n_classes
-                rng = np.random.default_rng([r.seed, 3, t.step])  # the same in all processes
-                images, target = mix(views[0], target, r.mixup, r.cutmix, rng)
-                loss = F.cross_entropy(t.net(images).float(), target)
+                if r.mixup:
+                    rng = np.random.default_rng([r.seed, 3, t.step])  # the same in all processes
+                    views[0], target = mix(views[0], target, r.mixup, r.cutmix, rng)
+                loss = F.cross_entropy(t.net(views[0]).float(), target)
         t.optimiser.zero_grad()
         loss.backward()
         if r.clip_grad:
@@ -402,7 +392,7 @@ def train(t: Training, batches: Iterable, folder: Path) -> None:
         if r.method == "dino":
             ema(t.teacher, t.student, now["momentum"])
             mean = process_mean(teacher.float().mean((0, 1)))  # (K,)
-            t.centre = CENTRE_MOMENTUM * t.centre + (1 - CENTRE_MOMENTUM) * mean
+            t.teacher.centre = CENTRE_MOMENTUM * t.teacher.centre + (1 - CENTRE_MOMENTUM) * mean
 
         t.step += 1
         t.loss = t.loss + process_mean(loss.detach())
@@ -432,63 +422,57 @@ def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: 
     if (folder / "last.pt").exists():
         training.load(folder / "last.pt")
     order = training_order(len(train_set), r.batch_size, r.seed, training.step, training.stop)
-    batches = DataLoader(Views(train_set, r), batch_sampler=order, num_workers=r.workers,
-                         pin_memory=device.type == "cuda")
-    train(training, batches, folder)
+    train(training, DataLoader(Views(train_set, r), batch_sampler=order, num_workers=r.workers,
+                               pin_memory=device.type == "cuda"), folder)
+    if not (folder / "model.pth").exists():  # the run was killed after its files had been handed over
+        training.save(folder)
+    if dist.is_initialized():
+        dist.barrier()  # the first process has written model.pth
     return training, folder
 
 
 # -------------------------------------------------------------------------------- measure
 
-def describe(model: nn.Module, x: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Features: CLS of the last 4 blocks, each after `norm`, oldest first (B, 4 D), and the last block's CLS
-    attention (B, H, h, w); of a ResNet the pooled features (B, 2048) alone."""
-    if isinstance(model, ResNet):
-        return nn.Sequential(*list(model.children())[:-1])(x).flatten(1), None
-    seen = model.encode(model.embed(x), cls_attn=[len(model.blocks) - 1])
-    attention = seen.cls_attn[0][:, :, model.n_prefix:]  # (B, H, h w)
-    attention = attention.unflatten(2, (x.shape[-2] // model.patch_size, -1)).float()  # (B, H, h, w)
-    return model.norm(seen.cls[:, -LAST_BLOCKS:]).flatten(1).float(), attention
-
-
 def attention_lift(attention: Tensor, masks: Tensor) -> Tensor:
     """Share of each head's attention that lands on the main object minus the object's area share, (B, H).
-
-    attention (B, H, h, w) of the CLS token; masks (B, img_h, img_w), 0 or 1.
-    """
+    attention (B, H, h, w) of the CLS token; masks (B, img_h, img_w), 0 or 1."""
     share = F.avg_pool2d(masks[:, None], masks.shape[-1] // attention.shape[-1]).flatten(2)  # (B, 1, h w)
     attention = attention.flatten(2)  # (B, H, h w)
     return (attention * share).sum(-1) / attention.sum(-1) - share.mean(-1)
 
 
-def measure(model: nn.Module, samples: list, recipe: argparse.Namespace, device: torch.device, folder: Path,
-            flip: bool = False, masks: bool = False, maps: bool = False) -> tuple[dict, list[str], list[str]]:
-    """features (n, d) and index of the readable samples, with masks lift (n, H), with maps the images and the
-    attention; their names; the names of the others. Images: short side to eval_resize px, centre 224, flipped
-    on request (DINO's eval_linear.py)."""
-    def look(batch: dict) -> dict[str, Tensor]:
-        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.dtype == "bfloat16"):
-            features, attention = describe(model, normalise(batch["image"].to(device)))
-        found = dict(features=features.cpu(), readable=batch["readable"], index=batch["index"])
-        if masks:
-            found["lift"] = attention_lift(attention.cpu(), batch["mask"])
-        if maps:
-            found |= dict(images=batch["image"].permute(0, 2, 3, 1), maps=attention.cpu())
-        return found
+def measure(model: nn.Module, device: torch.device, maps: bool, batch: dict) -> dict:
+    """features: CLS of the last 4 blocks, each after `norm`, oldest first (B, 4 D), or of a ResNet the pooled
+    ones (B, 2048). Where there are masks lift (B, H), with maps the images and the attention (B, H, h, w)."""
+    x = normalise(batch["image"].to(device))
+    found = dict(label=batch["label"], readable=batch["readable"])
+    if isinstance(model, ResNet):
+        return found | dict(features=nn.Sequential(*list(model.children())[:-1])(x).flatten(1))
+    seen = model.encode(model.embed(x), cls_attn=[len(model.blocks) - 1])
+    attention = seen.cls_attn[0][:, :, model.n_prefix:]  # (B, H, h w)
+    attention = attention.unflatten(2, (x.shape[-2] // model.patch_size, -1))  # (B, H, h, w)
+    found["features"] = model.norm(seen.cls[:, -LAST_BLOCKS:]).flatten(1)
+    if "mask" in batch:
+        found["lift"] = attention_lift(attention.cpu(), batch["mask"])
+    if maps:
+        found |= dict(images=batch["image"].permute(0, 2, 3, 1), maps=attention)
+    return found
 
-    paths = [path for path, _ in samples]
+
+def look(model: nn.Module, device: torch.device, recipe: argparse.Namespace, samples: list, folder: Path,
+         flip: bool = False, masks: bool = False, maps: bool = False) -> tuple[dict, list[str], list[str]]:
+    """What `measure` gives of the readable samples, their names, the names of the others. Images: short side
+    to eval_resize px, centre 224, flipped on request (DINO's eval_linear.py)."""
     view = T.Compose([T.Resize(recipe.eval_resize, BICUBIC), T.CenterCrop(224),
                       T.RandomHorizontalFlip(float(flip)), T.PILToTensor()])
-    data = Images(paths, view, partial(object_mask, paths) if masks else None)
-    arrays = in_batches(folder, data, FEATURE_BATCH, look, recipe.workers)
-    return readable_only(arrays, [image_name(path) for path in paths])
+    data = Images([path for path, _ in samples], view, partial(truth, samples, masks))
+    arrays = in_batches(folder, data, FEATURE_BATCH, partial(measure, model, device, maps), recipe.workers)
+    return readable_only(arrays, [image_name(path) for path, _ in samples])
 
 
 def knn(bank: Tensor, bank_labels: Tensor, x: Tensor, n_classes: int) -> Tensor:
     """Classes (n,) by weighted k-NN (DINO's eval_knn.py): the 20 of largest cosine s vote with exp(s / .07).
-
-    bank (m, d) with labels (m,), x (n, d).
-    """
+    bank (m, d) with labels (m,), x (n, d)."""
     bank, out = F.normalize(bank, dim=1), []
     for part in F.normalize(x, dim=1).split(256):
         s, i = (part @ bank.T).topk(min(KNN_K, len(bank)), 1)  # (b, k)
@@ -498,19 +482,18 @@ def knn(bank: Tensor, bank_labels: Tensor, x: Tensor, n_classes: int) -> Tensor:
 
 
 def score(model: nn.Module, train_set: list, val_set: list, n_classes: int, recipe: argparse.Namespace,
-          device: torch.device, folder: Path, head: dict) -> tuple[dict, list[str], dict]:
-    """Of the readable validation images 0 or 1 (n,): knn, top1 (own head), linear; lift (n, H) in the demo;
-    their names, and facts for results.json. Neighbours are sought among the training images; a linear head is
-    fitted to them, plain and flipped, where none is given and the recipe wants one."""
-    look = partial(measure, model, recipe=recipe, device=device)
+          device: torch.device, folder: Path, head: dict) -> tuple[dict, list[str], list[str]]:
+    """Of the readable validation images 0 or 1 (n,): knn, top1 (own head), linear; in the demo lift (n,);
+    their names; the names of unreadable ones. Neighbours are sought among the training images; a linear head
+    is fitted to them, plain and flipped, where none is given and the recipe wants one."""
+    seen = partial(look, model, device, recipe)
     on_demo = recipe.data == "demo" and recipe.arch == "vit"
-    val, names, bad = look(val_set, folder=folder / "val", masks=on_demo)
-    bank, _, bad_bank = look(train_set, folder=folder / "train")
+    val, names, bad = seen(val_set, folder / "val", masks=on_demo)
+    bank, _, bad_bank = seen(train_set, folder / "train")
     x, z = (torch.from_numpy(part["features"]).to(device) for part in (val, bank))  # (n, 4 D), (m, 4 D)
-    y = torch.tensor([val_set[i][1] for i in val["index"]], device=device)
-    bank_y = torch.tensor([train_set[i][1] for i in bank["index"]], device=device)
+    y, bank_y = (torch.from_numpy(part["label"]).to(device) for part in (val, bank))
     if recipe.train_head and not head:
-        flipped, _, _ = look(train_set, folder=folder / "train_flipped", flip=True)
+        flipped, _, _ = seen(train_set, folder / "train_flipped", flip=True)
         both = torch.cat([z, torch.from_numpy(flipped["features"]).to(device)])  # (2 m, 4 D)
         weight, bias = fit_linear(both, bank_y.repeat(2), n_classes)
         head = {"weight": weight.cpu(), "bias": bias.cpu()}
@@ -526,17 +509,15 @@ def score(model: nn.Module, train_set: list, val_set: list, n_classes: int, reci
         right["linear"] = F.linear(x, head["weight"].to(x), head["bias"].to(x)).argmax(1) == y
     found = {key: v.double().cpu().numpy() for key, v in right.items()}
     if on_demo:
-        found["lift"] = val["lift"].astype(np.float64)
-    return found, names, dict(n_train=len(z), unreadable=sorted(bad + bad_bank))
+        found["lift"] = val["lift"].mean(1, dtype=np.float64)  # over the heads
+    return found, names, sorted(bad + bad_bank)
 
 
 # -------------------------------------------------------------------------------- statistics
 
 def percent(key: str, arrays: dict) -> dict | None:
-    """Mean over images in percent with its bootstrap 95 % interval; lift: mean of the heads."""
-    if key not in arrays:
-        return None
-    return estimate(100 * (arrays[key].mean(1) if key == "lift" else arrays[key]))
+    """Mean over images in percent with its bootstrap 95 % interval."""
+    return estimate(100 * arrays[key]) if key in arrays else None
 
 
 CLAIMS = (Claim("k-NN top-1", None, "%", partial(percent, "knn")),  # the paper states none of them
@@ -548,27 +529,22 @@ CLAIMS = (Claim("k-NN top-1", None, "%", partial(percent, "knn")),  # the paper 
 # -------------------------------------------------------------------------------- figures
 
 def draw(arrays: dict, results: dict, folder: Path) -> None:
-    """fig_training: mean loss of every epoch (not in an evaluation). fig_attention: images and CLS attention
-    of the last block, mean and every head; its root is shown, because single peaks would hide the rest."""
-    if "loss" in arrays:
-        fig, ((ax,),) = figure_grid(1, 1, 4)
-        ax.plot(arrays["epoch"], arrays["loss"], "o-", markersize=3)
-        ax.set(xlabel="epoch", ylabel="training loss (nats)")
-        ax.xaxis.get_major_locator().set_params(integer=True)
-        save_figure(fig, folder / "fig_training")
-    if "maps" in arrays:
-        maps = np.concatenate([arrays["maps"].mean(1, keepdims=True), arrays["maps"]], 1)  # (n, 1 + H, h, w)
-        fig, axes = figure_grid(len(maps), 1 + maps.shape[1], 1.3, 1.35)
-        heads = [f"head {i}" for i in range(maps.shape[1] - 1)]
-        for ax, title in zip(axes[0], ["held-out image", "mean of heads", *heads]):
-            ax.set_title(title, fontsize=8)
-        for row, image, attention in zip(axes, arrays["images"], maps):
-            row[0].imshow(image)
-            for ax, a in zip(row[1:], attention):
-                ax.imshow(np.sqrt(a), cmap="inferno", vmin=0, interpolation="bilinear")
-        for ax in axes.flat:
-            ax.set_axis_off()
-        save_figure(fig, folder / "fig_attention")
+    """fig_attention: images and CLS attention of the last block, mean and every head; its root is shown,
+    because single peaks would hide the rest."""
+    if "maps" not in arrays:
+        return  # a ResNet
+    maps = np.concatenate([arrays["maps"].mean(1, keepdims=True), arrays["maps"]], 1)  # (n, 1 + H, h, w)
+    fig, axes = figure_grid(len(maps), 1 + maps.shape[1], 1.3, 1.35)
+    titles = ["held-out image", "mean of heads", *(f"head {i}" for i in range(maps.shape[1] - 1))]
+    for ax, title in zip(axes[0], titles):
+        ax.set_title(title, fontsize=8)
+    for row, image, attention in zip(axes, arrays["images"], maps):
+        row[0].imshow(image)
+        for ax, a in zip(row[1:], attention):
+            ax.imshow(np.sqrt(a), cmap="inferno", vmin=0, interpolation="bilinear")
+    for ax in axes.flat:
+        ax.set_axis_off()
+    save_figure(fig, folder / "fig_attention")
 
 
 # -------------------------------------------------------------------------------- main
@@ -612,13 +588,15 @@ def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
     rank, _ = init_distributed(device)
-    run, head, arrays = args.out, {}, {}
+    run = args.out
     if args.eval:
         args.out = run / "eval"  # an evaluation leaves the training's files alone
     if only_draw(args):
         return redraw(args.out, draw)
     train_set, val_set, classes = load_data(args.data, args.limit, args.workers)
     items = [image_name(path) for path, _ in train_set + val_set]
+
+    # Train the network and keep it, or take one that is there.
     if args.eval:
         model, head, files = load_model(args, len(classes), run)
         folder = begin(args, items, **files)
@@ -628,26 +606,23 @@ def main(argv: list[str] | None = None) -> None:
             if rank == 0:
                 print(f"stopped at step {training.step} of {training.total}; --resume goes on.")
             return
-        model = build(args, len(classes), generator(0))
-        model.load_state_dict(training.kept())  # as in model.pth, rounded to fp16
-        arrays = {key: [row[key] for row in training.log] for key in ("epoch", "loss")}
+        model, head, _ = load_model(args, len(classes), folder)
     model.to(device).eval()
 
     # Classify the held-out images by their neighbours and by heads; on the demo, see where attention lands.
-    found, names, facts = score(model, train_set, val_set, len(classes), args, device, folder, head)
+    found, names, bad = score(model, train_set, val_set, len(classes), args, device, folder, head)
+    arrays = dict(found)
     if args.arch == "vit":
         some = [val_set[i * len(val_set) // EXAMPLES] for i in range(EXAMPLES)]
-        seen, _, _ = measure(model, some, args, device, folder / "examples", maps=True)
+        seen, _, _ = look(model, device, args, some, folder / "examples", maps=True)
         arrays |= {key: seen[key] for key in ("images", "maps")}
     columns = {"image": names, "condition": [args.method] * len(names)} | found
-    if "lift" in found:
-        columns["lift"] = found["lift"].mean(1)  # over the heads
     rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
     for name in ("model.pth", "linear_head.pth", "log.csv"):
         if rank == 0 and (folder / name).exists():
-            os.replace(folder / name, args.out / name)
-    finish(args, "exp05_train_vits", arrays | found, rows, evaluate(CLAIMS, found), draw, began, device,
-           files=[path for path, _ in val_set], classes=classes, **facts)
+            (folder / name).replace(args.out / name)
+    finish(args, "exp05_train_vits", arrays, rows, evaluate(CLAIMS, found), draw, began, device,
+           files=[path for path, _ in val_set], unreadable=bad)
 
 
 if __name__ == "__main__":

@@ -222,8 +222,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     for name in args.only:
         if name not in known:
             raise InputError(f"--only {name}: no such study or run; expected some of {', '.join(known)}.")
-    if args.data and not args.data.is_dir():
-        raise InputError(f"--data {args.data}: no such folder; expected one with {', '.join(FOLDERS)}.")
     return args
 
 
@@ -231,6 +229,8 @@ def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if args.tables:
         return write_tables(ROOT / "docs" / "results", ROOT / "README.md")
+    if args.data and not args.data.is_dir():
+        raise InputError(f"--data {args.data}: no such folder; expected one with {', '.join(FOLDERS)}.")
     runs, absent = find_runs(args.data, args.out, args.short)
     wanted = [name for name in (*runs, *absent) if not args.only or {name, study_of(name)} & set(args.only)]
     commands = {name: [SCRIPTS[study_of(name)], *runs[name]] for name in wanted if name in runs}

@@ -71,7 +71,6 @@ def steps(root: Path, n_images: int) -> Iterator[tuple[str, Callable, Callable |
            lambda: [plain_measures(m.double().numpy(), masks) for m, masks in zip(four, plain)])
     yield ("human map", lambda: E.human_maps(counts),
            lambda: [plain_human(c.double().numpy()) for c in counts])
-    yield "reading image, fixations, masks", lambda: [data[i] for i in range(n_images)], None
     yield "rollout of a demo model, batch of 30", lambda: [rollout(models["A"], b) for b in batches], None
 
 

@@ -7,7 +7,6 @@ Weights and frames are random. N2010's video has 2,327 frames.
 """
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import av
@@ -17,9 +16,10 @@ import torch.nn.functional as F
 from bench import NO_PEER, Row, main, take_turns
 from bench_saccades import LARGE, hugging_face, vit_small
 
-import exp05_data as videos
 import exp05_gaze_video as E
 from common import IMAGENET, cls_attention
+from exp05_data import Clip, Frames, watch as watch_clip
+from results import in_batches
 
 
 def blurred_gaze(attentions: list[torch.Tensor], img_h: int, img_w: int) -> torch.Tensor:
@@ -36,9 +36,7 @@ def blurred_gaze(attentions: list[torch.Tensor], img_h: int, img_w: int) -> torc
 def stream(n: int, img_h: int, img_w: int, folder: Path, net) -> Callable[[], None]:
     """Writes a clip of n frames; what is returned decodes it twice, resizes, runs one model, writes gaze."""
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in IMAGENET)
-    E.CHANNELS.clear()  # without GBVS
-    look = partial(E.measure, models=[E.Model("dino12", "dino12.0", net, mean, std)], scale=None,
-                   dtype="float32", device=torch.device("cpu"))
+    model = E.Model("dino12", "dino12.0", net, mean, std)
     path = folder / "clip.mp4"
     with av.open(str(path), "w") as file:
         video = file.add_stream("mpeg4", rate=30)
@@ -49,9 +47,13 @@ def stream(n: int, img_h: int, img_w: int, folder: Path, net) -> Callable[[], No
             file.mux(video.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
         file.mux(video.encode())
 
+    def gaze(batch: dict) -> dict:
+        return {"gaze": E.head_gaze(E.attend(batch["image"].permute(0, 3, 1, 2), model, None), 16)}
+
     def watch() -> None:
         with tempfile.TemporaryDirectory() as out:
-            E.watch_all([videos.watch(videos.Clip("clip", path, dict), None, [])], Path(out), 8, look, 0)
+            clip = Clip("clip", path, dict)
+            in_batches(Path(out), Frames(clip, len(watch_clip(clip, None, []).times)), 8, gaze)
     return watch
 
 
@@ -78,7 +80,7 @@ def rows(quick: bool) -> Iterator[Row]:
               note)
     with tempfile.TemporaryDirectory() as folder:
         t = take_turns({"ours": stream(frames, *size, Path(folder), net)}, 1)
-    yield Row("a 720x480 video streamed through exp05 (decoding, gaze, part files)", "", "ms/frame",
+    yield Row("a 720x480 video streamed through exp05 (decoding, gaze, files of batches)", "", "ms/frame",
               t["ours"] * 1e3 / frames, n=f"1 x {frames}")
 
 

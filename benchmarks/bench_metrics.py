@@ -82,8 +82,8 @@ def pairwise_loop(observers: list) -> float:
 
 def rows(quick: bool) -> Iterator[Row]:
     rounds, batch, observers = (1, 2, 3) if quick else (21, 16, 60)
-    for n_fix in (60, 7400):  # as a laboratory records; as SALICON's workers left
-        yield from five(rounds, batch, n_fix, target=1)
+    for n_fix, target in ((60, 1), (7400, 4)):  # as a laboratory records; as SALICON's workers left
+        yield from five(rounds, batch, n_fix, target)
     fixations = np.random.default_rng(1).integers(0, 224, (observers, 2, 123))  # samples each, as SALICON's
     t = take_turns({"ours": lambda: observer_consistency(fixations, SIZE, 15.),
                     "loop": lambda: pairwise_loop(fixations)}, max(1, rounds // 4))

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from bench import Row, main, take_turns
 
 from common import VisionTransformer, generator, minmax, rollout
-from exp01_finetune_vit import tunable
-from gaze_tuning import RolloutViT, attention_kl
+from exp01_finetune_vit import RolloutViT, attention_kl, tunable
 
 
 def matrix_rollout(attn: list) -> torch.Tensor:

@@ -3,13 +3,12 @@
     python benchmarks/bench_scale.py                  # measures, prints, draws docs/scale.png
     python benchmarks/bench_scale.py --device cuda    # the same on a GPU
     python benchmarks/bench_scale.py --full           # costs an image of the full studies (docs/full_runs.md)
-    python benchmarks/bench_scale.py --draw           # the figure again, from runs/bench_scale/scale.json
 
 Images: the demo command of exp04 from start to end (start-up, figures and tables included) and the line
 through the times. Tokens: ViT-S/16, random weights, one image. Processes: exp04's rows of 96 demo images, and
 8 steps of exp05_train_vits' demo DINO training (global batch 32), under torchrun. On the CPU each process has
 one thread and times are CPU seconds (of the busiest process), which other work on the machine changes little:
-the figure shows what processes with a core each would take. Wall-clock is in the table, and the time on GPUs.
+the figure shows what processes with a core each would take. On GPUs times are wall-clock.
 """
 import argparse
 import json
@@ -30,18 +29,17 @@ from torch.utils.data import default_collate
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
-import exp01_finetune_vit as exp01  # noqa: E402
+import exp01_benchmarks as benchmarks  # noqa: E402
+import exp01_finetune_vit as exp01
 import exp02_resnet as exp02
 import exp04_saccades as exp04
 import exp04_saliency
 import exp05_gaze_video as exp05
 import exp05_train_vits as trainer
-from common import (IMAGENET, WEIGHTS, Preprocess, VisionTransformer, cls_attention, gather_rows, generator,
-                    init_distributed, pick_device)
-from data import Images, read_image
-from gaze_tuning import METRICS, GazeData, GazeImage, GazeTuner, Recipe, RolloutViT, human_maps
-from legacy import new_figure, write_json
-from results import in_batches
+from common import (IMAGENET, VIT_BENCHMARK, WEIGHTS, VisionTransformer, cls_attention, gather_rows,
+                    generator, init_distributed, observer_consistency, pick_device)
+from data import GazeImage, Images, read_image
+from results import figure_grid, in_batches, write_json
 
 OUT = ROOT / "runs" / "bench_scale"
 IMAGES = (25, 50, 100, 200)
@@ -96,7 +94,8 @@ def tokens_worker(what: str, grid: int, device: torch.device, rounds: int) -> di
     """Seconds and memory above the loaded model; in a process of its own, because a peak never falls."""
     net = VisionTransformer(pos_rule="size").eval().requires_grad_(False).to(device)
     x = torch.randn(1, 3, 16 * grid, 16 * grid, device=device)
-    work = partial(cls_attention, net, x) if what == "CLS maps" else partial(RolloutViT(net, x.shape[-2:]), x)
+    rollout = exp01.RolloutViT(net, x.shape[-2:])
+    work = partial(cls_attention, net, x) if what == "CLS maps" else partial(rollout, x)
     with torch.no_grad():
         if device.type == "cuda":
             before = torch.cuda.memory_allocated()
@@ -182,26 +181,25 @@ def observers(seed: int) -> list[tuple]:
     return [tuple(rng.integers(0, 224, (2, 123)).astype(np.int16)) for _ in range(60)]
 
 
-def tuning_work(net, path: Path, features: int, batch: int = 8):
+def tuning_work(net, device: torch.device, batch: int = 8):
     """(a training step of exp01 or exp02, alignment of a batch by one model)."""
-    images = [GazeImage(f"{i}.jpg", path, observers(i)) for i in range(batch + 2)]
-    data = GazeData(images, Preprocess(224, (224, 224), (.5,) * 3, (.5,) * 3, "bilinear", squash=True))
-    tuner = GazeTuner(net, data, torch.zeros(batch + 2, features), range(batch), range(batch, batch + 2),
-                      Recipe(batch_size=batch), path.with_suffix(".pt"))
-    items = [data[i] for i in range(batch)]
-    x, counts = torch.stack([i[1] for i in items]), torch.stack([i[2] for i in items])
+    images = [GazeImage("", Path(), observers(i)) for i in range(batch)]
+    counts = torch.stack([exp01.fixations(images, i)["fixations"] for i in range(batch)])
+    x = torch.rand(batch, 3, 224, 224)
+    optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], 1e-5)
 
     def step() -> None:
-        loss = tuner.loss((x, counts, torch.arange(batch), []), tuner.parallel).mean()
-        tuner.optimiser.zero_grad(set_to_none=True)
+        features, maps = net(x.to(device))  # (B, D), (B, 224, 224)
+        kl = exp01.attention_kl(maps, exp01.human_maps(counts.to(device)))
+        loss = features.square().mean() + kl.mean()
+        optimiser.zero_grad()
         loss.backward()
-        tuner.optimiser.step()
+        optimiser.step()
 
     @torch.no_grad()
-    def align() -> None:
-        maps, fixated = net(x.to(tuner.device))[1], counts.to(tuner.device)
-        for k, f in METRICS.items():
-            f(maps, fixated if k in ("nss", "auc") else human_maps(fixated))
+    def align() -> None:  # without the observers' consistency, which is a part of its own
+        seen = dict(image=x, fixations=counts, index=torch.arange(batch), readable=torch.ones(batch))
+        exp01.agreement(seen, [net], [[]] * batch, device)
     return step, align
 
 
@@ -209,21 +207,21 @@ def full_exp01(path: Path, device: torch.device):
     """(part, function, items of a call, unit) of everything that exp01 and exp03 repeat."""
     vit, people = VisionTransformer(224, 16, 768, 12, 12, num_classes=1000).eval().to(device), observers(0)
     exp01.tunable(vit)
-    step, align = tuning_work(RolloutViT(vit), path, 768)
-    x, image = torch.rand(8, 3, 224, 224, device=device), read_image(path)
-    corrupt = partial(exp01.prepare_corrupted, image, 0, exp01.VIT_BENCHMARK, 5, 0, None)
+    step, align = tuning_work(exp01.RolloutViT(vit), device)
+    x = torch.rand(8, 3, 224, 224, device=device)
+    corrupted = benchmarks.PictureViews("imagenet_c", [benchmarks.Picture(path, "", {0}, 0)], VIT_BENCHMARK)
     yield "exp01: training step, ViT-B/16, 8 images", step, 1, "step"
     yield "exp01, exp03: rollout and metrics, ViT-B/16, one model", align, 8, "image"
     yield "exp01: classification, ViT-B/16, one model", torch.no_grad()(lambda: vit(x)), 8, "image"
-    yield "exp01: the 15 corruptions of a 500x375 px image (CPU)", corrupt, 1, "image"
+    yield "exp01: the 15 corruptions of a 500x375 px image (CPU)", lambda: corrupted[0], 1, "image"
     yield ("exp01: agreement of 60 observers (CPU)",
-           lambda: exp01.observer_consistency(people, (224, 224), 15.), 1, "image")
+           lambda: observer_consistency(people, (224, 224), 15.), 1, "image")
 
 
-def full_exp02(path: Path, device: torch.device):
+def full_exp02(device: torch.device):
     resnet, x = torchvision.models.resnet50().eval().to(device), torch.rand(8, 3, 224, 224, device=device)
-    exp02.tunable(resnet)
-    step, align = tuning_work(exp02.GradCamResNet(resnet), path, 2048)
+    exp01.tunable(resnet, exp02.layer4_state)
+    step, align = tuning_work(exp02.GradCamResNet(resnet), device)
     yield "exp02: training step, ResNet-50, 8 images", step, 1, "step"
     yield "exp02: Grad-CAM and metrics, ResNet-50, one model", align, 8, "image"
     yield "exp02: classification, ResNet-50, one model", torch.no_grad()(lambda: resnet(x)), 8, "image"
@@ -247,17 +245,16 @@ def full_exp04(path: Path, device: torch.device, batch: int):
 
 def full_exp05(path: Path, device: torch.device, batch: int):
     """A video frame of N2010's size; a training step of each method, from pixels that are there."""
-    video = torch.randint(0, 256, (1, 3, 480, 720), dtype=torch.uint8, device=device)
+    video = torch.randint(0, 256, (1, 480, 720, 3), dtype=torch.uint8)
     mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in IMAGENET)
     net = VisionTransformer(pos_rule="offset").eval().to(device)
     model = exp05.Model("dino12", "dino12.0", net, mean, std)
-    batch_of = dict(image=video.permute(0, 2, 3, 1))
-    look = torch.no_grad()(partial(exp05.measure, batch_of, [model], None, "float32", device))
-    channels = dict(exp05.CHANNELS)
-    for name, kept in (("ViT-S/16, one model", {}), ("the same and GBVS", channels)):
-        exp05.CHANNELS.clear()
-        exp05.CHANNELS.update(kept)
-        yield f"exp05: a 720x480 frame, {name}", look, 1, "frame"
+
+    def heads() -> None:
+        exp05.head_gaze(exp05.attend(video.permute(0, 3, 1, 2).to(device), model, None), 16)
+    yield "exp05: a 720x480 frame, ViT-S/16, one model", heads, 1, "frame"
+    everything = partial(exp05.measure, dict(image=video), [model], None, "float32", device)
+    yield "exp05: a 720x480 frame, the same and GBVS", torch.no_grad()(everything), 1, "frame"
     for method in ("dino", "supervised"):
         args = trainer.parse(["--data", "IMAGENET", "--method", method, "--dtype",
                               "float32" if device.type == "cpu" else "bfloat16"])
@@ -271,7 +268,7 @@ def full_exp05(path: Path, device: torch.device, batch: int):
 def full(device: torch.device, rounds: int, path: Path, batch: int) -> list[dict]:
     """Seconds and, on a GPU, peak memory of every part of the full studies; random weights."""
     rows, gpu = [], device.type == "cuda"
-    for parts in (full_exp01(path, device), full_exp02(path, device), full_exp04(path, device, batch),
+    for parts in (full_exp01(path, device), full_exp02(device), full_exp04(path, device, batch),
                   full_exp05(path, device, 4 * batch)):
         for part, work, items, per in parts:
             if gpu:
@@ -328,7 +325,7 @@ def extrapolate(rows: list[dict], gpu: bool) -> None:
 
 def draw(found: dict) -> None:
     """docs/scale.png: seconds against images, memory against tokens, speed-up against processes."""
-    fig, (a, b, c) = new_figure(3, 3.4, 3.1)
+    fig, ((a, b, c),) = figure_grid(1, 3, 3.4, 3.1)
     x, y = (np.array([r[k] for r in found["images"]]) for k in ("images", "seconds"))
     slope, fixed = np.polyfit(x, y, 1)
     a.plot(x, y, "o", color=COLOURS["evaluation"])
@@ -361,20 +358,6 @@ def draw(found: dict) -> None:
     fig.savefig(ROOT / "docs" / "scale.png", dpi=150)
 
 
-def table(found: dict) -> None:
-    x, y = (np.array([r[k] for r in found["images"]]) for k in ("images", "seconds"))
-    slope, fixed = np.polyfit(x, y, 1)
-    print(f"\n{found['machine']}; {found['time']}")
-    for r in found["images"]:
-        print(f"{r['images']:6d} images {r['seconds']:8.1f} s, line {fixed + slope * r['images']:6.1f} s, "
-              f"{r['gib']:.2f} GiB, wall-clock {r['wall']:.1f} s")
-    for r in found["tokens"]:
-        print(f"{r['tokens']:6d} tokens {r['seconds']:8.3f} s {r['mib']:8.1f} MiB  {r['what']}")
-    for r in found["processes"]:
-        print(f"{r['processes']:6d} processes {r['busiest']:8.1f} s busiest, wall-clock {r['wall']:.1f} s  "
-              f"{r['work']}")
-
-
 # -------------------------------------------------------------------------------- main
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -383,7 +366,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p.add_argument("--rounds", type=int, default=3, help="timed calls after a warm-up (%(default)s)")
     p.add_argument("--batch", type=int, default=4, help="images a call with --full (%(default)s)")
     p.add_argument("--full", action="store_true", help="full-size models, an item of each part")
-    p.add_argument("--draw", action="store_true", help="figure (--full: table) again, from its JSON")
     for name in ("--worker", "--grid", "--to"):
         p.add_argument(name, help=argparse.SUPPRESS)
     return p.parse_args(argv)
@@ -391,18 +373,15 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 
 def main() -> None:
     args = parse()
-    if args.draw and args.full:
-        found = json.loads((OUT / "full.json").read_text())
-        return extrapolate(found["rows"], "GPU" in found["unit"])
-    if args.draw:
-        found = json.loads((OUT / "scale.json").read_text())
-        return table(found), draw(found)
     torch.set_num_threads(1)
     device, env = pick_device(args.device), {**os.environ, "OMP_NUM_THREADS": "1"}
+    if args.worker == "processes":
+        found = processes_worker(device)
+        if found:  # of the first process
+            write_json(found, args.to)
+        return
     if args.worker:
-        found = processes_worker(device) if args.worker == "processes" else \
-            tokens_worker(args.worker, int(args.grid), device, args.rounds)
-        return found and write_json(found, args.to)
+        return write_json(tokens_worker(args.worker, int(args.grid), device, args.rounds), args.to)
     OUT.mkdir(parents=True, exist_ok=True)
     gpu = device.type == "cuda"
     about = dict(machine=f"{torch.cuda.get_device_name()}" if gpu else f"{platform.machine()} CPU",
@@ -417,7 +396,6 @@ def main() -> None:
     found = about | dict(images=over_images(device, env), tokens=over_tokens(device, args.rounds, env),
                          processes=over_processes(device, env))
     write_json(found, OUT / "scale.json")
-    table(found)
     draw(found)
 
 

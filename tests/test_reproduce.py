@@ -95,7 +95,7 @@ def test_what_is_kept_names_no_folder_of_the_machine_and_joins_the_parts_of_a_ru
     (["--only", "exp7"], "exp7"), (["--data", "/nowhere"], "no such folder")])
 def test_wrong_arguments_are_told(argv, said):
     with pytest.raises(InputError, match=said):
-        R.parse(argv)
+        R.main(argv)
 
 
 SCRIPT = """

@@ -242,6 +242,11 @@ def test_unwritable_folder_is_an_input_error(tmp_path):
         f.write("x")
 
 
+def test_errors_about_other_files_are_not_blamed_on_the_output(tmp_path):
+    with pytest.raises(FileNotFoundError), R.atomic_write(tmp_path / "a.txt"):
+        open(tmp_path / "input.txt")
+
+
 def test_checkpoint_that_asks_for_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):

@@ -34,13 +34,6 @@ def test_paired_t_of_fewer_than_two_pairs_is_nan():
         assert np.isnan([result["t"], result["p"], *result["ci"]]).all() and result["df"] == len(a[:1]) - 1
 
 
-@pytest.mark.parametrize("test", [paired_t, mcnemar])
-def test_samples_that_are_not_pairs_are_refused(test):
-    for a, b in (([1, 0], [1]), ([[1, 0]], [[1, 0]])):
-        with pytest.raises(InputError, match="1-D"):
-            test(a, b)
-
-
 # Bayes factors
 
 def test_unit_information_bf01_is_its_formula():
@@ -84,14 +77,7 @@ def test_bf01_is_even_in_t_falls_with_it_and_treats_the_ends(bf01):
     assert logs == sorted(logs, reverse=True) and np.isfinite(logs).all()
     assert bf01(-3, 50) == bf01(3, 50)
     assert np.isnan(bf01(np.nan, 50)) and bf01(np.inf, 50) == 0 and bf01(np.inf, 50, log=True) == -np.inf
-    for n in (1, 0, np.nan):
-        with pytest.raises(InputError, match="at least 2 pairs"):
-            bf01(1, n)
-
-
-def test_jzs_refuses_a_prior_without_width():
-    with pytest.raises(InputError, match="prior scale r = 0"):
-        bf01_jzs(1, 50, r=0)
+    assert np.isnan(bf01(1, 1)) and np.isnan(bf01(np.nan, 0))
 
 
 def test_the_default_prior_is_the_one_of_rouder_2009():
@@ -126,12 +112,6 @@ def test_mcnemar_interval_covers_the_true_difference():
         low, high = mcnemar(np.repeat([1, 1, 0, 0], counts), np.repeat([1, 0, 1, 0], counts))["ci"]
         hits += low <= 0.07 <= high
     assert 0.92 <= hits / 400 <= 0.99
-
-
-def test_mcnemar_refuses_what_is_not_right_or_wrong():
-    for a in ([], [0.5], [np.nan]):
-        with pytest.raises(InputError, match="0 \\(wrong\\) or 1"):
-            mcnemar(a, a)
 
 
 # bootstrap
@@ -169,3 +149,17 @@ def test_bootstrap_of_many_values_is_drawn_in_chunks():
     x = np.arange(30_000.0)
     bootstrap_ci(x, lambda samples, axis: sizes.append(samples.shape) or samples.mean(axis), n_boot=150)
     assert len(sizes) > 1 and sum(n for n, _ in sizes) == 150 and max(n * m for n, m in sizes) <= 2_000_000
+
+
+def test_samples_of_unequal_length_are_refused_also_a_single_value():
+    for a, b in (([1., 2.], [1., 2., 3.]), ([1.], [1., 2., 3.])):
+        with pytest.raises(ValueError):
+            paired_t(a, b)
+        with pytest.raises(ValueError):
+            mcnemar([1] * len(a), [0] * len(b))
+
+
+@pytest.mark.parametrize("value", [.5, 2, float("nan")])
+def test_mcnemar_takes_answers_alone(value):
+    with pytest.raises(InputError, match="0 .wrong. and 1 .right."):
+        mcnemar([1, 0, value], [1, 1, 0])

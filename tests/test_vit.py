@@ -9,8 +9,8 @@ import torch.nn.functional as F
 
 from benchmarks.bench import peak_mib
 from common import (IMAGENET, InputError, Preprocess, VisionTransformer, cls_attention, fixation_counts,
-                    load_osie, load_vit, minmax, nss, pos_embed_for, read_image, resize_matrix, rollout,
-                    upsample, vit_from_state)
+                    load_vit, minmax, nss, pos_embed_for, resize_matrix, rollout, upsample, vit_from_state)
+from data import load_osie, read_image
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -113,7 +113,7 @@ def test_shape_facts_are_inferred():
 
 
 def test_number_of_heads_is_asked_for_where_no_rule_gives_it():
-    with pytest.raises(InputError, match="heads a ViT 32 wide has; name a model"):
+    with pytest.raises(InputError, match="heads a ViT 32 wide has; .*name its model"):
         vit_from_state(random_vit().state_dict())
     with pytest.raises(InputError, match="not a multiple of 5 heads"):
         vit_from_state(random_vit().state_dict(), num_heads=5)
@@ -154,7 +154,7 @@ def test_safetensors_round_trip_and_damaged_ones_are_refused(tmp_path):
     assert back.keys() == tensors.keys()
     assert all(torch.equal(back[k], t) and back[k].dtype == t.dtype for k, t in tensors.items())
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(InputError, match="x.safetensors: .*expected tensors alone"):
+    with pytest.raises(InputError, match="x.safetensors: .*expected finite real tensors alone"):
         read_state_dict(path)
 
 
@@ -183,7 +183,7 @@ def test_code_in_a_pickle_is_not_run(tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [[torch.zeros(2)], torch.zeros(2), {}, {"a": 1}, {"model": {"a": "b"}}])
 def test_files_that_hold_no_state_dict_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "x.pth")
-    with pytest.raises(InputError, match="x.pth: holds a"):
+    with pytest.raises(InputError, match="x.pth: .*expected finite real tensors"):
         read_state_dict(tmp_path / "x.pth")
 
 
@@ -192,7 +192,7 @@ def test_files_that_hold_no_state_dict_are_refused(tmp_path, content):
     lambda v: v.to(torch.complex64)], ids=["nan", "inf", "sparse", "meta", "complex"])
 def test_weights_that_are_no_finite_real_numbers_are_refused(tmp_path, odd):
     torch.save({"weight": odd(torch.ones(2, 3)), "bias": torch.zeros(2)}, tmp_path / "x.pth")
-    with pytest.raises(InputError, match="x.pth: .*finite real numbers"):
+    with pytest.raises(InputError, match="x.pth: .*finite real tensors"):
         read_state_dict(tmp_path / "x.pth")
 
 
@@ -215,7 +215,7 @@ def test_cut_off_empty_and_missing_files_are_refused(tmp_path):
     raw = path.read_bytes()
     for content in (raw[:len(raw) // 2], raw[:100], b"", b"<html>404</html>"):
         path.write_bytes(content)
-        with pytest.raises(InputError, match="x.pth: .*expected tensors alone"):
+        with pytest.raises(InputError, match="x.pth: .*expected finite real tensors alone"):
             read_state_dict(path)
     path.unlink()
     with pytest.raises(InputError, match="x.pth: no such weight file"):

@@ -1,0 +1,69 @@
+"""Devices, random generators, the helpers of several processes."""
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import common
+from common import InputError
+
+ROOT = Path(__file__).resolve().parents[1]
+ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def test_unusable_device_is_an_input_error():
+    with pytest.raises(InputError, match="--device"):
+        common.pick_device("cuda:99")
+
+
+def test_one_device_for_all_processes_is_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InputError, match="all processes on one"):
+        common.pick_device("cuda:0")
+
+
+def test_generators_are_functions_of_their_key():
+    a, b, c = (torch.rand(3, generator=common.generator(*k)) for k in ((0, 1), (0, 1), (1, 0)))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+
+
+def test_a_fast_process_waits_for_hours_for_a_slow_one(monkeypatch):
+    given = {}
+    monkeypatch.setattr(common.dist, "init_process_group", lambda backend, **more: given.update(more))
+    monkeypatch.setattr(common.dist, "get_rank", lambda: 0)
+    monkeypatch.setattr(common.dist, "get_world_size", lambda: 1)
+    for key in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(key, "0")
+    common.init_distributed(torch.device("cpu"))
+    assert given["timeout"].total_seconds() >= 12 * 3600  # torch's own: 30 minutes, on a GPU 10
+
+
+def test_without_processes_this_one_has_all_items_and_rows(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    assert common.init_distributed() == (0, 1) and common.shard([1, 2]) == [1, 2]
+    assert common.gather_rows([1, 2]) == [1, 2]
+    common.barrier()
+
+
+TWO = """
+import sys, time
+from pathlib import Path
+from common import first_process_first, gather_rows, init_distributed, shard
+rank, world = init_distributed()
+assert world == 2 and gather_rows(shard(range(5))) == [0, 2, 4, 1, 3]
+with first_process_first():
+    if rank == 0:
+        time.sleep(.3)
+        Path(sys.argv[1]).write_text("drawn once")
+    assert Path(sys.argv[1]).exists()
+"""
+
+
+def test_two_processes_share_items_once_and_the_first_goes_first(tmp_path):
+    (tmp_path / "two.py").write_text(TWO)
+    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+                    str(tmp_path / "two.py"), str(tmp_path / "file")], env=ENV, check=True, timeout=120,
+                   capture_output=True)
