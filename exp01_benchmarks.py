@@ -199,18 +199,18 @@ def correct(arrays: dict, benchmark: str) -> dict[str, np.ndarray]:
 
 
 def parity(arrays: dict) -> list[dict]:
-    """For results.json, B against A on every benchmark: paired t test, McNemar's test, and Bayes factors for
-    no difference. All answers count as independent, as in the paper, also those to views of one picture."""
+    """For results.json, B and C against A on every benchmark: paired t test, McNemar's test, Bayes factors
+    for no difference. All answers count as independent, as in the paper, also the views of one picture."""
     tests = []
     for benchmark, name in BENCHMARKS.items():
         right = {k: v.ravel() for k, v in correct(arrays, benchmark).items()}
-        if "B" in right:
-            n, test = len(right["B"]), paired_t(right["B"], right["A"])
+        for k in [k for k in "BC" if k in right]:
+            n, test = len(right[k]), paired_t(right[k], right["A"])
             log_bf01 = {"unit information": bf01_unit_information(test["t"], n, log=True),
                         "JZS, r = 1": bf01_jzs(test["t"], n, 1., log=True),
                         "JZS, r = 0.707": bf01_jzs(test["t"], n, .5**.5, log=True)}
-            tests.append(test | dict(benchmark=name, n=n, log_bf01=log_bf01,
-                                     mcnemar=mcnemar(right["B"], right["A"])))
+            tests.append(test | dict(benchmark=name, pair=f"{k} - A", n=n, log_bf01=log_bf01,
+                                     mcnemar=mcnemar(right[k], right["A"])))
     return tests
 
 
@@ -229,7 +229,7 @@ def summary(arrays: dict) -> dict[str, dict]:
             if a.shape[1] > 1:
                 gap["ci"] = bootstrap_ci(100 * (b - a).mean(1), n_boot=2000)
             found[f"{name}, B - A"] = gap
-    for test in parity(arrays):
+    for test in [test for test in parity(arrays) if test["pair"] == "B - A"]:
         for form, value in test["log_bf01"].items():
             found[f"BF01 {test['benchmark']} ({form})"] = dict(ours=math.exp(value), n=test["n"])
     return found
@@ -292,7 +292,7 @@ def draw(arrays: dict, _, folder: Path) -> None:
                    ylabel="top-1 accuracy (%), 95 % CI")
     axes[0, 0].legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(.5, 1))
 
-    tests, ax = parity(arrays), axes[0, 1]
+    tests, ax = [test for test in parity(arrays) if test["pair"] == "B - A"], axes[0, 1]
     for form, marker in zip(("unit information", "JZS, r = 1", "JZS, r = 0.707"), "os^"):
         bf01 = [math.exp(test["log_bf01"][form]) for test in tests]
         ax.plot([test["benchmark"] for test in tests], bf01, marker, color=results.PALETTE["B"], label=form)

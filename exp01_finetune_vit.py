@@ -361,13 +361,29 @@ CLAIMS = benchmarks.claims(LINES | CONSISTENCY_LINES, PAPER_SAYS) + benchmarks.C
 
 
 def alignment_tests(arrays: dict) -> list[dict]:
-    """For results.json: paired t tests of the models by every metric."""
+    """For results.json: mean, SD and SEM of every metric; paired t tests of the models; Pearson's r of the
+    observers' consistency with every model's CC and with the gains; mean gains by quartile of consistency."""
     tests = []
     for metric in METRICS:
         of = scores(arrays, metric)
+        for k, v in of.items():
+            tests.append(dict(test="mean", metric=metric, model=k, n=len(v), mean=v.mean(), sd=v.std(ddof=1),
+                              sem=stats.sem(v)))
         for a, b in (("B", "A"), ("B", "C"), ("C", "A")):
             if a in of and b in of:
-                tests.append(dict(metric=metric, pair=f"{a} - {b}", n=len(of[a]), **paired_t(of[a], of[b])))
+                tests.append(dict(test="paired t", metric=metric, pair=f"{a} - {b}", n=len(of[a]),
+                                  **paired_t(of[a], of[b])))
+    found = gains(arrays)
+    x, known = found["consistency"], ~np.isnan(arrays["consistency"])
+    if len(x) > 3:
+        against = {f"CC of {k}": v[known] for k, v in scores(arrays, "cc").items()}
+        for y, v in (against | {"gain B - A": found["gain_A"], "headroom gain": found["headroom"]}).items():
+            r = stats.pearsonr(x, v)
+            tests.append(dict(test="Pearson r", x="consistency", y=y, n=len(x), r=r.statistic, p=r.pvalue,
+                              ci=tuple(r.confidence_interval())))
+        for q, quarter in enumerate(np.array_split(np.argsort(x, kind="stable"), 4), 1):
+            means = {k: v[quarter].mean() for k, v in found.items()}
+            tests.append(dict(test="quartile of consistency", quartile=q, n=len(quarter)) | means)
     return tests
 
 
@@ -385,19 +401,22 @@ def table(arrays: dict) -> list[dict]:
 # -------------------------------------------------------------------------------- figures
 
 def draw_examples(arrays: dict, folder: Path) -> None:
-    """fig_1B: images, fixations, and B - A of rollouts that sum to one."""
+    """fig_1B: images, fixations, rollouts of A and B, and B - A of rollouts that sum to one."""
     images, human, a, b = (arrays[f"example_{key}"] for key in ("image", "human", "A", "B"))
     change = b / b.mean((1, 2), keepdims=True) - a / a.mean((1, 2), keepdims=True)  # 1: the mean attention
     top = np.quantile(np.abs(change), .995)
-    fig, axes = results.figure_grid(3, len(images), 1.9, 1.8)
-    for column, image, fixated, difference in zip(axes.T, images, human, change):
+    fig, axes = results.figure_grid(5, len(images), 1.9, 1.8)
+    for column, image, maps, difference in zip(axes.T, images, zip(human, a, b), change):
         column[0].imshow(image)
-        column[1].imshow(image)
-        column[1].imshow(fixated, cmap="inferno", alpha=.75)
-        mappable = column[2].imshow(difference, cmap="coolwarm", vmin=-top, vmax=top)
-    for row, label in zip(axes, ("image", "fixations", "rollout, B - A")):
+        for ax, one in zip(column[1:4], maps):
+            ax.imshow(image.mean(2), cmap="gray")
+            ax.imshow(one, cmap="inferno", alpha=.75, vmin=0, vmax=1)
+        mappable = column[4].imshow(difference, cmap="coolwarm", vmin=-top, vmax=top)
+    for row, label in zip(axes, ("image", "fixations", "rollout, A", "rollout, B", "B - A")):
         row[0].set_ylabel(label)
-    fig.colorbar(mappable, ax=axes[2], label="1 = the mean")
+    for ax in axes.flat:
+        ax.set(xticks=[], yticks=[])
+    fig.colorbar(mappable, ax=axes[4], label="1 = the mean")
     results.save_figure(fig, folder / "fig_1B")
 
 

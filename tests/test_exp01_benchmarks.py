@@ -118,7 +118,10 @@ def test_parity_reports_three_bayes_factors_and_discordant_counts():
     bf01 = {form: np.exp(value) for form, value in test["log_bf01"].items()}
     assert bf01["unit information"] == pytest.approx(4000**.5 * (1 + t**2 / 3999)**-2000)
     assert bf01["JZS, r = 1"] > bf01["JZS, r = 0.707"] > 1
-    assert (test["mcnemar"]["b"], test["mcnemar"]["c"]) == (6, 4)
+    assert (test["mcnemar"]["b"], test["mcnemar"]["c"]) == (6, 4) and test["pair"] == "B - A"
+    both = E.parity(answers("imagenet", A=a, B=b, C=1 - a))
+    assert [t["pair"] for t in both] == ["B - A", "C - A"] and both[0]["t"] == test["t"]
+    assert both[1]["mcnemar"]["diff"] == pytest.approx((1 - 2 * a).mean())
     summary = E.summary(arrays)
     gap = summary["ImageNet, B - A"]
     assert summary["ImageNet top-1, A"]["ours"] == pytest.approx(100 * a.mean())

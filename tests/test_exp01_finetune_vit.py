@@ -275,10 +275,21 @@ def test_alignment_tests_are_paired_and_headroom_gain_follows_its_formula():
     b, c = a + .2 - .2 * consistency, a + .01 * rng.standard_normal(80)
     arrays = measured(consistency, A=a, B=b, C=c)
     tests = E.alignment_tests(arrays)
-    found = next(t for t in tests if t["pair"] == "B - A" and t["metric"] == "cc")
+    found = next(t for t in tests if t.get("pair") == "B - A" and t["metric"] == "cc")
     d = b - a
     assert found["t"] == pytest.approx(d.mean() / (d.std(ddof=1) / 80**.5)) and found["df"] == 79
     assert found["dz"] == pytest.approx(found["t"] / 80**.5)
+    mean = next(t for t in tests if t["test"] == "mean" and (t["metric"], t["model"]) == ("nss", "C"))
+    assert mean["mean"] == pytest.approx(c.mean()) and mean["sd"] == pytest.approx(c.std(ddof=1))
+    assert mean["sem"] == pytest.approx(c.std(ddof=1) / 80**.5)
+    related = {t["y"]: t["r"] for t in tests if t["test"] == "Pearson r"}
+    assert related["CC of A"] == pytest.approx(np.corrcoef(consistency, a)[0, 1])
+    assert related["gain B - A"] == pytest.approx(-1)
+    quarters = [t for t in tests if t["test"].startswith("quartile")]
+    order = np.argsort(consistency)
+    assert [q["n"] for q in quarters] == [20] * 4
+    assert quarters[1]["gain_A"] == pytest.approx((b - a)[order[20:40]].mean())
+    assert quarters[3]["gain_C"] == pytest.approx((b - c)[order[60:]].mean())
     summary = E.summary(arrays)
     assert summary["r(gain, consistency)"]["ours"] == pytest.approx(-1)
     assert summary["headroom gain"]["ours"] == pytest.approx(np.mean(d / (1 - a + 1e-8)))
