@@ -650,7 +650,7 @@ def main(argv: list[str] | None = None) -> None:
         write_csv(sweep_rows(arrays), args.out / "sweep.csv")
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
-           files=paths, block=block, images=len(names), unreadable=unreadable + bad)
+           files=paths, model=name, block=block, preprocessing=vars(view), unreadable=unreadable + bad)
     start_saliency(args, argv)
 
 

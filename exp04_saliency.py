@@ -396,8 +396,8 @@ def main(argv: list[str] | None = None) -> None:
     found, crops = tables(arrays)
     before = {kind: values[arrays["index"]] for kind, values in before.items()}
     headline = evaluate(CLAIMS, found | crops | before)
-    finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device,
-           not_run=not_run, files=paths, patch=model.patch_size, unreadable=unreadable + bad)
+    finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
+           not_run, paths, model=name, size=size, patch=model.patch_size, unreadable=unreadable + bad)
 
 
 if __name__ == "__main__":

@@ -75,16 +75,21 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
     return found
 
 
-def load_data(data: str) -> list[tuple[Path, Gaze]]:
-    """[(image file, Gaze)] sorted by name: "demo", a folder of the generic layout, or OSIE as distributed."""
+def load_data(data: str, limit: int | None) -> list[tuple[Path, Gaze]]:
+    """[(image file, Gaze)] of the first `limit` images by name: "demo", a folder of the generic layout, or
+    OSIE as distributed. InputError: fewer than two maps of a participant on an image."""
     folder = demo_folder("objects") / "objects" if data == "demo" else Path(data)
     if not (folder / "fixations.mat").is_file():
-        return [(folder / "images" / name, gaze)
-                for name, gaze in sorted(load_fixations(folder / "fixations.csv").items())]
-    items = []
-    for _, name, observers in load_osie(folder / "fixations.mat"):
-        gaze = [(f"s{i:02d}", *fixation) for i, one in enumerate(observers, 1) for fixation in zip(*one)]
-        items.append((folder / "stimuli" / name, gaze))
+        items = [(folder / "images" / name, gaze)
+                 for name, gaze in sorted(load_fixations(folder / "fixations.csv").items())]
+    else:
+        items = []
+        for _, name, observers in load_osie(folder / "fixations.mat"):
+            gaze = [(f"s{i:02d}", *fixation) for i, one in enumerate(observers, 1) for fixation in zip(*one)]
+            items.append((folder / "stimuli" / name, gaze))
+    items = items[:limit]
+    if sum(len({person for person, *_ in gaze}) for _, gaze in items) < 2:
+        raise InputError(f"{folder}: fewer than two maps of a participant on an image; give more of them.")
     return items
 
 
@@ -443,6 +448,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     first, last, step = args.sigmas
     if min(first, step) <= 0 or last < first + 1.5 * step:
         raise InputError("--sigmas: expected positive numbers, and three widths or more.")
+    if args.simulate and not (args.simulate[1] > 0 and args.simulate[2] >= 1):
+        raise InputError("--simulate HEAD SIGMA N: expected a positive width, and a fixation or more.")
     return args
 
 
@@ -454,7 +461,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     init_distributed(device)
 
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
-    items = load_data(args.data)[:args.limit]
+    items = load_data(args.data, args.limit)
     people = sorted({person for _, gaze in items for person, *_ in gaze})
     model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer)
     if args.simulate and args.simulate[0] not in range(len(heads)):

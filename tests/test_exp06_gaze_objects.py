@@ -39,7 +39,7 @@ def objects(tmp_path_factory) -> Path:
 def attention(objects):
     """Last block's maps of the demo's DINO model, (20 objects, 6 heads, 14, 14)."""
     model, preprocess, *_ = E.load_model("demo_dino12", None, E.DEMO_SIZE)
-    x = torch.stack([preprocess(read_image(path)) for path, _ in E.load_data(objects)])
+    x = torch.stack([preprocess(read_image(path)) for path, _ in E.load_data(objects, None)])
     with torch.no_grad():
         return cls_attention(model, x, [11])[:, 0]
 
@@ -149,14 +149,14 @@ def test_osie_layout_is_read(tmp_path):
     subjects = np.array([{"fix_x": [400.6, 8.], "fix_y": [300.4, 9.], "fix_duration": [250., 100.]}] * 2)
     image = {"img": "1001.jpg", "subjects": subjects}
     scipy.io.savemat(tmp_path / "fixations.mat", {"fixations": np.array([image, image])})
-    (path, gaze), _ = E.load_data(tmp_path)
+    (path, gaze), _ = E.load_data(tmp_path, None)
     assert path == tmp_path / "stimuli" / "1001.jpg" and [f[0] for f in gaze] == ["s01", "s01", "s02", "s02"]
     maps, _ = E.fixation_maps(gaze, ["s01", "s02"], (600, 800), (600, 800))
     assert maps[0, 299, 400] == .25 and maps[0, 8, 7] == pytest.approx(.1)  # the authors' round(v), from 0
 
 
 def test_object_before_a_plain_background_is_found(objects):
-    for index, (path, _) in enumerate(E.load_data(objects)):
+    for index, (path, _) in enumerate(E.load_data(objects, None)):
         truth = demo.still_object(demo.SEED_OF["objects"], index).objects[0]["mask"] > 0
         found = E.object_mask(np.asarray(read_image(path)))
         truth = ndimage.binary_fill_holes(truth)
@@ -280,7 +280,7 @@ def test_participants_without_preference_agree_with_no_head_or_object(objects, a
     for name in ("planted", "null"):
         if name == "null":
             objects = demo.demo_world(tmp_path, parts=("objects",), planted=False) / "objects"
-        items = E.load_data(objects)
+        items = E.load_data(objects, None)
         people = sorted({person for person, *_ in items[0][1]})
         fix = torch.stack([E.fixation_maps(g, people, demo.OBJECT_SIZE, (14, 14))[0]
                            for _, g in items], 1)  # (P, O, 14, 14)
@@ -414,7 +414,8 @@ HEADER = "participant,image,x_px,y_px,duration_s\n"
     (HEADER + "p,bag01.png,1,two,.2\n", "'two'"),
     (HEADER + "p,bag01.png,1,2,-3\n", "-3.0"),
     (HEADER + "p,bag01.png,1,2,nan\n", "nan"),
-    (HEADER + "p,images/bag01.png,1,2,.3\n", "all 1 images"),
+    (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "all 1 images"),
+    (HEADER + "p,bag01.png,1,2,.3\n", "fewer than two maps of a participant"),
     (HEADER + "p,other.png,1,2,.3\nq,other.png,1,2,.3\n", "all 1 images"),
     (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "all 1 images"),
     (HEADER, "no fixation"),
@@ -432,6 +433,7 @@ def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_fig
 @pytest.mark.parametrize("argv, says", [
     ("--layer 12", "blocks 0 to 11"), ("--layer -1", "blocks 0 to 11"), ("--simulate 6 1 20", "from 0 to 5"),
     ("--sigmas 0 2 .1", "positive"), ("--sigmas 1 1.1 .1", "three widths"),
+    ("--simulate 1 0 20", "positive width"),
     ("--model vgg", "no model vgg")])
 def test_wrong_arguments_are_named(argv, says, objects, tmp_path, no_figures):
     with pytest.raises(InputError, match=says):

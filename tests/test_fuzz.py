@@ -243,7 +243,7 @@ def test_fixations_csv(tmp_path):
     path.write_text("participant,image,x_px,y_px,duration_s\n" + "p1,a.png,3,4,.2\np2,ä.png,5,6,\n" * 2)
 
     def load() -> None:
-        for _, gaze in E6.load_data(tmp_path):
+        for _, gaze in E6.load_data(tmp_path, None):
             E6.fixation_maps(gaze, sorted(gaze), (20, 30), (2, 3))
     text = path.read_text()
     assert_read_or_refused(path, itertools.chain(odd_tables(text, 150), damaged(text.encode(), 40)), load)
