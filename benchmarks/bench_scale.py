@@ -199,7 +199,7 @@ def tuning_work(net, device: torch.device, batch: int = 8):
     @torch.no_grad()
     def align() -> None:  # without the observers' consistency, which is a part of its own
         seen = dict(image=x, fixations=counts, index=torch.arange(batch), readable=torch.ones(batch))
-        exp01.agreement(seen, [net], [[]] * batch, device)
+        exp01.agreement(seen, {"A": net}, [[]] * batch, device)
     return step, align
 
 

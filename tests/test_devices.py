@@ -19,12 +19,6 @@ def test_unusable_device_is_an_input_error():
         common.pick_device("cuda:99")
 
 
-def test_one_device_for_all_processes_is_refused(monkeypatch):
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(InputError, match="all processes on one"):
-        common.pick_device("cuda:0")
-
-
 def test_generators_are_functions_of_their_key():
     a, b, c = (torch.rand(3, generator=common.generator(*k)) for k in ((0, 1), (0, 1), (1, 0)))
     assert torch.equal(a, b) and not torch.equal(a, c)

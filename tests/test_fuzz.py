@@ -244,7 +244,7 @@ def test_fixations_csv(tmp_path):
 
     def load() -> None:
         for _, gaze in E6.load_data(tmp_path, None):
-            E6.fixation_maps(gaze, sorted(gaze), (20, 30), (2, 3))
+            E6.fixation_maps(gaze, sorted({person for person, *_ in gaze}), (20, 30), (2, 3))
     text = path.read_text()
     assert_read_or_refused(path, itertools.chain(odd_tables(text, 150), damaged(text.encode(), 40)), load)
 
@@ -538,7 +538,7 @@ DOORS = {  # how each kind of file is read, anywhere in the project
     "resnet": lambda f: load_resnet("resnet50", f / "old.pth"),
     "vit": lambda f: load_vit("auto", f / "zip.pth"),
     "tuned": lambda f: load_tuned(small_vit(), f / "zip.pth"),
-    "unisal": lambda f: exp04_saliency.load_unisal(f / "zip.pth", "DHF1K"),
+    "unisal": lambda f: exp04_saliency.load_unisal(f / "zip.pth"),
     "models of videos": lambda f: E5.load_models([f"dino4={f}/bare.pth"], None, torch.device("cpu")),
     "resume": lambda f: load_checkpoint(f / "zip.pth"),
     "old resume": lambda f: load_checkpoint(f / "old.pth"),
