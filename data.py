@@ -77,13 +77,14 @@ class Images(torch.utils.data.Dataset):
         return item | self.extra(i) if self.extra else item
 
 
-def readable_only(arrays: dict[str, np.ndarray], names: Sequence[str]
+def readable_only(arrays: dict[str, np.ndarray], names: Sequence[str], least: int = 1
                   ) -> tuple[dict[str, np.ndarray], list[str], list[str]]:
     """(arrays, names) of the readable items of `in_batches`, and the names of the others.
-    InputError if none is readable."""
+    InputError if fewer than `least` are readable."""
     good = arrays["readable"].astype(bool)
-    if not good.any():
-        raise InputError(f"none of the {len(good)} images can be read (first: {names[0]}); check the files.")
+    if good.sum() < least:
+        raise InputError(f"{good.sum() or 'none'} of the {len(good)} images can be read (first: {names[0]}), "
+                         f"at least {least} needed; check the files.")
     kept = {key: values[good] for key, values in arrays.items() if key != "readable"}
     return kept, [n for n, g in zip(names, good) if g], [n for n, g in zip(names, good) if not g]
 
@@ -308,11 +309,14 @@ def plain_name(file_name: str) -> str:
 
 
 def coco_files(folder: str | Path | None, split: str) -> list[Path]:
-    """annotations/instances_<split>2014.json, else all instances_*.json there."""
+    """annotations/instances_<split>2014.json, else all instances_*.json there. InputError: none there."""
     if folder is None:
         return []
     file = Path(folder) / "annotations" / f"instances_{split}2014.json"
-    return [file] if file.is_file() else sorted(file.parent.glob("instances_*.json"))
+    files = [file] if file.is_file() else sorted(file.parent.glob("instances_*.json"))
+    if not files:
+        raise InputError(f"{file.parent}: no instances_*.json; --coco expects COCO's folder.")
+    return files
 
 
 def read_coco(files: Sequence[Path]) -> dict[str, list[dict]]:

@@ -84,6 +84,8 @@ def objectnet_pictures(root: Path, wnids: Sequence[str]) -> list[Picture]:
             for path in data.entries(root / "images" / folder):
                 if right and path.suffix.lower() in data.IMAGE_SUFFIXES:
                     pictures.append(Picture(path, folder, right, len(pictures)))
+        if not pictures:
+            raise ValueError("no picture of a class that the model knows")
     return pictures
 
 
@@ -113,6 +115,8 @@ def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int,
             n = min(n_corrupted, limit or n_corrupted) if name == "imagenet_c" else limit
             order = torch.randperm(len(every[name]), generator=generator(seed, SUBSETS[name])).tolist()
             pictures[name] = [every[name][i] for i in sorted(order[:n])]
+            if len(pictures[name]) < 2:
+                raise InputError(f"{BENCHMARKS[name]}: one picture; comparing models needs two or more.")
         else:
             not_run.append(f"{BENCHMARKS[name]}: no data, give {NEEDS[name]}")
     if "imagenet_c" in pictures and not frost_dir:
@@ -332,6 +336,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     models |= {k: load_tuned(vit, file) for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
     places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
     pictures, not_run = load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed, args.frost)
+    if not pictures:
+        raise InputError("no benchmark can be run: " + "; ".join(not_run))
     not_run += [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]
     files = [p.path for some in pictures.values() for p in some]
     folder = results.begin(args, files, **models)

@@ -94,6 +94,12 @@ def load_data(places: dict[str, Path | None], limit: int | None, batch_size: int
     return training, validation, shown, left_out | more, not_run
 
 
+def files_of(places: dict[str, Path | None], images: Sequence, pictures: dict[str, list]) -> list[Path]:
+    """All files that a run reads."""
+    tables = data.gaze_files(places["salicon"]) + data.coco_files(places["coco"], "val")
+    return tables + [i.path for i in images] + [p.path for some in pictures.values() for p in some]
+
+
 def gaze_images(images: Sequence, transform: Callable) -> data.Images:
     """Data set of the images with the counts of all their fixations, (224, 224)."""
     return data.Images([image.path for image in images], transform, partial(fixations, images))
@@ -108,9 +114,9 @@ def split_held_out(indices: Sequence[int], batch_size: int, seed: int) -> tuple[
     """Indices to train on, and a random HELD_OUT of them for early stopping. InputError: too few."""
     n, world = len(indices), rank_world()[1]
     k = max(2, round(HELD_OUT * n))
-    if batch_size % world or batch_size > n - k:
-        raise InputError(f"--batch-size {batch_size} with {world} processes and {n - k} images to train on; "
-                         "expected a multiple of the first that does not exceed the second.")
+    if batch_size % world or batch_size > n - k or n - k < 2:
+        raise InputError(f"--batch-size {batch_size}, {world} processes, {n - k} images to train on; a batch "
+                         "must be a multiple of the processes and no larger than the images, two at least.")
     order = torch.randperm(n, generator=generator(seed, 2)).tolist()
     return [indices[i] for i in sorted(order[k:])], [indices[i] for i in sorted(order[:k])]
 
@@ -520,7 +526,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                                              args.frost)
     models = {"A": vit} | {k: load_tuned(vit, file)
                            for k, file in [("B", args.model_b), ("C", args.model_c)] if file}
-    files = [i.path for i in training + validation] + [p.path for some in pictures.values() for p in some]
+    files = files_of(places, training + validation, pictures)
     folder = results.begin(args, files, **models)
 
     # A is the teacher. B learns where people looked on each image, C where they looked on another one.

@@ -38,7 +38,7 @@ import exp01_benchmarks as benchmarks
 import results
 from common import Preprocess, init_distributed, load_resnet, load_tuned, minmax, pick_device, upsample
 from exp01_finetune_vit import (LINES, PAPER as VIT_PAPER, align, alignment_tests, draw_gain, draw_metrics,
-                                gaze_parser, load_data, save_files, summary, table, tuned_models)
+                                files_of, gaze_parser, load_data, save_files, summary, table, tuned_models)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -166,7 +166,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures, missing = benchmarks.load_data(places, resnet.fc, 0, args.limit, args.seed, wanted=["imagenet"])
     models = {"A": resnet} | {k: load_tuned(resnet, file, layer4_state)
                               for k, file in [("B", args.model_b)] if file}
-    files = [i.path for i in training + validation] + [p.path for some in pictures.values() for p in some]
+    files = files_of(places, training + validation, pictures)
     folder = results.begin(args, files, **models)
 
     # A is the teacher. B learns where people looked on each image.

@@ -85,6 +85,9 @@ def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folder
             raise InputError(f"--maps {folder}: expected a folder with a name that no other source has.")
         there = {path.stem: path for path in sorted(folder.iterdir())}
         maps[folder.name] = [there.get(Path(image.name).stem, folder / "missing") for image in images]
+        if not any(path.is_file() for path in maps[folder.name]):
+            raise InputError(f"--maps {folder}: no map of any image; {images[0].name} wants "
+                             f"{Path(images[0].name).stem}.npy or .png.")
     return images, left_out, coco, scenes, maps
 
 
@@ -92,8 +95,6 @@ def load_scenes(folder: Path, names: Sequence[str]) -> tuple[COCO, list[dict]]:
     """(annotations, COCO's record of every image with its "anns", number of "objects", whether a category is
     "excluded"). InputError: no instances_*.json of COCO's."""
     coco, files = COCO(), coco_files(folder, SPLIT)
-    if not files:
-        raise InputError(f"{folder}/annotations: no instances_*.json; --coco expects COCO's folder.")
     coco.dataset = read_coco(files)
     with input_errors(files[0], "COCO's images with height and width, annotations, categories"), \
             redirect_stdout(io.StringIO()):  # pycocotools reports its progress there
@@ -356,10 +357,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args, began = parse(argv), time.time()
-    if only_draw(args):
-        return redraw(args.out, draw)
     device = pick_device(args.device)
     init_distributed(device)
+    if only_draw(args):
+        return redraw(args.out, draw)
 
     # Images with people's fixations, COCO's masks of them, maps of other models; models A, B and C
     places = data_places(args, ("salicon", "coco"), ("salicon",))
@@ -371,7 +372,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     models, preprocess = load_models(args.model, args.weights, tuned)
 
     # Entropy and densities of every source's map, on every image
-    folder = begin(args, names, **models)
+    files = [*paths, *sorted(places["salicon"].rglob("fixations*")), *coco_files(places["coco"], SPLIT)]
+    folder = begin(args, [*files, *itertools.chain(*maps.values())], **models)
     how = partial(measure, models=[model.to(device).eval() for model in models.values()], scenes=scenes,
                   device=device, dtype=getattr(torch, args.dtype))
     data = Images(paths, preprocess, partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps))
@@ -391,7 +393,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     left_out |= {f"no map of {k}": [name for name, v in zip(names, fields["entropy"]) if np.isnan(v)]
                  for k, fields in table.items()}
     notes = [f"{reason}: {len(some)} ({some[0]} ...)" for reason, some in left_out.items() if some]
-    files = [*paths, *places["salicon"].glob("fixations*"), *coco_files(places["coco"], SPLIT)]
     finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
            draw, began, device, tests, not_run, files, notes=notes, left_out=left_out)
 

@@ -594,7 +594,12 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = study_parser(__file__, __doc__)
     parser.add_argument("--sweep", action="store_true", help="also maps of every block, of smaller inputs")
     parser.add_argument("--saliency", action="store_true", help="then exp04_saliency.py, same arguments")
-    return parse_args(parser, argv)
+    args = parse_args(parser, argv)
+    if len(set(args.fovea)) < len(args.fovea):
+        raise InputError(f"--fovea {' '.join(map(str, args.fovea))}: give each size once.")
+    if args.saliency and (args.out / "saliency" / "unfinished").exists() and not args.resume:
+        raise InputError(f"{args.out}/saliency holds an unfinished run of exp04_saliency.py; add --resume.")
+    return args
 
 
 def is_published(name: str, args: argparse.Namespace) -> bool:
@@ -627,20 +632,18 @@ def main(argv: list[str] | None = None) -> None:
     side = view.crop // model.patch_size
     for fovea in args.fovea:
         fixation_sequence(torch.ones(1, side, side), fovea, 1)  # refuses what does not fit the grid
-    names = [data.image_name(path) for path, _ in items + fit]
-    folder = begin(args, names, model=model, head=head or model.head)
+    folder = begin(args, [path for path, _ in items + fit], model=model, head=head or model.head)
     model.to(device, getattr(torch, args.dtype))
     unreadable = []
     if args.train_head:
         head, unreadable = fit_head(model, view, fit, len(classes), folder, args.batch_size, args.workers)
-        save_checkpoint(head.state_dict(), args.out / "linear_head.pth")
     # On every image an attention map and a random one guide ten saccades, each followed by a classification.
     paths, labels = zip(*items)
     images = data.Images(paths, view)
     arrays = in_batches(folder / "saccades", images, args.batch_size, partial(
         measure, model=model, head=head.to(device), labels=torch.tensor(labels), block=block,
         foveas=args.fovea, border=args.border, seed=args.seed, sweep=args.sweep), args.workers)
-    arrays, names, bad = data.readable_only(arrays, names[:len(items)])
+    arrays, names, bad = data.readable_only(arrays, [data.image_name(path) for path in paths], least=2)
     arrays |= dict(image=np.array(names), classes=np.array(classes),
                    conditions=np.array(conditions(args.fovea, len(model.blocks), args.sweep)))
     arrays |= examples(arrays, images, view, model)
@@ -648,6 +651,8 @@ def main(argv: list[str] | None = None) -> None:
     headline = claims(arrays, args.fovea, args.sweep, args.seed, is_published(name, args))
     if args.sweep:
         write_csv(sweep_rows(arrays), args.out / "sweep.csv")
+    if args.train_head:
+        save_checkpoint(head.state_dict(), args.out / "linear_head.pth")
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
            files=paths, model=name, block=block, preprocessing=vars(view), unreadable=unreadable + bad)

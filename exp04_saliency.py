@@ -35,11 +35,12 @@ from torchvision.transforms.functional import normalize
 
 import data
 import exp04_saccades as exp04
+import results
 from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_distributed, input_errors,
                     load_resnet, locate_weights, pick_device, read_state_dict, upsample)
 from gbvs import gbvs
 from results import (Claim, begin, cli, difference, estimate, evaluate, figure_grid, finish, in_batches,
-                     only_draw, parse_args, read_arrays, redraw, save_figure)
+                     parse_args, read_arrays, save_figure)
 from unisal import UNISAL
 
 # -------------------------------------------------------------------------------- constants
@@ -49,6 +50,7 @@ SALIENCY_GRID = (18, 24)  # tokens of an image: 288x384 px at patch 16
 PER_CLASS = 10  # images of a class (Methods: a subset of the validation set)
 UNISAL_DOMAIN = "DHF1K"  # the paper's choice among UNISAL's data sets, with its recurrent part
 RESNET_SIZE = (224, 224)  # px, to which crops are resized
+SAME = ("data", "model", "weights", "head", "train_head", "block", "border", "seed")  # arguments of both runs
 CROP_ORDER = ("dino", "unisal", "centre", "gbvs", "random")  # the paper's, best first
 COLOURS = exp04.PALETTE | {"other": "#e377c2"}
 
@@ -67,11 +69,13 @@ def some_per_class(items: list[tuple], n: int, seed: int) -> list[tuple]:
 
 
 def find_map(folder: Path, path: Path) -> Path:
-    """Another model's map of an image: folder/[<class>/]<image name>.npy or an image file."""
+    """Another model's map of an image: folder/[<class>/]<image name>.npy or an image file, which is read once
+    to see that it can be."""
     stems = (f"{path.parent.name}/{path.stem}", path.stem)
     files = [folder / f"{stem}{suffix}" for stem in stems for suffix in (".npy", *data.IMAGE_SUFFIXES)]
     for file in files:
         if file.exists():
+            data.read_map(file)
             return file
     raise InputError(f"--saliency-dir {folder}: no map for {data.image_name(path)}; expected {stems[0]}.npy "
                      "or .png, or the same without its folder.")
@@ -83,27 +87,31 @@ def given_map(i: int, files: list[Path], grid: tuple[int, int]) -> dict[str, Ten
     return {"map": upsample(values - values.min(), grid)}  # saccades need an order, not a scale
 
 
-def load_images(paths: list[Path], size: Sequence[int], grid: tuple[int, int], folder: Path | None
+def load_images(paths: list[Path], size: Sequence[int], grid: tuple[int, int], maps: list[Path]
                 ) -> data.Images:
-    """Whole images squashed to `size`, in [0, 1]; with maps of another model where their folder is given."""
+    """Whole images squashed to `size`, in [0, 1]; with maps of another model where there are any."""
     view = Preprocess(None, size, (0., 0., 0.), (1., 1., 1.), "bilinear", squash=True)
-    extra = None
-    if folder:
-        extra = partial(given_map, files=[find_map(folder, path) for path in paths], grid=grid)
-    return data.Images(paths, view, extra)
+    return data.Images(paths, view, partial(given_map, files=maps, grid=grid) if maps else None)
 
 
-def run_before(folder: Path | None, fovea: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+def run_before(folder: Path | None, fovea: int, names: Sequence[str], asked: dict) -> dict[str, np.ndarray]:
     """{attention before, random before}: accuracy (n,) of these images in a run of exp04_saccades.py, NaN for
-    those not measured there; {} without such a run."""
+    those not measured there; {} without such a run. InputError: a run of other arguments, of other images."""
     found = {}
     if folder:
+        before = results.read_json(folder / "args.json")
+        for key in SAME:
+            if before.get(key) != asked[key]:
+                raise InputError(f"--saccades {folder} was run with {key} {before.get(key)}, not "
+                                 f"{asked[key]}; give a run of the same model, images and settings.")
         with input_errors(f"--saccades {folder}", f"a finished run of exp04_saccades.py with fovea {fovea}"):
             arrays = read_arrays(folder / "arrays.npz")
             for kind in ("attention", "random"):
                 values = exp04.condition(arrays, f"{kind} fovea{fovea}")["accuracy"]
                 value = dict(zip(arrays["image"].tolist(), values))
                 found[f"{kind} before"] = np.array([value.get(name, np.nan) for name in names])
+            if np.isfinite(found["random before"]).sum() < 2:
+                raise ValueError("fewer than two of these images were measured there")
     return found
 
 
@@ -327,12 +335,12 @@ def draw_maps(arrays: dict, patch: int, folder: Path) -> None:
     save_figure(fig, folder / "fig09_saliency_maps")
 
 
-def draw(arrays: dict, results: dict, folder: Path) -> None:
+def draw(arrays: dict, facts: dict, folder: Path) -> None:
     """Every figure of a run."""
     found, crops = tables(arrays)
     draw_policies(found, crops, folder)
     draw_fixations(found, folder)
-    draw_maps(arrays, results["patch"], folder)
+    draw_maps(arrays, facts["patch"], folder)
 
 
 # -------------------------------------------------------------------------------- main
@@ -362,8 +370,8 @@ def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
     init_distributed(device)
-    if only_draw(args):
-        return redraw(args.out, draw)
+    if results.only_draw(args):
+        return results.redraw(args.out, draw)
     # The network and classifier of exp04_saccades.py; ten images of each class, squashed to one size.
     name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
     fitted = args.saccades / "linear_head.pth" if args.saccades and args.train_head else args.head
@@ -373,13 +381,14 @@ def main(argv: list[str] | None = None) -> None:
     paths, labels = zip(*some_per_class(items, PER_CLASS, args.seed))
     names, fovea = list(map(data.image_name, paths)), args.fovea[0]
     size, grid = image_size(args.size, model.patch_size, fovea)
-    images = load_images(paths, size, grid, args.saliency_dir)
+    maps = [find_map(args.saliency_dir, path) for path in paths] if args.saliency_dir else []
+    images = load_images(paths, size, grid, maps)
     unisal, resnet, not_run = load_others(args.data == "demo", args.unisal_weights, len(classes))
-    before = run_before(args.saccades, fovea, names)
+    before = run_before(args.saccades, fovea, names, results.fixed_args(args))
     if not before:
         not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
     nets = dict(model=model, head=head, unisal=unisal, resnet=resnet)
-    folder = begin(args, names, **{key: net for key, net in nets.items() if net})
+    folder = begin(args, [*paths, *maps], **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
     unreadable = []
     if head is None:
@@ -390,12 +399,11 @@ def main(argv: list[str] | None = None) -> None:
     arrays = in_batches(folder / "saliency", images, args.batch_size, partial(
         measure, **nets, labels=torch.tensor(labels), view=view, block=block, fovea=fovea, border=args.border,
         seed=args.seed), args.workers)
-    arrays, names, bad = data.readable_only(arrays, names)
+    arrays, names, bad = data.readable_only(arrays, names, least=2)
     arrays |= dict(image=np.array(names), conditions=np.array(policies(unisal, args.saliency_dir)))
     arrays |= examples(arrays, images)
     found, crops = tables(arrays)
-    before = {kind: values[arrays["index"]] for kind, values in before.items()}
-    headline = evaluate(CLAIMS, found | crops | before)
+    headline = evaluate(CLAIMS, found | crops | {k: v[arrays["index"]] for k, v in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
            not_run, paths, model=name, size=size, patch=model.patch_size, unreadable=unreadable + bad)
 

@@ -529,7 +529,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     table, others = trace_table(models, viewers, study.groups), other_distances(args.compare)
 
     # Where every head looks in every frame.
-    folder = begin(args, [f"{w.clip.name} {w.times[-1]}" for w in watched], **{m.name: m.net for m in models})
+    files = [file for w in watched for file in w.clip.files()]
+    folder = begin(args, files, **{m.name: m.net for m in models})
     how = dict(scale=videos.CW_SCALE if study.layout == "cw2019" else None, dtype=args.dtype)
     look = partial(measure, models=models, device=device, **how)
     arrays = watch_all(watched, folder, args.batch_size, look, args.workers)
@@ -545,12 +546,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     placed, facts = heads_among_viewers(sets, others, table["condition"])
     arrays |= placed | dict(nearest=nearest_heads(table, placed["distance"][0]))
     kinds, heads = list(dict.fromkeys(table["kind"].tolist())), table["model"] != ""
-    tests = [test for name, distance in zip(facts, placed["distance"])
-             for test in compare_kinds(name, table["kind"], table["model"], distance)]
+    tests = [test for name, d in zip(facts, placed["distance"])
+             for test in compare_kinds(name, table["kind"], table["model"], d)]
     headline = evaluate(claims(kinds, placed["units"][0]), table | dict(distance=placed["distance"][0]))
     finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table), headline, draw, began,
-           device, tests, missing_parts(kinds), [file for w in watched for file in w.clip.files()],
-           layout=study.layout, gaze="CLS row, nearest up-sampling, 2-patch box mean, arg-max", sets=facts,
+           device, tests, missing_parts(kinds), files, layout=study.layout, sets=facts,
            best_head=str(table["condition"][arrays["nearest"][0]]), notes=sorted(set(study.notes)),
            correlations=set_correlations(placed["sets"], placed["distance"][:, heads]))
     start_clusters(args)

@@ -146,9 +146,15 @@ class Views:
 
     def __getitem__(self, key: tuple[int, int]) -> tuple[list[Tensor], int]:
         epoch, index = key
+        n = len(self.labels)
         item = self.images[index]
-        if not item["readable"]:  # the next one takes its place; results.json names it
-            return self[epoch, (index + 1) % len(self.labels)]
+        for _ in range(n):
+            if item["readable"]:
+                break
+            index = (index + 1) % n  # the next one takes its place; results.json names it
+            item = self.images[index]
+        else:
+            raise InputError(f"none of the {n} training images can be read; check the files.")
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(generator(self.recipe.seed, 1, epoch, index).initial_seed())
             return [crop(item["image"]) for crop in crops(self.recipe, epoch)], self.labels[index]
@@ -579,8 +585,10 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--arch resnet is trained supervised only; add --method supervised.")
     if args.weights and not args.eval:
         raise InputError("--weights names a model to score; add --eval.")
-    if min(args.depth, args.width, args.epochs) < 1 or min(args.lr, args.warmup_epochs, args.drop_path) < 0:
-        raise InputError("--depth, --width, --epochs start at 1; --lr, --warmup-epochs, --drop-path at 0.")
+    if min(args.depth, args.width, args.epochs, args.stop_step or 1) < 1 or args.warmup_epochs < 0:
+        raise InputError("--depth, --width, --epochs, --stop-step start at 1, --warmup-epochs at 0.")
+    if not (0 <= args.lr < math.inf and args.save_minutes >= 0 and 0 <= args.drop_path < 1):  # nan is neither
+        raise InputError("--lr and --save-minutes start at 0, --drop-path is a probability below 1.")
     return args
 
 
@@ -594,7 +602,7 @@ def main(argv: list[str] | None = None) -> None:
     if only_draw(args):
         return redraw(args.out, draw)
     train_set, val_set, classes = load_data(args.data, args.limit, args.workers)
-    items = [image_name(path) for path, _ in train_set + val_set]
+    items = [path for path, _ in train_set + val_set]
 
     # Train the network and keep it, or take one that is there.
     if args.eval:

@@ -455,10 +455,10 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> None:
     args, began = parse(argv), time.time()
-    if only_draw(args):
-        return redraw(args.out, draw)
     device = pick_device(args.device)
     init_distributed(device)
+    if only_draw(args):
+        return redraw(args.out, draw)
 
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
     items = load_data(args.data, args.limit)
@@ -470,7 +470,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     sigmas = np.arange(first, last + step / 2, step).round(9)  # both ends
 
     # Every participant x object x head x sigma
-    folder = begin(args, [path.name for path, _ in items], model=model)
+    tables = sorted(items[0][0].parents[1].glob("fixations.*"))
+    folder = begin(args, [path for path, _ in items] + tables, model=model)
     grid = tuple(n // model.patch_size for n in preprocess.crop)
     images = Images([path for path, _ in items], preprocess,
                     partial(looked_at, items=items, people=people, grid=grid))

@@ -50,6 +50,7 @@ PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
 # Arguments that change where, how fast and how far, not what.
 FREE = ("out", "resume", "plot_only", "workers", "device", "eval", "save_minutes", "stop_step")
 DATA_FOLDERS = ("salicon", "coco", "imagenet", "objectnet")  # arguments that name one data set each
+TABLES = (".json", ".csv", ".mat", ".npz", ".npy")  # files whose content is compared, not their size alone
 CLOSE = 2.0  # "about X" in the paper's text is confirmed by an interval within X +- CLOSE
 
 
@@ -60,7 +61,8 @@ def cli(main: Callable) -> None:
     try:
         main()
     except InputError as e:
-        tqdm.write(f"error: {e}", file=sys.stderr)
+        sentence = str(e).rsplit("InputError: ", 1)[-1]  # of a DataLoader's worker, behind its traceback
+        tqdm.write(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         tqdm.write("interrupted; the same command with --resume goes on", file=sys.stderr)
@@ -89,7 +91,7 @@ def argument_parser(file: str, card: str, batch_size: int | str = 32, limit: str
     formatter = partial(argparse.RawDescriptionHelpFormatter, max_help_position=30, width=110)
     parser = argparse.ArgumentParser(
         prog=Path(file).name, usage="python %(prog)s [options]", formatter_class=formatter,
-        description=f"{parts[0]}\n\n{commands}",
+        description=f"{parts[0]}\n\n{commands}", allow_abbrev=False,
         epilog="Without --out a run's folder is runs/<script>/<what differs from the defaults>. A folder\n"
                "that holds a run of other arguments is never touched; the same command on a finished run\n"
                "measures anew beside the old results and replaces them when it is complete.")
@@ -118,6 +120,7 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = Non
         args.out = Path("runs") / Path(parser.prog).stem / run_name(parser, args)
     chosen = demo if args.data == "demo" else paper
     vars(args).update({name: value for name, value in chosen.items() if getattr(args, name, None) is None})
+    args.script = Path(parser.prog).stem  # no other script's run is touched in a folder given with --out
     return args
 
 
@@ -182,7 +185,9 @@ def read_arrays(path: Path | str) -> dict[str, np.ndarray]:
 
 
 def save_checkpoint(obj, path: Path | str) -> None:
-    """torch.save of tensors, numbers, strings, lists and dicts, atomically."""
+    """torch.save of tensors, numbers, strings, lists and dicts, atomically, by the first process."""
+    if rank_world()[0] > 0:
+        return
     buffer = io.BytesIO()  # torch.save would turn a full disk into an error of its own
     torch.save(obj, buffer)
     with atomic_write(path, "wb") as f:
@@ -218,8 +223,10 @@ def read_json(path: Path | str):
 
 
 def write_csv(rows: Iterable[dict], path: Path | str) -> None:
-    """Rows of equal keys as CSV with a header, atomically; NaN becomes an empty field. They may be generated
-    one by one: those of 50,000 images would fill a gigabyte."""
+    """Rows of equal keys as CSV with a header, atomically, by the first process; NaN becomes an empty field.
+    They may be generated one by one: those of 50,000 images would fill a gigabyte."""
+    if rank_world()[0] > 0:
+        return
     rows = iter(rows)
     first = next(rows, None)
     with atomic_write(path) as f:
@@ -231,8 +238,9 @@ def write_csv(rows: Iterable[dict], path: Path | str) -> None:
 
 # -------------------------------------------------------------------------------- a run
 
-def digest(what: nn.Module | Iterable[str] | Path) -> str:
-    """First 16 hex digits of the SHA-256 of a model's weights, a file, or a list of names."""
+def digest(what: nn.Module | Iterable[str | Path] | Path) -> str:
+    """First 16 hex digits of the SHA-256 of a model's weights, a file's content, or a list. A list's paths
+    count with their names and sizes; tables of gaze and annotations (TABLES) with their content, too."""
     sha = hashlib.sha256()
     if isinstance(what, nn.Module):
         for value in what.state_dict().values():
@@ -240,7 +248,12 @@ def digest(what: nn.Module | Iterable[str] | Path) -> str:
     elif isinstance(what, Path):
         sha.update(what.read_bytes())
     else:
-        sha.update("\n".join(map(str, what)).encode())
+        for item in what:
+            line = str(item)
+            if isinstance(item, Path):
+                line = f"{item.name} {item.stat().st_size if item.is_file() else 'missing'}"
+                line += f" {digest(item)}" if item.suffix in TABLES and item.is_file() else ""
+            sha.update(f"{line}\n".encode())
     return sha.hexdigest()[:16]
 
 
@@ -253,15 +266,23 @@ def refuse_other_arguments(folder: Path, asked: dict) -> None:
                              "--out.")
         return
     before = read_json(file)
-    changed = [f"{k} {before.get(k)} -> {v}" for k, v in asked.items() if before.get(k) != v]
+    changed = [f"{k} {before.get(k)} -> {asked.get(k)}" for k in before | asked
+               if before.get(k) != asked.get(k) and (k in asked or k not in ("items", "hashes"))]
     if changed:
         raise InputError(f"{folder} holds a run with other arguments ({', '.join(changed)}); "
                          "choose another --out.")
 
 
 def fixed_args(args: argparse.Namespace) -> dict:
-    """The arguments that decide what is measured, as JSON gives them back."""
-    return json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in FREE}, default=str))
+    """The arguments that decide what is measured, as JSON gives them back; files with a hash of theirs."""
+    def text(value) -> str:
+        whole = Path(value).resolve()
+        return f"{whole} {digest(whole)}" if whole.is_file() else str(whole)
+
+    fixed = {k: v for k, v in vars(args).items() if k not in FREE}
+    if args.data and args.data != "demo":
+        fixed["data"] = Path(args.data)
+    return json.loads(json.dumps(fixed, default=text))
 
 
 def only_draw(args: argparse.Namespace) -> bool:
@@ -269,6 +290,10 @@ def only_draw(args: argparse.Namespace) -> bool:
     complete = (args.out / "results.json").exists() and not (args.out / "unfinished").exists()
     if args.plot_only and not (args.out / "results.json").exists():
         raise InputError(f"--plot-only: no finished run in {args.out}; run once without it first.")
+    arrays = args.out / "arrays.npz"
+    if args.plot_only and not complete and arrays.exists() and \
+            arrays.stat().st_mtime > (args.out / "results.json").stat().st_mtime:
+        raise InputError(f"--plot-only: {args.out} was interrupted at its very end; --resume completes it.")
     if args.plot_only or args.resume and complete:
         refuse_other_arguments(args.out, fixed_args(args))
         return True
@@ -319,6 +344,7 @@ def in_batches(folder: Path, data: Dataset, batch_size: int, measure: Callable, 
             save_arrays(files[k], **measure(batch))
     barrier()
     parts = [read_arrays(file) for file in files]
+    barrier()  # nobody removes the files before all have read them
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
