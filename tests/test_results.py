@@ -55,7 +55,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_folder_says_what_differs_from_the_defaults():
     assert arguments().out == Path("runs/study/demo")
-    assert arguments("--fovea", "5", "--layer", "11", "--limit", "40").out.name == "demo_limit40_fovea5_block11"
+    words = "--fovea 5 --layer 11 --limit 40".split()
+    assert arguments(*words).out.name == "demo_limit40_fovea5_block11"
     assert arguments("--sweep", "--resume", "--device", "cpu", "--workers", "0").out.name == "demo_sweep"
 
 
@@ -75,7 +76,8 @@ def test_a_data_set_named_on_its_own_replaces_the_demo(tmp_path):
     assert arguments("--salicon", str(tmp_path)).data is None and arguments().data == "demo"
 
 
-@pytest.mark.parametrize("argv", [["--limit", "0"], ["--batch-size", "0"], ["--seed", "-1"], ["--limit", "x"]])
+@pytest.mark.parametrize("argv", [["--limit", "0"], ["--batch-size", "0"], ["--seed", "-1"],
+                                  ["--limit", "x"]])
 def test_numbers_out_of_range_end_in_status_2(argv, capsys):
     with pytest.raises(SystemExit) as e:
         arguments(*argv)
@@ -102,6 +104,68 @@ def test_other_items_or_weights_are_never_mixed_with_what_is_there(tmp_path, ite
     with pytest.raises(InputError, match="items|hashes"):
         R.begin(args, items, model=model)
     assert (tmp_path / "unfinished/part/00000.npz").exists()
+
+
+def test_another_scripts_run_is_left_whole(tmp_path):
+    complete(arguments(out=tmp_path))
+    before = contents(tmp_path)
+    other = R.parse_args(R.argument_parser("other.py", CARD), ["--out", str(tmp_path)])
+    with pytest.raises(InputError, match="script study -> other"):
+        R.begin(other, ["a", "b"], model=Path(__file__))
+    with pytest.raises(InputError, match="script study -> other"):
+        other.plot_only = True
+        R.only_draw(other)
+    assert contents(tmp_path) == before
+
+
+def test_tables_that_changed_under_the_same_name_are_never_mixed(tmp_path):
+    gaze, image = tmp_path / "fixations.json", tmp_path / "a.jpg"
+    gaze.write_text("[1, 2]")
+    image.write_bytes(b"abc")
+    args = arguments("--resume", out=tmp_path / "run")
+    R.begin(args, [gaze, image])
+    R.begin(args, [gaze, image])
+    gaze.write_text("[1, 3]")  # as long as before
+    with pytest.raises(InputError, match="items"):
+        R.begin(args, [gaze, image])
+    gaze.write_text("[1, 2]")
+    image.write_bytes(b"abcd")
+    with pytest.raises(InputError, match="items"):
+        R.begin(args, [gaze, image])
+
+
+def test_weights_that_changed_at_the_same_path_are_noticed_on_resume_of_a_finished_run(tmp_path):
+    weights = tmp_path / "w.pth"
+    weights.write_bytes(b"1")
+    words = ["--weights", str(weights), "--resume"]
+    complete(arguments(*words, out=tmp_path / "run"))
+    assert R.only_draw(arguments(*words, out=tmp_path / "run"))
+    weights.write_bytes(b"2")
+    with pytest.raises(InputError, match="weights"):
+        R.only_draw(arguments(*words, out=tmp_path / "run"))
+
+
+def test_one_data_folder_has_one_name_however_it_is_written(tmp_path, monkeypatch):
+    (tmp_path / "set").mkdir()
+    monkeypatch.chdir(tmp_path)
+    ways = [str(tmp_path / "set"), f"{tmp_path}/set/", "set", "./set"]
+    assert len({R.fixed_args(arguments("--data", way))["data"] for way in ways}) == 1
+    assert len({arguments("--data", way).out for way in ways}) == 1
+
+
+def test_words_of_the_command_are_never_abbreviated(capsys):
+    with pytest.raises(SystemExit):
+        arguments("--sweeps"[:5])
+    assert "unrecognized" in capsys.readouterr().err
+
+
+def test_a_run_killed_while_it_writes_its_results_is_completed_not_drawn(tmp_path):
+    complete(arguments(out=tmp_path))
+    R.begin(arguments(out=tmp_path), ["a", "b"], model=Path(__file__))
+    late = time.time() + 10
+    os.utime(tmp_path / "arrays.npz", (late, late))
+    with pytest.raises(InputError, match="--resume completes it"):
+        R.only_draw(arguments("--plot-only", out=tmp_path))
 
 
 def test_an_unfinished_run_wants_resume_and_says_so(tmp_path):
@@ -280,7 +344,7 @@ def test_a_hash_tells_weights_files_and_names_apart(tmp_path):
     a, b = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     assert R.digest(a) == R.digest(a) != R.digest(b)
     (tmp_path / "a").write_text("x")
-    assert R.digest(tmp_path / "a") == R.digest(["x"]) != R.digest(["x", ""])
+    assert R.digest(tmp_path / "a") != R.digest(["x"]) != R.digest(["x", ""]) != R.digest(["", "x"])
     assert len(R.digest([])) == 16
 
 
@@ -290,7 +354,8 @@ def test_same_figure_same_bytes_and_two_formats(tmp_path):
     R.save_figure(fig, tmp_path / "a")
     R.save_figure(fig, tmp_path / "b")
     assert isinstance(fig, Figure) and axes.shape == (1, 2)
-    assert all((tmp_path / f"a.{k}").read_bytes() == (tmp_path / f"b.{k}").read_bytes() for k in ("png", "pdf"))
+    for kind in ("png", "pdf"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
 
 
 # ------------------------------------------------------------------------------------------------ claims
@@ -357,6 +422,15 @@ def end(tmp_path: Path, body: str) -> subprocess.CompletedProcess:
 def test_input_error_ends_in_one_line_and_status_2(tmp_path):
     found = end(tmp_path, "raise InputError('found a, expected b;\\n do c.')")
     assert found.returncode == 2 and found.stderr == "error: found a, expected b; do c.\n"
+
+
+def test_an_input_error_of_a_loaders_process_is_one_line_too(tmp_path):
+    body = ("import torch\n    class Bad(torch.utils.data.Dataset):\n"
+            "        def __len__(self): return 1\n"
+            "        def __getitem__(self, i): raise InputError('map a.npy.')\n"
+            "    next(iter(torch.utils.data.DataLoader(Bad(), num_workers=1)))")
+    found = end(tmp_path, body)
+    assert found.returncode == 2 and found.stderr == "error: map a.npy.\n"
 
 
 def test_an_interrupt_says_how_to_go_on_and_ends_in_status_130(tmp_path):
