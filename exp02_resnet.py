@@ -3,7 +3,7 @@
 Knights (2026), "Cognitive alignment at no cost: inducing human attention biases for interpretable Vision
 Transformers", arXiv 2604.20027, CNN Replication. Model A: ResNet-50, frozen. B: A with layer4 tuned so that
 its Grad-CAM matches where people looked (SALICON) while its pooled vector stays A's. Measured: agreement with
-fixations and top-1 accuracy on ImageNet. `diff exp01_finetune_vit.py exp02_resnet.py`: what the CNN changes.
+fixations and top-1 accuracy on ImageNet. This file holds what the CNN changes; its imports name what stays.
 
 Commands
     laptop, demo world    python exp02_resnet.py

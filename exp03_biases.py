@@ -392,9 +392,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 for k in PAIRS if np.isfinite(table["human"][f"bias_{k}"]).sum() < 2]
     left_out |= {f"no map of {k}": [name for name, v in zip(names, fields["entropy"]) if np.isnan(v)]
                  for k, fields in table.items()}
-    notes = [f"{reason}: {len(some)} ({some[0]} ...)" for reason, some in left_out.items() if some]
     finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
-           draw, began, device, tests, not_run, files, notes=notes, left_out=left_out)
+           draw, began, device, tests, not_run, files, left_out=left_out)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """exp04: does the attention of a self-supervised Vision Transformer tell where to look to recognise an image?
 
 Dallain, Rodriguez, Perrinet & Miramond (2026), "A saccade-inspired approach to image classification using
-vision transformer attention maps" (arXiv 2603.09613). The maximum of DINO's last CLS attention map is
-fixated, a fovea of 3x3 or 5x5 tokens is revealed and suppressed in the map, and so on, ten times. After every
-saccade the same network classifies the image from the revealed tokens alone; random maps are the control.
+vision transformer attention maps" (arXiv 2603.09613). One pass of DINO over the whole image gives its last
+CLS attention map. The maximum is fixated, a fovea of 3x3 or 5x5 tokens is revealed and suppressed in the map,
+and so on, ten times; after every saccade the same network classifies the image from the revealed tokens
+alone. Random maps are the control.
 
 Commands
     laptop, demo world    python exp04_saccades.py
@@ -14,9 +15,9 @@ Commands
     own images            python exp04_saccades.py --data FOLDER --model dino_vits16 --train-head
 
 The paper: 77.0 % on full images (DINO ViT-S/16, its published head); attention above random at every saccade,
-with fewer tokens. On the demo: 94.0 %; attention less random, fovea 3, at saccades 1, 2, 3 and 10: 36.5,
-37.5, 26.5 and 3.5 points. Not stated by the paper, ours: the fovea is cut at the border, hidden tokens are
-dropped and not blanked, certainty is 1 - H / log(classes) (its sentence has the ends swapped), bits.
+with fewer tokens. On the demo: 94.0 %; attention minus random, fovea 3, at saccades 1, 2, 3 and 10: 36.5,
+37.5, 26.5 and 3.5 points. Our choices where the paper is silent: the fovea is cut at the border, hidden
+tokens are dropped, not blanked, certainty is 1 - H / log(classes), entropy is in bits.
 """
 from __future__ import annotations
 
@@ -110,7 +111,7 @@ def fixation_sequence(att: Tensor, fovea: int, n: int, border: str = "clip") -> 
                          "rescale them, and give a single map as map[None].")
     h, w = att.shape[1:]
     if fovea < 1 or fovea % 2 == 0 or fovea > min(h, w):
-        raise InputError(f"fovea {fovea}: expected an odd number of tokens, at most {min(h, w)} on a grid of "
+        raise InputError(f"fovea {fovea}: expected an odd number, at most {min(h, w)}, on a grid of tokens of "
                          f"{h}x{w}.")
     half = fovea // 2
     rows = torch.arange(h, device=att.device)[:, None]  # (h, 1)
@@ -545,7 +546,7 @@ def draw_examples(arrays: dict, block: int, fovea: int, border: str, folder: Pat
 def draw_sweep(arrays: dict, fovea: int, folder: Path) -> None:
     """Fig 6 (blocks; resolutions of the last block) and Fig 17 (blocks of smaller inputs)."""
     depth = arrays["example_map"].shape[1]
-    panels = {f"maps of {grid} tokens": [f"block{b:02d} {grid}" for b in range(depth)] for grid in GRIDS}
+    panels = {f"every block, {grid}": [f"block{b:02d} {grid}" for b in range(depth)] for grid in GRIDS}
     panels["last block"] = [f"block{depth - 1:02d} {grid}" for grid in GRIDS]
     fig, axes = figure_grid(len(panels), 2, 4.2, 2.8)
     for (left, right), (title, names) in zip(axes, panels.items()):

@@ -294,6 +294,8 @@ def only_draw(args: argparse.Namespace) -> bool:
     if args.plot_only and not complete and arrays.exists() and \
             arrays.stat().st_mtime > (args.out / "results.json").stat().st_mtime:
         raise InputError(f"--plot-only: {args.out} was interrupted at its very end; --resume completes it.")
+    if not args.plot_only and args.data and args.data != "demo" and not Path(args.data).is_dir():
+        raise InputError(f"--data {args.data}: no such folder; correct the path.")  # before any download
     if args.plot_only or args.resume and complete:
         refuse_other_arguments(args.out, fixed_args(args))
         return True
@@ -321,6 +323,8 @@ def begin(args: argparse.Namespace, items: Iterable, **weights: nn.Module | Path
                          f"remove {batches} to start again.")
     barrier()
     if rank_world()[0] == 0:
+        if args.resume and not batches.exists():
+            print(f"Nothing to resume in {args.out}: a new run.")
         write_json(asked, args.out / "args.json")
         batches.mkdir(exist_ok=True)
     barrier()
@@ -433,7 +437,7 @@ def evaluate(claims: Iterable[Claim], *measured, prefix: str = "") -> list[dict]
         if found is not None:
             row = dict(name=prefix + claim.name, paper=claim.paper, ours=found["ours"], ci=found.get("ci"),
                        n=found["n"], unit=claim.unit)
-            row["verdict"] = verdict(claim.paper, *(row["ci"] or (row["ours"], row["ours"])))
+            row["verdict"] = verdict(claim.paper, *row["ci"]) if row["ci"] else ""
             rows.append(row)
     return rows
 
@@ -461,11 +465,13 @@ def print_table(results: dict) -> None:
             print("-" * sum(widths))
     if any(row.get("verdict") for row in results["headline"]):
         print("agrees: the whole interval lies on the paper's side (about X: within 2 of X); differs: on\n"
-              "the other side; undecided: neither. Without an interval the number itself decides.")
+              "the other side; undecided: neither.")
     for part in results["not_run"]:
         print(f"not run: {part}")
-    if results.get("unreadable"):
-        print(f"{len(results['unreadable'])} unreadable images left out; results.json lists them.")
+    left_out = results.get("left_out", {}) | {"unreadable": results.get("unreadable", ())}
+    for reason, names in left_out.items():
+        if names:
+            print(f"left out, {reason}: {len(names)} ({names[0]} ...; results.json lists them)")
     for note in results.get("notes", ()):
         print(note)
     if results["data"] == "demo":

@@ -3,6 +3,7 @@ import csv
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -60,6 +61,7 @@ def write_once(folder: Path, fill: Callable, **asked) -> Path:
     if folder.exists():
         raise InputError(f"{folder} exists, but no finished part of the demo world is in it; "
                          "move it away or name another folder.")
+    print(f"drawing {folder.name} of the demo world, once", file=sys.stderr)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
