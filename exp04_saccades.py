@@ -111,7 +111,7 @@ def fixation_sequence(att: Tensor, fovea: int, n: int, border: str = "clip") -> 
                          "rescale them, and give a single map as map[None].")
     h, w = att.shape[1:]
     if fovea < 1 or fovea % 2 == 0 or fovea > min(h, w):
-        raise InputError(f"fovea {fovea}: expected an odd number, at most {min(h, w)}, on a grid of tokens of "
+        raise InputError(f"fovea {fovea}: expected an odd number, at most {min(h, w)}, on a token grid of "
                          f"{h}x{w}.")
     half = fovea // 2
     rows = torch.arange(h, device=att.device)[:, None]  # (h, 1)

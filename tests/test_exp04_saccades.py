@@ -377,7 +377,7 @@ def test_grey_cmyk_and_tiny_pictures_run_with_a_fitted_head_and_half_is_left_out
     head = load_head(tmp_path / "linear_head.pth")
     assert (head.in_features, head.out_features) == (4 * 96, 3)
     results = json.loads((tmp_path / "results.json").read_text())
-    assert results["images"] == 6 and results["unreadable"] == []
+    assert results["unreadable"] == [] and results["model"] == "demo_dino4"
 
 
 def test_truncated_pictures_are_left_out_and_listed_and_change_no_other(pictures, tmp_path):
@@ -404,7 +404,8 @@ def test_a_resumed_run_lists_the_fitting_pictures_that_could_not_be_read(picture
         S.main(argv)
     S.main([*argv, "--resume"])
     results = json.loads((tmp_path / "out/results.json").read_text())
-    assert results["unreadable"] == ["red/torn.jpg"] and results["images"] == 12
+    assert results["unreadable"] == ["red/torn.jpg"]
+    assert len(read_csv(tmp_path / "out/per_image.csv")) == 2 * 12
 
 
 def test_labels_of_a_part_of_imagenet_are_classes_of_the_thousand(tmp_path):
@@ -466,7 +467,7 @@ def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(p
     save_checkpoint({"weight": torch.zeros(5, 96), "bias": torch.zeros(5)}, tmp_path / "five.pth")
     own = [a for a in small(pictures, out) if a != "--train-head"]
     for argv, message in (
-            (small(tmp_path / "missing", out), "missing: .*No such file or directory.*expected class folders"),
+            (small(tmp_path / "missing", out), "missing: no such folder"),
             (small(tmp_path / "empty", out), "no class folder"),
             (small(tmp_path / "flat", out), "class folder"),
             (small(pictures, out, "--layer", "4"), "--layer 4: this model has blocks 0 to 3"),

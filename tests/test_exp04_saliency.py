@@ -108,9 +108,9 @@ def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(p
             (["--size", "100", "96"], "multiples of the patch size 16"),
             (["--size", "48", "48"], "at least 64 px"),
             (["--fovea", "4"], "fovea 4: expected an odd"),
-            (["--fovea", "5"], "at most 4 on a grid of 4x6"),
+            (["--fovea", "5"], "at most 4, on a token grid of 4x6"),
             (["--layer", "9"], "blocks 0 to 3"),
-            (["--data", str(tmp_path / "nowhere")], "nowhere: .*No such file"),
+            (["--data", str(tmp_path / "nowhere")], "nowhere: no such folder"),
             (["--saliency-dir", str(tmp_path)], "no map for .*expected"),
             (["--unisal-weights", str(tmp_path / "torn.pth")], "torn.pth"),
             (["--saccades", str(tmp_path)], "linear_head.pth: no such weight file"),
@@ -121,13 +121,18 @@ def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(p
 
 
 def test_the_run_before_must_be_finished_and_have_the_fovea(pictures, tmp_path):
-    assert L.run_before(None, 3, []) == {}
-    with pytest.raises(InputError, match="arrays.npz: .*No such file"):
-        L.run_before(tmp_path, 3, [])
+    assert L.run_before(None, 3, [], {}) == {}
+    with pytest.raises(InputError, match="args.json: .*No such file"):
+        L.run_before(tmp_path, 3, [], {})
     S.main(small(pictures, tmp_path))
+    asked = json.loads((tmp_path / "args.json").read_text())
     with pytest.raises(InputError, match="--saccades .*expected a finished run of .* with fovea 5"):
-        L.run_before(tmp_path, 5, [])
-    found = L.run_before(tmp_path, 3, ["red/none.png", *read_arrays(tmp_path / "arrays.npz")["image"]])
+        L.run_before(tmp_path, 5, [], asked)
+    with pytest.raises(InputError, match="was run with seed 0, not 1"):
+        L.run_before(tmp_path, 3, [], asked | {"seed": 1})
+    with pytest.raises(InputError, match="fewer than two of these images"):
+        L.run_before(tmp_path, 3, ["red/none.png"], asked)
+    found = L.run_before(tmp_path, 3, ["red/none.png", *read_arrays(tmp_path / "arrays.npz")["image"]], asked)
     assert np.isnan(found["random before"][0]) and not np.isnan(found["random before"][1:]).any()
 
 
@@ -156,10 +161,13 @@ def test_some_of_every_class_in_order():
 
 def test_maps_are_found_with_and_without_their_class_folder(tmp_path):
     (tmp_path / "x").mkdir()
-    for name in ("x/a.npy", "b.png"):
-        (tmp_path / name).touch()
+    np.save(tmp_path / "x/a.npy", np.eye(3))
+    Image.new("L", (4, 4)).save(tmp_path / "b.png")
     assert L.find_map(tmp_path, Path("x/a.jpg")) == tmp_path / "x/a.npy"
     assert L.find_map(tmp_path, Path("x/b.jpg")) == tmp_path / "b.png"
+    (tmp_path / "b.png").write_text("no picture")
+    with pytest.raises(InputError, match="b.png"):
+        L.find_map(tmp_path, Path("x/b.jpg"))
 
 
 def test_crops_are_moved_inside_and_centred():
