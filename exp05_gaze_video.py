@@ -17,8 +17,8 @@ Commands
     after a kill; redraw  the same command with --resume; with --plot-only
 
 Paper (N2010, px from the median viewer, medians of the five best heads of six models): DINO with 4, 8 and 12
-layers 94.2, 74.8, 62.6; supervised 166.5, 155.7, 147.6. The demo (320x240 px, one model each): 28.6, 22.5,
-22.6; 50.2, 28.7, 29.0. Departures: of equal maxima the first in reading order (authors: any); GBVS without
+layers 94.2, 74.8, 62.6; supervised 166.5, 155.7, 147.6. The demo (320x240 px, one model each): 28.7, 23.2,
+22.2; 50.2, 28.2, 29.5. Departures: of equal maxima the first in reading order (authors: any); GBVS without
 flicker and motion. The data's layouts: exp05_data.py; more in docs/notes_exp05_gaze_video.md.
 """
 from __future__ import annotations
