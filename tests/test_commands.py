@@ -72,7 +72,7 @@ def test_header_command_trains_on_the_demo_and_resumes(tmp_path):
 
 
 @pytest.mark.parametrize("args, said", [
-    (["--data", "/nowhere"], "/nowhere/train"), (["--device", "cuda:77"], "--device"),
+    (["--data", "/nowhere"], "/nowhere: no such folder"), (["--device", "cuda:77"], "--device"),
     (["--eval", "--weights", "none.pth", "--limit", "24"], "none.pth")])
 def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
     out = python(ROOT / "exp05_train_vits.py", *args, "--out", tmp_path / "out", cwd=tmp_path, code=2)

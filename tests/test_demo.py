@@ -305,7 +305,7 @@ def command(*args, code: int) -> str:
 
 def test_command_writes_a_part_and_refuses_a_foreign_folder_in_one_sentence(tmp_path):
     job = "-m", "demo", "--parts", "objects", "--no-planted", "--out", tmp_path
-    folder = Path(command(*job, code=0).strip()) / "objects"
+    folder = Path(command(*job, code=0).splitlines()[0]) / "objects"
     assert len(list((folder / "images").iterdir())) == 20
     (folder / ".complete.json").unlink()
     said = command(*job, code=2)

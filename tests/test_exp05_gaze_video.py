@@ -501,7 +501,7 @@ def test_wrong_data_is_named(tmp_path, no_figures, spoil, message):
 @pytest.mark.parametrize("argv, message", [
     (["--models", "what=x.pth"], "KIND=FILE"), (["--models", "dino99"], "no model dino99"),
     (["--models", "dino4=/no/file.pth"], "no such weight file"), (["--weights", "x.pth"], "one model"),
-    (["--data", "/no/such/folder"], "no folder clips"),
+    (["--data", "/no/such/folder"], "no such folder"),
     (["--models", f"dino12={ROOT}/checkpoints/demo_dino4.pth"], "4 blocks, 96 wide"),
     (["--compare", "/no/run"], "no distances.csv")])
 def test_wrong_arguments_are_named(tmp_path, no_figures, argv, message):

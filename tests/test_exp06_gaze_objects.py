@@ -454,7 +454,7 @@ def test_a_finished_run_stays_whole_after_wrong_arguments(objects, tmp_path, no_
                        ("--simulate 6 1 20", "from 0 to 5"), ("--limit 1", "other arguments"),
                        ("--blur attention --resume", "other arguments"),
                        ("--plot-only --seed 3", "other arg"),
-                       (f"--data {tmp_path}/typo", "No such file")):
+                       (f"--data {tmp_path}/typo", "no such folder")):
         with pytest.raises(InputError, match=says):
             run(data, out, *more.split())
     with pytest.raises(InputError, match="into the data"):
