@@ -34,7 +34,7 @@ TRAIN = ("--device cpu --workers 1 --data {world}/imagenet --width 24 --depth 2 
 COMMANDS = {  # the demo world's smallest use of every part; a batch or a checkpoint every moment
     "exp01": "exp01_finetune_vit --data {world} --model demo_sl12 --lr 1e-4 " + TUNE,
     "exp02": "exp02_resnet --data {world} --model demo_resnet --lr 1e-5 " + TUNE,
-    "exp03": "exp03_biases --data {world} --model demo_sl12 --model-b {tuned} --batch-size 2 --workers 1 "
+    "exp03": "exp03_biases --data {world} --model demo_sl12 --model-b {tuned} --batch-size 1 --workers 1 "
              "--device cpu",
     "exp04": "exp04_saccades --data {world}/imagenet --model demo_dino12 --train-head --limit 8 --sweep "
              "--saliency --batch-size 2 --workers 1 --device cpu",
@@ -55,7 +55,7 @@ ALL = list(COMMANDS) if KILLS else ["exp03"]  # the others' own tests kill and r
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory) -> Path:
-    return demo.demo_world(tmp_path_factory.mktemp("world"), n_train=24, n_val=12, n_salicon=(14, 8),
+    return demo.demo_world(tmp_path_factory.mktemp("world"), n_train=24, n_val=12, n_salicon=(14, 24),
                            n_objectnet=1, parts=demo.PARTS if KILLS else ("salicon",))
 
 
