@@ -18,7 +18,6 @@ import numpy as np
 import scipy.io
 import torch
 from PIL import Image
-from torch import Tensor
 
 from common import InputError, first_process_first, generator, input_errors, rank_world, scale_fixations
 
@@ -127,8 +126,6 @@ def data_places(args: argparse.Namespace, names: Sequence[str], parts: Sequence[
     root = Path(args.data) if args.data else None
     if args.data == "demo":
         root = demo_folder(*parts, workers=max(args.workers, 1))
-    elif root and not root.is_dir():
-        raise InputError(f"--data {root}: no such folder; expected one that holds {', '.join(names)}.")
     places = {}
     for name in names:
         folder = getattr(args, name, None)

@@ -282,7 +282,7 @@ def draw_directions(arrays: dict, axes: Sequence) -> None:
         ax.set(xlabel="accuracy of A (%)", ylabel="accuracy of B (%)", title=f"{len(a)} {label}")
 
 
-def draw(arrays: dict, _, folder: Path) -> None:
+def draw(arrays: dict, facts: dict, folder: Path) -> None:
     """fig_4: accuracy; evidence that B is as accurate as A; B against A by corruption and by class."""
     run = [benchmark for benchmark in BENCHMARKS if correct(arrays, benchmark)]
     if not run:

@@ -214,8 +214,7 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
             with torch.no_grad():
                 found = [losses(batch, net).double().cpu() for batch in held_out_batches]
             note_validation(state, step, found, tuned, recipe["min_delta"])
-            if rank_world()[0] == 0:
-                results.save_checkpoint(state | dict(optimiser=optimiser.state_dict(), now=tuned), file)
+            results.save_checkpoint(state | dict(optimiser=optimiser.state_dict(), now=tuned), file)
         if step == last or state["waited"] >= recipe["patience"]:
             break
         loss = losses(next(batches), parallel)[0].mean()
@@ -472,7 +471,7 @@ def draw_consistency(arrays: dict, folder: Path) -> None:
     results.save_figure(fig, folder / "fig_2C")
 
 
-def draw(arrays: dict, _, folder: Path) -> None:
+def draw(arrays: dict, facts: dict, folder: Path) -> None:
     """All figures, from arrays.npz."""
     draw_examples(arrays, folder)
     fig, axes = results.figure_grid(1, 5, 1.7, 2.6)
@@ -481,7 +480,7 @@ def draw(arrays: dict, _, folder: Path) -> None:
     draw_gain(arrays, folder / "fig_2B")
     if len(gains(arrays)["consistency"]) > 7:  # two images a quarter
         draw_consistency(arrays, folder)
-    benchmarks.draw(arrays, _, folder)
+    benchmarks.draw(arrays, facts, folder)
 
 
 # -------------------------------------------------------------------------------- main

@@ -129,7 +129,7 @@ def blank_maps(arrays: dict) -> dict[str, dict]:
 
 # -------------------------------------------------------------------------------- figures
 
-def draw(arrays: dict, _, folder: Path) -> None:
+def draw(arrays: dict, facts: dict, folder: Path) -> None:
     """fig_5B: the five metrics, +-1 SEM, and top-1 accuracy, 95 % interval; fig_5C: CC of B against A by
     image and by category."""
     draw_gain(arrays, folder / "fig_5C")

@@ -503,8 +503,7 @@ def score(model: nn.Module, train_set: list, val_set: list, n_classes: int, reci
         both = torch.cat([z, torch.from_numpy(flipped["features"]).to(device)])  # (2 m, 4 D)
         weight, bias = fit_linear(both, bank_y.repeat(2), n_classes)
         head = {"weight": weight.cpu(), "bias": bias.cpu()}
-        if rank_world()[0] == 0:
-            save_checkpoint(head, folder / "linear_head.pth")
+        save_checkpoint(head, folder / "linear_head.pth")
 
     d = getattr(model, "embed_dim", x.shape[1])  # the last block's CLS token stands last
     right = {"knn": knn(z[:, -d:], bank_y, x[:, -d:], n_classes) == y}

@@ -251,8 +251,10 @@ def digest(what: nn.Module | Iterable[str | Path] | Path) -> str:
         for item in what:
             line = str(item)
             if isinstance(item, Path):
-                line = f"{item.name} {item.stat().st_size if item.is_file() else 'missing'}"
-                line += f" {digest(item)}" if item.suffix in TABLES and item.is_file() else ""
+                there = item.is_file()  # asked once: a training set has a million of them
+                line = f"{item.name} {item.stat().st_size if there else 'missing'}"
+                if there and item.suffix in TABLES:
+                    line += f" {digest(item)}"
             sha.update(f"{line}\n".encode())
     return sha.hexdigest()[:16]
 
