@@ -470,7 +470,7 @@ def print_table(results: dict) -> None:
               "the other side; undecided: neither.")
     for part in results["not_run"]:
         print(f"not run: {part}")
-    left_out = results.get("left_out", {}) | {"unreadable": results.get("unreadable", ())}
+    left_out = {"unreadable": results.get("unreadable", ())} | results.get("left_out", {})
     for reason, names in left_out.items():
         if names:
             print(f"left out, {reason}: {len(names)} ({names[0]} ...; results.json lists them)")

@@ -411,6 +411,14 @@ def test_table_shows_paper_ours_verdict_and_what_was_not_run(capsys):
     assert "not run: ObjectNet: no data" in lines and "demo world" in lines[-1]
 
 
+@pytest.mark.parametrize("facts", [{"unreadable": ["a.jpg"]},
+                                   {"left_out": {"unreadable": ["a.jpg"], "blank": []}}])
+def test_the_table_says_what_was_left_out(facts, capsys):
+    R.print_table({"headline": [], "not_run": [], "data": "files"} | facts)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("left out")]
+    assert said == ["left out, unreadable: 1 (a.jpg ...; results.json lists them)"]
+
+
 # ------------------------------------------------------------------------------------------------ endings
 
 def end(tmp_path: Path, body: str) -> subprocess.CompletedProcess:
