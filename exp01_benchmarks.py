@@ -349,7 +349,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Accuracies, their differences, and the evidence that there is none.
     headline = results.evaluate(CLAIMS, summary(arrays))
     results.finish(args, "exp01_benchmarks", arrays, table(arrays), headline, draw, began, device,
-                   parity(arrays), not_run, files, unreadable=unreadable)
+                   parity(arrays), not_run, unreadable=unreadable)
 
 
 if __name__ == "__main__":

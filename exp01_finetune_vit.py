@@ -546,7 +546,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_files(records, arrays, args.out)
     headline = results.evaluate(CLAIMS, summary(arrays) | benchmarks.summary(arrays))
     results.finish(args, "exp01_finetune_vit", arrays, table(arrays), headline, draw, began, device,
-                   alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing, files,
+                   alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing,
                    left_out=left_out | {"unreadable": bad + more + worse})
 
 

@@ -185,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     save_files(records, arrays, args.out)
     headline = results.evaluate(CLAIMS, summary(arrays) | blank_maps(arrays) | benchmarks.summary(arrays))
     results.finish(args, "exp02_resnet", arrays, table(arrays), headline, draw, began, device,
-                   alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing, files,
+                   alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing,
                    left_out=left_out | {"unreadable": bad + more + worse})
 
 

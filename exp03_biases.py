@@ -393,7 +393,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     left_out |= {f"no map of {k}": [name for name, v in zip(names, fields["entropy"]) if np.isnan(v)]
                  for k, fields in table.items()}
     finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
-           draw, began, device, tests, not_run, files, left_out=left_out)
+           draw, began, device, tests, not_run, left_out=left_out)
 
 
 if __name__ == "__main__":

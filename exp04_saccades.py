@@ -656,7 +656,7 @@ def main(argv: list[str] | None = None) -> None:
         save_checkpoint(head.state_dict(), args.out / "linear_head.pth")
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
-           files=paths, model=name, block=block, preprocessing=vars(view), unreadable=unreadable + bad)
+           model=name, block=block, preprocessing=vars(view), unreadable=unreadable + bad)
     start_saliency(args, argv)
 
 

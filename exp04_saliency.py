@@ -405,7 +405,7 @@ def main(argv: list[str] | None = None) -> None:
     found, crops = tables(arrays)
     headline = evaluate(CLAIMS, found | crops | {k: v[arrays["index"]] for k, v in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
-           not_run, paths, model=name, size=size, patch=model.patch_size, unreadable=unreadable + bad)
+           not_run, model=name, size=size, patch=model.patch_size, unreadable=unreadable + bad)
 
 
 if __name__ == "__main__":

@@ -326,7 +326,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     study = videos.load_study(args.data, args.seed)
     scenes = videos.load_scenes(arrays, study.clips)
     models = load_models(run["args"]["models"], Path(args.weights) if args.weights else None, device)
-    begin(args, arrays["condition"])
+    given = [file for clip in study.clips for file in (clip.points, clip.masks) if file]
+    begin(args, [*arrays["condition"], *given])
 
     # Clusters of the late heads by what they attend to.
     table, facts = {name: arrays[name] for name in ("condition", "kind", "block")}, {}
@@ -352,8 +353,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table |= example_maps(arrays, clusters) | pop_out(
             models, videos.CW_SCALE if run["layout"] == "cw2019" else None, args.dtype, members, device)
     finish(args, "exp05_clusters", table, image_rows(table), evaluate(claims([*groups]), table), draw, began,
-           device, region_tests(table), missing_parts(table),
-           [file for clip in study.clips for file in (clip.points, clip.masks) if file], **facts)
+           device, region_tests(table), missing_parts(table), **facts)
 
 
 if __name__ == "__main__":

@@ -550,7 +550,7 @@ def main(argv: Sequence[str] | None = None) -> None:
              for test in compare_kinds(name, table["kind"], table["model"], d)]
     headline = evaluate(claims(kinds, placed["units"][0]), table | dict(distance=placed["distance"][0]))
     finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table), headline, draw, began,
-           device, tests, missing_parts(kinds), files, layout=study.layout, sets=facts,
+           device, tests, missing_parts(kinds), layout=study.layout, sets=facts,
            best_head=str(table["condition"][arrays["nearest"][0]]), notes=sorted(set(study.notes)),
            correlations=set_correlations(placed["sets"], placed["distance"][:, heads]))
     start_clusters(args)

@@ -629,7 +629,7 @@ def main(argv: list[str] | None = None) -> None:
         if rank == 0 and (folder / name).exists():
             (folder / name).replace(args.out / name)
     finish(args, "exp05_train_vits", arrays, rows, evaluate(CLAIMS, found), draw, began, device,
-           files=[path for path, _ in val_set], unreadable=bad)
+           unreadable=bad)
 
 
 if __name__ == "__main__":

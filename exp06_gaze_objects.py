@@ -492,7 +492,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     not_run = [] if lift_by_head else ["lift (fewer than two images with a mask or a plain background)"]
     finish(args, "exp06_gaze_objects", arrays | examples(paths, preprocess.crop),
            image_rows(paths, arrays, lift, found), evaluate(CLAIMS, found), draw, began, device, tests,
-           not_run, images.paths, summary=found, notes=notes)
+           not_run, summary=found, notes=notes)
 
 
 if __name__ == "__main__":

@@ -356,13 +356,11 @@ def in_batches(folder: Path, data: Dataset, batch_size: int, measure: Callable, 
 
 def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[dict], headline: Sequence[dict],
            draw: Callable, began: float, device: torch.device, tests: Sequence[dict] = (),
-           not_run: Sequence[str] = (), files: Iterable[Path] = (), **facts) -> None:
+           not_run: Sequence[str] = (), **facts) -> None:
     """Writes arrays.npz, per_image.csv and results.json, draws, prints the table, removes unfinished/; by the
-    first process, while the others wait: a second script may follow. files: the data's, for their
-    fingerprint; facts: further entries of results.json."""
+    first process, while the others wait: a second script may follow. facts: more entries of results.json."""
     if rank_world()[0] > 0:
         return barrier()
-    sizes = [f"{file.name} {file.stat().st_size}" for file in sorted(map(Path, files)) if file.exists()]
     git = ""
     if (ROOT / ".git").exists() and shutil.which("git"):
         command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
@@ -374,7 +372,8 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[di
         "versions": {"python": platform.python_version(), "torch": torch.__version__,
                      "numpy": np.__version__},
         "device": gpu or f"{device.type}, {torch.get_num_threads()} threads",
-        "seconds": round(time.time() - began, 1), "data_fingerprint": digest(sizes), **facts}
+        "seconds": round(time.time() - began, 1),
+        "items": read_json(args.out / "args.json")["items"], **facts}
     save_arrays(args.out / "arrays.npz", **arrays)
     write_csv(rows, args.out / "per_image.csv")
     write_json(results, args.out / "results.json")
