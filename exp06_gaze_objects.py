@@ -15,7 +15,7 @@ Heads are counted from 0 here, from 1 in the paper. Paper: best sigma 2.4 +- .03
 best, 6 and 8 worst; lift 30 to 40 points. Demo (other pictures, people, model): 3.0, the end of the sweep;
 head 3 best, 1 worst of 6; lift 16. Not stated, so our choice: last block; 480x480 px; Gaussian in patches, on
 the fixations; KL(human || attention), eps 1e-10; heads compared at the sigma of least mean KL. More in
-docs/notes_exp06_gaze_objects.md.
+docs/exp06.md.
 """
 from __future__ import annotations
 
