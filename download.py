@@ -36,6 +36,10 @@ ARCHIVES = {
         {"stimuli": f"{OSIE}/stimuli", "fixations.mat": f"{OSIE}/eye/fixations.mat"},
         ("fixations.mat", "sha256", "2aab9133a407e4eff3f57ab5799872b162dbc77ca462c0391762eb5e67deadb9"))}
 
+WEIGHT_SIZES = {  # MB, of common.WEIGHTS; also downloaded on first use
+    "vit_base_patch16_224": 346, "dino_vits16": 87, "dino_vits16_linear": 6, "dinov2_vits14": 88,
+    "resnet50": 103, "unisal": 15, "deit_small_patch16_224": 88}
+
 
 def data_folder(place: str | Path, root: Path = ROOT / "runs" / "data") -> Path:
     """The folder `place`; if there is none, and it is the name of an archive, that data set, downloaded on
@@ -69,5 +73,5 @@ def fetch(name: str, folder: Path) -> None:
                 raise ValueError(f"{kind} of {part or file.name} is {found}, expected {expected}")
             whole.rename(folder)
     except Exception as e:  # network, proxy, disk and archive faults have no common type
-        raise InputError(f"{name} cannot be downloaded ({e}); get {archive.url} elsewhere, unpack it, and give the "
-                         "folder with --data.") from e
+        raise InputError(f"{name} cannot be downloaded ({e}); get {archive.url} elsewhere, unpack it, and "
+                         "give the folder with --data.") from e

@@ -82,7 +82,7 @@ def test_the_runs_are_those_whose_data_are_there(tmp_path):
                     "exp03_salicon": "--salicon D/salicon --coco D/coco "
                                      "--model-b out/exp01_salicon/tuned_B.pth "
                                      "--model-c out/exp01_salicon/tuned_C.pth"}
-    assert absent == ["exp04_imagenet", "exp04_imagenet-sweep", "exp05_n2010", "exp05_cw2019",
+    assert absent == ["exp04_imagenette", "exp04_imagenet", "exp04_imagenet-sweep", "exp05_n2010", "exp05_cw2019",
                       "exp06_objects"]
 
 
@@ -114,6 +114,20 @@ def test_what_is_kept_names_no_folder_of_the_machine_and_joins_the_parts_of_a_ru
 def test_wrong_arguments_are_told(argv, said):
     with pytest.raises(InputError, match=said):
         R.main(argv)
+
+
+def test_open_data_are_downloaded_after_a_yes_and_not_without(tmp_path, monkeypatch, capsys):
+    got, answers = [], iter(["", "y"])
+    monkeypatch.setattr("builtins.input", lambda asked: print(asked) or next(answers))
+    monkeypatch.setattr(R.download, "data_folder", lambda name: got.append(name) or tmp_path / name)
+    monkeypatch.setattr(R, "locate_weights", lambda spec: got.append(spec))
+    with pytest.raises(InputError, match="nothing was downloaded"):
+        R.get_open_data()
+    assert not got and "osie" in capsys.readouterr().out
+    assert R.get_open_data() == tmp_path and got[:2] == ["imagenette", "osie"]
+    assert got[2:] == [R.WEIGHTS[name] for name in R.download.WEIGHT_SIZES]
+    total = sum(R.download.WEIGHT_SIZES.values()) + 326 + 80
+    assert f"{total} MB? [y/N]" in capsys.readouterr().out and total > 1000  # more than 1 GB is asked for
 
 
 SCRIPT = """
