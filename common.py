@@ -356,6 +356,8 @@ DINO = FAIR + "dino/dino_{0}_pretrain/dino_{0}_{1}.pth"  # deitsmall8: not the f
 SMALL, BASE = dict(embed_dim=384, depth=12, num_heads=6), dict(embed_dim=768, depth=12, num_heads=12)
 P8, P14, P16, OFFSET = dict(patch_size=8), dict(patch_size=14), dict(patch_size=16), dict(pos_rule="offset")
 DEMO = dict(embed_dim=96, num_heads=6, patch_size=16)
+# A hash needs a source: the digits in a file's own name (resnet50, deit), or the download as several other
+# projects record it (DINOv2; dino_vitb16, of 343,242,485 bytes). None is published for DINO's other files.
 WEIGHTS: dict[str, Spec] = {
     "vit_base_patch16_224": Spec(  # the same page's model.safetensors loads too, with weights=PATH
         "vit", "https://huggingface.co/google/vit-base-patch16-224/resolve/main/pytorch_model.bin", None,
@@ -374,7 +376,7 @@ WEIGHTS: dict[str, Spec] = {
                               SMALL | P14 | dict(layerscale=1.0, registers=4, pos_rule="antialias")),
     "dino_vits16": Spec("vit", DINO.format("deitsmall16", "pretrain"), None, SHORT_256, SMALL | P16 | OFFSET),
     "dino_vits8": Spec("vit", DINO.format("deitsmall8", "pretrain"), None, SHORT_256, SMALL | P8 | OFFSET),
-    "dino_vitb16": Spec("vit", DINO.format("vitbase16", "pretrain"),  # 343,242,485 bytes
+    "dino_vitb16": Spec("vit", DINO.format("vitbase16", "pretrain"),
                         "bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e",
                         SHORT_256, BASE | P16 | OFFSET),
     "dino_vitb8": Spec("vit", DINO.format("vitbase8", "pretrain"), None, SHORT_256, BASE | P8 | OFFSET),
@@ -478,23 +480,28 @@ def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
 
 def locate_weights(spec: Spec) -> Path:
     """Path of a row's file: in the project, or in torch's folder ($TORCH_HOME/hub/checkpoints), where it is
-    downloaded when absent. A known sha256 is checked every time."""
+    downloaded when absent. Its sha256 is checked every time, or printed where none is known. What does not
+    match is never deleted: a new download is kept as FILE.mismatch, a file that was there stays."""
     if spec.url is None:
         path = ROOT / "checkpoints" / spec.file
         if not path.is_file():
             raise InputError(f"{path}: not there; checkpoints/README.md gives the command that makes it.")
         return path
     path = Path(torch.hub.get_dir(), "checkpoints", spec.file or spec.url.split("/")[-1])
-    if not path.is_file():
+    was_there = path.is_file()
+    if not was_there:
         with input_errors(f"{spec.url} cannot be downloaded", f"a connection; get it elsewhere and put it at "
                           f"{path}, or pass --weights PATH (sha256: {spec.sha256 or 'none known'})"):
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(spec.url, str(path), progress=sys.stderr.isatty())
-    if spec.sha256:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if not digest.startswith(spec.sha256):
-            raise InputError(f"{path}: sha256 is {digest}, expected {spec.sha256}; delete the file and get "
-                             f"{spec.url} again, or pass a file that you trust with --weights PATH.")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if spec.sha256 is None:
+        print(f"{path}: sha256 {digest}, none is known to compare it with")
+    elif not digest.startswith(spec.sha256):
+        kept = path if was_there else path.replace(f"{path}.mismatch")
+        again = "move it away to get it anew" if was_there else "run again to get it anew"
+        raise InputError(f"{kept}: sha256 is {digest}, expected {spec.sha256} of {spec.url}; {again}, or "
+                         "pass a file that you trust with --weights PATH.")
     return path
 
 
