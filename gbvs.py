@@ -5,8 +5,7 @@ MATLAB toolbox (August 2008), whose defaults the constants are. This file stands
 
     images = torch.rand(2, 3, 288, 384)         # (B, 3, img_h, img_w), RGB in [0, 1]
     maps = gbvs(images)                         # (B, 24, 32) in [0, 1]
-    maps = gbvs(images, channels="O")           # orientation alone; on the images' device
-    maps = gbvs(frames[1:], "DIORFM", previous=frames[:-1])    # video: with contrast, flicker and motion
+    film = gbvs(images[1:], "DIORFM", images[:-1])      # with contrast, flicker, motion: (1, 24, 32)
 
 Shapes: B images, M feature maps of an image; y, x pixels of one scale; h, w the saliency map, P = h w nodes.
 """
