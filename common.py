@@ -717,9 +717,10 @@ def cc(p: Tensor, q: Tensor) -> Tensor:
 
 
 def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
-    """Normalised scanpath saliency (Peters et al. 2005): mean of (p - mean) / SD (ddof 0) at fixated pixels.
-    Each pixel once, or with counts=True as often as fix says. Constant map: 0. NaN: no fixation. The MIT code
-    has an SD of ddof 1: it gives sqrt((N-1)/N) of this."""
+    """Normalised scanpath saliency (Peters et al. 2005): mean of (p - mean) / SD (ddof 0) over the fixated
+    pixels, each once (MIT benchmark), or with counts=True over all fixations, a pixel as often as fix says:
+    another number where people agree, so report which. Constant map: 0. NaN: no fixation. The MIT code has an
+    SD of ddof 1: it gives sqrt((N-1)/N) of this."""
     p, fix = pixels(p, fix)
     weight = fix if counts else (fix > 0).to(p.dtype)
     z = p - p[:, :1]  # a constant map becomes exactly 0
@@ -742,7 +743,8 @@ def sim(p: Tensor, q: Tensor) -> Tensor:
 
 def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
     """KL(human || model), MIT benchmark: sum q log(eps + q / (p + eps)) in nats, both of sum 1; 0 if equal.
-    eps decides the value where p is 0: report it. Negative and constant maps and NaN: as in sim."""
+    Where p is 0, a pixel adds about q log(q / eps): eps decides the value of maps with zeros, so report it
+    (2**-52: the MIT code's; 1e-10: of exp01's loss). Negative and constant maps and NaN: as in sim."""
     p, q = pixels(p, q)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
     p += p.sum(1, keepdim=True) == 0  # a model map of zeros becomes uniform
