@@ -61,6 +61,14 @@ PICTURES = {  # of docs/: made from, upper part that is shown
     "saccades.png": ("exp04_demo/fig08_examples.png", .5), "gaze.png": ("exp05_demo/fig_gaze.png", 1),
     "attention.png": ("train_demo/eval/fig_attention.png", 1)}
 PICTURE_WIDTH = 1000  # px
+SHOWN = {  # headline rows of the README's tables, as regular expressions; the others are in docs/results/
+    "exp01": r"(CC|NSS|AUC|KL|SIM), .|images .*|COCO .*|r\(.*|.* top-1, .|.*B - A|BF01 .*",
+    "exp02": r"(CC|NSS|AUC|KL|SIM), .|images .*|COCO .*|.* top-1, .|.*B - A",
+    "exp03": r"(animacy|size), \w+: (mean .*|d)|sparsity, \w+: entropy|.*: [BC] - [AC]: (mean .*|t|d)",
+    "exp04": r"accuracy, full image|fovea .: (attention - random, saccade .*|gap .*|visible.*|correct.*)"
+             r"|.*needed|.*lowest.*attention|fovea 5 - 3.*|accuracy, (.* - random|DINO.*)|loss.*"
+             r"|ResNet.*, DINO.*",
+    "exp05": r".*", "train": r".*", "exp06": r".*"}
 
 
 def study_of(name: str) -> str:
@@ -141,18 +149,22 @@ def cell(row: dict) -> str:
     return (text + (f", {row['verdict']}" if row.get("verdict") else "")).replace("|", "\\|")
 
 
-def table(runs: Sequence[dict]) -> str:
-    """Markdown: a row a headline number, whatever its verdict; the paper's value, a column a run; then commands,
-    times, not run."""
-    rows: dict[str, list[str]] = {}  # name: [paper's value, value of run 0, of run 1 ...]
+def table(runs: Sequence[dict], shown: str) -> str:
+    """Markdown: a row a headline number, the paper's value, a column a run; then commands, times, not run.
+    Rows "name, A", "name, B" ... become one."""
+    rows: dict[str, list[dict[str, str]]] = {}  # name: [paper's cells, cells of run 0, of run 1 ...]
     for i, run in enumerate(runs, 1):
         for row in run["headline"]:
-            cells = rows.setdefault(row["name"].strip(), ["-"] * (len(runs) + 1))
-            cells[i] = cell(row)
-            if row["paper"] is not None:
-                cells[0] = show(row["paper"]).replace("|", "\\|")
+            if re.fullmatch(shown, row["name"].strip()):
+                name, _, source = re.fullmatch(r"(.*?)(, ([ABC]))?", row["name"].strip()).groups()
+                cells = rows.setdefault(name, [{} for _ in range(len(runs) + 1)])
+                mark = f"{source} " if source else ""
+                cells[i][mark] = mark + cell(row)
+                if row["paper"] is not None:
+                    cells[0][mark] = mark + show(row["paper"]).replace("|", "\\|")
     lines = ["| | paper | " + " | ".join(run["data"] for run in runs) + " |", "|---" * (len(runs) + 2) + "|"]
-    lines += [f"| {name} | {' | '.join(cells)} |" for name, cells in rows.items()]
+    for name, cells in rows.items():
+        lines.append(f"| {name} | " + " | ".join("<br>".join(c.values()) or "-" for c in cells) + " |")
     lines.append("")
     for run in runs:
         took = f"{run['seconds']} s, " if run["seconds"] else ""
@@ -174,7 +186,7 @@ def write_tables(results: Path, readme: Path) -> None:
         if not block.search(text):
             raise InputError(f"{readme}: no line <!-- table: {study} --> with an <!-- end --> after it; put "
                              "them where the table should stand.")
-        made = f"\n{table(runs)}\n\n" if runs else ""
+        made = f"\n{table(runs, SHOWN[study])}\n\n" if runs else ""
         text = block.sub(lambda m, made=made: m[1] + made + m[2], text)
     with atomic_write(readme) as f:
         f.write(text)
@@ -198,7 +210,7 @@ def keep(commands: dict[str, list[str]], args: argparse.Namespace) -> None:
         kept = summary(name, args.out / name, args.data)
         write_json(kept, results / f"{name}.json")
         if args.short:
-            print(f"\n{name}\n{table([kept])}")
+            print(f"\n{name}\n{table([kept], SHOWN[study_of(name)])}")
     if not args.short:
         write_tables(results, ROOT / "README.md")
         copy_pictures(args.out)

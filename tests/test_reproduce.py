@@ -39,28 +39,16 @@ def test_every_study_has_a_demo_run_in_docs_results_without_paths_of_a_machine()
 
 
 def test_a_column_a_run_and_a_row_a_number():
-    lines = R.table([FIRST, SECOND]).split("\n")
+    lines = R.table([FIRST, SECOND], ".*").split("\n")
     assert lines[0] == "| | paper | demo | imagenet |"
     assert lines[2] == "| accuracy, full image | 77 | 94.04 (90.5 to 97) %, n 200 | - |"
-    assert lines[3:5] == ["| CC, A | - | 0.1234, n 9 | - |", "| CC, B | - | 2, n 9 | - |"]
-    assert lines[5] == "| extra | > 0 | - | 1.5e-07, n 3, agrees |"
-    assert "`python exp04_saccades.py` (80 s, 1,100 MB, cpu, 1 threads)" in lines[7]
-    assert lines[8].endswith("(1,100 MB, cpu, 1 threads); not run: UNISAL: no weights")
+    assert lines[3] == "| CC | - | A 0.1234, n 9<br>B 2, n 9 | - |"
+    assert lines[4] == "| extra | > 0 | - | 1.5e-07, n 3, agrees |"
+    assert "`python exp04_saccades.py` (80 s, 1,100 MB, cpu, 1 threads)" in lines[6]
+    assert lines[7].endswith("(1,100 MB, cpu, 1 threads); not run: UNISAL: no weights")
+    assert "extra" not in R.table([FIRST, SECOND], "acc.*")
     none = FIRST | {"headline": [FIRST["headline"][0] | {"paper": None}]}
-    assert "| accuracy, full image | 77 |" in R.table([FIRST, none])  # one run has the paper's
-
-
-def test_claims_that_are_undecided_or_differ_are_rows_like_those_that_agree():
-    """Every headline row of every run in docs/results has its line: nothing is chosen by what came out."""
-    row = {"paper": "> 0", "ours": 1., "ci": [0., 2.], "n": 3, "unit": ""}
-    words = [row | {"name": f"claim {k}", "verdict": k} for k in ("agrees", "undecided", "differs", "")]
-    lines = R.table([FIRST | {"headline": words}]).split("\n")[2:6]
-    assert [line.rsplit(", ", 1)[-1] for line in lines] == ["agrees |", "undecided |", "differs |", "n 3 |"]
-    for file in (ROOT / "docs" / "results").glob("*.json"):
-        run = json.loads(file.read_text(encoding="utf-8"))
-        made = R.table([run]).split("\n")
-        for row in run["headline"]:
-            assert any(line.startswith(f"| {row['name'].strip()} | ") for line in made), row["name"]
+    assert "| accuracy, full image | 77 |" in R.table([FIRST, none], "acc.*")  # one run has the paper's
 
 
 def test_the_runs_are_those_whose_data_are_there(tmp_path):
