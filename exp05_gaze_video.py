@@ -45,10 +45,10 @@ import exp05_data as videos
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
 from data import read_csv
-from exp05_data import Watched, compare
+from exp05_data import Watched
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish,
-                     in_batches, only_draw, parse_args, redraw, save_figure, write_csv)
+                     in_batches, only_draw, parse_args, read_json, redraw, save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -57,14 +57,33 @@ from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, eval
 ADULT = "viewer adult"  # the group that the others, heads and models are tested against
 BEST = 5  # heads of a model that are compared with viewers
 SHALLOWEST = 5  # blocks of a model whose late heads are clustered; the paper's have 8 and 12
-CHANNELS = {"GBVS": "DIO", "GBVS colour": "D", "GBVS intensity": "I", "GBVS orientation": "O"}
+CHANNELS = {"GBVS": "DIO", "GBVS intensity": "I", "GBVS orientation": "O", "GBVS colour": "D"}
 GBVS_SIDE = 64  # px, the smallest side that gbvs takes
 DEMO_MODELS = ("demo_dino4", "demo_dino8", "demo_dino12", "demo_sl4", "demo_sl8", "demo_sl12")
 OFFICIAL = ("dino_vits16", "deit_small_patch16_224")
 EXAMPLES = 6  # frames that the figures show
-# The paper's numbers on N2010, px: medians of five best heads of six models; best head of OFFICIAL; GBVS
-PAPER = {"dino4": 94.2, "dino8": 74.8, "dino12": 62.6, "sl4": 166.5, "sl8": 155.7, "sl12": 147.6,
-         "dino_vits16": 53.1, "deit_small_patch16_224": 88.2, "GBVS": 137.0}
+# The paper's MDS distances. N2010, px: medians of the five best heads of six models, best head of OFFICIAL,
+# GBVS. Genres of CW2019, in median distances between viewers: the same, and the median viewer.
+PAPER = {
+    "N2010": {"dino4": 94.2, "dino8": 74.8, "dino12": 62.6, "sl4": 166.5, "sl8": 155.7, "sl12": 147.6,
+              "dino_vits16": 53.1, "deit_small_patch16_224": 88.2, "GBVS": 137.0, "GBVS intensity": 108.2,
+              "GBVS orientation": 101.9, "GBVS contrast": 150.2, "GBVS flicker": 162.6, "GBVS motion": 154.9,
+              "GBVS colour": 134.3},
+    "drama": dict(viewer=.68, dino4=1.30, dino8=.94, dino12=.92, sl4=2.54, sl8=2.20, sl12=1.94,
+                  dino_vits16=.97, GBVS=1.63),
+    "animation": dict(viewer=.70, dino4=1.40, dino8=1.14, dino12=1.13, sl4=2.19, sl8=1.95, sl12=1.95,
+                      dino_vits16=1.04, GBVS=1.40),
+    "nature": dict(viewer=.72, dino4=1.22, dino8=1.11, dino12=1.08, sl4=2.12, sl8=1.83, sl12=1.82,
+                   dino_vits16=1.11, GBVS=1.18)}
+# r, over the heads of a kind, between the distances on N2010 and in a genre of CW2019
+PAPER_R = {"drama": dict(dino4=.93, dino8=.96, dino12=.94, sl4=.91, sl8=.94, sl12=.93),
+           "animation": dict(dino4=.90, dino8=.95, dino12=.90, sl4=.92, sl8=.91, sl12=.88),
+           "nature": dict(dino4=.91, dino8=.91, dino12=.89, sl4=.89, sl8=.84, sl12=.79)}
+# p against adults on N2010, times the ten groups tested; dino8's Cohen's d; p of DINO against supervised
+PAPER_P = {"viewer child": .0039, "viewer adult ASD": .00051, "viewer child ASD": 6.2e-10, "dino4": 2.1e-9,
+           "dino8": 4.1e-5, "dino12": .100, "sl4": 1.4e-15, "sl8": 1.0e-14, "sl12": 5.3e-13, "GBVS": 3.7e-6}
+PAPER_D, PAPER_PAIRS = 1.43, "<= 8.2e-07"
+DATA_SETS = {"n2010": "N2010", "cw2019": "CW2019"}  # by layout; other runs have their folder's name
 COLOURS = {"viewer": PALETTE["human"], "GBVS": PALETTE["gbvs"],  # by the beginning of a kind's name
            "dino4": "#74b3e0", "dino8": "#2b7bba", "dino": PALETTE["dino"],
            "sl4": "#fdb863", "sl8": "#d8912b", "sl": "#8c510a", "deit": PALETTE["sl"]}
@@ -86,14 +105,15 @@ def load_data(data: str, seed: int, limit: int | None) -> tuple[videos.Study, li
 
 
 def other_distances(folder: Path | None) -> dict[str, dict[str, float]]:
-    """{"run: set of clips": {head: distance}} of another finished run."""
+    """{"data set or run: set of clips": {head: distance}} of another finished run."""
     if folder is None:
         return {}
-    if not (folder / "distances.csv").is_file():
+    if not (folder / "distances.csv").is_file() or not (folder / "results.json").is_file():
         raise InputError(f"--compare {folder}: no distances.csv; give the folder of a finished run.")
+    name = DATA_SETS.get(read_json(folder / "results.json")["layout"], folder.resolve().name)
     sets: dict[str, dict[str, float]] = {}
     for row in read_csv(folder / "distances.csv"):
-        sets.setdefault(f"{folder.resolve().name}: {row['set']}", {})[row["condition"]] = row["distance"]
+        sets.setdefault(f"{name}: {row['set']}", {})[row["condition"]] = row["distance"]
     return sets
 
 
@@ -325,50 +345,90 @@ def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.
     for unit, least, values in (("heads", 2, heads), ("models", 3, medians)):
         values = {k: v for k, v in values.items() if len(v) >= least}
         if len(adults) > 1:
-            tests += [compare(f"{where}, {unit}: {k} vs {name}", v, adults, len(values))
+            tests += [videos.compare(f"{where}, {unit}: {k} vs {name}", v, adults, len(values))
                       for k, v in values.items()]
         for k, v in values.items():
             supervised = k.replace("dino", "sl")
             if supervised != k and supervised in values:
-                tests.append(compare(f"{where}, {unit}: {k} vs {supervised}", v, values[supervised]))
+                tests.append(videos.compare(f"{where}, {unit}: {k} vs {supervised}", v, values[supervised]))
     return tests
 
 
-def set_correlations(sets: Sequence[str], distance: np.ndarray) -> list[dict]:
-    """Pearson r over heads between the MDS distances in every two sets of clips; distance (sets, heads)."""
-    out = []
-    for (a, x), (b, y) in itertools.combinations(zip(sets, distance), 2):
-        both = np.isfinite(x) & np.isfinite(y)
-        if both.sum() > 2:
-            r, p = stats.pearsonr(x[both], y[both])
-            out.append(dict(sets=[a, b], r=float(r), p=float(p), n=int(both.sum())))
-    return out
+def set_correlations(sets: Sequence[str], table: dict[str, np.ndarray], distance: np.ndarray) -> list[dict]:
+    """Pearson r, over the heads of a kind (method and depth), between the MDS distances in every two sets of
+    clips; distance (sets, R)."""
+    kind, found = table["kind"], []
+    for k in dict.fromkeys(kind[table["model"] != ""].tolist()):
+        for (a, x), (b, y) in itertools.combinations(zip(sets, distance), 2):
+            both = (kind == k) & np.isfinite(x) & np.isfinite(y)
+            if both.sum() > 2:
+                r, p = stats.pearsonr(x[both], y[both])
+                found.append(dict(name=f"{k}: {a} and {b}", r=float(r), p=float(p), n=int(both.sum())))
+    return found
 
 
-def nearness(kind: str, table: dict[str, np.ndarray]) -> dict:
-    """Distance of a kind: the best head of an official model, the median of the best heads of the others,
-    GBVS with all channels (its first), the median viewer."""
-    mine = (table["kind"] == kind) & np.isfinite(table["distance"])
-    distance, model = table["distance"][mine], table["model"][mine]
-    if kind == "GBVS":
+def nearness(who: str, place: str, arrays: dict, tests: Sequence[dict]) -> dict:
+    """Distance in a set of clips: the best head of an official model, the median of the best heads of other
+    kinds, GBVS with all channels (its first) or one, the median viewer."""
+    distance = arrays["distance"][arrays["sets"].index(place)]
+    mine = ((arrays["kind"] == who) | (arrays["condition"] == who)) & np.isfinite(distance)
+    distance, model = distance[mine], arrays["model"][mine]
+    if who in CHANNELS:
         return dict(ours=float(distance[0]), n=1)
-    if kind in OFFICIAL:
+    if who in OFFICIAL:
         return dict(ours=float(distance.min()), n=len(distance))
-    return estimate(distance if kind.startswith("viewer") else best_heads(distance, model), np.median)
+    return estimate(distance if who.startswith("viewer") else best_heads(distance, model), np.median)
 
 
-def claims(kinds: Sequence[str], unit: str) -> list[Claim]:
-    """A row for every kind that looks; value(table) takes the columns of `trace_table` with the distance of
-    the first set of clips. The paper's pixels stand only where ours are pixels."""
-    what = {kind: "" if kind.startswith("viewer") else f", {BEST} best heads" for kind in kinds}
-    what |= {kind: ", best head" for kind in OFFICIAL} | {"GBVS": ", all channels"}
-    return [Claim(kind + what[kind], PAPER.get(kind) if unit == "px" else None, unit, partial(nearness, kind))
-            for kind in kinds]
+def reported(name: str, key: str, arrays: dict, tests: Sequence[dict]) -> dict | None:
+    """A number of the test or correlation of this name; n of all its groups together."""
+    for test in tests:
+        if test["name"] == name and test[key] is not None:
+            return dict(ours=test[key], n=int(np.sum(test["n"])))
+    return None
+
+
+def title(who: str) -> str:
+    """Name of a row of distances."""
+    if who == "GBVS":
+        return "GBVS, all channels"
+    if who in OFFICIAL:
+        return f"{who}, best head"
+    return who if who.startswith(("GBVS", "viewer")) else f"{who}, {BEST} best heads"
+
+
+def claims(layout: str, kinds: Sequence[str], units: dict[str, str]) -> list[Claim]:
+    """The table's rows; value(arrays, tests and correlations). units: of the sets of clips. CW2019: distances
+    by genre; all other data: distances and tests over all clips. GBVS's channels: those that the paper tells.
+    """
+    rows, everyone, places = [], [], {"all": "N2010"}
+    for kind in dict.fromkeys(kinds):
+        everyone += CHANNELS if kind == "GBVS" else [kind]
+    if layout == "cw2019":
+        places = {genre: genre for genre in PAPER_R if genre in units} or {"all": ""}
+    for place, of_paper in places.items():
+        paper, prefix = PAPER.get(of_paper, {}), "" if place == "all" else f"{place}: "
+        rows += [Claim(prefix + title(who), paper.get(who), units[place], partial(nearness, who, place))
+                 for who in everyone if who in paper or who not in CHANNELS]
+    if layout != "cw2019":
+        rows += [Claim(f"{kind} vs {ADULT}", PAPER_P.get(kind), "p, Bonferroni",
+                       partial(reported, f"all, heads: {kind} vs {ADULT}", "p_bonferroni"))
+                 for kind in dict.fromkeys(kinds)]
+        rows.append(Claim(f"dino8 vs {ADULT}, Cohen's d", PAPER_D, "d",
+                          partial(reported, f"all, heads: dino8 vs {ADULT}", "d")))
+        rows += [Claim(f"dino{depth} vs sl{depth}", PAPER_PAIRS, "p",
+                       partial(reported, f"all, heads: dino{depth} vs sl{depth}", "p"))
+                 for depth in (4, 8, 12)]
+    for genre, paper in PAPER_R.items():
+        pair = f"{genre} and N2010: all" if layout == "cw2019" else f"all and CW2019: {genre}"
+        rows += [Claim(f"{kind}: heads' distances on N2010 and {genre}", r, "r",
+                       partial(reported, f"{kind}: {pair}", "r")) for kind, r in paper.items()]
+    return rows
 
 
 def missing_parts(kinds: Sequence[str]) -> list[str]:
     """Parts of the study that were not run, and why."""
-    parts = ["GBVS: its flicker and motion channels are not built"]
+    parts = ["GBVS: its contrast, flicker and motion channels are not built"]
     if ADULT not in kinds:
         parts.append("tests against the group adult: no such viewers; all instead")
     if not any(kind.startswith("dino") and kind.replace("dino", "sl") in kinds for kind in kinds):
@@ -529,7 +589,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     table, others = trace_table(models, viewers, study.groups), other_distances(args.compare)
 
     # Where every head looks in every frame.
-    files = [file for w in watched for file in w.clip.files()]
+    files = itertools.chain(*(w.clip.files() for w in watched))
     folder = begin(args, files, **{m.name: m.net for m in models})
     how = dict(scale=videos.CW_SCALE if study.layout == "cw2019" else None, dtype=args.dtype)
     look = partial(measure, models=models, device=device, **how)
@@ -545,14 +605,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     sets = videos.distance_sets(watched, traces, by_clip, viewers, pool=study.layout != "cw2019")
     placed, facts = heads_among_viewers(sets, others, table["condition"])
     arrays |= placed | dict(nearest=nearest_heads(table, placed["distance"][0]))
-    kinds, heads = list(dict.fromkeys(table["kind"].tolist())), table["model"] != ""
     tests = [test for name, d in zip(facts, placed["distance"])
              for test in compare_kinds(name, table["kind"], table["model"], d)]
-    headline = evaluate(claims(kinds, placed["units"][0]), table | dict(distance=placed["distance"][0]))
-    finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table), headline, draw, began,
-           device, tests, missing_parts(kinds), layout=study.layout, sets=facts,
-           best_head=str(table["condition"][arrays["nearest"][0]]), notes=sorted(set(study.notes)),
-           correlations=set_correlations(placed["sets"], placed["distance"][:, heads]))
+    tests += set_correlations(placed["sets"], table, placed["distance"])
+    rows = claims(study.layout, table["kind"].tolist(), dict(zip(facts, placed["units"])))
+    finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table),
+           evaluate(rows, arrays, tests), draw, began, device, tests, missing_parts(table["kind"].tolist()),
+           layout=study.layout, sets=facts,
+           best_head=str(table["condition"][arrays["nearest"][0]]), notes=sorted(set(study.notes)))
     start_clusters(args)
 
 
