@@ -45,16 +45,16 @@ import exp05_data as videos
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
 from data import read_csv
-from exp05_data import Watched
 from gbvs import gbvs
-from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish,
-                     in_batches, only_draw, parse_args, read_json, redraw, save_figure, write_csv)
+from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
+                     finish, in_batches, only_draw, parse_args, read_json, redraw, save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
 # Shapes: B frames of a batch, L blocks, H heads, h, w patch grid; T frames, S gaze samples, V viewers, C
 # traces (heads and GBVS: what looks somewhere in every frame), K late heads. Gaze is x, y in px.
 ADULT = "viewer adult"  # the group that the others, heads and models are tested against
+HEADS = 6  # of a block, in the models of exp05_train_vits.py
 BEST = 5  # heads of a model that are compared with viewers
 SHALLOWEST = 5  # blocks of a model whose late heads are clustered; the paper's have 8 and 12
 CHANNELS = {"GBVS": "DIO", "GBVS intensity": "I", "GBVS orientation": "O", "GBVS colour": "D"}
@@ -93,7 +93,7 @@ FEWEST = 5  # values whose median and quartiles are drawn
 
 # -------------------------------------------------------------------------------- data
 
-def load_data(data: str, seed: int, limit: int | None) -> tuple[videos.Study, list[Watched]]:
+def load_data(data: str, seed: int, limit: int | None) -> tuple[videos.Study, list[videos.Watched]]:
     """The data set, and its clips with their viewers. InputError: frames too small for GBVS."""
     study = videos.load_study(data, seed)
     watched = videos.watch_all(study, limit)
@@ -135,8 +135,10 @@ class Model(NamedTuple):
         return first, first + 1
 
 
-def load_models(names: Sequence[str], weights: Path | None, device: torch.device) -> list[Model]:
-    """NAME of common.WEIGHTS, or KIND=FILE, KIND dino4 ... sl12 (six heads, of exp05_train_vits.py)."""
+def load_models(names: Sequence[str], weights: Path | str | None, device: torch.device,
+                heads: int | None = None) -> list[Model]:
+    """NAME of common.WEIGHTS, or KIND=FILE, KIND dino4 ... sl12. heads: of a block in these files, which do
+    not say it; without it those 96 or 384 wide have six, as exp05_train_vits.py makes them."""
     models = []
     if weights and len(names) > 1:
         raise InputError("--weights belongs to one model; give several as --models KIND=FILE KIND=FILE.")
@@ -145,10 +147,12 @@ def load_models(names: Sequence[str], weights: Path | None, device: torch.device
         if file and not re.fullmatch(r"(dino|sl)\d+", kind):
             raise InputError(f"--models {name}: expected KIND=FILE with a kind like dino12 or sl4.")
         if file:
-            net, norm = vit_from_state(read_state_dict(file), num_heads=6), IMAGENET
-            if len(net.blocks) != int(re.sub(r"\D", "", kind)) or net.embed_dim not in (96, 384):
-                raise InputError(f"--models {name}: {len(net.blocks)} blocks, {net.embed_dim} wide; "
-                                 f"expected the blocks that {kind} says, 96 or 384 wide.")
+            net, norm = vit_from_state(read_state_dict(file), num_heads=heads or HEADS), IMAGENET
+            if len(net.blocks) != int(re.sub(r"\D", "", kind)):
+                raise InputError(f"--models {name}: {len(net.blocks)} blocks; expected those of {kind}.")
+            if heads is None and net.embed_dim not in (96, 384):
+                raise InputError(f"--models {name}: {net.embed_dim} wide, so not of exp05_train_vits.py; say "
+                                 "with --heads how many heads a block has.")
         else:
             net, preprocess = load_vit(name, weights)
             kind, norm = name.removeprefix("demo_"), (preprocess.mean, preprocess.std)
@@ -159,6 +163,12 @@ def load_models(names: Sequence[str], weights: Path | None, device: torch.device
     if len({m.net.patch_size for m in models}) > 1:
         raise InputError("models of different patch sizes have maps of different sizes; run them one by one.")
     return models
+
+
+def assumed(names: Sequence[str], heads: int | None) -> list[str]:
+    """What the models given as KIND=FILE are taken to be, because their files do not say it."""
+    what = f"{heads} heads a block (--heads)" if heads else f"assumed: {HEADS} heads a block (else --heads)"
+    return [f"{name}: {what}; assumed: mean and SD of ImageNet" for name in names if "=" in name]
 
 
 def corner_means(n: int, patch: int) -> tuple[Tensor, Tensor]:
@@ -246,7 +256,7 @@ def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: st
     return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart)
 
 
-def watch_all(watched: Sequence[Watched], folder: Path, batch_size: int, look: Callable, workers: int
+def watch_all(watched: Sequence[videos.Watched], folder: Path, batch_size: int, look: Callable, workers: int
               ) -> dict:
     """What exp05_clusters.py needs of every clip: gaze (T, C, 2), times (T,), size; over the frames of all
     clips that hold a picture the mean of alike (heads,) and apart (K, K). look: `measure` of a batch."""
@@ -263,7 +273,7 @@ def watch_all(watched: Sequence[Watched], folder: Path, batch_size: int, look: C
     return arrays | dict(alike=alike / n, apart=apart / n)
 
 
-def example_frames(watched: Sequence[Watched], models: Sequence[Model], look: Callable) -> dict:
+def example_frames(watched: Sequence[videos.Watched], models: Sequence[Model], look: Callable) -> dict:
     """Up to EXAMPLES frames, evenly over all clips: picture, all heads' maps (heads, h, w), gaze of its
     viewers. look(frames, model) -> (B, L, H, h, w)."""
     shown = [(w, t) for w in watched for t in range(len(w.times)) if t not in w.clip.blank]
@@ -279,7 +289,7 @@ def example_frames(watched: Sequence[Watched], models: Sequence[Model], look: Ca
     return arrays
 
 
-def image_rows(watched: Sequence[Watched], by_clip: Sequence[np.ndarray], table: dict[str, np.ndarray]
+def image_rows(watched: Sequence[videos.Watched], by_clip: Sequence[np.ndarray], table: dict[str, np.ndarray]
                ) -> list[dict]:
     """per_image.csv: of every head, GBVS and viewer of every clip the distance to the other viewers, px
     (median over them). by_clip: distances (R, V)."""
@@ -568,6 +578,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--models", nargs="+", metavar="MODEL",
         help="names of common.WEIGHTS, or KIND=FILE with a kind dino4 ... sl12; several files of a kind are "
              f"its seeds (default: the demo's six; with data {' '.join(OFFICIAL)})")
+    add("--heads", type=at_least(1), metavar="N",
+        help=f"heads of a block in the files of KIND=FILE (default: {HEADS} if 96 or 384 wide)")
     add("--compare", type=Path, help="folder of another run, to correlate its heads' distances with these")
     args = parse_args(parser, argv)
     args.models = args.models or list(DEMO_MODELS if args.data == "demo" else OFFICIAL)
@@ -584,7 +596,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Videos and their viewers; models; the distances of another run.
     study, watched = load_data(args.data, args.seed, args.limit)
-    models = load_models(args.models, args.weights, device)
+    models = load_models(args.models, args.weights, device, args.heads)
     viewers = sorted({viewer for w in watched for viewer in w.viewers})
     table, others = trace_table(models, viewers, study.groups), other_distances(args.compare)
 
@@ -611,8 +623,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     rows = claims(study.layout, table["kind"].tolist(), dict(zip(facts, placed["units"])))
     finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table),
            evaluate(rows, arrays, tests), draw, began, device, tests, missing_parts(table["kind"].tolist()),
-           layout=study.layout, sets=facts,
-           best_head=str(table["condition"][arrays["nearest"][0]]), notes=sorted(set(study.notes)))
+           layout=study.layout, sets=facts, best_head=str(table["condition"][arrays["nearest"][0]]),
+           notes=sorted({*study.notes, *assumed(args.models, args.heads)}))
     start_clusters(args)
 
 

@@ -16,7 +16,7 @@ import av
 import demo
 import exp05_data as D
 import exp05_gaze_video as E
-from common import InputError, ROOT, generator
+from common import InputError, ROOT, VisionTransformer, generator
 from data import read_csv
 from gaze_worlds import (TINY, clip_of, cw2019_world, n2010_world, quick, real, small_world,
                          write_video)
@@ -107,6 +107,23 @@ def test_measure_gives_every_heads_gaze_in_pixels_of_the_frame(monkeypatch):
     cosine = F.cosine_similarity(maps[:, :, None], maps[:, None], dim=-1)  # (2, 6, 6)
     torch.testing.assert_close(found["alike"][:, 12:18], (cosine.sum(2) - 1) / 5, atol=1e-5, rtol=0)
     torch.testing.assert_close(found["apart"][:, :6, :6], 1 - cosine, atol=1e-5, rtol=0)
+
+
+def test_heads_that_a_file_does_not_tell_are_assumed_aloud_or_asked_for(tmp_path):
+    for width, heads in ((96, 6), (96, 3), (192, 3)):
+        net = VisionTransformer(64, 16, width, 4, heads)
+        torch.save(net.state_dict(), tmp_path / f"{width}.pth")
+    name, narrow = f"dino4={tmp_path}/192.pth", f"sl4={tmp_path}/96.pth"
+    with pytest.raises(InputError, match="192 wide.*--heads"):
+        E.load_models([name], None, torch.device("cpu"))
+    (model,) = E.load_models([name], None, torch.device("cpu"), heads=3)
+    assert model.net.num_heads == 3 and E.load_models([narrow], None, "cpu")[0].net.num_heads == 6
+    assert E.load_models([narrow], None, "cpu", heads=3)[0].net.num_heads == 3
+    assert E.assumed(["demo_dino4"], None) == []
+    assert E.assumed([narrow], None) == [f"{narrow}: assumed: 6 heads a block (else --heads); assumed: mean and "
+                                         "SD of ImageNet"]
+    assert "3 heads a block (--heads); assumed: mean" in E.assumed([name], 3)[0]
+    assert E.parse(["--models", name, "--heads", "3"]).heads == 3
 
 
 def test_late_blocks_are_the_papers_and_lie_past_two_thirds_of_any_depth():
@@ -503,7 +520,7 @@ def test_wrong_data_is_named(tmp_path, no_figures, spoil, message):
     (["--models", "what=x.pth"], "KIND=FILE"), (["--models", "dino99"], "no model dino99"),
     (["--models", "dino4=/no/file.pth"], "no such weight file"), (["--weights", "x.pth"], "one model"),
     (["--data", "/no/such/folder"], "no such folder"),
-    (["--models", f"dino12={ROOT}/checkpoints/demo_dino4.pth"], "4 blocks, 96 wide"),
+    (["--models", f"dino12={ROOT}/checkpoints/demo_dino4.pth"], "4 blocks; expected"),
     (["--compare", "/no/run"], "no distances.csv")])
 def test_wrong_arguments_are_named(tmp_path, no_figures, argv, message):
     with pytest.raises(InputError, match=message):
