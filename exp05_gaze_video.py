@@ -31,6 +31,7 @@ import runpy
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -262,8 +263,10 @@ def watch_all(watched: Sequence[videos.Watched], folder: Path, batch_size: int, 
     clips that hold a picture the mean of alike (heads,) and apart (K, K). look: `measure` of a batch."""
     arrays, alike, apart, n = {}, 0, 0, 0
     for w in watched:
-        found = in_batches(folder / w.clip.name, videos.Frames(w.clip, len(w.times)), batch_size, look,
-                           workers if w.clip.source.is_dir() else 0)  # a video is decoded in order
+        data = videos.Frames(replace(w.clip, records=dict), len(w.times))  # a worker needs no gaze
+        one = min(workers, 1)  # a video is decoded in order, by one worker while the models run
+        found = in_batches(folder / w.clip.name, data, batch_size, look,
+                           workers if w.clip.source.is_dir() else one)
         shown = ~np.isin(np.arange(len(w.times)), w.clip.blank)
         arrays |= {f"gaze/{w.clip.name}": found["gaze"], f"times/{w.clip.name}": w.times,
                    f"size/{w.clip.name}": w.size}

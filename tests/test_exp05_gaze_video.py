@@ -1,6 +1,8 @@
 """exp05_gaze_video: the authors' gaze, scaling and tests come back; planted heads are found."""
 import json
+import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,6 +126,23 @@ def test_heads_that_a_file_does_not_tell_are_assumed_aloud_or_asked_for(tmp_path
                                          "SD of ImageNet"]
     assert "3 heads a block (--heads); assumed: mean" in E.assumed([name], 3)[0]
     assert E.parse(["--models", name, "--heads", "3"]).heads == 3
+
+
+def test_one_worker_decodes_a_video_ahead_and_more_read_a_folder_of_frames(tmp_path, monkeypatch):
+    asked = []
+
+    def in_batches(folder, data, batch_size, look, workers):
+        pickle.dumps(data)  # as sent to a worker where processes are spawned
+        asked.append(workers)
+        return dict(gaze=np.zeros((len(data), 1, 2)), alike=np.zeros((len(data), 1)), apart=np.zeros((2, 1, 1)))
+    monkeypatch.setattr(E, "in_batches", in_batches)
+    clip = D.load_study(str(n2010_world(tmp_path / "N"))).clips[0]
+    (tmp_path / "frames").mkdir()
+    for source in (clip.source, tmp_path / "frames"):
+        for workers in (0, 1, 4):
+            shown = D.Watched(replace(clip, source=source), np.arange(2), (64, 96), [], None, None)
+            E.watch_all([shown], tmp_path, 2, None, workers)
+    assert asked == [0, 1, 1, 0, 1, 4]
 
 
 def test_late_blocks_are_the_papers_and_lie_past_two_thirds_of_any_depth():
