@@ -44,9 +44,9 @@ import data
 import exp01_benchmarks as benchmarks
 import results
 from common import (InputError, Preprocess, VisionTransformer, attention_state, auc_judd, cc,
-                    fixation_counts, gather_rows, gaussian_blur, generator, init_distributed, kld, load_tuned,
-                    minmax, nss, observer_consistency, paired_t, pick_device, rank_world, rollout,
-                    shard, sim, upsample)
+                    fixation_counts, frozen_sha256, gather_rows, gaussian_blur, generator, init_distributed,
+                    kld, load_tuned, minmax, nss, observer_consistency, paired_t, pick_device, rank_world,
+                    rollout, shard, sim, upsample)
 from results import Claim
 
 # -------------------------------------------------------------------------------- constants
@@ -261,7 +261,7 @@ def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_sta
         kept = {key: v.cpu().to(getattr(torch, recipe["precision"])) for key, v in tuned_state(tuned).items()}
         tuned.load_state_dict(tuned.state_dict() | kept)
         models[name] = tuned
-        records[name] = state | dict(weights=kept)
+        records[name] = state | dict(weights=kept | {"frozen_sha256": frozen_sha256(net, tuned_state)})
     return models, records, [images[i].name for i in np.flatnonzero(taught["readable"] == 0)]
 
 

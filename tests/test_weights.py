@@ -14,8 +14,9 @@ import torch
 import torchvision
 
 import common
-from common import (InputError, Spec, VisionTransformer, WEIGHTS, load_head, load_resnet, load_vit,
-                    locate_weights, read_state_dict, to_timm_keys, vit_from_state)
+from common import (InputError, Spec, VisionTransformer, WEIGHTS, attention_state, frozen_sha256, load_head,
+                    load_resnet, load_tuned, load_vit, locate_weights, read_state_dict, to_timm_keys,
+                    vit_from_state)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
@@ -316,6 +317,23 @@ def test_dino_linear_file_loads_as_a_head(tmp_path):
     torch.save({"weight": weight}, tmp_path / "half.pth")
     with pytest.raises(InputError, match="half.pth"):
         load_head(tmp_path / "half.pth")
+
+
+def test_tuned_weights_fit_only_the_model_they_were_tuned_from(tmp_path):
+    model, other = random_vit(), random_vit()
+    with torch.no_grad():
+        other.norm.bias[3] += 1e-3  # of the same shape, and what tuning leaves alone differs
+    tuned = {k: v + 1 for k, v in attention_state(model).items()}
+    torch.save(tuned | {"frozen_sha256": frozen_sha256(model)}, tmp_path / "tuned.pth")
+    torch.save(tuned, tmp_path / "old.pth")  # a file that does not say
+    for file in ("tuned.pth", "old.pth"):
+        loaded = load_tuned(model, tmp_path / file).state_dict()
+        assert all(torch.equal(loaded[k], tuned.get(k, v)) for k, v in model.state_dict().items())
+    with pytest.raises(InputError, match="tuned.pth: was tuned from another model"):
+        load_tuned(other, tmp_path / "tuned.pth")
+    retuned = load_tuned(model, tmp_path / "old.pth")  # a tuned model has the frozen part of its base
+    assert torch.equal(frozen_sha256(retuned), frozen_sha256(model))
+    assert not torch.equal(frozen_sha256(other), frozen_sha256(model))
 
 
 def test_head_is_found_by_the_name_of_its_model(hub):
