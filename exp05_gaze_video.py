@@ -18,8 +18,8 @@ Commands
 
 Paper (N2010, px from the median viewer, medians of the five best heads of six models): DINO with 4, 8 and 12
 layers 94.2, 74.8, 62.6; supervised 166.5, 155.7, 147.6. The demo (320x240 px, one model each): 28.7, 23.2,
-22.2; 50.2, 28.2, 29.5. Departures: of equal maxima the first in reading order (authors: any); GBVS without
-flicker and motion. The data's layouts: exp05_data.py; more in docs/notes_exp05_gaze_video.md.
+22.2; 50.2, 28.2, 29.5. Departures: of equal maxima the first in reading order (authors: any); GBVS is
+this project's own. The data's layouts: exp05_data.py; more in docs/notes_exp05_gaze_video.md.
 """
 from __future__ import annotations
 
@@ -58,10 +58,12 @@ ADULT = "viewer adult"  # the group that the others, heads and models are tested
 HEADS = 6  # of a block, in the models of exp05_train_vits.py
 BEST = 5  # heads of a model that are compared with viewers
 SHALLOWEST = 5  # blocks of a model whose late heads are clustered; the paper's have 8 and 12
-CHANNELS = {"GBVS": "DIO", "GBVS intensity": "I", "GBVS orientation": "O", "GBVS colour": "D"}
+CHANNELS = {"GBVS": "DIORFM", "GBVS intensity": "I", "GBVS orientation": "O", "GBVS contrast": "R",
+            "GBVS flicker": "F", "GBVS motion": "M", "GBVS colour": "D"}  # the authors' seven
 GBVS_SIDE = 64  # px, the smallest side that gbvs takes
 DEMO_MODELS = ("demo_dino4", "demo_dino8", "demo_dino12", "demo_sl4", "demo_sl8", "demo_sl12")
 OFFICIAL = ("dino_vits16", "deit_small_patch16_224")
+ON_SCREEN = r"(?!GBVS [a-z]).*|GBVS vs .*"  # rows that are printed: of GBVS not the single channels
 EXAMPLES = 6  # frames that the figures show
 # The paper's MDS distances. N2010, px: medians of the five best heads of six models, best head of OFFICIAL,
 # GBVS. Genres of CW2019, in median distances between viewers: the same, and the median viewer.
@@ -109,13 +111,33 @@ def other_distances(folder: Path | None) -> dict[str, dict[str, float]]:
     """{"data set or run: set of clips": {head: distance}} of another finished run."""
     if folder is None:
         return {}
-    if not (folder / "distances.csv").is_file() or not (folder / "results.json").is_file():
+    if not (folder / "distances.csv").is_file():  # the last file of a run
         raise InputError(f"--compare {folder}: no distances.csv; give the folder of a finished run.")
     name = DATA_SETS.get(read_json(folder / "results.json")["layout"], folder.resolve().name)
     sets: dict[str, dict[str, float]] = {}
     for row in read_csv(folder / "distances.csv"):
         sets.setdefault(f"{name}: {row['set']}", {})[row["condition"]] = row["distance"]
     return sets
+
+
+class FramePairs(torch.utils.data.Dataset):
+    """Item i -> dict(image=frame i, previous=the one before it), each (img_h, img_w, 3) uint8, of the first n
+    frames of a clip. The first and those after blanks are their own predecessors, so that nothing moves."""
+
+    def __init__(self, clip: videos.Clip, n: int):
+        self.frames = videos.Frames(replace(clip, records=dict), n)  # a worker needs no gaze
+        self.starts = {0, *(t + 1 for t in clip.blank)}
+        self.given, self.image = -1, None  # the frame that was asked for last
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, i: int) -> dict:
+        previous = self.image
+        if i not in self.starts and i - 1 != self.given:
+            previous = self.frames[i - 1]["image"]  # the batch before is another process's, or done
+        self.given, self.image = i, self.frames[i]["image"]
+        return dict(image=self.image, previous=self.image if i in self.starts else previous)
 
 
 # -------------------------------------------------------------------------------- model
@@ -143,6 +165,8 @@ def load_models(names: Sequence[str], weights: Path | str | None, device: torch.
     models = []
     if weights and len(names) > 1:
         raise InputError("--weights belongs to one model; give several as --models KIND=FILE KIND=FILE.")
+    if heads and not any("=" in name for name in names):
+        raise InputError("--heads belongs to models given as KIND=FILE; all others have heads of their own.")
     for name in names:
         kind, _, file = name.partition("=")
         if file and not re.fullmatch(r"(dino|sl)\d+", kind):
@@ -206,12 +230,14 @@ def attend(images: Tensor, model: Model, scale: float | None, dtype: str = "floa
         return cls_attention(model.net, x)
 
 
-def saliency_gaze(rgb: Tensor, channels: str) -> Tensor:
-    """Peak of the GBVS map at full size: (B, 3, img_h, img_w) in [0, 1] -> (B, 2) x, y."""
-    maps = gbvs(rgb, channels)  # (B, h, w)
+def saliency_gaze(rgb: Tensor, channels: str, previous: Tensor) -> Tensor:
+    """Peak of the GBVS map at full size, NaN where nothing stands out (or moves): frames and those before
+    them, (B, 3, img_h, img_w) in [0, 1] -> (B, 2) x, y."""
+    maps = gbvs(rgb, channels, previous)  # (B, h, w)
     rows, cols = (resize_matrix(a, b, "bicubic").to(maps) for a, b in zip(maps.shape[1:], rgb.shape[2:]))
     best = (rows @ maps @ cols.T).flatten(1).argmax(1).cpu()
-    return torch.stack([best % rgb.shape[-1], best // rgb.shape[-1]], -1).float()
+    xy = torch.stack([best % rgb.shape[-1], best // rgb.shape[-1]], -1).float()
+    return xy.where(maps.amax((1, 2)).cpu()[:, None] > 0, torch.nan)
 
 
 # -------------------------------------------------------------------------------- measure
@@ -250,9 +276,10 @@ def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: st
         if m.late():
             late.append(attn[:, list(m.late())].flatten(1, 2))  # (B, 2 H, h, w)
     if CHANNELS:
-        rgb = videos.resized(images, 1, scale)
+        previous = batch.get("previous", batch["image"]).to(device).permute(0, 3, 1, 2)
+        rgb, before = videos.resized(images, 1, scale), videos.resized(previous, 1, scale)
         seen = torch.tensor([rgb.shape[3], rgb.shape[2]])
-        gaze += [(saliency_gaze(rgb, c) * frame / seen)[:, None] for c in CHANNELS.values()]
+        gaze += [(saliency_gaze(rgb, c, before) * frame / seen)[:, None] for c in CHANNELS.values()]
     apart = cosine_distances(torch.cat(late, 1)) if late else torch.zeros(len(images), 0, 0)
     return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart)
 
@@ -263,10 +290,8 @@ def watch_all(watched: Sequence[videos.Watched], folder: Path, batch_size: int, 
     clips that hold a picture the mean of alike (heads,) and apart (K, K). look: `measure` of a batch."""
     arrays, alike, apart, n = {}, 0, 0, 0
     for w in watched:
-        data = videos.Frames(replace(w.clip, records=dict), len(w.times))  # a worker needs no gaze
-        one = min(workers, 1)  # a video is decoded in order, by one worker while the models run
-        found = in_batches(folder / w.clip.name, data, batch_size, look,
-                           workers if w.clip.source.is_dir() else one)
+        at_once = workers if w.clip.source.is_dir() else min(workers, 1)  # a video is decoded in order
+        found = in_batches(folder / w.clip.name, FramePairs(w.clip, len(w.times)), batch_size, look, at_once)
         shown = ~np.isin(np.arange(len(w.times)), w.clip.blank)
         arrays |= {f"gaze/{w.clip.name}": found["gaze"], f"times/{w.clip.name}": w.times,
                    f"size/{w.clip.name}": w.size}
@@ -314,6 +339,9 @@ def heads_among_viewers(sets: dict[str, tuple[str, np.ndarray]], others: dict[st
     names and units of the sets; facts of every own set)."""
     scaled = {name: videos.scaled(d) for name, (_, d) in sets.items()}
     placed = {name: found for name, found in scaled.items() if found}
+    for name, found in placed.items():  # whoever never looks is nowhere
+        found["distance"][np.isnan(sets[name][1]).all(1)] = np.nan
+        found["xy"][np.isnan(found["distance"])] = np.nan
     if not placed:
         raise InputError("no 4 viewers who saw what another saw; give clips that several people watched.")
     xy = [found.pop("xy") for found in placed.values()]
@@ -380,12 +408,14 @@ def set_correlations(sets: Sequence[str], table: dict[str, np.ndarray], distance
     return found
 
 
-def nearness(who: str, place: str, arrays: dict, tests: Sequence[dict]) -> dict:
+def nearness(who: str, place: str, arrays: dict, tests: Sequence[dict]) -> dict | None:
     """Distance in a set of clips: the best head of an official model, the median of the best heads of other
     kinds, GBVS with all channels (its first) or one, the median viewer."""
     distance = arrays["distance"][arrays["sets"].index(place)]
     mine = ((arrays["kind"] == who) | (arrays["condition"] == who)) & np.isfinite(distance)
     distance, model = distance[mine], arrays["model"][mine]
+    if len(distance) == 0:  # such as flicker in one frame
+        return None
     if who in CHANNELS:
         return dict(ours=float(distance[0]), n=1)
     if who in OFFICIAL:
@@ -415,7 +445,7 @@ def claims(layout: str, kinds: Sequence[str], units: dict[str, str]) -> list[Cla
     by genre; all other data: distances and tests over all clips. GBVS's channels: those that the paper tells.
     """
     rows, everyone, places = [], [], {"all": "N2010"}
-    for kind in dict.fromkeys(kinds):
+    for kind in kinds:
         everyone += CHANNELS if kind == "GBVS" else [kind]
     if layout == "cw2019":
         places = {genre: genre for genre in PAPER_R if genre in units} or {"all": ""}
@@ -425,8 +455,7 @@ def claims(layout: str, kinds: Sequence[str], units: dict[str, str]) -> list[Cla
                  for who in everyone if who in paper or who not in CHANNELS]
     if layout != "cw2019":
         rows += [Claim(f"{kind} vs {ADULT}", PAPER_P.get(kind), "p, Bonferroni",
-                       partial(reported, f"all, heads: {kind} vs {ADULT}", "p_bonferroni"))
-                 for kind in dict.fromkeys(kinds)]
+                       partial(reported, f"all, heads: {kind} vs {ADULT}", "p_bonferroni")) for kind in kinds]
         rows.append(Claim(f"dino8 vs {ADULT}, Cohen's d", PAPER_D, "d",
                           partial(reported, f"all, heads: dino8 vs {ADULT}", "d")))
         rows += [Claim(f"dino{depth} vs sl{depth}", PAPER_PAIRS, "p",
@@ -439,10 +468,10 @@ def claims(layout: str, kinds: Sequence[str], units: dict[str, str]) -> list[Cla
     return rows
 
 
-def missing_parts(kinds: Sequence[str]) -> list[str]:
+def missing_parts(layout: str, kinds: Sequence[str]) -> list[str]:
     """Parts of the study that were not run, and why."""
-    parts = ["GBVS: its contrast, flicker and motion channels are not built"]
-    if ADULT not in kinds:
+    parts = []
+    if ADULT not in kinds and layout != "cw2019":  # there the paper, too, tests against all viewers
         parts.append("tests against the group adult: no such viewers; all instead")
     if not any(kind.startswith("dino") and kind.replace("dino", "sl") in kinds for kind in kinds):
         parts.append("DINO against supervised: needs dinoN and slN")
@@ -604,8 +633,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     table, others = trace_table(models, viewers, study.groups), other_distances(args.compare)
 
     # Where every head looks in every frame.
-    files = itertools.chain(*(w.clip.files() for w in watched))
-    folder = begin(args, files, **{m.name: m.net for m in models})
+    folder = begin(args, [f for w in watched for f in w.clip.files()], **{m.name: m.net for m in models})
     how = dict(scale=videos.CW_SCALE if study.layout == "cw2019" else None, dtype=args.dtype)
     look = partial(measure, models=models, device=device, **how)
     arrays = watch_all(watched, folder, args.batch_size, look, args.workers)
@@ -623,10 +651,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     tests = [test for name, d in zip(facts, placed["distance"])
              for test in compare_kinds(name, table["kind"], table["model"], d)]
     tests += set_correlations(placed["sets"], table, placed["distance"])
-    rows = claims(study.layout, table["kind"].tolist(), dict(zip(facts, placed["units"])))
-    finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table),
-           evaluate(rows, arrays, tests), draw, began, device, tests, missing_parts(table["kind"].tolist()),
-           layout=study.layout, sets=facts, best_head=str(table["condition"][arrays["nearest"][0]]),
+    kinds, units = list(dict.fromkeys(table["kind"].tolist())), dict(zip(facts, placed["units"]))
+    headline = evaluate(claims(study.layout, kinds, units), arrays, tests)
+    finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table), headline, draw, began,
+           device, tests, missing_parts(study.layout, kinds), layout=study.layout, sets=facts,
+           best_head=str(table["condition"][arrays["nearest"][0]]), on_screen=ON_SCREEN,
            notes=sorted({*study.notes, *assumed(args.models, args.heads)}))
     start_clusters(args)
 

@@ -100,7 +100,7 @@ def test_measure_gives_every_heads_gaze_in_pixels_of_the_frame(monkeypatch):
     models = E.load_models(["demo_dino4"], None, torch.device("cpu"))
     images = (255 * torch.rand(2, 70, 99, 3, generator=generator(3))).byte()
     found = E.measure(dict(image=images), models, None, "float32", torch.device("cpu"))
-    assert found["gaze"].shape == (2, 24 + 4, 2) and found["apart"].shape == (2, 12, 12)
+    assert found["gaze"].shape == (2, 24 + 7, 2) and found["apart"].shape == (2, 12, 12)
     images = images.permute(0, 3, 1, 2)
     attn = E.attend(images, models[0], None)  # (2, 4, 6, 4, 6) of 64 x 96 px
     direct = E.head_gaze(attn[:, 1, 4], 16) * torch.tensor([99 / 96, 70 / 64])
@@ -122,8 +122,8 @@ def test_heads_that_a_file_does_not_tell_are_assumed_aloud_or_asked_for(tmp_path
     assert model.net.num_heads == 3 and E.load_models([narrow], None, "cpu")[0].net.num_heads == 6
     assert E.load_models([narrow], None, "cpu", heads=3)[0].net.num_heads == 3
     assert E.assumed(["demo_dino4"], None) == []
-    assert E.assumed([narrow], None) == [f"{narrow}: assumed: 6 heads a block (else --heads); assumed: mean and "
-                                         "SD of ImageNet"]
+    assert E.assumed([narrow], None) == [
+        f"{narrow}: assumed: 6 heads a block (else --heads); assumed: mean and SD of ImageNet"]
     assert "3 heads a block (--heads); assumed: mean" in E.assumed([name], 3)[0]
     assert E.parse(["--models", name, "--heads", "3"]).heads == 3
 
@@ -134,7 +134,7 @@ def test_one_worker_decodes_a_video_ahead_and_more_read_a_folder_of_frames(tmp_p
     def in_batches(folder, data, batch_size, look, workers):
         pickle.dumps(data)  # as sent to a worker where processes are spawned
         asked.append(workers)
-        return dict(gaze=np.zeros((len(data), 1, 2)), alike=np.zeros((len(data), 1)), apart=np.zeros((2, 1, 1)))
+        return dict(gaze=np.zeros((2, 1, 2)), alike=np.zeros((2, 1)), apart=np.zeros((2, 1, 1)))
     monkeypatch.setattr(E, "in_batches", in_batches)
     clip = D.load_study(str(n2010_world(tmp_path / "N"))).clips[0]
     (tmp_path / "frames").mkdir()
@@ -219,7 +219,10 @@ def test_published_distances_medians_and_tests_come_back():
             best[kinds[key]] = E.best_heads(ours.ravel(), np.repeat(np.arange(6), ours.size // 6))
             assert len(best[kinds[key]]) == 30
             assert np.median(best[kinds[key]]) == pytest.approx(E.PAPER["N2010"][kinds[key]], abs=.1)
-        elif key != "gbvs":
+        elif key == "gbvs":
+            assert dict(zip(E.CHANNELS, ours)) == pytest.approx(
+                {channel: E.PAPER["N2010"][channel] for channel in E.CHANNELS}, abs=.1)
+        else:
             official = "dino_vits16" if key.startswith("dino") else "deit_small_patch16_224"
             assert ours.min() == pytest.approx(E.PAPER["N2010"][official], abs=.1)
             assert key != "dino_deit_small16" or np.argwhere(ours == ours.min()).tolist() == [[7, 4]]
@@ -457,6 +460,60 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
                                [[0, 0, 0], [.01, 64, 24], [.02, 128, 48], [.03, np.nan, -11.65]])
 
 
+def test_every_frame_comes_with_the_one_before_it_but_not_across_a_blank(tmp_path):
+    pictures = write_video(tmp_path / "a.mp4", 12)
+    clip = D.Clip("a", tmp_path / "a.mp4", dict, blank=(4, 5))
+    alone, pairs = D.Frames(clip, 12), E.FramePairs(clip, 12)
+    assert len(pairs) == 12
+    expected = {0: 0, 1: 0, 2: 1, 6: 6, 7: 6, 10: 9, 11: 10, 3: 2}  # frame: the one before it
+    for i, before in expected.items():
+        pair = pairs[i]
+        assert abs(float(pair["image"].double().mean()) - pictures[i].mean()) < 3
+        assert torch.equal(pair["image"], alone[i]["image"])
+        assert torch.equal(pair["previous"], alone[before]["image"])
+
+
+def test_measure_gives_gbvs_the_frames_before(monkeypatch):
+    asked = []
+
+    def gbvs(images, channels, previous):
+        asked.append((channels, images.mean((1, 2, 3)), previous.mean((1, 2, 3))))
+        return images[:, 0, ::16, ::16]
+    monkeypatch.setattr(E, "gbvs", gbvs)
+    images = torch.tensor([0, 51, 102, 255], dtype=torch.uint8)[:, None, None, None].expand(4, 64, 64, 3)
+    E.measure(dict(image=images[1:], previous=images[:-1]), E.load_models(["demo_dino4"], None, "cpu"), None,
+              "float32", torch.device("cpu"))
+    assert [channels for channels, _, _ in asked] == ["DIORFM", *"IORFMD"]
+    for _, now, before in asked:
+        torch.testing.assert_close(now, torch.tensor([.2, .4, 1.]))
+        torch.testing.assert_close(before, torch.tensor([0, .2, .4]))
+
+
+def test_gbvs_looks_at_what_moves_and_nowhere_where_nothing_does():
+    images = torch.zeros(3, 96, 128, 3, dtype=torch.uint8)
+    for i, x in enumerate((30, 30, 70)):
+        images[i, 40:52, x:x + 12] = 255
+        images[i, 70:90, 100:120] = 200  # this stays where it is
+    previous = images[[0, 0, 1]]
+    found = E.measure(dict(image=images, previous=previous), E.load_models(["demo_dino4"], None, "cpu"), None,
+                      "float32", torch.device("cpu"))["gaze"][:, -7:]
+    gaze = dict(zip(E.CHANNELS, found.swapaxes(0, 1)))
+    for channel in ("GBVS flicker", "GBVS motion"):
+        assert gaze[channel][:2].isnan().all()
+        x, y = gaze[channel][2].tolist()
+        assert 36 < y < 56 and 24 < x < 90
+    assert all(gaze[channel].isfinite().all() for channel in (
+        "GBVS", "GBVS intensity", "GBVS orientation", "GBVS contrast", "GBVS colour"))
+
+
+def test_who_never_looks_has_no_distance(tmp_path, no_figures, monkeypatch):
+    root = small_world(tmp_path / "w")
+    monkeypatch.setattr(E, "CHANNELS", {"GBVS": "IF", "GBVS flicker": "F"})
+    E.main([*ONE, "--data", str(root), "--out", str(tmp_path / "o"), "--limit", "1"])
+    names = [h["name"] for h in read_json(tmp_path / "o" / "results.json")["headline"]]
+    assert "GBVS, all channels" in names and "GBVS flicker" not in names
+
+
 # ------------------------------------------------------------------------------------------------ wrong input
 
 def edit_gaze(path: Path, change) -> None:
@@ -538,6 +595,7 @@ def test_wrong_data_is_named(tmp_path, no_figures, spoil, message):
 @pytest.mark.parametrize("argv, message", [
     (["--models", "what=x.pth"], "KIND=FILE"), (["--models", "dino99"], "no model dino99"),
     (["--models", "dino4=/no/file.pth"], "no such weight file"), (["--weights", "x.pth"], "one model"),
+    (["--heads", "3"], "--heads belongs to models given as KIND=FILE"),
     (["--data", "/no/such/folder"], "no such folder"),
     (["--models", f"dino12={ROOT}/checkpoints/demo_dino4.pth"], "4 blocks; expected"),
     (["--compare", "/no/run"], "no distances.csv")])
@@ -611,8 +669,8 @@ def test_bare_demo_command_compares_six_models_and_gbvs_and_starts_exp05_cluster
     results = read_json(tmp_path / "o" / "results.json")
     names = [h["name"] for h in results["headline"]]
     assert {f"{m.removeprefix('demo_')}, 5 best heads" for m in E.DEMO_MODELS} < set(names)
-    assert {"GBVS, all channels", "viewer adult", "viewer child", "dino12 vs viewer adult",
-            "dino12 vs sl12"} < set(names)
+    assert {"GBVS, all channels", "GBVS motion", "viewer adult", "viewer child", "dino12 vs viewer adult",
+            "dino12 vs sl12"} < set(names) and results["not_run"] == []
     assert {"GBVS", "GBVS orientation"} <= {r["condition"] for r in read_csv(tmp_path / "o" / "per_image.csv")}
     names = [h["name"] for h in read_json(tmp_path / "o" / "clusters" / "results.json")["headline"]]
     assert names[0] == "adult: looks at eyes" and "G3: share of late heads" in names
@@ -690,7 +748,7 @@ def test_compare_correlates_and_draws_two_runs(run, tmp_path, monkeypatch):
 
 def test_cw2019_stands_beside_the_papers_numbers_by_genre_and_correlates_with_n2010(tmp_path, monkeypatch):
     quick(monkeypatch)
-    monkeypatch.setattr(E, "CHANNELS", {"GBVS": "IO", "GBVS intensity": "I"})
+    monkeypatch.setattr(E, "CHANNELS", {"GBVS": "IF", "GBVS intensity": "I"})
     monkeypatch.setattr(E, "draw", lambda arrays, results, folder: write_csv(
         E.distance_rows(arrays), folder / "distances.csv"))
     models, rows = "--models demo_dino4 demo_sl4 --device cpu --data".split(), {}
@@ -728,8 +786,8 @@ def test_every_claim_of_the_paper_has_a_row():
     viewers = ["viewer adult", "viewer child", "viewer adult ASD", "viewer child ASD"]
     n2010 = {c.name: c.paper for c in E.claims("n2010", [*trained, *E.OFFICIAL, "GBVS", *viewers],
                                                {"all": "px"})}
-    cw2019 = {c.name: c.paper for c in E.claims("cw2019", [*trained, *E.OFFICIAL, "GBVS", "viewer"],
-                                                {g: "median" for g in ("all", "animation", "drama", "nature")})}
+    units = {name: "median between viewers" for name in ("all", "animation", "drama", "nature")}
+    cw2019 = {c.name: c.paper for c in E.claims("cw2019", [*trained, *E.OFFICIAL, "GBVS", "viewer"], units)}
     said = {
         "DINO models come nearer to viewers with depth": {f"dino{n}, 5 best heads": px for n, px in
                                                            ((4, 94.2), (8, 74.8), (12, 62.6))},
@@ -738,7 +796,8 @@ def test_every_claim_of_the_paper_has_a_row():
         "the official models do the same": {"dino_vits16, best head": 53.1,
                                             "deit_small_patch16_224, best head": 88.2},
         "GBVS, all channels and each": {
-            "GBVS, all channels": 137., "GBVS intensity": 108.2, "GBVS orientation": 101.9, "GBVS colour": 134.3},
+            "GBVS, all channels": 137., "GBVS intensity": 108.2, "GBVS orientation": 101.9,
+            "GBVS contrast": 150.2, "GBVS flicker": 162.6, "GBVS motion": 154.9, "GBVS colour": 134.3},
         "DINO-12 does not differ from adults": {"dino12 vs viewer adult": .1},
         "everyone else does": {
             "viewer child vs viewer adult": .0039, "viewer adult ASD vs viewer adult": .00051,
@@ -754,8 +813,8 @@ def test_every_claim_of_the_paper_has_a_row():
                 "sl4, 5 best heads": (2.54, 2.19, 2.12), "sl8, 5 best heads": (2.20, 1.95, 1.83),
                 "sl12, 5 best heads": (1.94, 1.95, 1.82), "dino_vits16, best head": (.97, 1.04, 1.11),
                 "GBVS, all channels": (1.63, 1.40, 1.18)}
-    r = {"dino4": (.93, .90, .91), "dino8": (.96, .95, .91), "dino12": (.94, .90, .89), "sl4": (.91, .92, .89),
-         "sl8": (.94, .91, .84), "sl12": (.93, .88, .79)}
+    r = {"dino4": (.93, .90, .91), "dino8": (.96, .95, .91), "dino12": (.94, .90, .89),
+         "sl4": (.91, .92, .89), "sl8": (.94, .91, .84), "sl12": (.93, .88, .79)}
     for i, genre in enumerate(("drama", "animation", "nature")):
         for who, numbers in by_genre.items():
             assert cw2019[f"{genre}: {who}"] == numbers[i]
