@@ -42,10 +42,11 @@ from scipy import stats
 from torch import Tensor, nn
 
 import exp05_data as videos
+import exp05_scaling as scaling
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
 from data import read_csv
-from exp05_data import Watched, compare
+from exp05_data import Watched
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish,
                      in_batches, only_draw, parse_args, redraw, save_figure, write_csv)
@@ -279,7 +280,7 @@ def heads_among_viewers(sets: dict[str, tuple[str, np.ndarray]], others: dict[st
                         conditions: np.ndarray) -> tuple[dict, dict[str, dict]]:
     """(distance (sets, R) of everyone in every set of clips and in those of another run, xy (own sets, R, 2),
     names and units of the sets; facts of every own set)."""
-    scaled = {name: videos.scaled(d) for name, (_, d) in sets.items()}
+    scaled = {name: scaling.scaled(d) for name, (_, d) in sets.items()}
     placed = {name: found for name, found in scaled.items() if found}
     if not placed:
         raise InputError("no 4 viewers who saw what another saw; give clips that several people watched.")
@@ -325,12 +326,12 @@ def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.
     for unit, least, values in (("heads", 2, heads), ("models", 3, medians)):
         values = {k: v for k, v in values.items() if len(v) >= least}
         if len(adults) > 1:
-            tests += [compare(f"{where}, {unit}: {k} vs {name}", v, adults, len(values))
+            tests += [scaling.compare(f"{where}, {unit}: {k} vs {name}", v, adults, len(values))
                       for k, v in values.items()]
         for k, v in values.items():
             supervised = k.replace("dino", "sl")
             if supervised != k and supervised in values:
-                tests.append(compare(f"{where}, {unit}: {k} vs {supervised}", v, values[supervised]))
+                tests.append(scaling.compare(f"{where}, {unit}: {k} vs {supervised}", v, values[supervised]))
     return tests
 
 
@@ -541,8 +542,8 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Heads among viewers: distances, multidimensional scaling, tests.
     traces = [arrays[f"gaze/{w.clip.name}"] for w in watched]
-    by_clip = [videos.distances(w, trace, viewers) for w, trace in zip(watched, traces)]  # (R, V) each, px
-    sets = videos.distance_sets(watched, traces, by_clip, viewers, pool=study.layout != "cw2019")
+    by_clip = [scaling.distances(w, trace, viewers) for w, trace in zip(watched, traces)]  # (R, V) each, px
+    sets = scaling.distance_sets(watched, traces, by_clip, viewers, pool=study.layout != "cw2019")
     placed, facts = heads_among_viewers(sets, others, table["condition"])
     arrays |= placed | dict(nearest=nearest_heads(table, placed["distance"][0]))
     kinds, heads = list(dict.fromkeys(table["kind"].tolist())), table["model"] != ""
