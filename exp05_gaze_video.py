@@ -43,12 +43,12 @@ from scipy import stats
 from torch import Tensor, nn
 
 import exp05_data as videos
+import exp05_scaling as scaling
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
-from data import read_csv
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
-                     finish, in_batches, only_draw, parse_args, read_json, redraw, save_figure, write_csv)
+                     finish, in_batches, only_draw, parse_args, read_arrays, redraw, save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -111,13 +111,12 @@ def other_distances(folder: Path | None) -> dict[str, dict[str, float]]:
     """{"data set or run: set of clips": {head: distance}} of another finished run."""
     if folder is None:
         return {}
-    if not (folder / "distances.csv").is_file():  # the last file of a run
-        raise InputError(f"--compare {folder}: no distances.csv; give the folder of a finished run.")
-    name = DATA_SETS.get(read_json(folder / "results.json")["layout"], folder.resolve().name)
-    sets: dict[str, dict[str, float]] = {}
-    for row in read_csv(folder / "distances.csv"):
-        sets.setdefault(f"{name}: {row['set']}", {})[row["condition"]] = row["distance"]
-    return sets
+    if not (folder / "arrays.npz").is_file():
+        raise InputError(f"--compare {folder}: no arrays.npz; give the folder of a finished run.")
+    run = read_arrays(folder / "arrays.npz")
+    name = DATA_SETS.get(str(run["layout"]), folder.resolve().name)
+    own = zip(run["sets"].tolist(), run["units"], run["distance"])  # without those that it was compared with
+    return {f"{name}: {place}": dict(zip(run["condition"].tolist(), distance)) for place, _, distance in own}
 
 
 class FramePairs(torch.utils.data.Dataset):
@@ -337,7 +336,7 @@ def heads_among_viewers(sets: dict[str, tuple[str, np.ndarray]], others: dict[st
                         conditions: np.ndarray) -> tuple[dict, dict[str, dict]]:
     """(distance (sets, R) of everyone in every set of clips and in those of another run, xy (own sets, R, 2),
     names and units of the sets; facts of every own set)."""
-    scaled = {name: videos.scaled(d) for name, (_, d) in sets.items()}
+    scaled = {name: scaling.scaled(d) for name, (_, d) in sets.items()}
     placed = {name: found for name, found in scaled.items() if found}
     for name, found in placed.items():  # whoever never looks is nowhere
         found["distance"][np.isnan(sets[name][1]).all(1)] = np.nan
@@ -386,12 +385,12 @@ def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.
     for unit, least, values in (("heads", 2, heads), ("models", 3, medians)):
         values = {k: v for k, v in values.items() if len(v) >= least}
         if len(adults) > 1:
-            tests += [videos.compare(f"{where}, {unit}: {k} vs {name}", v, adults, len(values))
+            tests += [scaling.compare(f"{where}, {unit}: {k} vs {name}", v, adults, len(values))
                       for k, v in values.items()]
         for k, v in values.items():
             supervised = k.replace("dino", "sl")
             if supervised != k and supervised in values:
-                tests.append(videos.compare(f"{where}, {unit}: {k} vs {supervised}", v, values[supervised]))
+                tests.append(scaling.compare(f"{where}, {unit}: {k} vs {supervised}", v, values[supervised]))
     return tests
 
 
@@ -644,10 +643,10 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Heads among viewers: distances, multidimensional scaling, tests.
     traces = [arrays[f"gaze/{w.clip.name}"] for w in watched]
-    by_clip = [videos.distances(w, trace, viewers) for w, trace in zip(watched, traces)]  # (R, V) each, px
-    sets = videos.distance_sets(watched, traces, by_clip, viewers, pool=study.layout != "cw2019")
+    by_clip = [scaling.distances(w, trace, viewers) for w, trace in zip(watched, traces)]  # (R, V) each, px
+    sets = scaling.distance_sets(watched, traces, by_clip, viewers, pool=study.layout != "cw2019")
     placed, facts = heads_among_viewers(sets, others, table["condition"])
-    arrays |= placed | dict(nearest=nearest_heads(table, placed["distance"][0]))
+    arrays |= placed | dict(nearest=nearest_heads(table, placed["distance"][0]), layout=study.layout)
     tests = [test for name, d in zip(facts, placed["distance"])
              for test in compare_kinds(name, table["kind"], table["model"], d)]
     tests += set_correlations(placed["sets"], table, placed["distance"])

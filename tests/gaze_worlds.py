@@ -10,6 +10,7 @@ import scipy.io
 
 import exp05_data as D
 import exp05_gaze_video as E
+import exp05_scaling as S
 from results import write_csv
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -22,8 +23,8 @@ def quick(monkeypatch, figures: bool = False) -> None:
     monkeypatch.setattr(E, "CHANNELS", {})
     monkeypatch.setattr(E, "SHALLOWEST", 4)
     monkeypatch.setattr(E, "start_clusters", lambda args: None)
-    place = D.place
-    monkeypatch.setattr(D, "place", lambda distances, coords: place(distances, coords, starts=1))
+    place = S.place
+    monkeypatch.setattr(S, "place", lambda distances, coords: place(distances, coords, starts=1))
     if not figures:
         monkeypatch.setattr(E, "draw", lambda arrays, results, folder: None)
 
