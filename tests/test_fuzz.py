@@ -33,6 +33,7 @@ import exp03_biases as E3
 import exp04_saliency
 import exp05_data
 import exp05_gaze_video as E5
+import exp05_looks
 import exp05_train_vits as T5
 import exp06_gaze_objects as E6
 from common import (InputError, VisionTransformer, attention_state, load_head, load_resnet, load_tuned,
@@ -284,7 +285,7 @@ def test_gaze_key_points_and_groups_of_videos(tmp_path):
         for clip in exp05_data.load_study(str(tmp_path)).clips:
             exp05_data.viewers_of(clip, np.arange(3) / 24, (32, 32), True, [])
             if clip.points:
-                exp05_data.key_points(clip.points, 3)
+                exp05_looks.key_points(clip.points, 3)
     for name, text in tables.items():
         contents = itertools.chain(odd_tables(text, 60), damaged(text.encode(), 20))
         assert_read_or_refused(tmp_path / name, contents, load)
@@ -294,7 +295,7 @@ def test_masks_of_videos(tmp_path):
     path = tmp_path / "one.npz"
     np.savez_compressed(path, body=np.zeros((3, 8, 8), bool), ground=np.ones((3, 8, 8), bool))
     assert_read_or_refused(path, damaged(path.read_bytes(), 100),
-                           lambda: exp05_data.read_masks(path, 3, (8, 8)))
+                           lambda: exp05_looks.read_masks(path, 3, (8, 8)))
 
 
 @pytest.mark.parametrize("name", ["gaze.npz", "allclip1.mat"])
@@ -564,7 +565,7 @@ DOORS = {  # how each kind of file is read, anywhere in the project
     "saliency": lambda f: exp04_saliency.given_map(0, [f / "map.npy"], (4, 4)),
     "bare saliency": lambda f: exp04_saliency.given_map(0, [f / "bare.npy"], (4, 4)),
     "gaze.npz": lambda f: exp05_data.load_study(str(f)),
-    "masks": lambda f: exp05_data.read_masks(f / "masks.npz", 3, (8, 8)),
+    "masks": lambda f: exp05_looks.read_masks(f / "masks.npz", 3, (8, 8)),
     "arrays of a run": lambda f: read_arrays(f / "gaze.npz"),
     "bare arrays of a run": lambda f: read_arrays(f / "bare.npz"),
     "mat": lambda f: load_osie(f / "bare.mat")}
