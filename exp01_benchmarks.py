@@ -13,12 +13,14 @@ Commands
 
 The paper: BF01 222 (ImageNet), 242.8 (ImageNet-C), 89 (ObjectNet); it prints no accuracies. The demo: B - A
 -0.8, -0.6, 0.0 points, BF01 2, 14, 10.
+Pictures are squeezed to 256x256, as the paper says, so their aspect is lost; RESIZE = 256 keeps it.
 Departures: the corruptions are computed anew (the paper's package no longer imports); frost has drawn
 textures unless --frost names the six original ones.
 """
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import time
@@ -34,8 +36,8 @@ from torch import Tensor, nn
 
 import data
 import results
-from common import (InputError, Preprocess, ROOT, VIT_BENCHMARK, bf01_jzs, bf01_unit_information,
-                    bootstrap_ci, generator, init_distributed, input_errors, load_tuned, load_vit, mcnemar,
+from common import (InputError, Preprocess, ROOT, bf01_jzs, bf01_unit_information, bootstrap_ci,
+                    generator, init_distributed, input_errors, load_tuned, load_vit, mcnemar,
                     paired_t, pick_device)
 from corruptions import CORRUPTIONS, corrupt, frost_textures
 from results import Claim
@@ -50,6 +52,8 @@ NEEDS = dict.fromkeys(BENCHMARKS, "--imagenet") | {"objectnet": "--objectnet (de
 PAPER_BF01 = {"ImageNet": 222., "ImageNet-C": 242.8, "ObjectNet": 89.}  # the paper does not say of which form
 SEVERITY = 5  # of ImageNet-C's corruptions
 BORDER = 2  # px of red frame around every picture of ObjectNet
+RESIZE = (256, 256)  # px, whatever the aspect ratio (Benchmark); 256 alone would keep it: the short side, as
+CROP = 224           # in the pipelines whose accuracies of these weights are quoted; px, the middle
 CHANCE = 5  # %; model A below this is a mistake in labels or preprocessing, not a result
 JEFFREYS = {3: "moderate", 10: "strong", 30: "very strong", 100: "decisive"}  # BF01 above
 
@@ -147,10 +151,15 @@ class PictureViews(data.Images):
 
 # -------------------------------------------------------------------------------- model
 
+def papers(pre: Preprocess) -> Preprocess:
+    """The paper's resizing and crop for all benchmarks, otherwise the preprocessing of the weights."""
+    return dataclasses.replace(pre, resize=RESIZE, crop=CROP, squash=False)
+
+
 def load_model(name: str, weights: Path | None, device: torch.device) -> tuple[nn.Module, Preprocess]:
-    """(model A, its preprocessing: the paper resizes to 256 and crops here, and squashes for its maps)."""
+    """(model A, its preprocessing: of the paper's model the paper's, of others that of their weights)."""
     vit, pre = load_vit(name, weights)
-    return vit.to(device), VIT_BENCHMARK if name == PAPER["model"] else pre
+    return vit.to(device), papers(pre) if name == PAPER["model"] else pre
 
 
 # -------------------------------------------------------------------------------- measure
