@@ -290,16 +290,50 @@ def test_alignment_tests_are_paired_and_headroom_gain_follows_its_formula():
     related = {t["y"]: t["r"] for t in tests if t["test"] == "Pearson r"}
     assert related["CC of A"] == pytest.approx(np.corrcoef(consistency, a)[0, 1])
     assert related["gain B - A"] == pytest.approx(-1)
+    (row,) = [claim for claim in E.comparisons(arrays) if claim.name == "CC, B - A"]
+    assert row.unit == f"t {found['t']:.1f}, d {found['dz']:.2f}, p < .001"
     quarters = [t for t in tests if t["test"].startswith("quartile")]
     order = np.argsort(consistency)
     assert [q["n"] for q in quarters] == [20] * 4
     assert quarters[1]["gain B - A"] == pytest.approx((b - a)[order[20:40]].mean())
     assert quarters[3]["gain B - C"] == pytest.approx((b - c)[order[60:]].mean())
+    for k, values in dict(A=a, B=b, C=c).items():
+        assert quarters[2][f"CC of {k}"] == pytest.approx(values[order[40:60]].mean())
     summary = lines(arrays)
     assert summary["r(gain, consistency)"]["ours"] == pytest.approx(-1)
     assert summary["headroom gain"]["ours"] == pytest.approx(np.mean(d / (1 - a + 1e-8)))
+    second = summary["headroom gain, quartile 2 of consistency"]
+    assert second["ours"] == pytest.approx((d / (1 - a + 1e-8))[order[20:40]].mean()) and second["n"] == 20
+    assert second["verdict"] == "agrees"
     assert summary["images with a gain in CC"]["ours"] == 100
     assert summary["r(gain, consistency)"]["paper"] == -.55
+
+
+def test_a_difference_is_shown_with_its_t_d_and_p_and_lower_kl_is_better():
+    """Four pairs worked out by hand: differences .1, .2, .3, .2 have mean .2, SD .0816, t 4.90, p .016."""
+    a = np.array([.3, .2, .4, .1])
+    arrays = measured([np.nan] * 4, A=a, B=a + [.1, .2, .3, .2], C=a)
+    rows = {claim.name: claim for claim in E.comparisons(arrays)}
+    assert len(rows) == 10 and rows["SIM, B - C"].unit == "t 4.9, d 2.45, p = 0.016"
+    shown = {row["name"]: row for row in evaluate(rows.values(), arrays)}
+    assert shown["CC, B - A"]["ours"] == pytest.approx(.2) and shown["CC, B - A"]["verdict"] == "agrees"
+    assert (shown["KL, B - A"]["paper"], shown["KL, B - A"]["verdict"]) == ("< 0", "differs")
+
+
+def test_kl_and_nss_are_measured_by_both_conventions():
+    """Two fixations on one pixel and one on another, a map that is 0 on half of the pixels: by hand."""
+    counts = torch.zeros(1, 224, 224)
+    counts[0, 10, 10], counts[0, 50, 60] = 2, 1
+    maps = torch.rand(1, 224, 224, generator=generator(1)) * (torch.arange(224) >= 112)
+    batch = dict(image=torch.zeros(1, 3, 8, 8), fixations=counts, readable=torch.tensor([True]), index=[0])
+    found = E.agreement(batch, {"A": lambda x: (None, maps)}, [[]], torch.device("cpu"))
+    z = (maps - maps.mean()) / maps.std(correction=0)
+    once, every = (z[0, 10, 10] + z[0, 50, 60]) / 2, (2 * z[0, 10, 10] + z[0, 50, 60]) / 3
+    assert [float(found[key]) for key in ("nss", "nss_counts")] == pytest.approx([float(once), float(every)])
+    q, p = (m.double() / m.double().sum() for m in (human_maps(counts), maps))
+    for key, eps in (("kl", 2.**-52), ("kl_loss_eps", 1e-10)):
+        assert float(found[key]) == pytest.approx(float((q * (q / (p + eps) + eps).log()).sum()), rel=1e-6)
+    assert float(found["kl"]) > float(found["kl_loss_eps"]) + 5
 
 
 def test_images_without_consistency_give_no_line_of_it():
@@ -395,14 +429,46 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     out, results = finished
     rows = read_csv(out / "per_image.csv")
-    assert list(rows[0]) == "image condition cc nss auc kl sim consistency".split() and len(rows) == 8 * 3
+    columns = "image condition cc nss nss_counts auc kl kl_loss_eps sim consistency".split()
+    assert list(rows[0]) == columns and len(rows) == 8 * 3
     assert len(read_csv(out / "benchmarks.csv")) == 3 * (10 + 2 * 15 + 10)
     figures = "1B 2A 2B 2C 4".split()
     assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000 for k in figures for kind in ("png", "pdf"))
     assert len(results["not_run"]) == 1 and results["not_run"][0].startswith("frost with ImageNet-C's six")
     names = [h["name"] for h in results["headline"]]
-    assert {"CC, B", "KL, C", "r(gain, consistency)", "BF01 ImageNet-C (unit information)"} <= set(names)
     assert len(names) == len(set(names)) and not (out / "unfinished").exists()
+    assert results["conventions"]["kl_loss_eps"].endswith("1e-10")
+
+
+CLAIMS_OF_THE_PAPER = {  # what the text says (Results and Benchmark): the rows that show it
+    "the tuned model aligns better than the baseline on all five metrics, p < .001":
+        ["CC, B - A", "NSS, B - A", "AUC, B - A", "KL, B - A", "SIM, B - A"],
+    "and better than the shuffled control on all five metrics, p < .001":
+        ["CC, B - C", "NSS, B - C", "AUC, B - C", "KL, B - C", "SIM, B - C"],
+    "mean alignment of the three models (figure 2A; how NSS and KL are computed is not said)":
+        [f"{name}, {k}" for k in "ABC" for name in ("CC", "NSS", "NSS of every fixation", "AUC", "KL",
+                                                    "KL with eps 1e-10", "SIM")],
+    "for every image the gain is positive": ["images with a gain in CC"],
+    "across every category the gain is positive": ["COCO categories with a gain in CC"],
+    "the gain falls with consistency, r = -.55, p < .0001": ["r(gain, consistency)"],
+    "headroom-normalised gains are positive across all quartiles":
+        [f"headroom gain, quartile {q} of consistency" for q in (1, 2, 3, 4)],
+    "top-1 accuracy of the three models on the three benchmarks (figure 4A)":
+        [f"{name} top-1, {k}" for name in ("ImageNet", "ImageNet-C", "ObjectNet") for k in "ABC"],
+    "parity: BF01 222 on ImageNet": ["BF01 ImageNet (unit information)", "BF01 ImageNet (JZS, r = 1)"],
+    "parity: BF01 242.8 on ImageNet-C": ["BF01 ImageNet-C (unit information)", "BF01 ImageNet-C (JZS, r = 1)"],
+    "parity: BF01 89 on ObjectNet": ["BF01 ObjectNet (unit information)", "BF01 ObjectNet (JZS, r = 1)"]}
+
+
+def test_every_claim_of_the_paper_has_a_row(finished):
+    """Its claims on animacy, object size and sparsity are exp03's, those on the ResNet exp02's; the share of
+    trained parameters is test_trainable_share_is_the_papers."""
+    rows = {row["name"]: row for row in finished[1]["headline"]}
+    for claim, names in CLAIMS_OF_THE_PAPER.items():
+        assert set(names) <= set(rows), claim
+    assert rows["BF01 ImageNet-C (JZS, r = 1)"]["paper"] == 242.8
+    assert rows["r(gain, consistency)"]["paper"] == -.55 and rows["images with a gain in CC"]["paper"] == 100
+    assert rows["CC, B - A"]["paper"] == "> 0" and rows["KL, B - C"]["paper"] == "< 0"
 
 
 def test_a_run_killed_between_any_two_files_gives_the_same_bytes_when_it_goes_on(world, finished, tmp_path,
