@@ -38,7 +38,7 @@ import data
 import results
 from common import (InputError, Preprocess, ROOT, bf01_jzs, bf01_unit_information, bootstrap_ci,
                     generator, init_distributed, input_errors, load_tuned, load_vit, mcnemar,
-                    paired_t, pick_device)
+                    paired_t, pick_device, rank_world)
 from corruptions import CORRUPTIONS, corrupt, frost_textures
 from results import Claim
 
@@ -160,6 +160,21 @@ def load_model(name: str, weights: Path | None, device: torch.device) -> tuple[n
     """(model A, its preprocessing: of the paper's model the paper's, of others that of their weights)."""
     vit, pre = load_vit(name, weights)
     return vit.to(device), papers(pre) if name == PAPER["model"] else pre
+
+
+def told_apart(models: dict[str, nn.Module]) -> tuple[dict[str, nn.Module], list[str]]:
+    """(the models whose weights are not A's, a sentence on each of the others): A is not compared with A."""
+    weights = {k: results.digest(model) for k, model in models.items()}
+    same = [k for k in models if k != "A" and weights[k] == weights["A"]]
+    said = [f"model {k}: it is A, its weights are the same; raise --lr, or name another file" for k in same]
+    return {k: model for k, model in models.items() if k not in same}, said
+
+
+def warn(sentences: Sequence[str]) -> None:
+    """Before the table, by the first process."""
+    for sentence in sentences:
+        if rank_world()[0] == 0:
+            print(f"warning: {sentence}")
 
 
 # -------------------------------------------------------------------------------- measure
@@ -348,11 +363,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     vit, pre = load_model(args.model, args.weights, device)
     models = {"A": vit}
     models |= {k: load_tuned(vit, file) for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
+    not_run = [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]
+    models, copies = told_apart(models)
     places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
-    pictures, not_run = load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed, args.frost)
+    pictures, missing = load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed, args.frost)
     if not pictures:
-        raise InputError("no benchmark can be run: " + "; ".join(not_run))
-    not_run += [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]
+        raise InputError("no benchmark can be run: " + "; ".join(missing))
     files = [p.path for some in pictures.values() for p in some]
     folder = results.begin(args, files, **models)
 
@@ -362,8 +378,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Accuracies, their differences, and the evidence that there is none.
     headline = results.evaluate(CLAIMS, arrays)
+    warn(copies)
     results.finish(args, "exp01_benchmarks", arrays, table(arrays), headline, draw, began, device,
-                   parity(arrays), not_run, unreadable=unreadable)
+                   parity(arrays), copies + missing + not_run, unreadable=unreadable)
 
 
 if __name__ == "__main__":

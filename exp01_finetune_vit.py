@@ -18,9 +18,9 @@ The paper: B better than A and C on five metrics, p < .001 each; a gain on every
 consistency) -.55; no table. The demo: CC of A, B, C .387, .487, .418; B above A on 88 % of the images.
 Choices where the paper is silent: KL(human || rollout), both maps 224x224, min-max, then of sum 1; the CLS
 vector before the final norm; held out is a random tenth of the training images, C's exchanged among them;
-weight decay .01; the loss before the first step counts as a validation; gains below min_delta add up. Two
-metrics have two conventions, both shown: NSS of each fixated pixel once, or of every fixation (nss_counts);
-KL with eps 2^-52, or with the 1e-10 that the paper gives for its loss (kl_loss_eps).
+weight decay .01; early stopping begins with the first validation after a step, so A itself is never chosen;
+gains below min_delta add up. Two metrics have two conventions, both shown: NSS of each fixated pixel once, or
+of every fixation (nss_counts); KL with eps 2^-52, or with the 1e-10 of the paper's loss (kl_loss_eps).
 """
 from __future__ import annotations
 
@@ -198,7 +198,7 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
     parallel = DistributedDataParallel(net) if rank_world()[1] > 1 else net
     tuned = {name: p for name, p in net.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(tuned.values(), recipe["lr"], weight_decay=recipe["weight_decay"])
-    state = dict(step=-1, best_step=0, lowest=math.inf, mark=math.inf, waited=0, log=[], best={})
+    state = dict(step=-1, lowest=math.inf, mark=math.inf, waited=0, log=[])
     if file.exists():  # go on from the last validation
         state = results.load_checkpoint(file)
         optimiser.load_state_dict(state.pop("optimiser"))
@@ -234,12 +234,18 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
 
 def note_validation(state: dict, step: int, found: list[Tensor], tuned: dict, min_delta: float) -> None:
     """Adds a validation to the state: the losses of the held-out images (found, (3, B) each), the weights if
-    they are the best, the age of the last gain."""
+    they are the best, the age of the last gain.
+
+    Before the first step the losses are logged alone. Model A's distillation loss is 0 by construction, so it
+    could win over every tuned state although the attention loss falls; the paper validates after steps."""
     loss, mse, kl = torch.cat(gather_rows(found), 1).mean(1).tolist()
     if not math.isfinite(loss):
         raise InputError(f"the validation loss became {loss} at step {step}; lower --lr.")
     state["log"].append(dict(step=step, val_loss=loss, val_distill=mse, val_kl=kl))
-    state |= dict(step=step, waited=state["waited"] + 1)
+    state["step"] = step
+    if step == 0:
+        return
+    state["waited"] += 1
     if loss < state["mark"] - min_delta:  # the mark stays, so that small gains add up
         state |= dict(mark=loss, waited=0)
     if loss < state["lowest"]:
@@ -275,6 +281,17 @@ def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_sta
         models[name] = tuned
         records[name] = state | dict(weights=kept)
     return models, records, [images[i].name for i in np.flatnonzero(taught["readable"] == 0)]
+
+
+def no_gain(records: dict[str, dict]) -> list[str]:
+    """A sentence on each training whose lowest validation loss is not below that of A at step 0."""
+    said = []
+    for name, record in records.items():
+        untuned = record["log"][0]["val_loss"]
+        if record["lowest"] >= untuned:
+            said.append(f"model {name}: no step lowered the validation loss, {untuned:.4g} of A, "
+                        f"{record['lowest']:.4g} at best; lower --lr or raise --lam")
+    return said
 
 
 def save_files(records: dict[str, dict], arrays: dict, folder: Path) -> None:
@@ -319,8 +336,10 @@ def align(nets: dict[str, nn.Module], images: Sequence, transform: Callable, sho
 
 
 @torch.no_grad()
-def examples(nets: dict[str, nn.Module], images: Sequence, transform: Callable, device: torch.device) -> dict:
-    """Arrays example_image, _human, _A, _B: the images, people's maps, the models' maps, 224x224."""
+def examples(nets: dict[str, nn.Module], images: Sequence, names: Sequence[str], transform: Callable,
+             device: torch.device) -> dict:
+    """Arrays example_image, _human, _A, _B: the images `names`, people's maps, the models' maps, 224x224."""
+    images = [image for image in images if image.name in names]
     batch = next(iter(DataLoader(gaze_images(images, transform), len(images))))
     pictures = [np.asarray(TF.resize(data.read_image(image.path), list(data.MAP_SIZE))) for image in images]
     maps = {f"example_{k}": nets[k](batch["image"].to(device))[1].cpu().numpy() for k in "AB"}
@@ -340,8 +359,10 @@ def by_image(arrays: dict) -> dict[str, np.ndarray]:
     known = ~np.isnan(arrays["consistency"])
     cc_of = {k: v[known] for k, v in scores(arrays, "cc").items()}
     found = {"consistency": arrays["consistency"][known]} | {f"CC of {k}": v for k, v in cc_of.items()}
-    found |= {f"gain B - {k}": cc_of["B"] - v for k, v in cc_of.items() if k != "B"}
-    return found | {"headroom gain": found["gain B - A"] / (1 - cc_of["A"] + 1e-8)}
+    if "B" in cc_of:
+        found |= {f"gain B - {k}": cc_of["B"] - v for k, v in cc_of.items() if k != "B"}
+        found["headroom gain"] = found["gain B - A"] / (1 - cc_of["A"] + 1e-8)
+    return found
 
 
 def quarters(consistency: np.ndarray) -> list[np.ndarray]:
@@ -354,18 +375,24 @@ def mean_score(arrays: dict, metric: str, model: str) -> dict | None:
     return None if values is None else results.estimate(values)
 
 
+def images_gaining(arrays: dict) -> dict | None:
+    """Share of images on which B's CC is above A's, in %."""
+    values = scores(arrays, "cc")
+    return results.estimate(100. * (values["B"] > values["A"])) if "B" in values else None
+
+
 def categories_gaining(arrays: dict) -> dict | None:
     """Share of COCO categories in whose images B's mean CC is above A's, in %."""
-    if not len(arrays["category"]):
+    values = scores(arrays, "category_cc")  # {} without categories
+    if "B" not in values:
         return None
-    a, b = arrays["category_cc"].T[:2]
-    return dict(ours=100 * float(np.mean(b > a)), n=len(a))
+    return dict(ours=100 * float(np.mean(values["B"] > values["A"])), n=len(values["B"]))
 
 
 def mean_of(arrays: dict, key: str, quartile: int | None = None) -> dict | None:
     """Mean of a value of by_image, over all images or a quartile of consistency (1 to 4, 1 the lowest)."""
     found = by_image(arrays)
-    if len(found["consistency"]) < 4:
+    if len(found["consistency"]) < 4 or key not in found:
         return None
     values = found[key]
     if quartile:
@@ -398,14 +425,18 @@ def comparisons(arrays: dict) -> list[Claim]:
 CLAIMS = [Claim(f"{_name}, {_model}", None, "nats" if _metric.startswith("kl") else "",
                 partial(mean_score, metric=_metric, model=_model))
           for _metric, _name in NAMES.items() for _model in "ABC"]
-CLAIMS += [Claim("images with a gain in CC", 100., "%",
-                 lambda arrays: results.estimate(100. * (arrays["cc"][:, 1] > arrays["cc"][:, 0]))),
+CLAIMS += [Claim("images with a gain in CC", 100., "%", images_gaining),
            Claim("COCO categories with a gain in CC", 100., "%", categories_gaining)]
 CONSISTENCY_CLAIMS = [Claim("inter-observer consistency", None, "", partial(mean_of, key="consistency")),
                       Claim("r(gain, consistency)", -.55, "", gain_and_consistency),
                       Claim("headroom gain", None, "", partial(mean_of, key="headroom gain"))]
 CONSISTENCY_CLAIMS += [Claim(f"headroom gain, quartile {_q} of consistency", "> 0", "",
                              partial(mean_of, key="headroom gain", quartile=_q)) for _q in (1, 2, 3, 4)]
+
+
+def claims(arrays: dict) -> list[Claim]:
+    """Every number of the paper's sections Saliency Alignment and Benchmark Evaluation."""
+    return [*CLAIMS, *comparisons(arrays), *CONSISTENCY_CLAIMS, *benchmarks.CLAIMS]
 
 
 def alignment_tests(arrays: dict) -> list[dict]:
@@ -512,15 +543,15 @@ def draw_consistency(found: dict, folder: Path) -> None:
 
 
 def draw(arrays: dict, facts: dict, folder: Path) -> None:
-    """All figures, from arrays.npz."""
-    draw_examples(arrays, folder)
+    """All figures, from arrays.npz; those that compare B with A where there is a B."""
     fig, axes = results.figure_grid(1, 5, 1.7, 2.6)
     draw_metrics(arrays, axes[0])
     results.save_figure(fig, folder / "fig_2A")
-    draw_gain(arrays, folder / "fig_2B")
-    found = by_image(arrays)
-    if len(found["consistency"]) > 7:  # two images a quarter
-        draw_consistency(found, folder)
+    if "B" in arrays["models"]:
+        draw_examples(arrays, folder)
+        draw_gain(arrays, folder / "fig_2B")
+        if len(by_image(arrays)["consistency"]) > 7:  # two images a quarter
+            draw_consistency(by_image(arrays), folder)
     benchmarks.draw(arrays, facts, folder)
 
 
@@ -572,23 +603,24 @@ def main(argv: Sequence[str] | None = None) -> None:
     # A is the teacher. B learns where people looked on each image, C where they looked on another one.
     tuned, records, bad = tuned_models([k for k in "BC" if k not in models], vit, RolloutViT,
                                        attention_state, training, squash, vars(args), folder, args.workers)
-    models = dict(sorted((models | tuned).items()))
+    models, said = benchmarks.told_apart(dict(sorted((models | tuned).items())))
+    said += no_gain(records)
 
     # On new images: how well do the models' maps agree with the fixations, and people with each other?
     nets = {k: RolloutViT(model) for k, model in models.items()}
     arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
-    pictured = [image for image in validation if image.name in arrays["image"][:EXAMPLES]]
-    arrays |= examples(nets, pictured, squash, device)
+    if "B" in nets:
+        arrays |= examples(nets, validation, arrays["image"][:EXAMPLES], squash, device)
 
     # Do the models still recognise what they see?
     found, worse = benchmarks.measure(models, crop, pictures, folder, device, args.workers,
                                       args.dtype == "bfloat16", args.seed, args.frost)
     arrays |= found
     save_files(records, arrays, args.out)
-    claims = [*CLAIMS, *comparisons(arrays), *CONSISTENCY_CLAIMS, *benchmarks.CLAIMS]
-    headline = results.evaluate(claims, arrays)
+    headline = results.evaluate(claims(arrays), arrays)
+    benchmarks.warn(said)
     results.finish(args, "exp01_finetune_vit", arrays, table(arrays), headline, draw, began, device,
-                   alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing,
+                   alignment_tests(arrays) + benchmarks.parity(arrays), said + not_run + missing,
                    left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS)
 
 

@@ -40,7 +40,7 @@ import results
 from common import Preprocess, init_distributed, load_resnet, load_tuned, minmax, pick_device, upsample
 from exp01_finetune_vit import (CLAIMS as VIT_CLAIMS, CONVENTIONS, PAPER as VIT_PAPER, align, alignment_tests,
                                 comparisons, draw_gain, draw_metrics, files_of, gaze_parser, load_data,
-                                save_files, squashed, table, tuned_models)
+                                no_gain, save_files, scores, squashed, table, tuned_models)
 from results import Claim
 
 # -------------------------------------------------------------------------------- constants
@@ -121,14 +121,14 @@ def layer4_state(resnet: ResNet) -> dict[str, Tensor]:
 
 # -------------------------------------------------------------------------------- statistics
 
-def blank_maps(arrays: dict, column: int) -> dict:
+def blank_maps(arrays: dict, model: str) -> dict | None:
     """Share of images whose Grad-CAM has no positive value; its correlation with any map is 0."""
-    blank = arrays["cc"][:, column] == 0  # (n,)
-    return dict(ours=100 * float(blank.mean()), n=len(blank))
+    values = scores(arrays, "cc").get(model)
+    return None if values is None else dict(ours=100 * float((values == 0).mean()), n=len(values))
 
 
-BLANK_CLAIMS = [Claim("blank Grad-CAMs, A", None, "%", partial(blank_maps, column=0)),
-                Claim("blank Grad-CAMs, B", None, "%", partial(blank_maps, column=1))]
+BLANK_CLAIMS = [Claim("blank Grad-CAMs, A", None, "%", partial(blank_maps, model="A")),
+                Claim("blank Grad-CAMs, B", None, "%", partial(blank_maps, model="B"))]
 
 
 def claims(arrays: dict) -> list[Claim]:
@@ -142,7 +142,8 @@ def claims(arrays: dict) -> list[Claim]:
 def draw(arrays: dict, facts: dict, folder: Path) -> None:
     """fig_5B: the five metrics, +-1 SEM, and top-1 accuracy, 95 % interval; fig_5C: CC of B against A by
     image and by category."""
-    draw_gain(arrays, folder / "fig_5C")
+    if "B" in arrays["models"]:
+        draw_gain(arrays, folder / "fig_5C")
     fig, axes = results.figure_grid(1, 6, 1.7, 2.6)
     draw_metrics(arrays, axes[0, :5])
     for k in benchmarks.correct(arrays, "imagenet"):
@@ -181,7 +182,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # A is the teacher. B learns where people looked on each image.
     tuned, records, bad = tuned_models([k for k in "B" if k not in models], resnet, GradCamResNet,
                                        layer4_state, training, squash, vars(args), folder, args.workers)
-    models |= tuned
+    models, said = benchmarks.told_apart(models | tuned)
+    said += no_gain(records)
 
     # On new images: how well do the models' maps agree with the fixations?
     nets = {k: GradCamResNet(model) for k, model in models.items()}
@@ -193,8 +195,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     arrays |= found
     save_files(records, arrays, args.out)
     headline = results.evaluate(claims(arrays), arrays)
+    benchmarks.warn(said)
     results.finish(args, "exp02_resnet", arrays, table(arrays), headline, draw, began, device,
-                   alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing,
+                   alignment_tests(arrays) + benchmarks.parity(arrays), said + not_run + missing,
                    left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS)
 
 

@@ -249,6 +249,15 @@ def test_a_finished_run_stays_whole_after_wrong_arguments(world, finished, wrong
     assert {p.name: p.read_bytes() for p in finished[0].iterdir()} == before
 
 
+def test_a_model_that_is_a_is_said_and_left_out(world, tmp_path, capsys):
+    vit, _ = E.load_model("demo_sl12", None, torch.device("cpu"))
+    torch.save({k: v for k, v in vit.state_dict().items() if ".attn." in k}, tmp_path / "a.pth")
+    results = run(world, tmp_path / "o", "--model-b", str(tmp_path / "a.pth"))
+    assert "model B: it is A" in results["not_run"][0] and "warning: model B: it is A" in capsys.readouterr().out
+    names = [row["name"] for row in results["headline"]]
+    assert "ImageNet top-1, C" in names and not [name for name in names if "B" in name.replace("ObjectNet", "")]
+
+
 def test_a_model_without_a_head_and_absent_data_are_reported_as_not_run(world):
     _, not_run = E.load_data(places(world), torch.nn.Identity(), 2, None, 0)
     assert not_run == ["benchmarks: the model has no classification head"]

@@ -137,14 +137,20 @@ def test_only_attention_weights_move_and_the_file_restores_the_model(blobs, tmp_
 def test_training_stops_early_and_keeps_the_lowest_validation_loss(blobs, tmp_path):
     record, _ = tuned(blobs[:40], tmp_path, lr=.3, eval_every=1, patience=3, epochs=20)  # diverges
     losses = [row["val_loss"] for row in record["log"]]
-    assert record["step"] < 80 and record["lowest"] == min(losses)
-    assert losses[record["best_step"]] == min(losses) and record["step"] == record["best_step"] + 3
+    best = min(losses[1:])  # that of the untuned model, at step 0, is not compared
+    assert record["step"] < 80 and record["lowest"] == best
+    assert losses[record["best_step"]] == best and record["step"] == record["best_step"] + 3
 
 
-def test_a_worse_model_is_not_kept(blobs, tmp_path):
+def test_the_untuned_model_is_never_the_best_and_a_training_without_gain_says_so(blobs, tmp_path):
     record, vit = tuned(blobs[:12], tmp_path, lr=.5, patience=2, epochs=9, eval_every=1)
-    assert record["best_step"] == 0 and record["step"] == 2
-    assert all(torch.equal(v, small_vit().state_dict()[k]) for k, v in vit.state_dict().items())
+    untuned = record["log"][0]["val_loss"]
+    assert record["best_step"] >= 1 and untuned < min(row["val_loss"] for row in record["log"][1:])
+    assert any(not torch.equal(v, small_vit().state_dict()[k]) for k, v in vit.state_dict().items())
+    (said,) = E.no_gain({"B": record})
+    assert said.startswith("model B: no step lowered the validation loss") and f"{untuned:.4g} of A" in said
+    better, _ = tuned(blobs[:40], tmp_path / "better")
+    assert better["lowest"] < better["log"][0]["val_loss"] and E.no_gain({"B": better}) == []
 
 
 def test_the_loss_is_distillation_plus_lam_kl_and_the_first_validation_is_the_untouched_models(blobs, tmp_path):
@@ -164,11 +170,11 @@ def test_the_loss_is_distillation_plus_lam_kl_and_the_first_validation_is_the_un
 def test_gains_below_min_delta_add_up_to_one():
     state = dict(step=-1, lowest=np.inf, mark=np.inf, waited=0, log=[])
     waited = []
-    for step, loss in enumerate([10., 9.4, 8.8, 8.2]):
+    for step, loss in enumerate([10., 9.4, 8.8, 8.2], 1):
         found = torch.tensor([[loss], [0.], [0.]], dtype=torch.double)
         E.note_validation(state, step, [found], {}, min_delta=1.)
         waited.append(state["waited"])
-    assert waited == [0, 1, 0, 1] and state["lowest"] == 8.2 and state["best_step"] == 3
+    assert waited == [0, 1, 0, 1] and state["lowest"] == 8.2 and state["best_step"] == 4
 
 
 def test_a_loss_that_is_no_number_ends_the_training_in_one_sentence():
@@ -553,6 +559,22 @@ def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(wo
     assert len(read_csv(tmp_path / "o" / "per_image.csv")) == 7 * 3
     for part in ("ImageNet:", "ImageNet-C:", "ObjectNet:", "COCO category"):
         assert part in " ".join(results["not_run"])
+
+
+@pytest.mark.parametrize("same", ["B", "C"])
+def test_a_model_that_is_a_is_said_first_and_not_compared_with_a(world, finished, tmp_path, capsys, same):
+    vit, _ = E.benchmarks.load_model("demo_sl12", None, torch.device("cpu"))
+    torch.save(attention_state(vit), tmp_path / "a.pth")
+    files = {k: finished[0] / f"tuned_{k}.pth" for k in "BC"} | {same: tmp_path / "a.pth"}
+    results = run(world, tmp_path / "o", *[f"--model-{k.lower()}={file}" for k, file in files.items()])
+    said = capsys.readouterr().out
+    assert f"model {same}: it is A" in results["not_run"][0]
+    assert said.index(f"warning: model {same}: it is A") < said.index("95 % CI")
+    names = [row["name"] for row in results["headline"]]
+    assert "CC, A" in names and f"CC, {same}" not in names
+    compared = [name for name in names if same in name.split(", ")[-1] or "gain" in name or "BF01" in name]
+    assert compared == [] if same == "B" else "CC, B - A" in names
+    assert not (tmp_path / "o" / "fig_2B.png").exists() or same == "C"
 
 
 def test_a_run_without_fixations_is_refused(world, tmp_path):
