@@ -202,6 +202,7 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
     if file.exists():  # go on from the last validation
         state = results.load_checkpoint(file)
         optimiser.load_state_dict(state.pop("optimiser"))
+        optimiser.param_groups[0]["lr"] = recipe["lr"]  # another one than the file's after --resume --lr
         net.load_state_dict(net.state_dict() | state.pop("now"))
 
     def losses(batch: dict, forward: Callable) -> Tensor:
@@ -220,7 +221,7 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
         if step > state["step"] and (step % recipe["eval_every"] == 0 or step == last):
             with torch.no_grad():
                 found = [losses(batch, net).double().cpu() for batch in held_out_batches]
-            note_validation(state, step, found, tuned, recipe["min_delta"])
+            note_validation(state, step, found, tuned, optimiser, recipe["min_delta"])
             results.save_checkpoint(state | dict(optimiser=optimiser.state_dict(), now=tuned), file)
         if step == last or state["waited"] >= recipe["patience"]:
             break
@@ -232,16 +233,20 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
     return state
 
 
-def note_validation(state: dict, step: int, found: list[Tensor], tuned: dict, min_delta: float) -> None:
+def note_validation(state: dict, step: int, found: list[Tensor], tuned: dict,
+                    optimiser: torch.optim.Optimizer, min_delta: float) -> None:
     """Adds a validation to the state: the losses of the held-out images (found, (3, B) each), the weights if
-    they are the best, the age of the last gain.
+    they are the best, the age of the last gain. InputError where anything to be kept is NaN or infinite.
 
     Before the first step the losses are logged alone. Model A's distillation loss is 0 by construction, so it
     could win over every tuned state although the attention loss falls; the paper validates after steps."""
     loss, mse, kl = torch.cat(gather_rows(found), 1).mean(1).tolist()
-    if not math.isfinite(loss):
-        raise InputError(f"the validation loss became {loss} at step {step}; lower --lr.")
-    state["log"].append(dict(step=step, val_loss=loss, val_distill=mse, val_kl=kl))
+    moments = [v for of_one in optimiser.state.values() for v in of_one.values()]
+    if not math.isfinite(loss) or not all(v.isfinite().all() for v in [*tuned.values(), *moments]):
+        raise InputError(f"the training broke before step {step}: validation loss {loss}, or a weight that is no "
+                         "number; its last good state is kept, go on with --resume, --out and a lower --lr.")
+    lr = optimiser.param_groups[0]["lr"]
+    state["log"].append(dict(step=step, lr=lr, val_loss=loss, val_distill=mse, val_kl=kl))
     state["step"] = step
     if step == 0:
         return
@@ -251,6 +256,19 @@ def note_validation(state: dict, step: int, found: list[Tensor], tuned: dict, mi
     if loss < state["lowest"]:
         best = {name: p.detach().cpu().clone() for name, p in tuned.items()}
         state |= dict(lowest=loss, best_step=step, best=best)
+
+
+def begin(args: argparse.Namespace, files: Sequence[Path], models: dict[str, nn.Module]) -> Path:
+    """results.begin; an unfinished run may go on with another --lr, as after a loss that became NaN.
+    The lr before each validation stands in tuned_*.csv."""
+    lr, file = args.lr, args.out / "args.json"
+    if args.resume and (args.out / "unfinished").exists():
+        args.lr = results.read_json(file).get("lr")
+    folder = results.begin(args, files, **models)
+    args.lr = lr
+    if rank_world()[0] == 0:
+        results.write_json(results.read_json(file) | {"lr": lr}, file)
+    return folder
 
 
 def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_state: Callable,
@@ -598,7 +616,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                                              args.frost)
     models = {"A": vit} | {k: load_tuned(vit, file)
                            for k, file in [("B", args.model_b), ("C", args.model_c)] if file}
-    folder = results.begin(args, files_of(places, training + validation, pictures), **models)
+    folder = begin(args, files_of(places, training + validation, pictures), models)
 
     # A is the teacher. B learns where people looked on each image, C where they looked on another one.
     tuned, records, bad = tuned_models([k for k in "BC" if k not in models], vit, RolloutViT,

@@ -167,20 +167,39 @@ def test_the_loss_is_distillation_plus_lam_kl_and_the_first_validation_is_the_un
     assert last["val_distill"] > 1e-6
 
 
+def one_weight() -> tuple[dict, torch.optim.AdamW]:
+    weight = torch.ones(1, requires_grad=True)
+    optimiser = torch.optim.AdamW([weight])
+    weight.sum().backward()
+    optimiser.step()
+    return {"w": weight}, optimiser
+
+
 def test_gains_below_min_delta_add_up_to_one():
     state = dict(step=-1, lowest=np.inf, mark=np.inf, waited=0, log=[])
     waited = []
+    weight, optimiser = one_weight()
     for step, loss in enumerate([10., 9.4, 8.8, 8.2], 1):
         found = torch.tensor([[loss], [0.], [0.]], dtype=torch.double)
-        E.note_validation(state, step, [found], {}, min_delta=1.)
+        E.note_validation(state, step, [found], weight, optimiser, min_delta=1.)
         waited.append(state["waited"])
     assert waited == [0, 1, 0, 1] and state["lowest"] == 8.2 and state["best_step"] == 4
 
 
-def test_a_loss_that_is_no_number_ends_the_training_in_one_sentence():
+@pytest.mark.parametrize("broken", ["loss", "weight", "moment"])
+def test_a_state_that_is_no_number_is_not_kept(broken):
     state = dict(step=-1, lowest=np.inf, mark=np.inf, waited=0, log=[])
-    with pytest.raises(InputError, match="became nan at step 7; lower --lr"):
-        E.note_validation(state, 7, [torch.full((3, 2), torch.nan)], {}, min_delta=1.)
+    weight, optimiser = one_weight()
+    found = torch.ones(3, 2)
+    if broken == "loss":
+        found = found * torch.nan
+    if broken == "weight":
+        weight["w"].data.fill_(torch.inf)
+    if broken == "moment":  # of a gradient whose square is infinite: the weight itself stands still
+        optimiser.state[weight["w"]]["exp_avg_sq"].fill_(torch.inf)
+    with pytest.raises(InputError, match="broke before step 7: .*--resume, --out and a lower --lr"):
+        E.note_validation(state, 7, [found], weight, optimiser, min_delta=1.)
+    assert state["step"] == -1 and state["log"] == []
 
 
 def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp_path):
@@ -498,6 +517,23 @@ def test_a_run_killed_between_any_two_files_gives_the_same_bytes_when_it_goes_on
     assert a.keys() == b.keys()
     assert [name for name in a if a[name] != b[name]] in (["results.json"], ["results.json", "arrays.npz"])
     assert json.loads(a["results.json"])["headline"] == json.loads(b["results.json"])["headline"]
+
+
+def test_a_training_that_became_nan_goes_on_from_its_last_good_state_with_a_lower_lr(world, finished, tmp_path):
+    with pytest.raises(InputError, match="broke before step 1"):
+        run(world, tmp_path, "--lr", "1e30")
+    kept = load_checkpoint(tmp_path / "unfinished" / "tuned_B.pt")
+    assert kept["step"] == 0 and all(v.isfinite().all() for v in kept["now"].values())
+    before = content(tmp_path)
+    with pytest.raises(InputError, match="limit 10 -> 9"):
+        run(world, tmp_path, "--lr", "1e-4", "--resume", "--limit", "9")
+    with pytest.raises(InputError, match="unfinished run.*--resume|other arguments .lr"):
+        run(world, tmp_path, "--lr", "1e-4")
+    assert content(tmp_path) == before
+    results = run(world, tmp_path, "--lr", "1e-4", "--resume")
+    assert results["headline"] == finished[1]["headline"] and results["args"]["lr"] == 1e-4
+    assert [row["lr"] for row in read_csv(tmp_path / "tuned_B.csv")] == [1e30, 1e-4, 1e-4]
+    assert run(world, tmp_path, "--lr", "1e-4", "--resume")["headline"] == results["headline"]
 
 
 @pytest.mark.parametrize("wrong, said", [
