@@ -536,6 +536,18 @@ def test_a_training_that_became_nan_goes_on_from_its_last_good_state_with_a_lowe
     assert run(world, tmp_path, "--lr", "1e-4", "--resume")["headline"] == results["headline"]
 
 
+def test_both_splits_are_opened_before_anything_is_trained(world, tmp_path):
+    shutil.copytree(world / "salicon", tmp_path / "salicon")
+    for broken in ("fixations_train2014.json", "fixations_val2014.json"):
+        whole = (tmp_path / "salicon" / broken).read_bytes()
+        for change in (lambda path: path.unlink(), lambda path: path.write_bytes(whole[:500])):
+            change(tmp_path / "salicon" / broken)
+            with pytest.raises(InputError, match=broken):
+                run(world, tmp_path / "o", "--salicon", str(tmp_path / "salicon"))
+            assert not (tmp_path / "o").exists()
+        (tmp_path / "salicon" / broken).write_bytes(whole)
+
+
 @pytest.mark.parametrize("wrong, said", [
     (["--data", "nowhere"], "no such folder"), (["--limit", "9"], "other arguments"),
     (["--lr", "2"], "other arguments"), (["--model-b", "none.pth"], "none.pth"),
