@@ -243,7 +243,7 @@ def note_validation(state: dict, step: int, found: list[Tensor], tuned: dict,
     loss, mse, kl = torch.cat(gather_rows(found), 1).mean(1).tolist()
     moments = [v for of_one in optimiser.state.values() for v in of_one.values()]
     if not math.isfinite(loss) or not all(v.isfinite().all() for v in [*tuned.values(), *moments]):
-        raise InputError(f"the training broke before step {step}: validation loss {loss}, or a weight that is no "
+        raise InputError(f"the training broke before step {step}: validation loss {loss}, or a weight is no "
                          "number; its last good state is kept, go on with --resume, --out and a lower --lr.")
     lr = optimiser.param_groups[0]["lr"]
     state["log"].append(dict(step=step, lr=lr, val_loss=loss, val_distill=mse, val_kl=kl))
