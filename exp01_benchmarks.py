@@ -52,8 +52,10 @@ NEEDS = dict.fromkeys(BENCHMARKS, "--imagenet") | {"objectnet": "--objectnet (de
 PAPER_BF01 = {"ImageNet": 222., "ImageNet-C": 242.8, "ObjectNet": 89.}  # the paper does not say of which form
 SEVERITY = 5  # of ImageNet-C's corruptions
 BORDER = 2  # px of red frame around every picture of ObjectNet
-RESIZE = (256, 256)  # px, whatever the aspect ratio (Benchmark); 256 alone would keep it: the short side, as
-CROP = 224           # in the pipelines whose accuracies of these weights are quoted; px, the middle
+# px, whatever the aspect ratio (Benchmark). RESIZE = 256 keeps it, with the short side at 256 px, as in the
+# pipelines whose accuracies of these weights are quoted.
+RESIZE = (256, 256)
+CROP = 224  # px, the middle
 CHANCE = 5  # %; model A below this is a mistake in labels or preprocessing, not a result
 JEFFREYS = {3: "moderate", 10: "strong", 30: "very strong", 100: "decisive"}  # BF01 above
 
