@@ -357,6 +357,8 @@ def align(nets: dict[str, nn.Module], images: Sequence, transform: Callable, sho
 def examples(nets: dict[str, nn.Module], images: Sequence, names: Sequence[str], transform: Callable,
              device: torch.device) -> dict:
     """Arrays example_image, _human, _A, _B: the images `names`, people's maps, the models' maps, 224x224."""
+    if "B" not in nets:
+        return {}
     images = [image for image in images if image.name in names]
     batch = next(iter(DataLoader(gaze_images(images, transform), len(images))))
     pictures = [np.asarray(TF.resize(data.read_image(image.path), list(data.MAP_SIZE))) for image in images]
@@ -627,8 +629,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # On new images: how well do the models' maps agree with the fixations, and people with each other?
     nets = {k: RolloutViT(model) for k, model in models.items()}
     arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
-    if "B" in nets:
-        arrays |= examples(nets, validation, arrays["image"][:EXAMPLES], squash, device)
+    arrays |= examples(nets, validation, arrays["image"][:EXAMPLES], squash, device)
 
     # Do the models still recognise what they see?
     found, worse = benchmarks.measure(models, crop, pictures, folder, device, args.workers,

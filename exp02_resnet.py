@@ -41,14 +41,12 @@ from common import Preprocess, init_distributed, load_resnet, load_tuned, minmax
 from exp01_finetune_vit import (CLAIMS as VIT_CLAIMS, CONVENTIONS, PAPER as VIT_PAPER, align, alignment_tests,
                                 begin, comparisons, draw_gain, draw_metrics, files_of, gaze_parser, load_data,
                                 no_gain, save_files, scores, squashed, table, tuned_models)
-from results import Claim
 
 # -------------------------------------------------------------------------------- constants
 
 # Generalisability to CNN Architectures; the rest is exp01's
 PAPER = VIT_PAPER | dict(model="resnet50", lr=5e-6, lam=.01)
 DEMO = PAPER | dict(model="demo_resnet", epochs=3, eval_every=27)
-TUNED = "layer4."  # the one block that is trained
 PAPER_SAYS = {  # CNN Replication
     "CC, A": .39, "NSS, A": .49, "AUC, A": .74, "KL, A": .90, "SIM, A": .59, "ImageNet top-1, A": 80.3,
     "CC, B": .11, "NSS, B": .13, "AUC, B": .58, "KL, B": 1.86, "SIM, B": .45, "ImageNet top-1, B": 68.7,
@@ -116,7 +114,8 @@ def load_model(name: str, weights: Path | None, device: torch.device) -> tuple[R
 
 def layer4_state(resnet: ResNet) -> dict[str, Tensor]:
     """Weights of layer4, with its batch norms' gains, offsets and statistics: what is tuned and kept."""
-    return {k: v for k, v in resnet.state_dict().items() if k.startswith(TUNED) and "num_batches" not in k}
+    state = resnet.state_dict()
+    return {k: v for k, v in state.items() if k.startswith("layer4.") and "num_batches" not in k}
 
 
 # -------------------------------------------------------------------------------- statistics
@@ -127,21 +126,19 @@ def blank_maps(arrays: dict, model: str) -> dict | None:
     return None if values is None else dict(ours=100 * float((values == 0).mean()), n=len(values))
 
 
-BLANK_CLAIMS = [Claim("blank Grad-CAMs, A", None, "%", partial(blank_maps, model="A")),
-                Claim("blank Grad-CAMs, B", None, "%", partial(blank_maps, model="B"))]
-
-
-def claims(arrays: dict) -> list[Claim]:
+def claims(arrays: dict) -> list[results.Claim]:
     """exp01's rows with what the paper says of the CNN: worse on all five metrics, each p < .001."""
-    rows = [*VIT_CLAIMS, *comparisons(arrays), *BLANK_CLAIMS, *benchmarks.CLAIMS]
+    rows = [*VIT_CLAIMS, *comparisons(arrays)]
+    for k in "AB":
+        rows.append(results.Claim(f"blank Grad-CAMs, {k}", None, "%", partial(blank_maps, model=k)))
+    rows += benchmarks.CLAIMS
     return [row._replace(paper=PAPER_SAYS.get(row.name)) for row in rows]
 
 
 # -------------------------------------------------------------------------------- figures
 
 def draw(arrays: dict, facts: dict, folder: Path) -> None:
-    """fig_5B: the five metrics, +-1 SEM, and top-1 accuracy, 95 % interval; fig_5C: CC of B against A by
-    image and by category."""
+    """fig_5B: metrics, +-1 SEM, top-1 accuracy, 95 % interval; fig_5C: CC of B against A."""
     if "B" in arrays["models"]:
         draw_gain(arrays, folder / "fig_5C")
     fig, axes = results.figure_grid(1, 6, 1.7, 2.6)
