@@ -322,6 +322,8 @@ def test_commands_of_the_card_parse():
     parsed = [E.parse(argv) for argv in card_commands()]
     assert [a.model for a in parsed] == ["demo_dino12"] + ["dino_vitb16"] * 2 + ["auto"]
     assert [*parsed[0].size] == [224, 224] and [*parsed[1].size] == [480, 480]
+    first, last, step = parsed[1].sigmas  # 30 people x 20 objects x 12 heads x 40 sigmas x 4 metrics = 1,152,000
+    assert (first, last, round((last - first) / step) + 1) == (.1, 4., 40)
     assert parsed[3].layer == [8, 11] and parsed[3].weights == Path("FILE")
 
 
