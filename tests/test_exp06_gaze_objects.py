@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import scipy.stats
 import torch
 from PIL import Image
 from scipy import ndimage
@@ -207,7 +208,7 @@ def test_bootstrap_leaves_out_pairs_that_were_not_seen():
 
 def test_anova_and_tukey_equal_pingouin_and_statsmodels():
     values = np.sin(1.7 * np.arange(120).reshape(5, 6, 4)) + [0, .2, .5, 1.1]
-    found, *pairs = E.anova(values, "abcd")  # pingouin 0.7.0: anova(detailed)
+    (found, *pairs), above_best = E.anova(values, "abcd")  # pingouin 0.7.0: anova(detailed)
     assert (found["df1"], found["df2"]) == (3, 116)
     assert found["F"] == pytest.approx(11.594881, rel=1e-6)
     assert found["eta2"] == pytest.approx(.230691, abs=1e-6)
@@ -221,6 +222,10 @@ def test_anova_and_tukey_equal_pingouin_and_statsmodels():
                                                    - means["abcd".index(pair["head_b"])])
         assert pair["ci"][0] < pair["difference"] < pair["ci"][1]
         assert (pair["ci"][0] > 0 or pair["ci"][1] < 0) == (pair["p"] < .05)
+    best, worst = "abcd"[means.argmin()], "abcd"[means.argmax()]
+    assert above_best[best]["ours"] == 0 and above_best[worst]["ours"] == pytest.approx(np.ptp(means))
+    between = next(pair for pair in pairs if {pair["head_a"], pair["head_b"]} == {best, worst})
+    assert sorted(map(abs, between["ci"])) == pytest.approx(above_best[worst]["ci"])
 
 
 def test_lift_is_the_share_on_the_object_minus_its_area():
@@ -282,7 +287,7 @@ def test_few_fixations_push_the_best_blur_of_heat_maps_up(attention):
 def test_heads_that_do_not_differ_are_not_told_apart():
     rng, significant = np.random.default_rng(0), 0
     for _ in range(8):
-        pairs = E.anova(rng.normal(size=(6, 5, 4)), "abcd")[1:]
+        pairs = E.anova(rng.normal(size=(6, 5, 4)), "abcd")[0][1:]
         significant += min(pair["p"] for pair in pairs) < .05
     assert significant <= 2  # of 8; .4 expected
 
@@ -337,6 +342,43 @@ def test_the_demo_runs(tmp_path, monkeypatch, capsys):
     assert len(results["headline"]) == len(E.CLAIMS)
 
 
+PAPER = {  # what its abstracts and summary claim: the rows that show it, or why there is none
+    "the best agreement is at sigma 2.4 +- .03": ["best sigma, best head, KL", "SD of the bootstrap"],
+    "head 12 is best, across all metrics": [f"best head, {m}" for m in ("KL", "CC", "SIM", "SSIM")],
+    "the heads differ (ANOVA)": ["ANOVA over heads, KL: F"],
+    "heads 7 and 9 diverge most, Tukey's HSD p < .05": [
+        "worst head, KL", "its KL less the best head's, Tukey",
+        "second worst head, KL", "second worst's KL less the best head's, Tukey"],
+    "every head attends more to the object than to the background, p <= .0001": [
+        "heads with lift > 0, p <= .0001"],
+    "+30 to +40 points of lift for heads 12, 1 and 3": ["lift of the best head",
+                                                        "lift of the three highest heads"],
+    "1,152,000 distances": "a count, see test_commands_of_the_card_parse",
+    "buckles of bags are an example of what both look at": "seen in fig_examples; no number is given"}
+
+
+def test_every_claim_of_the_paper_has_a_row(objects, tmp_path, no_figures):
+    results = run(small_copy(objects, tmp_path / "data"), tmp_path / "out")
+    rows = {row["name"].strip(): row for row in results["headline"]}
+    for claim, names in PAPER.items():
+        if not isinstance(names, str):
+            assert set(names) <= set(rows), claim
+            assert all(rows[name]["paper"] is not None for name in names)
+    assert rows["its KL less the best head's, Tukey"]["verdict"] in ("agrees", "undecided")
+
+
+def test_worst_and_second_worst_head_are_compared_with_the_best(objects, tmp_path, no_figures):
+    results = run(small_copy(objects, tmp_path / "data"), tmp_path / "out")
+    rows = {row["name"].strip(): row for row in results["headline"]}
+    heads, ranking = results["summary"]["kl"]["heads"], results["summary"]["kl"]["ranking"]
+    for place, start in ((-1, "its KL"), (-2, "second worst's KL")):
+        row = rows[f"{start} less the best head's, Tukey"]
+        assert row["ours"] == pytest.approx(heads[ranking[place]]["ours"] - heads[ranking[0]]["ours"])
+        tukey = next(t for t in results["tests"][1:]
+                     if {t["head_a"], t["head_b"]} == {ranking[place], ranking[0]})
+        assert (row["verdict"] == "agrees") == (tukey["p"] < .05)
+
+
 def test_rows_are_images_times_heads_of_all_blocks_asked_for(objects, tmp_path, no_figures):
     results = run(small_copy(objects, tmp_path / "data"), tmp_path / "out", "--layer", "0", "11")
     rows = read_csv(tmp_path / "out" / "per_image.csv")
@@ -347,8 +389,9 @@ def test_rows_are_images_times_heads_of_all_blocks_asked_for(objects, tmp_path, 
     assert mean == pytest.approx(kl["heads"]["b11h02"]["ours"])
     assert results["headline"][0]["unit"] == "patches" and len(results["tests"]) == 1 + 12 * 11 / 2
     worst = kl["ranking"][-1]
-    assert results["headline"][4]["ours"] == f"block {int(worst[1:3])}, head {int(worst[4:])}"
-    assert results["headline"][4]["paper"] == "heads 6, 8 (#7, #9)"  # 7 and 9 of 1 to 12
+    row = next(row for row in results["headline"] if row["name"] == "worst head, KL")
+    assert row["ours"] == f"block {int(worst[1:3])}, head {int(worst[4:])}"
+    assert row["paper"] == "heads 6, 8 (#7, #9)"  # 7 and 9 of 1 to 12
 
 
 def test_unreadable_images_and_stray_fixations_are_named(objects, tmp_path, no_figures, capsys):
