@@ -228,6 +228,28 @@ def test_anova_and_tukey_equal_pingouin_and_statsmodels():
     assert sorted(map(abs, between["ci"])) == pytest.approx(above_best[worst]["ci"])
 
 
+@pytest.mark.parametrize("heads", [5, 24])  # 10 pairs; 276, more than TAIL_POINTS
+def test_tukey_equals_scipy_of_few_heads_and_of_many(heads):
+    values = np.random.default_rng(heads).normal(np.arange(heads) / heads, 1, (4, 5, heads))
+    pairs = E.anova(values, range(heads))[0][1:]
+    theirs = scipy.stats.tukey_hsd(*values.reshape(-1, heads).T)
+    ci = theirs.confidence_interval()
+    assert len(pairs) == heads * (heads - 1) / 2 and .01 < min(pair["p"] for pair in pairs) < .6
+    for pair in pairs:
+        i, j = pair["head_a"], pair["head_b"]
+        assert pair["p"] == pytest.approx(theirs.pvalue[i, j], abs=1e-6)
+        assert (pair["difference"], *pair["ci"]) == pytest.approx(
+            (theirs.statistic[i, j], ci.low[i, j], ci.high[i, j]), rel=1e-6)
+
+
+@pytest.mark.parametrize("heads, df, top", [(72, 43_128, 60), (144, 86_256, 200), (24, 24, 90)])
+def test_the_tail_of_the_studentized_range_is_within_a_millionth(heads, df, top):
+    q = np.concatenate([np.random.default_rng(0).uniform(0, 12, 24), [0, top], np.full(300, 5.)])
+    found = E.studentized_tail(q, heads, df)
+    np.testing.assert_allclose(found[:26], scipy.stats.studentized_range.sf(q[:26], heads, df), atol=1e-6)
+    assert (found >= 0).all() and (found <= 1).all() and found[24] == 1
+
+
 def test_lift_is_the_share_on_the_object_minus_its_area():
     coverage = np.zeros((2, 4, 5))
     coverage[:, 1:3, 1:4] = 1  # 6 of 20 patches
