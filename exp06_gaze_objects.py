@@ -94,6 +94,13 @@ def load_data(data: str, limit: int | None) -> list[tuple[Path, Gaze]]:
     return items
 
 
+def check_pictures(items: list[tuple[Path, Gaze]]) -> None:
+    """InputError: none of the images is there."""
+    if not any(path.is_file() for path, _ in items):
+        raise InputError(f"{items[0][0]}: no such image, as all {len(items)} that the fixations name; correct the "
+                         "names or add the files.")
+
+
 def fixation_maps(gaze: Gaze, people: Sequence[str], size: Sequence[int], grid: Sequence[int]) -> tuple:
     """Seconds in every patch, (P, h, w), of an image file of size (img_h, img_w); zeros for who never looked.
     And how many fixations were dropped, because they lie outside the image or are NaN."""
@@ -207,10 +214,18 @@ def measure(batch: dict, model: nn.Module, blocks: list[int], sigmas: np.ndarray
 def usable(arrays: dict[str, np.ndarray], paths: Sequence[Path]) -> tuple:
     """(arrays, paths) of the readable images with a fixation on them, metrics as (P, O, H, S), and notes on
     what was left out. InputError: nothing is left."""
-    seen = arrays["readable"] & arrays["fix"].any((1, 2, 3))
-    notes = [f"{path.name}: unreadable, or no fixation on it" for path, ok in zip(paths, seen) if not ok]
+    seen, notes = arrays["fix"].any((1, 2, 3)), []
+    for path, readable, looked in zip(paths, arrays["readable"], seen):
+        if not path.is_file():
+            notes.append(f"{path.name}: fixations, but no such image in {path.parent}")
+        elif not readable:
+            notes.append(f"{path.name}: no readable image")
+        elif not looked:
+            notes.append(f"{path.name}: no fixation on it, all lie outside the image or have no coordinates")
+    seen = seen & arrays["readable"]
     if not seen.any():
-        raise InputError(f"{notes[0]}, as all {len(seen)} images; check them and the fixations' pixels.")
+        raise InputError(f"none of the {len(seen)} images can be used ({notes[0]}); check them and the "
+                         "fixations' pixels.")
     dropped = arrays.pop("dropped")[seen].sum()
     if dropped:
         notes.append(f"{dropped} fixations left out: outside the image or no coordinates")
@@ -475,6 +490,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
     items = load_data(args.data, args.limit)
+    check_pictures(items)
     paths = [path for path, _ in items]
     people = sorted({person for _, gaze in items for person, *_ in gaze})
     model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer)

@@ -420,13 +420,15 @@ def test_unreadable_images_and_stray_fixations_are_named(objects, tmp_path, no_f
     data = small_copy(objects, tmp_path / "data")
     (data / "images" / "bag02.png").write_bytes(b"no image")
     with open(data / "fixations.csv", "a") as f:
-        f.write("p01,gone.png,3,3,.2\np01,bag01.png,9999,3,.2\np01,bag01.png,,,.2\n")
+        f.write("p01,gone.png,3,3,.2\np01,bag01.png,9999,3,.2\np01,bag01.png,,,.2\np01,far.png,-9,3,.2\n")
+    shutil.copy(data / "images" / "bag01.png", data / "images" / "far.png")
     results = run(data, tmp_path / "out")
     assert {r["image"] for r in read_csv(tmp_path / "out" / "per_image.csv")} == {"bag01.png", "bag03.png"}
-    for name in ("bag02.png", "gone.png"):
-        assert f"{name}: unreadable, or no fixation on it" in results["notes"]
-    assert any(note.startswith("2 fixations left out") for note in results["notes"])
-    assert "bag02.png: unreadable" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for note in ("bag02.png: no readable image", "2 fixations left out: outside the image or no coordinates",
+                 "far.png: no fixation on it, all lie outside the image or have no coordinates",
+                 f"gone.png: fixations, but no such image in {data / 'images'}"):
+        assert note in results["notes"] and note in said
 
 
 def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(objects, tmp_path, no_figures, monkeypatch):
@@ -485,10 +487,10 @@ HEADER = "participant,image,x_px,y_px,duration_s\n"
     (HEADER + "p,bag01.png,1,two,.2\n", "'two'"),
     (HEADER + "p,bag01.png,1,2,-3\n", "-3.0"),
     (HEADER + "p,bag01.png,1,2,nan\n", "nan"),
-    (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "all 1 images"),
+    (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "images/images/bag01.png: no such im"),
     (HEADER + "p,bag01.png,1,2,.3\n", "fewer than two maps of a participant"),
-    (HEADER + "p,other.png,1,2,.3\nq,other.png,1,2,.3\n", "all 1 images"),
-    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "all 1 images"),
+    (HEADER + "p,other.png,1,2,.3\nq,gone.png,1,2,.3\n", "gone.png: no such image, as all 2"),
+    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "none of the 1 images.*lie outside the image"),
     (HEADER, "no fixation"),
     (None, "fixations.csv: .*No such file")])
 def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_figures):
