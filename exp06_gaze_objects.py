@@ -14,8 +14,8 @@ Commands
 Heads are counted from 0 here, from 1 in the paper. Paper: best sigma 2.4 +- .03 (unit not stated); head 11
 best, 6 and 8 worst; lift 30 to 40 points. Demo (other pictures, people, model): 4.0, the end of the sweep;
 head 3 best, 1 worst of 6; lift 16. Not stated, so our choice: last block; 480x480 px; Gaussian in patches, on
-the fixations, which weigh as long as they last; KL(human || attention), eps 1e-10; heads compared at the sigma
-of least mean KL; lift = attention's share on the object less its share of the area; see the notes in docs/.
+the fixations, weighted by duration; KL(human || attention), eps 1e-10; heads compared at the sigma of least
+mean KL; lift = attention's share on the object less its share of the area. See also the notes in docs/.
 """
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageColor
 from scipy import ndimage, stats
 from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
@@ -94,11 +95,15 @@ def load_data(data: str, limit: int | None) -> list[tuple[Path, Gaze]]:
     return items
 
 
-def check_pictures(items: list[tuple[Path, Gaze]]) -> None:
-    """InputError: none of the images is there."""
-    if not any(path.is_file() for path, _ in items):
-        raise InputError(f"{items[0][0]}: no such image, as all {len(items)} that the fixations name; correct the "
-                         "names or add the files.")
+def as_seen(path: Path, background: str) -> tuple[Image.Image, np.ndarray | None]:
+    """(Picture as people saw it, RGB; where its object is, (img_h, img_w) bool, or None). A cut-out, an image
+    with transparent pixels, lies on the background; its object is where it is at least half opaque."""
+    with input_errors(path, "a complete image file; replace or remove it"), Image.open(path) as file:
+        rgba = file.convert("RGBA") if file.has_transparency_data else None
+    if rgba is None or rgba.getextrema()[3][0] == 255:
+        return read_image(path), None
+    canvas = Image.new("RGBA", rgba.size, background)
+    return Image.alpha_composite(canvas, rgba).convert("RGB"), np.asarray(rgba)[..., 3] >= 128
 
 
 def fixation_maps(gaze: Gaze, people: Sequence[str], size: Sequence[int], grid: Sequence[int]) -> tuple:
@@ -127,21 +132,27 @@ def object_mask(image: np.ndarray) -> np.ndarray | None:
     return ndimage.binary_fill_holes(regions == 1 + np.bincount(regions.ravel())[1:].argmax())
 
 
-def looked_at(i: int, items: list[tuple[Path, Gaze]], people: Sequence[str], grid: Sequence[int]) -> dict:
-    """Of image i: fixation maps (P, h, w), dropped fixations, the object's share of every patch (h, w), NaN
-    where it is unknown. The object: masks/<image's stem>.png where not 0, else `object_mask`."""
+def looked_at(i: int, items: list[tuple[Path, Gaze]], people: Sequence[str], grid: Sequence[int],
+              preprocess: Callable, background: str) -> dict:
+    """Of image i as people saw it: the model's input, fixation maps (P, h, w), dropped fixations, the share
+    of every patch that the object covers (h, w), NaN where it is unknown. The object: masks/<image's
+    stem>.png where not 0, else a cut-out's, else `object_mask`."""
     path, gaze = items[i]
     mask_file = path.parents[1] / "masks" / f"{path.stem}.png"
     try:
-        image = np.asarray(read_image(path))  # (img_h, img_w, 3)
+        picture, mask = as_seen(path, background)
     except InputError:  # left out later: see Images
-        image = np.zeros((1, 1, 3))
-    mask = np.asarray(read_image(mask_file)).any(-1) if mask_file.is_file() else object_mask(image)
-    fix, dropped = fixation_maps(gaze, people, image.shape[:2], grid)
+        picture, mask = Image.new("RGB", (1, 1)), None
+    is_cut_out = mask is not None
+    if mask_file.is_file():
+        mask = np.asarray(read_image(mask_file)).any(-1)
+    elif mask is None:
+        mask = object_mask(np.asarray(picture))
+    fix, dropped = fixation_maps(gaze, people, picture.size[::-1], grid)
     coverage = torch.full(grid, torch.nan)
     if mask is not None:
         coverage = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), grid)[0]
-    return dict(fix=fix, dropped=dropped, coverage=coverage)
+    return dict(image=preprocess(picture), fix=fix, dropped=dropped, coverage=coverage, cut_out=is_cut_out)
 
 
 # -------------------------------------------------------------------------------- model
@@ -207,7 +218,7 @@ def measure(batch: dict, model: nn.Module, blocks: list[int], sigmas: np.ndarray
     fix = batch["fix"].to(attn).transpose(0, 1)  # (P, B, h, w)
     found = {name: kl_sweep(attn, fix, sigmas, metric, blur).transpose(0, 1).float()
              for name, metric in METRICS.items()}
-    kept = {name: batch[name] for name in ("fix", "coverage", "dropped", "readable")}
+    kept = {name: batch[name] for name in ("fix", "coverage", "dropped", "cut_out", "readable")}
     return found | kept | {"attn": attn}
 
 
@@ -226,18 +237,20 @@ def usable(arrays: dict[str, np.ndarray], paths: Sequence[Path]) -> tuple:
     if not seen.any():
         raise InputError(f"none of the {len(seen)} images can be used ({notes[0]}); check them and the "
                          "fixations' pixels.")
-    dropped = arrays.pop("dropped")[seen].sum()
+    dropped, cut_outs = (arrays.pop(name)[seen].sum() for name in ("dropped", "cut_out"))
     if dropped:
         notes.append(f"{dropped} fixations left out: outside the image or no coordinates")
+    if cut_outs:
+        notes.append(f"{cut_outs} images are cut-outs, laid on the colour of --background")
     arrays = {name: values[seen].astype(np.float64) for name, values in arrays.items()}
     arrays |= {name: arrays[name].swapaxes(0, 1) for name in METRICS}
     return arrays, [path for path, ok in zip(paths, seen) if ok], notes
 
 
-def examples(paths: Sequence[Path], size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Indices of EXAMPLES images, and their pictures squashed to `size`, (n, img_h, img_w, 3) uint8."""
+def examples(paths: Sequence[Path], size: Sequence[int], background: str) -> dict[str, np.ndarray]:
+    """Indices of EXAMPLES images, their pictures squashed to `size`, (n, img_h, img_w, 3) uint8."""
     chosen = np.unique(np.arange(EXAMPLES) * len(paths) // EXAMPLES)
-    pictures = [np.asarray(read_image(paths[i]).resize(size[::-1])) for i in chosen]
+    pictures = [np.asarray(as_seen(paths[i], background)[0].resize(size[::-1])) for i in chosen]
     return dict(examples=chosen, pictures=np.stack(pictures))
 
 
@@ -269,8 +282,8 @@ def crossed_bootstrap(values: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -
 
 
 def studentized_tail(q: np.ndarray, k: int, df: int) -> np.ndarray:
-    """P(Q > q) of the studentized range of k groups, q (n,) >= 0. scipy takes 10 ms a value, so of more values
-    than TAIL_POINTS a cubic spline through so many is read off; error below 1e-6."""
+    """P(Q > q) of the studentized range of k groups, q (n,) >= 0. SciPy takes 10 ms a value: more values than
+    TAIL_POINTS are read off a cubic spline through so many; error below 1e-6."""
     if len(q) <= TAIL_POINTS:
         return stats.studentized_range.sf(q, k, df)
     u = np.linspace(0, q.max() / (4 + q.max()), TAIL_POINTS)  # u = q / (4 + q): dense where the tail is steep
@@ -335,6 +348,19 @@ def compare_heads(values: np.ndarray, sign: int, sigmas: np.ndarray, patch: int,
                 ranking=[heads[i] for i in curves[:, s].argsort()])
 
 
+def compare(arrays: dict[str, np.ndarray], heads: Sequence[str], sigmas: np.ndarray, patch: int, seed: int
+            ) -> tuple[dict, list[dict], np.ndarray]:
+    """(What the claims and figures show; the tests of `anova` at KL's best sigma; lift, see `lift_of`)."""
+    lift, lift_by_head = lift_of(arrays, heads)
+    found = dict(heads=heads, sigmas=sigmas, lift=lift_by_head)
+    for name in METRICS:
+        found[name] = compare_heads(arrays[name], SIGN[name], sigmas, patch, heads, seed)
+    found["best"] = found["kl"]["ranking"][0]
+    tests, found["tukey"] = anova(arrays["kl"][..., found["kl"]["sigma_index"]], heads)
+    found["anova"] = dict(ours=tests[0]["F"], n=found["kl"]["sigma"]["n"])
+    return found, tests, lift
+
+
 def ranked(found: dict, metric: str, place: int) -> dict:
     """Value of a claim: the head at a place of a metric's ranking."""
     name = found[metric]["ranking"][place]  # b11h03
@@ -342,7 +368,7 @@ def ranked(found: dict, metric: str, place: int) -> dict:
 
 
 def above_best(found: dict, place: int) -> dict:
-    """Value of a claim: KL of a head less the best head's. Its interval is Tukey's: it excludes 0 if p < .05."""
+    """Value of a claim: KL of a head less the best's, with Tukey's interval: it excludes 0 if p < .05."""
     return found["tukey"][found["kl"]["ranking"][place]]
 
 
@@ -462,6 +488,12 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
 
 # -------------------------------------------------------------------------------- main
 
+def colour(text: str) -> str:
+    """argparse's type for the name of a colour, or #808080."""
+    ImageColor.getrgb(text)
+    return text
+
+
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argument_parser(__file__, __doc__, batch_size=8)
     add = parser.add_argument_group("study").add_argument
@@ -473,6 +505,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="blur widths in patches (default: .1 4 .1)")
     add("--blur", choices=["fixations", "attention"], default="fixations",
         help="which of the two maps is smoothed (default: fixations)")
+    add("--background", type=colour, default="white",
+        help="colour behind cut-outs, images with transparent pixels (default: white)")
     args = parse_args(parser, argv, paper=dict(model="dino_vitb16", size=SIZE),
                       demo=dict(model="demo_dino12", size=DEMO_SIZE))
     first, last, step = args.sigmas
@@ -490,8 +524,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
     items = load_data(args.data, args.limit)
-    check_pictures(items)
     paths = [path for path, _ in items]
+    if not any(path.is_file() for path in paths):
+        raise InputError(f"{paths[0]}: no such image, as all {len(paths)} with fixations; correct the names.")
     people = sorted({person for _, gaze in items for person, *_ in gaze})
     model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer)
     grid = tuple(n // model.patch_size for n in preprocess.crop)
@@ -502,24 +537,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     root = paths[0].parents[1]
     tables = [*sorted(root.glob("fixations.*")), *sorted(root.glob("masks/*"))]
     folder = begin(args, [*paths, *tables], model=model)
-    images = Images(paths, preprocess, partial(looked_at, items=items, people=people, grid=grid))
+    images = Images(paths, preprocess, partial(looked_at, items=items, people=people, grid=grid,
+                                               preprocess=preprocess, background=args.background))
     how = partial(measure, model=model.to(device), blocks=blocks, sigmas=sigmas, blur=args.blur,
                   device=device, dtype=getattr(torch, args.dtype))
     arrays = in_batches(folder / "images", images, args.batch_size, how, args.workers)
     arrays, paths, notes = usable(arrays, paths)
 
     # The best sigma and head of each metric, ANOVA and Tukey over heads, lift, the paper's numbers
-    lift, lift_by_head = lift_of(arrays, heads)
-    found = dict(heads=heads, sigmas=sigmas, blur=args.blur, lift=lift_by_head)
-    for name in METRICS:
-        found[name] = compare_heads(arrays[name], SIGN[name], sigmas, model.patch_size, heads, args.seed)
-        if found[name]["sigma"]["ours"] in (sigmas[0], sigmas[-1]):
-            notes.append(f"{LABELS[name]}: the best sigma is an end of the sweep, no optimum")
-    found["best"] = found["kl"]["ranking"][0]
-    tests, found["tukey"] = anova(arrays["kl"][..., found["kl"]["sigma_index"]], heads)
-    found["anova"] = dict(ours=tests[0]["F"], n=found["kl"]["sigma"]["n"])
-    not_run = [] if lift_by_head else ["lift (fewer than two images with a mask or a plain background)"]
-    finish(args, "exp06_gaze_objects", arrays | examples(paths, preprocess.crop),
+    found, tests, lift = compare(arrays, heads, sigmas, model.patch_size, args.seed)
+    found["blur"] = args.blur
+    notes += [f"{LABELS[name]}: the best sigma is an end of the sweep, no optimum" for name in METRICS
+              if found[name]["sigma"]["ours"] in (sigmas[0], sigmas[-1])]
+    not_run = [] if found["lift"] else ["lift (fewer than two images with a mask or a plain background)"]
+    finish(args, "exp06_gaze_objects", arrays | examples(paths, preprocess.crop, args.background),
            image_rows(paths, arrays, lift, found), evaluate(CLAIMS, found), draw, began, device, tests,
            not_run, summary=found, notes=notes)
 

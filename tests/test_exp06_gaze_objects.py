@@ -172,13 +172,70 @@ def test_object_is_unknown_without_a_plain_background_unless_there_is_a_mask(tmp
     (tmp_path / "masks").mkdir()
     Image.fromarray(image).save(tmp_path / "images" / "a.png")
     items = [(tmp_path / "images" / "a.png", [])]
-    assert E.looked_at(0, items, ["p"], (4, 6))["coverage"].isnan().all()
+    assert E.looked_at(0, items, ["p"], (4, 6), np.asarray, "white")["coverage"].isnan().all()
     mask = np.zeros((40, 60), np.uint8)
     mask[10:20, 30:45] = 255
     Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
     expected = torch.zeros(4, 6)
     expected[1, 3:5] = torch.tensor([1, .5])
-    assert torch.equal(E.looked_at(0, items, ["p"], (4, 6))["coverage"], expected)
+    assert torch.equal(E.looked_at(0, items, ["p"], (4, 6), np.asarray, "white")["coverage"], expected)
+
+
+def cut_out(path: Path) -> np.ndarray:
+    """Writes an RGBA picture: a red box, opaque; its shadow below, a fifth opaque; transparent blue around.
+    Returns where the box is, an eighth of the picture; the shadow is a twentieth."""
+    img_h, img_w = demo.OBJECT_SIZE
+    rgba = np.zeros((img_h, img_w, 4), np.uint8)
+    rgba[..., 2] = 255
+    rgba[img_h // 4:img_h // 2, img_w // 4:3 * img_w // 4] = 255, 0, 0, 255
+    rgba[img_h // 2:6 * img_h // 10, img_w // 4:3 * img_w // 4] = 0, 0, 0, 51
+    Image.fromarray(rgba).save(path)
+    return rgba[..., 3] == 255
+
+
+@pytest.mark.parametrize("background, rgb", [("white", (255, 255, 255)), ("#204060", (32, 64, 96))])
+def test_cut_outs_lie_on_the_background_and_their_alpha_is_the_mask(background, rgb, tmp_path):
+    box = cut_out(tmp_path / "a.png")
+    picture, mask = E.as_seen(tmp_path / "a.png", background)
+    picture = np.asarray(picture)
+    img_h, img_w = demo.OBJECT_SIZE
+    assert np.array_equal(mask, box) and picture.shape == (img_h, img_w, 3)
+    assert (picture[box] == (255, 0, 0)).all() and (picture[:img_h // 4] == rgb).all()
+    np.testing.assert_allclose(picture[img_h // 2 + 1, img_w // 2], .8 * np.array(rgb), atol=1)  # the shadow
+    for mode, name in (("RGB", "b.png"), ("RGBA", "c.png"), ("L", "d.png"), ("P", "e.gif")):  # all opaque
+        Image.fromarray(picture).convert(mode).save(tmp_path / name)
+        same, nothing = E.as_seen(tmp_path / name, "red")
+        assert nothing is None and np.array_equal(same, read_image(tmp_path / name)), name
+
+
+def test_the_model_sees_a_cut_out_as_people_did(objects, tmp_path, no_figures):
+    data, found = small_copy(objects, tmp_path / "data", n=2), {}
+    bag = data / "images" / "bag01.png"
+    cut_out(bag)
+    for name in ("white", "black"):
+        results = run(data, tmp_path / name, "--background", name)
+        assert "1 images are cut-outs, laid on the colour of --background" in results["notes"]
+        found[name] = np.load(tmp_path / name / "arrays.npz")
+    E.as_seen(bag, "white")[0].save(bag)  # the same picture without transparency
+    run(data, tmp_path / "drawn")
+    found["drawn"] = np.load(tmp_path / "drawn" / "arrays.npz")
+    assert np.array_equal(found["white"]["attn"][0], found["drawn"]["attn"][0])
+    assert not np.allclose(found["white"]["attn"][0], found["black"]["attn"][0])
+    assert found["white"]["coverage"][0].mean() == pytest.approx(1 / 8)
+    assert found["drawn"]["coverage"][0].mean() == pytest.approx(1 / 8 + 1 / 20, abs=.002)  # with its shadow
+    assert (found["white"]["pictures"][0, 0, 0] == 255).all()
+    assert not found["black"]["pictures"][0, 0, 0].any()
+
+
+def test_a_mask_file_counts_more_than_the_alpha_of_a_cut_out(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    cut_out(tmp_path / "images" / "a.png")
+    mask = np.zeros((4, 6), np.uint8)
+    mask[0, 0] = 1
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
+    found = E.looked_at(0, [(tmp_path / "images" / "a.png", [])], ["p"], (4, 6), np.asarray, "white")
+    assert found["coverage"][0, 0] == 1 and found["coverage"].sum() == 1
 
 
 # ------------------------------------------------------------------------------------------------ statistics
@@ -349,7 +406,7 @@ def test_commands_of_the_card_parse():
     parsed = [E.parse(argv) for argv in card_commands()]
     assert [a.model for a in parsed] == ["demo_dino12"] + ["dino_vitb16"] * 2 + ["auto"]
     assert [*parsed[0].size] == [224, 224] and [*parsed[1].size] == [480, 480]
-    first, last, step = parsed[1].sigmas  # 30 people x 20 objects x 12 heads x 40 sigmas x 4 metrics = 1,152,000
+    first, last, step = parsed[1].sigmas  # 30 people x 20 objects x 12 heads x 40 sigmas x 4 = 1,152,000
     assert (first, last, round((last - first) / step) + 1) == (.1, 4., 40)
     assert parsed[3].layer == [8, 11] and parsed[3].weights == Path("FILE")
 
@@ -487,10 +544,10 @@ HEADER = "participant,image,x_px,y_px,duration_s\n"
     (HEADER + "p,bag01.png,1,two,.2\n", "'two'"),
     (HEADER + "p,bag01.png,1,2,-3\n", "-3.0"),
     (HEADER + "p,bag01.png,1,2,nan\n", "nan"),
-    (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "images/images/bag01.png: no such im"),
+    (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "images/images/bag01.png: no"),
     (HEADER + "p,bag01.png,1,2,.3\n", "fewer than two maps of a participant"),
     (HEADER + "p,other.png,1,2,.3\nq,gone.png,1,2,.3\n", "gone.png: no such image, as all 2"),
-    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "none of the 1 images.*lie outside the image"),
+    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "none of the 1 images.*lie outside"),
     (HEADER, "no fixation"),
     (None, "fixations.csv: .*No such file")])
 def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_figures):
@@ -501,6 +558,12 @@ def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_fig
         (data / "fixations.csv").write_text(content)
     with pytest.raises(InputError, match=says):
         run(data, tmp_path / "out")
+
+
+def test_a_background_that_is_no_colour_is_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        E.parse(["--background", "wite"])
+    assert end.value.code == 2 and "--background" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv, says", [
@@ -523,7 +586,7 @@ def test_a_finished_run_stays_whole_after_wrong_arguments(objects, tmp_path, no_
     run(data, out)
     kept = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     for more, says in (("--model vgg", "no model vgg"), ("--layer 12", "blocks 0 to 11"),
-                       ("--limit 1", "other arguments"),
+                       ("--limit 1", "other arguments"), ("--background grey", "other arguments"),
                        ("--blur attention --resume", "other arguments"),
                        ("--plot-only --seed 3", "other arg"),
                        (f"--data {tmp_path}/typo", "no such folder")):
