@@ -30,14 +30,14 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, ImageColor
+from PIL import Image, ImageColor, ImageOps
 from scipy import ndimage, stats
 from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
 from common import (InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors, kld,
                     load_vit, minmax, pick_device, sim)
-from data import Images, demo_folder, load_osie, read_csv, read_image
+from data import Images, demo_folder, load_osie, read_csv, read_image, read_mask
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      only_draw, parse_args, redraw, save_figure)
 
@@ -65,9 +65,9 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
     """Image name -> Gaze, of a fixations.csv: participant, image, x_px, y_px and, if known, duration_s.
     Empty coordinates become NaN, an empty duration 1. InputError: no such column, no number, no fixation."""
     found: dict[str, Gaze] = {}
-    with input_errors(path, "columns participant, image, x_px, y_px, duration_s; numbers, durations from 0"):
-        for line in read_csv(path):
-            row, col = (np.nan if line[key] == "" else float(line[key]) for key in ("y_px", "x_px"))
+    with input_errors(path, "fixations, whose duration_s, if any, are seconds from 0"):
+        for line in read_csv(path, ["participant", "image"], ["x_px", "y_px"]):
+            row, col = (np.nan if line[key] == "" else line[key] for key in ("y_px", "x_px"))
             seconds = 1. if line.get("duration_s", "") == "" else float(line["duration_s"])
             if not 0 <= seconds < np.inf:
                 raise ValueError(f"a duration of {seconds}")
@@ -95,15 +95,34 @@ def load_data(data: str, limit: int | None) -> list[tuple[Path, Gaze]]:
     return items
 
 
+def mask_file(path: Path) -> Path:
+    """Where the mask of an image's object is, if there is one."""
+    return path.parents[1] / "masks" / f"{path.stem}.png"
+
+
+def check_pictures(paths: Sequence[Path]) -> None:
+    """InputError before anything is measured: none of the images is there, an empty or full mask."""
+    if not any(path.is_file() for path in paths):
+        raise InputError(f"{paths[0]}: no such image, as all {len(paths)} with fixations; correct the names.")
+    for mask in map(mask_file, paths):
+        if mask.is_file():
+            read_mask(mask)
+
+
 def as_seen(path: Path, background: str) -> tuple[Image.Image, np.ndarray | None]:
     """(Picture as people saw it, RGB; where its object is, (img_h, img_w) bool, or None). A cut-out, an image
     with transparent pixels, lies on the background; its object is where it is at least half opaque."""
-    with input_errors(path, "a complete image file; replace or remove it"), Image.open(path) as file:
-        rgba = file.convert("RGBA") if file.has_transparency_data else None
-    if rgba is None or rgba.getextrema()[3][0] == 255:
-        return read_image(path), None
+    picture = read_image(path, as_displayed=True)
+    with open(path, "rb") as file, Image.open(file) as image:
+        if not image.has_transparency_data:
+            return picture, None
+        ImageOps.exif_transpose(image, in_place=True)
+        rgba = image.convert("RGBA")
+    alpha = np.asarray(rgba)[..., 3]  # (img_h, img_w), 255 = opaque
+    if alpha.min() == 255:
+        return picture, None
     canvas = Image.new("RGBA", rgba.size, background)
-    return Image.alpha_composite(canvas, rgba).convert("RGB"), np.asarray(rgba)[..., 3] >= 128
+    return Image.alpha_composite(canvas, rgba).convert("RGB"), alpha >= 128
 
 
 def fixation_maps(gaze: Gaze, people: Sequence[str], size: Sequence[int], grid: Sequence[int]) -> tuple:
@@ -134,25 +153,24 @@ def object_mask(image: np.ndarray) -> np.ndarray | None:
 
 def looked_at(i: int, items: list[tuple[Path, Gaze]], people: Sequence[str], grid: Sequence[int],
               preprocess: Callable, background: str) -> dict:
-    """Of image i as people saw it: the model's input, fixation maps (P, h, w), dropped fixations, the share
-    of every patch that the object covers (h, w), NaN where it is unknown. The object: masks/<image's
-    stem>.png where not 0, else a cut-out's, else `object_mask`."""
+    """Of image i as people saw it: the model's input, whether it is a cut-out, fixation maps (P, h, w) and
+    dropped fixations, the share of every patch that the object covers (h, w), NaN where it is unknown. The
+    object: `mask_file` where not 0, else a cut-out's, else `object_mask`."""
     path, gaze = items[i]
-    mask_file = path.parents[1] / "masks" / f"{path.stem}.png"
     try:
         picture, mask = as_seen(path, background)
     except InputError:  # left out later: see Images
         picture, mask = Image.new("RGB", (1, 1)), None
     is_cut_out = mask is not None
-    if mask_file.is_file():
-        mask = np.asarray(read_image(mask_file)).any(-1)
-    elif mask is None:
+    if mask_file(path).is_file():
+        mask = read_mask(mask_file(path))
+    elif not is_cut_out:
         mask = object_mask(np.asarray(picture))
     fix, dropped = fixation_maps(gaze, people, picture.size[::-1], grid)
     coverage = torch.full(grid, torch.nan)
     if mask is not None:
         coverage = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), grid)[0]
-    return dict(image=preprocess(picture), fix=fix, dropped=dropped, coverage=coverage, cut_out=is_cut_out)
+    return dict(image=preprocess(picture), cut_out=is_cut_out, fix=fix, dropped=dropped, coverage=coverage)
 
 
 # -------------------------------------------------------------------------------- model
@@ -525,8 +543,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
     items = load_data(args.data, args.limit)
     paths = [path for path, _ in items]
-    if not any(path.is_file() for path in paths):
-        raise InputError(f"{paths[0]}: no such image, as all {len(paths)} with fixations; correct the names.")
+    check_pictures(paths)
     people = sorted({person for _, gaze in items for person, *_ in gaze})
     model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer)
     grid = tuple(n // model.patch_size for n in preprocess.crop)

@@ -193,6 +193,35 @@ def cut_out(path: Path) -> np.ndarray:
     return rgba[..., 3] == 255
 
 
+def test_masks_count_whatever_is_not_0_in_every_mode(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    Image.new("RGB", (60, 40), "green").save(tmp_path / "images" / "a.png")
+    mask = np.zeros((40, 60), np.uint16)
+    mask[10:20, 30:60] = 3  # of 65,535: black in a viewer
+    palette = Image.fromarray(mask.astype(np.uint8)).convert("P")
+    palette.putpalette([0, 0, 0] * 256)  # every colour black
+    for image in (Image.fromarray(mask), Image.fromarray(mask.astype(np.uint8)), palette,
+                  Image.fromarray(mask > 0)):
+        image.save(tmp_path / "masks" / "a.png")
+        items = [(tmp_path / "images" / "a.png", [])]
+        coverage = E.looked_at(0, items, ["p"], (4, 6), np.asarray, "white")["coverage"]
+        assert coverage[1, 3:].tolist() == [1, 1, 1] and coverage.sum() == 3, image.mode
+
+
+def test_a_picture_is_turned_as_viewers_turn_it_before_its_fixations_are_placed(tmp_path):
+    (tmp_path / "images").mkdir()
+    upright = Image.new("RGB", (40, 60), "white")  # 60 rows x 40 columns as people saw it
+    upright.paste("red", (5, 45, 15, 55))
+    exif = Image.Exif()
+    exif[0x0112] = 8  # stored a quarter turn clockwise; viewers turn it back
+    upright.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "images" / "a.png", exif=exif)
+    gaze = [("p", 50., 10., 1.)]
+    found = E.looked_at(0, [(tmp_path / "images" / "a.png", gaze)], ["p"], (6, 4), np.asarray, "white")
+    assert found["image"].shape == (60, 40, 3) and found["dropped"] == 0
+    assert found["fix"][0, 5, 1] == 1 and found["coverage"][4:, :2].sum() == found["coverage"].sum() > 0
+
+
 @pytest.mark.parametrize("background, rgb", [("white", (255, 255, 255)), ("#204060", (32, 64, 96))])
 def test_cut_outs_lie_on_the_background_and_their_alpha_is_the_mask(background, rgb, tmp_path):
     box = cut_out(tmp_path / "a.png")
@@ -540,8 +569,9 @@ HEADER = "participant,image,x_px,y_px,duration_s\n"
 
 
 @pytest.mark.parametrize("content, says", [
-    ("participant,image,x,y\np,bag01.png,1,2\n", "'y_px'.*expected columns participant, image, x_px, y_px"),
-    (HEADER + "p,bag01.png,1,two,.2\n", "'two'"),
+    ("participant,image,x,y\np,bag01.png,1,2\n", "no column x_px in the header.*expected a CSV file"),
+    (HEADER + "p,bag01.png,1,2,.2\np,bag01.png,1,two,.2\n", "line 3: y_px is 'two'"),
+    (HEADER.replace(",", ";") + "p;bag01.png;1;2;3\n", "semicolons"),
     (HEADER + "p,bag01.png,1,2,-3\n", "-3.0"),
     (HEADER + "p,bag01.png,1,2,nan\n", "nan"),
     (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "images/images/bag01.png: no"),
@@ -558,6 +588,17 @@ def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_fig
         (data / "fixations.csv").write_text(content)
     with pytest.raises(InputError, match=says):
         run(data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode, value, says", [("1", 0, "an empty mask"), ("L", 1, "a full mask"),
+                                               ("RGBA", (0, 0, 0, 255), "an empty mask")])
+def test_a_mask_that_says_nothing_is_named_before_anything_is_measured(mode, value, says, objects, tmp_path):
+    data = small_copy(objects, tmp_path / "data")
+    (data / "masks").mkdir()
+    Image.new(mode, (9, 9), value).save(data / "masks" / "bag03.png")
+    with pytest.raises(InputError, match=f"bag03.png: .*{says}"):
+        run(data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_background_that_is_no_colour_is_refused(capsys):
