@@ -70,7 +70,10 @@ PAPER = {
     ("sparsity", "human"): (14.99, .17), ("sparsity", "A"): (15.42, .09), ("sparsity", "B"): (15.38, .12),
     ("sparsity", "B", "A"): (-.043, -61.90, P, -.88), ("sparsity", "B", "human"): (None, None, P, "> 2.6"),
     ("sparsity", "C", "A"): (-.012, None, None, -.31), ("sparsity", "C", "human"): (None, None, P, "> 2.6"),
-    ("sparsity", "A", "human"): (None, None, P, "> 2.6")}
+    ("sparsity", "A", "human"): (None, None, P, "> 2.6"),
+    ("sparsity", "B", "C"): ("< 0", None, "significant", None)}  # Figure 3C
+ON_SCREEN = (r"(animacy|size), \w+: (animate|inanimate|small|large)|sparsity, \w+: entropy|"
+             r".* - human: d|.*(animate|small): B - A: d")  # rows of the printed table
 
 # -------------------------------------------------------------------------------- data
 
@@ -224,7 +227,7 @@ def by_source(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]
     use = {"animacy": arrays["excluded"] == 0, "size": arrays["objects"] >= 2}
     table = {}
     for s, source in enumerate(arrays["sources"].tolist()):
-        fields = {name: arrays[name][:, s] for name in ("entropy", *REGIONS)}
+        fields = {name: arrays[name][:, s] for name in ("entropy", *REGIONS)} | {"objects": arrays["objects"]}
         fields["bias_sparsity"] = fields["entropy"] - arrays["entropy"][:, 1]  # of human, A, ...
         for analysis, (first, second) in PAIRS.items():
             bias = np.where(use[analysis], fields[first] - fields[second], np.nan)
@@ -244,9 +247,25 @@ def number(table: dict, key: str, source: str, field: str, less: str = "") -> di
     if key == "mean":
         return estimate(v)
     test = paired_t(v, np.zeros(len(v)))
+    d = test["dz"]
+    half = 1.96 * ((1 + d * d / 2) / len(v))**.5  # of d's 95 % interval (Hedges & Olkin 1985)
     numbers = {"images": len(v), "SD": float(v.std(ddof=1)), "mean difference": test["mean"], "t": test["t"],
-               "p": test["p"], "d": test["dz"]}
-    return dict(ours=numbers[key], ci=test["ci"] if key == "mean difference" else None, n=len(v))
+               "p": test["p"], "d": d}
+    intervals = {"mean difference": test["ci"], "d": (d - half, d + half)}
+    return dict(ours=numbers[key], ci=intervals.get(key), n=len(v))
+
+
+def levels_of(objects: np.ndarray) -> list[float]:
+    """The numbers of objects that two images or more have (Figure 3C, scene clutter)."""
+    return [k for k in np.unique(objects) if (objects == k).sum() > 1]
+
+
+def lower_entropy(table: dict, a: str, b: str) -> dict | None:
+    """Value of a claim: at how many levels of clutter the mean entropy of a lies below that of b."""
+    less, objects = table[a]["entropy"] - table[b]["entropy"], table[a]["objects"]
+    levels = levels_of(objects)
+    lower = [k for k in levels if np.nanmean(less[objects == k]) < 0]
+    return dict(ours=f"{len(lower)} of {len(levels)}", n=len(less)) if levels else None
 
 
 def t_claims(name: str, paper: Sequence, unit: str, **where) -> list[Claim]:
@@ -277,6 +296,8 @@ def claims(sources: Sequence[str]) -> list[Claim]:
             if of == analysis and b and {a, *b} <= set(sources):
                 name = f"{analysis}, {first}: {a} - {b[0]}"
                 rows += t_claims(name, paper, unit, source=a, field=first, less=b[0])
+    rows += [Claim(f"sparsity: levels of clutter with B below {k}", "all", "", partial(lower_entropy, a="B", b=k))
+             for k in "AC" if {"B", k} <= set(sources)]
     return rows
 
 
@@ -299,11 +320,11 @@ def mean_sem(v: np.ndarray) -> tuple[float, float]:
     return np.nanmean(v), np.nanstd(v, ddof=1) / np.isfinite(v).sum()**.5
 
 
-def draw_clutter(ax, table: dict[str, dict[str, np.ndarray]], objects: np.ndarray, colours: list) -> None:
+def draw_clutter(ax, table: dict[str, dict[str, np.ndarray]], colours: list) -> None:
     """Fig 3C, right: entropy by the number of objects, where two images or more have it."""
-    present = [k for k in np.unique(objects) if (objects == k).sum() > 1]
     for (source, fields), face in zip(table.items(), colours):
-        found = [mean_sem(fields["entropy"][objects == k]) for k in present]
+        present = levels_of(fields["objects"])
+        found = [mean_sem(fields["entropy"][fields["objects"] == k]) for k in present]
         ax.errorbar(present, [mean for mean, _ in found], [sem for _, sem in found], marker="o", capsize=2,
                     mfc=face, color="black" if source == "human" else face, label=source)
     ax.set(xlabel="objects in the image", ylabel="entropy (bits)")
@@ -330,7 +351,7 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
             right.set_xticks(x, list(table))
             right.axhline(SCALE / math.prod(MAP_SIZE), color="black", linewidth=.8, linestyle=":")
         else:
-            draw_clutter(right, table, arrays["objects"], colours)
+            draw_clutter(right, table, colours)
         fig.supxlabel("means over images; error bars: ±1 SEM; dots: uniform attention", fontsize=7)
         save_figure(fig, folder / f"fig_3{letter}")
 
@@ -393,7 +414,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     left_out |= {f"no map of {k}": [name for name, v in zip(names, fields["entropy"]) if np.isnan(v)]
                  for k, fields in table.items()}
     finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
-           draw, began, device, tests, not_run, left_out=left_out)
+           draw, began, device, tests, not_run, left_out=left_out, on_screen=ON_SCREEN)
 
 
 if __name__ == "__main__":

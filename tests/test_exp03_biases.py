@@ -410,7 +410,7 @@ def test_every_number_of_the_paper_s_section_stands_in_the_table():
         for number in numbers:
             if number is not None:
                 shown.remove(number)
-    assert not shown
+    assert shown == ["all", "all"]  # levels of clutter, in words
     assert [h["name"] for h in headline][:2] == ["animacy: images", "animacy, human: animate"]
 
 
@@ -432,6 +432,69 @@ def test_paired_tests_equal_scipy_and_use_one_set_of_images():
     assert found["animacy, A: t"]["ours"] == pytest.approx(scipy.stats.ttest_rel(a[4:], second[4:]).statistic)
     assert found["sparsity, entropy: B - A: mean difference"]["n"] == 20 == found["sparsity: images"]["ours"]
     assert not any(name.startswith("size") for name in found)  # no object of any size
+
+
+CLAIMS = {  # of the section Cognitive Bias and the caption of figure 3: the rows that show each
+    "2,619 images have animate and inanimate objects": ["animacy: images"],
+    "people attend more to animate regions, .45 against .37, +.077, t 14.77, p < .001, d .29": [
+        f"animacy, human: {k}" for k in ("animate", "inanimate", "mean difference", "t", "p", "d")],
+    "so do all models, B most, then C, A least": [
+        f"animacy, {k}: {n}" for k in "BCA" for n in ("animate", "inanimate", "mean difference", "t", "p", "d")],
+    "B's animate density is above A's, t 40.14, d .78": [f"animacy, animate: B - A: {k}" for k in "tpd"],
+    "B's animate density is above C's, t 42.34, d .83": [f"animacy, animate: B - C: {k}" for k in "tpd"],
+    "3,068 images have small and large objects": ["size: images"],
+    "people attend more to small objects, A to large ones, C to neither, B to small ones": [
+        f"size, {k}: {n}" for k in ("human", "A", "C", "B")
+        for n in ("small", "large", "mean difference", "t", "p", "d")],
+    "B's small-object density is above A's, t 62.06, d 1.12": [f"size, small: B - A: {k}" for k in "tpd"],
+    "B's small-object density is above C's, t 78.22, d 1.41": [f"size, small: B - C: {k}" for k in "tpd"],
+    "5,000 images": ["sparsity: images"],
+    "B's entropy is below A's, 15.38 +- .12 against 15.42 +- .09, -.043 bits, t -61.90, d -.88": [
+        *(f"sparsity, {k}: {n}" for k in "AB" for n in ("entropy", "SD")),
+        *(f"sparsity, entropy: B - A: {k}" for k in ("mean difference", "t", "p", "d"))],
+    "C's is below A's, -.012 bits, d -.31": ["sparsity, entropy: C - A: mean difference",
+                                             "sparsity, entropy: C - A: d"],
+    "people's is 14.99 +- .17": ["sparsity, human: entropy", "sparsity, human: SD"],
+    "every model's is above people's, p < .001, d > 2.6": [
+        f"sparsity, entropy: {k} - human: {n}" for k in "ABC" for n in "pd"],
+    "B's is below A's and C's at every level of clutter": [
+        "sparsity, entropy: B - C: mean difference",
+        *(f"sparsity: levels of clutter with B below {k}" for k in "AC")]}
+
+
+def test_every_claim_of_the_paper_has_a_row(finished):
+    """Without options but --model-b and --model-c."""
+    rows = {row["name"]: row for row in json.loads((finished / "results.json").read_text())["headline"]}
+    for claim, names in CLAIMS.items():
+        assert set(names) <= set(rows), claim
+        assert all(rows[name]["paper"] is not None for name in names), claim
+    on_screen = [name for name in rows if re.fullmatch(E.ON_SCREEN, name)]
+    assert len(on_screen) == 25 and "sparsity, entropy: B - human: d" in on_screen
+
+
+def test_the_interval_of_d_decides_whether_it_is_above_2_6():
+    rng = np.random.default_rng(2)
+    human = rng.normal(0, .01, 120)
+    table = E.by_source(arrays_of({"human": {"entropy": human}, "A": {"entropy": human + rng.normal(1, 1, 120)},
+                                   "B": {"entropy": human + rng.normal(1, .38, 120)},
+                                   "C": {"entropy": human + rng.normal(1, .1, 120)}}))
+    rows = {row["name"]: row for row in E.evaluate(E.claims(list(table)), table)}
+    found = {k: rows[f"sparsity, entropy: {k} - human: d"] for k in "ABC"}
+    assert {k: row["verdict"] for k, row in found.items()} == {"A": "differs", "B": "undecided", "C": "agrees"}
+    exact = scipy.stats.nct  # whose 2.5 and 97.5 % points meet t at the ends of the exact interval
+    for row in found.values():
+        t, ncp = row["ours"] * 120**.5, np.array(row["ci"]) * 120**.5
+        assert exact.sf(t, 119, ncp[0]) == pytest.approx(.025, abs=.008)
+        assert exact.cdf(t, 119, ncp[1]) == pytest.approx(.025, abs=.008)
+
+
+def test_levels_of_clutter_are_those_that_two_images_have():
+    arrays = arrays_of({"human": {}, "A": {"entropy": [5., 5, 5, 5, 5, 5]}, "B": {"entropy": [4., 4, 6, 6, 1, 1]},
+                        "C": {"entropy": [9., 9, 9, 9, 9, 9]}}, objects=[1., 1, 2, 2, 3, math.nan])
+    table = E.by_source(arrays)
+    rows = {row["name"]: row["ours"] for row in E.evaluate(E.claims(list(table)), table)}
+    assert rows["sparsity: levels of clutter with B below A"] == "1 of 2"
+    assert rows["sparsity: levels of clutter with B below C"] == "2 of 2"
 
 
 def test_size_needs_two_objects():
@@ -488,7 +551,7 @@ def test_entropy_is_drawn_by_the_number_of_objects():
                         "A": {"entropy": [2., 3., 5., 6., 7., 8.]}},
                        objects=[0., 6., 6., 0., 99., math.nan])
     _, ((ax,),) = figure_grid(1, 1)
-    E.draw_clutter(ax, E.by_source(arrays), arrays["objects"], ["white", "red"])
+    E.draw_clutter(ax, E.by_source(arrays), ["white", "red"])
     line = ax.lines[0]
     assert line.get_xdata().tolist() == [0, 6] and line.get_ydata().tolist() == [3, 3]
 
