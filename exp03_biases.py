@@ -35,7 +35,8 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 from common import InputError, init_distributed, input_errors, load_tuned, load_vit, paired_t, pick_device
-from data import Images, coco_files, data_places, load_gaze, plain_name, read_coco, read_map, readable_only
+from data import (IMAGE_SUFFIXES, Images, coco_files, data_places, entries, gaze_files,
+                  load_gaze, plain_name, read_coco, read_map, readable_only)
 from exp01_finetune_vit import RolloutViT, human_maps
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      only_draw, parse_args, redraw, save_figure)
@@ -86,17 +87,19 @@ def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folder
     for folder in folders:
         if not folder.is_dir() or folder.name in (*COLOURS, *maps):
             raise InputError(f"--maps {folder}: expected a folder with a name that no other source has.")
-        there = {path.stem: path for path in sorted(folder.iterdir())}
-        maps[folder.name] = [there.get(Path(image.name).stem, folder / "missing") for image in images]
-        if not any(path.is_file() for path in maps[folder.name]):
+        there = {plain_name(path.name): path for path in entries(folder, ".npy", *IMAGE_SUFFIXES)}
+        maps[folder.name] = [there.get(plain_name(image.name), folder / "missing") for image in images]
+        found = [path for path in maps[folder.name] if path.is_file()]
+        if not found:
             raise InputError(f"--maps {folder}: no map of any image; {images[0].name} wants "
                              f"{Path(images[0].name).stem}.npy or .png.")
+        read_map(found[0])  # colours, for one, are no map: refused before anything is measured
     return images, left_out, coco, scenes, maps
 
 
 def load_scenes(folder: Path, names: Sequence[str]) -> tuple[COCO, list[dict]]:
     """(annotations, COCO's record of every image with its "anns", number of "objects", whether a category is
-    "excluded"). InputError: no instances_*.json of COCO's."""
+    "excluded"). InputError: no instances_*.json of COCO's, none with these images."""
     coco, files = COCO(), coco_files(folder, SPLIT)
     coco.dataset = read_coco(files)
     with input_errors(files[0], "COCO's images with height and width, annotations, categories"), \
@@ -296,8 +299,10 @@ def claims(sources: Sequence[str]) -> list[Claim]:
             if of == analysis and b and {a, *b} <= set(sources):
                 name = f"{analysis}, {first}: {a} - {b[0]}"
                 rows += t_claims(name, paper, unit, source=a, field=first, less=b[0])
-    rows += [Claim(f"sparsity: levels of clutter with B below {k}", "all", "", partial(lower_entropy, a="B", b=k))
-             for k in "AC" if {"B", k} <= set(sources)]
+    for k in "AC":
+        if {"B", k} <= set(sources):
+            value = partial(lower_entropy, a="B", b=k)
+            rows.append(Claim(f"sparsity: levels of clutter with B below {k}", "all", "", value))
     return rows
 
 
@@ -361,7 +366,7 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p = argument_parser(__file__, __doc__)
     add = p.add_argument_group("study", "Nothing is drawn at random: --seed changes no number.").add_argument
-    add("--salicon", type=Path, help="SALICON's folder (or OSIE's, for the entropy alone)")
+    add("--salicon", type=Path, help="folder of SALICON, COCO-FreeView, or OSIE (entropy alone)")
     add("--coco", type=Path, help="COCO's folder (annotations/instances_*.json)")
     add("--model", help="model A (default: vit_base_patch16_224; demo: demo_sl12); --weights: its file")
     add("--model-b", type=Path, help="attention weights of B, from exp01 (demo: those in checkpoints/)")
@@ -393,7 +398,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     models, preprocess = load_models(args.model, args.weights, tuned)
 
     # Entropy and densities of every source's map, on every image
-    files = [*paths, *sorted(places["salicon"].rglob("fixations*")), *coco_files(places["coco"], SPLIT)]
+    files = [*paths, *gaze_files(places["salicon"]), *coco_files(places["coco"], SPLIT)]
     folder = begin(args, [*files, *itertools.chain(*maps.values())], **models)
     how = partial(measure, models=[model.to(device).eval() for model in models.values()], scenes=scenes,
                   device=device, dtype=getattr(torch, args.dtype))

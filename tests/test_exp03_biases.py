@@ -439,7 +439,8 @@ CLAIMS = {  # of the section Cognitive Bias and the caption of figure 3: the row
     "people attend more to animate regions, .45 against .37, +.077, t 14.77, p < .001, d .29": [
         f"animacy, human: {k}" for k in ("animate", "inanimate", "mean difference", "t", "p", "d")],
     "so do all models, B most, then C, A least": [
-        f"animacy, {k}: {n}" for k in "BCA" for n in ("animate", "inanimate", "mean difference", "t", "p", "d")],
+        f"animacy, {k}: {n}" for k in "BCA"
+        for n in ("animate", "inanimate", "mean difference", "t", "p", "d")],
     "B's animate density is above A's, t 40.14, d .78": [f"animacy, animate: B - A: {k}" for k in "tpd"],
     "B's animate density is above C's, t 42.34, d .83": [f"animacy, animate: B - C: {k}" for k in "tpd"],
     "3,068 images have small and large objects": ["size: images"],
@@ -475,12 +476,11 @@ def test_every_claim_of_the_paper_has_a_row(finished):
 def test_the_interval_of_d_decides_whether_it_is_above_2_6():
     rng = np.random.default_rng(2)
     human = rng.normal(0, .01, 120)
-    table = E.by_source(arrays_of({"human": {"entropy": human}, "A": {"entropy": human + rng.normal(1, 1, 120)},
-                                   "B": {"entropy": human + rng.normal(1, .38, 120)},
-                                   "C": {"entropy": human + rng.normal(1, .1, 120)}}))
+    sources = {k: {"entropy": human + rng.normal(1, sd, 120)} for k, sd in zip("ABC", (1, .38, .1))}
+    table = E.by_source(arrays_of({"human": {"entropy": human}} | sources))
     rows = {row["name"]: row for row in E.evaluate(E.claims(list(table)), table)}
     found = {k: rows[f"sparsity, entropy: {k} - human: d"] for k in "ABC"}
-    assert {k: row["verdict"] for k, row in found.items()} == {"A": "differs", "B": "undecided", "C": "agrees"}
+    assert [row["verdict"] for row in found.values()] == ["differs", "undecided", "agrees"]
     exact = scipy.stats.nct  # whose 2.5 and 97.5 % points meet t at the ends of the exact interval
     for row in found.values():
         t, ncp = row["ours"] * 120**.5, np.array(row["ci"]) * 120**.5
@@ -489,8 +489,9 @@ def test_the_interval_of_d_decides_whether_it_is_above_2_6():
 
 
 def test_levels_of_clutter_are_those_that_two_images_have():
-    arrays = arrays_of({"human": {}, "A": {"entropy": [5., 5, 5, 5, 5, 5]}, "B": {"entropy": [4., 4, 6, 6, 1, 1]},
-                        "C": {"entropy": [9., 9, 9, 9, 9, 9]}}, objects=[1., 1, 2, 2, 3, math.nan])
+    entropies = {"A": [5.] * 6, "B": [4., 4, 6, 6, 1, 1], "C": [9.] * 6}
+    arrays = arrays_of({"human": {}} | {k: {"entropy": v} for k, v in entropies.items()},
+                       objects=[1., 1, 2, 2, 3, math.nan])
     table = E.by_source(arrays)
     rows = {row["name"]: row["ours"] for row in E.evaluate(E.claims(list(table)), table)}
     assert rows["sparsity: levels of clutter with B below A"] == "1 of 2"
@@ -521,6 +522,48 @@ def test_maps_of_any_size_and_format_are_read_and_bad_ones_are_missing(tmp_path)
             read_map(tmp_path / bad)
     np.save(tmp_path / "flat.npy", np.full((3, 5), 7.))
     assert (E.other_map(tmp_path / "flat.npy") == 0).all()  # uniform, by density() and entropy()
+
+
+def test_one_map_has_one_entropy_in_every_format(tmp_path):
+    """8 bits cost a hundredth of a bit, no other format anything."""
+    rows, cols = np.mgrid[:48, :64]
+    values = (1.2 + np.cos(rows / 10) * np.cos(cols / 14)) / 2.2
+    counts16 = (values * 65_535).round().astype(np.uint16)
+    np.save(tmp_path / "a.npy", values)
+    Image.fromarray((values * 255).round().astype(np.uint8)).save(tmp_path / "8.png")
+    Image.fromarray(counts16).save(tmp_path / "16.png")
+    Image.fromarray(counts16).save(tmp_path / "16.tif")
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray((values * 255).round().astype(np.uint8)).convert("RGBA").save(tmp_path / "grey.png")
+    entropies = {p.name: float(E.entropy(E.other_map(p)[None])) for p in tmp_path.iterdir()}
+    assert len(entropies) == 6 and 12 < entropies["a.npy"] < 15.5
+    for name, value in entropies.items():
+        assert value == pytest.approx(entropies["a.npy"], abs=.01), name
+    for name in ("16.png", "16.tif", "float.tif"):
+        assert entropies[name] == pytest.approx(entropies["a.npy"], abs=1e-4), name
+
+
+def test_maps_in_colours_are_refused_before_anything_is_measured(worlds, tuned, tmp_path):
+    maps = tmp_path / "jet"
+    maps.mkdir()
+    for path in (worlds[True] / "salicon" / "images").iterdir():
+        Image.new("RGB", (9, 9), (250, 3, 9)).save(maps / f"{path.stem}.png")
+    with pytest.raises(InputError, match="jet.*a model's map"):
+        run(*study(worlds, tuned, "--maps", maps, "--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_are_found_by_coco_s_number_whatever_lies_beside_them(worlds, tmp_path):
+    salicon = worlds[True] / "salicon"
+    names = [image.name for image in E.load_data(salicon, None, 2, [])[0]]
+    np.save(tmp_path / f"{Path(names[0]).stem}.npy", np.eye(4))
+    np.save(tmp_path / f"{plain_name(names[1])}.npy", np.eye(4))
+    for name in names:
+        (tmp_path / f"{Path(name).stem}.txt").write_text("a note")
+        (tmp_path / f"._{Path(name).stem}.npy").write_bytes(b"macOS")
+    *_, maps = E.load_data(salicon, None, 2, [tmp_path])
+    assert [path.name for path in maps[tmp_path.name]] == [f"{Path(names[0]).stem}.npy",
+                                                           f"{plain_name(names[1])}.npy"]
 
 
 def study(worlds, tuned, *more) -> list:
