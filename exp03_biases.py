@@ -35,7 +35,7 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 from common import InputError, init_distributed, input_errors, load_tuned, load_vit, paired_t, pick_device
-from data import (IMAGE_SUFFIXES, Images, coco_files, data_places, entries, gaze_files,
+from data import (IMAGE_SUFFIXES, Images, check_coco, coco_files, data_places, entries, gaze_files,
                   load_gaze, plain_name, read_coco, read_map, readable_only)
 from exp01_finetune_vit import RolloutViT, human_maps
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
@@ -48,6 +48,7 @@ from results import (Claim, argument_parser, begin, cli, estimate, evaluate, fig
 ANIMATE = "person, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe".split(", ")
 EXCLUDED = "tv, laptop, cell phone, teddy bear, potted plant".split(", ")
 SMALL, LARGE = 32**2, 96**2  # px^2 in the original image: small < 1,024 <= medium < 9,216 <= large (COCO)
+SAME_SHAPE = .02  # by which the aspect of a picture may differ from COCO's: pixels are whole
 SCALE = 10_000  # of densities, "for readability" (Animacy Bias)
 MAP_SIZE = 224, 224  # px
 SPLIT = "val"  # of SALICON and COCO (Cognitive Bias Analyses)
@@ -84,6 +85,13 @@ def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folder
     coco, scenes, maps = COCO(), [NO_SCENE for _ in images], {}
     if coco_folder:
         coco, scenes = load_scenes(coco_folder, [image.name for image in images])
+        absent = [image.name for image, scene in zip(images, scenes) if scene is NO_SCENE]
+        left_out["of densities, not in COCO's annotations"] = absent
+    for image, scene in zip(images, scenes):
+        (img_h, img_w), height, width = image.size, scene["height"], scene["width"]
+        if scene is not NO_SCENE and abs(img_h * width / (img_w * height) - 1) > SAME_SHAPE:
+            raise InputError(f"{image.path} is {img_h} x {img_w} px, but {height} x {width} in COCO: its "
+                             "objects would be sought elsewhere; give COCO's own pictures (val2017 ...).")
     for folder in folders:
         if not folder.is_dir() or folder.name in (*COLOURS, *maps):
             raise InputError(f"--maps {folder}: expected a folder with a name that no other source has.")
@@ -104,6 +112,8 @@ def load_scenes(folder: Path, names: Sequence[str]) -> tuple[COCO, list[dict]]:
     coco.dataset = read_coco(files)
     with input_errors(files[0], "COCO's images with height and width, annotations, categories"), \
             redirect_stdout(io.StringIO()):  # pycocotools reports its progress there
+        if names:
+            check_coco(coco.dataset, names)
         coco.createIndex()
         scenes = {plain_name(image["file_name"]): image for image in coco.dataset["images"]}
         for scene in [scenes[name] for name in map(plain_name, names) if name in scenes]:
@@ -402,7 +412,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = begin(args, [*files, *itertools.chain(*maps.values())], **models)
     how = partial(measure, models=[model.to(device).eval() for model in models.values()], scenes=scenes,
                   device=device, dtype=getattr(torch, args.dtype))
-    data = Images(paths, preprocess, partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps))
+    data = Images(paths, preprocess, partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps),
+                  as_displayed=True)
     arrays = in_batches(folder / "images", data, args.batch_size, how, args.workers)
     arrays, names, left_out["unreadable"] = readable_only(arrays, names)
     arrays["sources"] = np.array(["human", *models, *maps])

@@ -761,6 +761,84 @@ def test_wrong_arguments_end_in_one_sentence(argv, said, worlds, tmp_path, monke
         E.main([*argv.split(), "--workers", "0", "--device", "cpu", "--out", str(tmp_path / "out")])
 
 
+def as_freeview(copied: Path, folder: Path, shrink: int) -> None:
+    """The same gaze as COCO-FreeView has it, and COCO of 2017 with pictures of 480 x 640 / shrink px."""
+    gaze = json.loads((copied / "salicon" / "fixations_val2014.json").read_text())
+    coco = json.loads((copied / "coco" / "annotations" / "instances_val2014.json").read_text())
+    names = {image["id"]: f"{plain_name(image['file_name'])}.jpg" for image in gaze["images"]}
+    scale, left = 1050 / 480, (1680 - 640 * 1050 / 480) / 2  # of the display, between two bars
+    records = []
+    for a in gaze["annotations"]:
+        points = np.array(a["fixations"], float).reshape(-1, 2) - .5  # centres of pixels from 1
+        records.append(dict(name=names[a["image_id"]], split="valid", subject=a["worker_id"],
+                            X=[840., *(left + points[:, 1] * scale)], Y=[525., *(points[:, 0] * scale)]))
+    (folder / "gaze").mkdir(parents=True)
+    (folder / "gaze" / "COCOFreeView_fixations_trainval.json").write_text(json.dumps(records))
+    (folder / "coco" / "val2017").mkdir(parents=True)
+    (folder / "coco" / "annotations").mkdir()
+    for image in gaze["images"]:
+        picture = Image.open(copied / "salicon" / "images" / image["file_name"])
+        picture.resize((640 // shrink, 480 // shrink)).save(folder / "coco" / "val2017" / names[image["id"]])
+    for image in coco["images"]:
+        image |= dict(height=480 // shrink, width=640 // shrink,
+                      file_name=f"{plain_name(image['file_name'])}.jpg")
+    coco["annotations"] = [a for a in coco["annotations"] if isinstance(a["segmentation"], list)]
+    for a in coco["annotations"]:
+        a["segmentation"] = [[v / shrink for v in polygon] for polygon in a["segmentation"]]
+    (folder / "coco" / "annotations" / "instances_val2017.json").write_text(json.dumps(coco))
+
+
+def test_coco_s_pictures_of_2017_and_of_any_size_give_the_same_gaze_and_masks(copied, tmp_path):
+    as_freeview(copied, tmp_path / "f", 2)
+    root = tmp_path / "f"
+    theirs, left_out, coco, scenes, _ = E.load_data(root / "gaze", root / "coco", None, [])
+    ours = {plain_name(image.name): image for image in E.load_data(copied / "salicon", None, None, [])[0]}
+    assert len(theirs) == 5 and not any(left_out.values())
+    for image, scene in zip(theirs, scenes):
+        assert image.path.parent.name == "val2017" and image.size == (240, 320)
+        assert (scene["height"], scene["width"]) == (240, 320) and scene["anns"]
+        mine, other = (np.concatenate([np.stack(points, 1) for points in some.observers]).astype(int)
+                       for some in (ours[plain_name(image.name)], image))
+        assert mine.shape == other.shape and np.abs(mine - other).max() <= 1
+        assert (E.paint_masks(scene["anns"], coco, 240, 320) >= 0).any()
+
+
+def test_pictures_of_another_shape_than_coco_s_are_named(copied, tmp_path):
+    """COCO-FreeView's pictures as distributed have the display's bars in them; COCO's masks have not."""
+    as_freeview(copied, tmp_path / "f", 2)
+    (tmp_path / "f" / "gaze" / "images").mkdir()
+    for path in (tmp_path / "f" / "coco" / "val2017").iterdir():
+        Image.new("RGB", (1680, 1050)).save(tmp_path / "f" / "gaze" / "images" / path.name)
+    with pytest.raises(InputError, match=r"\d{12}.jpg is 1050 x 1680 px, but 240 x 320 in COCO") as error:
+        run("--salicon", tmp_path / "f" / "gaze", "--coco", tmp_path / "f" / "coco", *FAST,
+            "--out", tmp_path / "out")
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_images_that_coco_lacks_are_listed(copied, tmp_path):
+    file = copied / "coco" / "annotations" / "instances_val2014.json"
+    data = json.loads(file.read_text())
+    gone = data["images"].pop(0)
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] != gone["id"]]
+    file.write_text(json.dumps(data))
+    results = run("--data", copied, *FAST, "--out", tmp_path / "out")
+    assert results["left_out"]["of densities, not in COCO's annotations"] == [gone["file_name"]]
+    data["images"] = [image | {"file_name": f"x{image['file_name']}"} for image in data["images"]]
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="none with fixations"):
+        run("--data", copied, *FAST, "--out", tmp_path / "out2")
+
+
+def test_points_outside_an_image_name_it(copied, tmp_path):
+    file = copied / "salicon" / "fixations_val2014.json"
+    data = json.loads(file.read_text())
+    annotation = next(a for a in data["annotations"] if a["fixations"])
+    annotation["fixations"][0] = [481, 3]
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=f"image {annotation['image_id']}, worker {annotation['worker_id']}"):
+        run("--data", copied, *FAST, "--out", tmp_path / "out")
+
+
 def test_an_object_of_two_overlapping_annotation_files_counts_once(copied):
     folder, names = copied / "coco" / "annotations", ["000000200001.jpg"]
     one = E.load_scenes(copied / "coco", names)[1][0]["objects"]
