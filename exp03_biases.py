@@ -34,9 +34,8 @@ import torch.nn.functional as F
 from pycocotools.coco import COCO
 from torch import Tensor
 
+import data
 from common import InputError, init_distributed, input_errors, load_tuned, load_vit, paired_t, pick_device
-from data import (IMAGE_SUFFIXES, Images, check_coco, coco_files, data_places, entries, gaze_files,
-                  load_gaze, plain_name, read_coco, read_map, readable_only)
 from exp01_finetune_vit import RolloutViT, human_maps
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      only_draw, parse_args, redraw, save_figure)
@@ -81,7 +80,7 @@ ON_SCREEN = (r"(animacy|size), \w+: (animate|inanimate|small|large)|sparsity, \w
 
 def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folders: Sequence[Path]) -> tuple:
     """(images with fixations, names of the others, annotations, scene of every image, {model: map files})."""
-    images, left_out = load_gaze(salicon, SPLIT, coco_folder, limit)
+    images, left_out = data.load_gaze(salicon, SPLIT, coco_folder, limit)
     coco, scenes, maps = COCO(), [NO_SCENE for _ in images], {}
     if coco_folder:
         coco, scenes = load_scenes(coco_folder, [image.name for image in images])
@@ -95,33 +94,34 @@ def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folder
     for folder in folders:
         if not folder.is_dir() or folder.name in (*COLOURS, *maps):
             raise InputError(f"--maps {folder}: expected a folder with a name that no other source has.")
-        there = {plain_name(path.name): path for path in entries(folder, ".npy", *IMAGE_SUFFIXES)}
-        maps[folder.name] = [there.get(plain_name(image.name), folder / "missing") for image in images]
+        files = data.entries(folder, ".npy", *data.IMAGE_SUFFIXES)
+        there = {data.plain_name(path.name): path for path in files}
+        maps[folder.name] = [there.get(data.plain_name(image.name), folder / "missing") for image in images]
         found = [path for path in maps[folder.name] if path.is_file()]
         if not found:
             raise InputError(f"--maps {folder}: no map of any image; {images[0].name} wants "
                              f"{Path(images[0].name).stem}.npy or .png.")
-        read_map(found[0])  # colours, for one, are no map: refused before anything is measured
+        data.read_map(found[0])  # colours, for one, are no map: refused before anything is measured
     return images, left_out, coco, scenes, maps
 
 
 def load_scenes(folder: Path, names: Sequence[str]) -> tuple[COCO, list[dict]]:
     """(annotations, COCO's record of every image with its "anns", number of "objects", whether a category is
     "excluded"). InputError: no instances_*.json of COCO's, none with these images."""
-    coco, files = COCO(), coco_files(folder, SPLIT)
-    coco.dataset = read_coco(files)
+    coco, files = COCO(), data.coco_files(folder, SPLIT)
+    coco.dataset = data.read_coco(files)
     with input_errors(files[0], "COCO's images with height and width, annotations, categories"), \
             redirect_stdout(io.StringIO()):  # pycocotools reports its progress there
         if names:
-            check_coco(coco.dataset, names)
+            data.check_coco(coco.dataset, names)
         coco.createIndex()
-        scenes = {plain_name(image["file_name"]): image for image in coco.dataset["images"]}
-        for scene in [scenes[name] for name in map(plain_name, names) if name in scenes]:
+        scenes = {data.plain_name(image["file_name"]): image for image in coco.dataset["images"]}
+        for scene in [scenes[name] for name in map(data.plain_name, names) if name in scenes]:
             anns = [with_mask(ann, coco, scene, files[0]) for ann in coco.imgToAnns[scene["id"]]]
             scene["anns"] = [ann for ann in anns if ann["segmentation"]]
             scene["objects"] = float(sum(not ann.get("iscrowd") for ann in scene["anns"]))
             scene["excluded"] = float(any(ann["name"] in EXCLUDED for ann in scene["anns"]))
-    return coco, [scenes.get(plain_name(name), NO_SCENE) for name in names]
+    return coco, [scenes.get(data.plain_name(name), NO_SCENE) for name in names]
 
 
 def with_mask(ann: dict, coco: COCO, image: dict, file: Path) -> dict:
@@ -156,7 +156,7 @@ def paint_masks(anns: Sequence[dict], coco: COCO, img_h: int, img_w: int) -> Ten
 def other_map(path: Path) -> Tensor:
     """A model's map from a file, less its minimum, bilinear at MAP_SIZE; NaN where no file can be read."""
     try:
-        values = torch.from_numpy(read_map(path))[None, None]  # (1, 1, h, w)
+        values = torch.from_numpy(data.read_map(path))[None, None]  # (1, 1, h, w)
     except InputError:
         return torch.full(MAP_SIZE, torch.nan)
     values = F.interpolate(values, MAP_SIZE, mode="bilinear", antialias=True)[0, 0]
@@ -399,7 +399,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return redraw(args.out, draw)
 
     # Images with people's fixations, COCO's masks of them, maps of other models; models A, B and C
-    places = data_places(args, ("salicon", "coco"), ("salicon",))
+    places = data.data_places(args, ("salicon", "coco"), ("salicon",))
     if not places["salicon"]:
         raise InputError("no fixations; give --salicon, whose images are measured.")
     images, left_out, coco, scenes, maps = load_data(places["salicon"], places["coco"], args.limit, args.maps)
@@ -408,14 +408,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     models, preprocess = load_models(args.model, args.weights, tuned)
 
     # Entropy and densities of every source's map, on every image
-    files = [*paths, *gaze_files(places["salicon"]), *coco_files(places["coco"], SPLIT)]
+    files = [*paths, *data.gaze_files(places["salicon"]), *data.coco_files(places["coco"], SPLIT)]
     folder = begin(args, [*files, *itertools.chain(*maps.values())], **models)
     how = partial(measure, models=[model.to(device).eval() for model in models.values()], scenes=scenes,
                   device=device, dtype=getattr(torch, args.dtype))
-    data = Images(paths, preprocess, partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps),
-                  as_displayed=True)
-    arrays = in_batches(folder / "images", data, args.batch_size, how, args.workers)
-    arrays, names, left_out["unreadable"] = readable_only(arrays, names)
+    more = partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps)
+    items = data.Images(paths, preprocess, more, as_displayed=True)
+    arrays = in_batches(folder / "images", items, args.batch_size, how, args.workers)
+    arrays, names, left_out["unreadable"] = data.readable_only(arrays, names)
     arrays["sources"] = np.array(["human", *models, *maps])
 
     # The paper's numbers beside ours; and the biases of every two sources, because the densities that the

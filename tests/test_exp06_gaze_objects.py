@@ -24,6 +24,7 @@ from processes import in_group
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 MODEL = "--model demo_dino12 --size 224 224".split()
+WHITE = 255, 255, 255
 FAST = "--workers 0 --device cpu --sigmas .5 2.5 .5".split()
 
 
@@ -172,13 +173,13 @@ def test_object_is_unknown_without_a_plain_background_unless_there_is_a_mask(tmp
     (tmp_path / "masks").mkdir()
     Image.fromarray(image).save(tmp_path / "images" / "a.png")
     items = [(tmp_path / "images" / "a.png", [])]
-    assert E.looked_at(0, items, ["p"], (4, 6), np.asarray, "white")["coverage"].isnan().all()
+    assert E.looked_at(0, items, ["p"], (4, 6), np.asarray, WHITE)["coverage"].isnan().all()
     mask = np.zeros((40, 60), np.uint8)
     mask[10:20, 30:45] = 255
     Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
     expected = torch.zeros(4, 6)
     expected[1, 3:5] = torch.tensor([1, .5])
-    assert torch.equal(E.looked_at(0, items, ["p"], (4, 6), np.asarray, "white")["coverage"], expected)
+    assert torch.equal(E.looked_at(0, items, ["p"], (4, 6), np.asarray, WHITE)["coverage"], expected)
 
 
 def cut_out(path: Path) -> np.ndarray:
@@ -205,7 +206,7 @@ def test_masks_count_whatever_is_not_0_in_every_mode(tmp_path):
                   Image.fromarray(mask > 0)):
         image.save(tmp_path / "masks" / "a.png")
         items = [(tmp_path / "images" / "a.png", [])]
-        coverage = E.looked_at(0, items, ["p"], (4, 6), np.asarray, "white")["coverage"]
+        coverage = E.looked_at(0, items, ["p"], (4, 6), np.asarray, WHITE)["coverage"]
         assert coverage[1, 3:].tolist() == [1, 1, 1] and coverage.sum() == 3, image.mode
 
 
@@ -217,7 +218,7 @@ def test_a_picture_is_turned_as_viewers_turn_it_before_its_fixations_are_placed(
     exif[0x0112] = 8  # stored a quarter turn clockwise; viewers turn it back
     upright.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "images" / "a.png", exif=exif)
     gaze = [("p", 50., 10., 1.)]
-    found = E.looked_at(0, [(tmp_path / "images" / "a.png", gaze)], ["p"], (6, 4), np.asarray, "white")
+    found = E.looked_at(0, [(tmp_path / "images" / "a.png", gaze)], ["p"], (6, 4), np.asarray, WHITE)
     assert found["image"].shape == (60, 40, 3) and found["dropped"] == 0
     assert found["fix"][0, 5, 1] == 1 and found["coverage"][4:, :2].sum() == found["coverage"].sum() > 0
 
@@ -225,7 +226,7 @@ def test_a_picture_is_turned_as_viewers_turn_it_before_its_fixations_are_placed(
 @pytest.mark.parametrize("background, rgb", [("white", (255, 255, 255)), ("#204060", (32, 64, 96))])
 def test_cut_outs_lie_on_the_background_and_their_alpha_is_the_mask(background, rgb, tmp_path):
     box = cut_out(tmp_path / "a.png")
-    picture, mask = E.as_seen(tmp_path / "a.png", background)
+    picture, mask = E.as_seen(tmp_path / "a.png", E.parse(["--background", background]).background)
     picture = np.asarray(picture)
     img_h, img_w = demo.OBJECT_SIZE
     assert np.array_equal(mask, box) and picture.shape == (img_h, img_w, 3)
@@ -233,7 +234,7 @@ def test_cut_outs_lie_on_the_background_and_their_alpha_is_the_mask(background, 
     np.testing.assert_allclose(picture[img_h // 2 + 1, img_w // 2], .8 * np.array(rgb), atol=1)  # the shadow
     for mode, name in (("RGB", "b.png"), ("RGBA", "c.png"), ("L", "d.png"), ("P", "e.gif")):  # all opaque
         Image.fromarray(picture).convert(mode).save(tmp_path / name)
-        same, nothing = E.as_seen(tmp_path / name, "red")
+        same, nothing = E.as_seen(tmp_path / name, (255, 0, 0))
         assert nothing is None and np.array_equal(same, read_image(tmp_path / name)), name
 
 
@@ -245,7 +246,7 @@ def test_the_model_sees_a_cut_out_as_people_did(objects, tmp_path, no_figures):
         results = run(data, tmp_path / name, "--background", name)
         assert "1 images are cut-outs, laid on the colour of --background" in results["notes"]
         found[name] = np.load(tmp_path / name / "arrays.npz")
-    E.as_seen(bag, "white")[0].save(bag)  # the same picture without transparency
+    E.as_seen(bag, WHITE)[0].save(bag)  # the same picture without transparency
     run(data, tmp_path / "drawn")
     found["drawn"] = np.load(tmp_path / "drawn" / "arrays.npz")
     assert np.array_equal(found["white"]["attn"][0], found["drawn"]["attn"][0])
@@ -263,7 +264,7 @@ def test_a_mask_file_counts_more_than_the_alpha_of_a_cut_out(tmp_path):
     mask = np.zeros((4, 6), np.uint8)
     mask[0, 0] = 1
     Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
-    found = E.looked_at(0, [(tmp_path / "images" / "a.png", [])], ["p"], (4, 6), np.asarray, "white")
+    found = E.looked_at(0, [(tmp_path / "images" / "a.png", [])], ["p"], (4, 6), np.asarray, WHITE)
     assert found["coverage"][0, 0] == 1 and found["coverage"].sum() == 1
 
 
@@ -345,6 +346,7 @@ def test_lift_is_the_share_on_the_object_minus_its_area():
     lifts = [found[h]["ours"] for h in ("flat", "on", "more", "people")]
     np.testing.assert_allclose(lifts, [0, 70, 100 * (12 / 26 - .3), 70], atol=1e-12)
     assert found["people"]["n"] == 2 and lift.shape == (2, 4)
+    assert E.highest_lifts({"lift": found})["ours"] == pytest.approx((0, 70))  # not people's
     assert E.lift_of(data | dict(coverage=np.full((2, 4, 5), np.nan)), ["flat", "on", "more"])[1] == {}
 
 
@@ -513,7 +515,7 @@ def test_unreadable_images_and_stray_fixations_are_named(objects, tmp_path, no_f
     said = capsys.readouterr().out
     for note in ("bag02.png: no readable image", "2 fixations left out: outside the image or no coordinates",
                  "far.png: no fixation on it, all lie outside the image or have no coordinates",
-                 f"gone.png: fixations, but no such image in {data / 'images'}"):
+                 "gone.png: there are fixations, but no such image"):
         assert note in results["notes"] and note in said
 
 
