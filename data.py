@@ -183,7 +183,7 @@ def unread_files(root: str | Path) -> list[str]:
     be named with what else was left out."""
     folder = Path(root) / "val" if (Path(root) / "val").is_dir() else Path(root)
     files = [p for place in entries(folder) if place.is_dir() for p in entries(place)]
-    return [image_name(p) for p in files if p.is_file() and p.suffix.lower() not in IMAGE_SUFFIXES]
+    return [image_name(p) for p in files if p.suffix.lower() not in IMAGE_SUFFIXES and p.is_file()]
 
 
 # -------------------------------------------------------------------------------- the demo world and folders

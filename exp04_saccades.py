@@ -220,26 +220,20 @@ def random_maps(index: Tensor, grid: Sequence[int], seed: int) -> Tensor:
     return torch.stack([torch.rand(*grid, generator=generator(seed, 3, i)) for i in index.tolist()])
 
 
-def full_image(model: VisionTransformer, head: nn.Linear, x: Tensor, label: Tensor, block: int
-               ) -> tuple[dict[str, Tensor], Tensor]:
-    """What the full images give: the arrays FULL_IMAGE (B,), and the maps of every block (B, L, h, w)."""
-    features, maps = look(model, x, range(len(model.blocks)), head.in_features // model.embed_dim)
-    pred, certainty = classify(head, features)
-    n_tokens = torch.full_like(label, maps[0, 0].numel())
-    return dict(label=label, pred_full=pred, correct_full=pred == label, certainty_full=certainty,
-                n_tokens=n_tokens, entropy=map_entropy(maps[:, block])), maps
-
-
-def saccades(model: VisionTransformer, head: nn.Linear, x: Tensor, label: Tensor,
+def saccades(model: VisionTransformer, head: nn.Linear, x: Tensor, label: Tensor, features: Tensor,
              guides: list[tuple[Tensor, int]], border: str) -> dict[str, Tensor]:
-    """Ten saccades under each of C guides (map (B, h, w), fovea): the arrays PER_SACCADE, (B, C, 10)."""
+    """Answers to the full images, whose features are given, and after ten saccades under each of C guides,
+    (map (B, h, w), fovea), the model's own attention first: FULL_IMAGE, (B,), and PER_SACCADE, (B, C, 10)."""
     sequences = [fixation_sequence(att, fovea, SACCADES, border) for att, fovea in guides]
     fixations = torch.stack([f for f, _ in sequences], 1).short()  # (B, C, 10, 2)
     visible = torch.stack([v for _, v in sequences], 1)  # (B, C, 10, h, w)
-    features = forward_visible(model, x, visible, head.in_features // model.embed_dim)
-    pred, certainty = classify(head, features)  # (B, C, 10)
-    return dict(correct=pred == label[:, None, None], tokens=visible.sum((-2, -1)).short(),
-                certainty=certainty, pred=pred.short(), row=fixations[..., 0], col=fixations[..., 1])
+    pred_full, certainty_full = classify(head, features)  # (B,)
+    pred, certainty = classify(head, forward_visible(model, x, visible, features.shape[1] // model.embed_dim))
+    return dict(label=label, pred_full=pred_full, correct_full=pred_full == label,
+                certainty_full=certainty_full, n_tokens=torch.full_like(label, visible[0, 0, 0].numel()),
+                entropy=map_entropy(guides[0][0]), correct=pred == label[:, None, None],
+                tokens=visible.sum((-2, -1)).short(), certainty=certainty, pred=pred.short(),
+                row=fixations[..., 0], col=fixations[..., 1])
 
 
 def conditions(foveas: Sequence[int], depth: int, sweep: bool) -> list[str]:
@@ -266,13 +260,13 @@ def measure(batch: dict, model: VisionTransformer, head: nn.Linear, labels: Tens
     PER_SACCADE, (B, C, 10), of a batch."""
     x = batch["image"].to(model.pos_embed)  # (B, 3, img_h, img_w), on the model's device, in its type
     label = labels[batch["index"]].to(x.device)
-    full, maps = full_image(model, head, x, label, block)  # maps (B, L, h, w)
+    features, maps = look(model, x, range(len(model.blocks)), head.in_features // model.embed_dim)
     noise = random_maps(batch["index"], maps.shape[-2:], seed).to(maps)  # (B, h, w)
     guides = [(att, fovea) for att in (maps[:, block], noise) for fovea in foveas]  # as in conditions()
     if sweep:
         guides += [(att, foveas[0]) for att in sweep_maps(model, x, maps).unbind(1)]
-    found = saccades(model, head, x, label, guides, border)
-    return full | found | dict(index=batch["index"], readable=batch["readable"])
+    found = saccades(model, head, x, label, features, guides, border)
+    return found | dict(index=batch["index"], readable=batch["readable"])
 
 
 @torch.no_grad()
@@ -291,12 +285,12 @@ def examples(arrays: dict, images: data.Images, view: Callable, model: VisionTra
 def condition(arrays: dict, name: str) -> dict[str, np.ndarray]:
     """What one condition gave: FULL_IMAGE (n,) and PER_SACCADE (n, 10), as floats (correct is 0 or 1), and
     accuracy (n,), share of correct saccades in %; seen (n,), mean tokens; visible (n, 10), % of the image;
-    first (n,), saccade of the first correct answer, 11 = never."""
+    ever (n,), correct at some saccade; first (n,), the first such saccade, 11 = never."""
     c = list(arrays["conditions"]).index(name)
     t = {key: arrays[key].astype(float) for key in FULL_IMAGE}
     t |= {key: arrays[key][:, c].astype(float) for key in PER_SACCADE}
     return t | dict(accuracy=100 * t["correct"].mean(1), seen=t["tokens"].mean(1),
-                    visible=100 * t["tokens"] / t["n_tokens"][:, None],
+                    visible=100 * t["tokens"] / t["n_tokens"][:, None], ever=t["correct"].any(1),
                     first=np.where(t["correct"].any(1), t["correct"].argmax(1) + 1, SACCADES + 1))
 
 
@@ -327,30 +321,31 @@ def transitions(correct: np.ndarray) -> dict[str, np.ndarray]:
     lost = before & ~now
     had = np.pad(np.cumsum(lost, 1) > 0, ((0, 0), (1, 0)))[:, :-1]  # a change to wrong at an earlier saccade
     sets = {"correct to wrong": lost, "back to correct": had & ~before & now,
-            "stayed wrong": had & ~before & ~now, "stayed right": had & before & now}
+            "still wrong after a change": had & ~before & ~now, "still correct after one": had & before & now}
     return {k: v.mean(0) for k, v in sets.items()}
 
 
-def stopping(t: dict[str, np.ndarray], seed: int) -> dict:
+def stopping(t: dict, seed: int) -> tuple[dict, dict]:
     """Early stopping by certainty. The threshold is chosen on a random half of the images: the one with the
-    fewest tokens among those that lose at most STOP_LOSS against ten saccades. tokens, correct: of the other
-    half, whose places in t are `judged`."""
+    fewest tokens among those that lose at most STOP_LOSS of accuracy against ten saccades.
+
+    (stopped, last): {correct, tokens} of the other half, when stopped early and at saccade 10."""
     n = len(t["certainty"])
     half = np.random.default_rng([seed, 4]).permutation(n) < n // 2
     thresholds = np.append(np.quantile(t["certainty"][half], np.linspace(0, 1, 200)), np.inf)  # inf: never
     reached = t["certainty"] >= thresholds[:, None, None]  # (thresholds, n, 10)
     stop = np.where(reached.any(2), reached.argmax(2), SACCADES - 1)  # (thresholds, n), index of the saccade
-    tokens, correct = (t[key][np.arange(n), stop] for key in ("tokens", "correct"))
-    enough = correct[:, half].mean(1) >= t["correct"][half, -1].mean() - STOP_LOSS
-    best = int(np.where(enough, tokens[:, half].mean(1), np.inf).argmin())
-    return dict(threshold=float(thresholds[best]), judged=~half, tokens=tokens[best, ~half],
-                correct=correct[best, ~half])
+    stopped = {key: t[key][np.arange(n), stop] for key in ("correct", "tokens")}  # (thresholds, n)
+    enough = stopped["correct"][:, half].mean(1) >= t["correct"][half, -1].mean() - STOP_LOSS
+    best = np.where(enough, stopped["tokens"][:, half].mean(1), np.inf).argmin()
+    return ({key: values[best, ~half] for key, values in stopped.items()},
+            {key: t[key][~half, -1] for key in stopped})
 
 
 def slope(t: dict, key: str, among: np.ndarray | bool = True) -> dict | None:
     """Slope of a column over the saccade of first success, with 95 % interval, among the images that were
     correct at some saccade; None if they are too few or alike."""
-    keep = (t["first"] <= SACCADES) & among
+    keep = t["ever"] & among
     if keep.sum() < 3 or np.ptp(t["first"][keep]) == 0:
         return None
     fit = stats.linregress(t["first"][keep], t[key][keep])
@@ -360,7 +355,7 @@ def slope(t: dict, key: str, among: np.ndarray | bool = True) -> dict | None:
 
 def lowest_entropy(t: dict) -> dict | None:
     """Of the maps of images never correct. The paper's 6.0 bits are of 196 tokens (at most 7.61 bits)."""
-    failed = t["entropy"][~t["correct"].any(1)]
+    failed = t["entropy"][~t["ever"]]
     if len(failed) == 0 or t["n_tokens"][0] != 196:
         return None
     return dict(ours=float(failed.min()), n=len(failed))
@@ -368,69 +363,72 @@ def lowest_entropy(t: dict) -> dict | None:
 
 def certainty_gap(a: dict, r: dict) -> dict | None:
     """Over the images that are correct on the full image and, once at least, with both kinds of saccades."""
-    both = (a["correct_full"] == 1) & a["correct"].any(1) & r["correct"].any(1)
+    both = (a["correct_full"] == 1) & a["ever"] & r["ever"]
     if both.sum() < 2:
         return None
     return difference(a["certainty"][both].mean(1), r["certainty"][both].mean(1))
 
 
-# a, r: what attention and random gave with one fovea; stop: `stopping` of attention
+# a, r: what attention and random gave with one fovea
 FOVEA_CLAIMS = [
-    Claim("accuracy, saccade 10", None, "%", lambda a, r, stop: estimate(100 * a["correct"][:, -1])),
+    Claim("accuracy, saccade 10", None, "%", lambda a, r: estimate(100 * a["correct"][:, -1])),
     *[Claim(f"attention - random, saccade {s}", "> 0", "points",
-            lambda a, r, stop, i=s - 1: difference(a["correct"][:, i], r["correct"][:, i], 100))
+            lambda a, r, i=s - 1: difference(a["correct"][:, i], r["correct"][:, i], 100))
       for s in (1, 2, 3, 5, 10)],
-    Claim("gap at saccade 1 - at 10", "> 0", "points", lambda a, r, stop: difference(
+    Claim("gap at saccade 1 - at 10", "> 0", "points", lambda a, r: difference(
         a["correct"][:, 0] - r["correct"][:, 0], a["correct"][:, -1] - r["correct"][:, -1], 100)),
     Claim("attention - random, mean of all", "> 0", "points",
-          lambda a, r, stop: difference(a["accuracy"], r["accuracy"])),
+          lambda a, r: difference(a["accuracy"], r["accuracy"])),
     Claim("visible, attention - random", "< 0", "% of image",
-          lambda a, r, stop: difference(a["visible"].mean(1), r["visible"].mean(1))),
+          lambda a, r: difference(a["visible"].mean(1), r["visible"].mean(1))),
     Claim("correct at least once - full", "> 0", "points",
-          lambda a, r, stop: difference(a["correct"].any(1), a["correct_full"], 100)),
-    Claim("certainty, attention - random", "> 0", "0 to 1", lambda a, r, stop: certainty_gap(a, r)),
+          lambda a, r: difference(a["ever"], a["correct_full"], 100)),
+    Claim("certainty, attention - random", "> 0", "0 to 1", certainty_gap),
     Claim("full-image certainty per saccade needed", "< 0", "0 to 1",
-          lambda a, r, stop: slope(a, "certainty_full", a["correct_full"] == 1)),
-    Claim("entropy per saccade needed, attention", "> 0", "bits", lambda a, r, stop: slope(a, "entropy")),
-    Claim("lowest entropy, never correct, attention", "> 6.0", "bits", lambda a, r, stop: lowest_entropy(a)),
-    Claim("entropy per saccade needed, random", "< 0", "bits", lambda a, r, stop: slope(r, "entropy")),
-    Claim("lowest entropy, never correct, random", "< 6.0", "bits", lambda a, r, stop: lowest_entropy(r)),
-    Claim("stopping when certain - never", None, "points",
-          lambda a, r, stop: difference(stop["correct"], a["correct"][stop["judged"], -1], 100)),
-    Claim("tokens used so", None, "%",
-          lambda a, r, stop: estimate(100 * stop["tokens"] / a["tokens"][stop["judged"], -1]))]
+          lambda a, r: slope(a, "certainty_full", a["correct_full"] == 1)),
+    Claim("entropy per saccade needed, attention", "> 0", "bits", lambda a, r: slope(a, "entropy")),
+    Claim("lowest entropy, never correct, attention", "> 6.0", "bits", lambda a, r: lowest_entropy(a)),
+    Claim("entropy per saccade needed, random", "< 0", "bits", lambda a, r: slope(r, "entropy")),
+    Claim("lowest entropy, never correct, random", "< 6.0", "bits", lambda a, r: lowest_entropy(r))]
+STOPPING_CLAIMS = [  # stopped, last: early stopping, and saccade 10 of the same images
+    Claim("accuracy, stopped early - at saccade 10", None, "points",
+          lambda stopped, last: difference(stopped["correct"], last["correct"], 100)),
+    Claim("tokens when stopped early", None, "% of saccade 10",
+          lambda stopped, last: estimate(100 * stopped["tokens"] / last["tokens"]))]
 FIVE_AND_THREE = [  # a, b: attention with foveas 5 and 3
     Claim("accuracy, mean of all", "> 0", "points", lambda a, b: difference(a["accuracy"], b["accuracy"])),
-    Claim("correct at least once", "> 0", "points",
-          lambda a, b: difference(a["correct"].any(1), b["correct"].any(1), 100))]
-
-
-def between(name: str, paper: str, a: str, b: str, key: str = "accuracy", unit: str = "points") -> Claim:
-    """Of two conditions of --sweep."""
-    return Claim(name, paper, unit,
-                 lambda arrays: difference(condition(arrays, a)[key], condition(arrays, b)[key]))
+    Claim("correct at least once", "> 0", "points", lambda a, b: difference(a["ever"], b["ever"], 100))]
 
 
 def sweep_claims(last: str, random: str) -> list[Claim]:
-    """last: the last block, "block11"; random: the condition of random maps."""
-    rows = [between("accuracy, block00 - random", "< 0", "block00 full", random),
-            between("accuracy, block01 - random", "> 0", "block01 full", random),
-            between("accuracy, block03 - block02", "> 0", "block03 full", "block02 full")]
+    """Lines of --sweep. last: the last block, "block11"; random: the condition of random maps."""
+    def between(a: str, b: str, key: str = "accuracy") -> Callable:
+        return lambda arrays: difference(condition(arrays, a)[key], condition(arrays, b)[key])
+
+    rows = [Claim("accuracy, block00 - random", "< 0", "points", between("block00 full", random)),
+            Claim("accuracy, block01 - random", "> 0", "points", between("block01 full", random)),
+            Claim("accuracy, block03 - block02", "> 0", "points", between("block03 full", "block02 full"))]
     for grid, paper in zip(GRIDS[1:], ("< 0", "about 0", "< 0")):
         small, full = f"{last} {grid}", f"{last} full"
-        rows += [between(f"accuracy, {grid} maps - random", "> 0", small, random),
-                 between(f"accuracy, {grid} maps - full maps", paper, small, full),
-                 between(f"visible, {grid} maps - full maps", "< 0", small, full, "seen", "tokens")]
+        rows += [Claim(f"accuracy, {grid} maps - random", "> 0", "points", between(small, random)),
+                 Claim(f"accuracy, {grid} maps - full maps", paper, "points", between(small, full)),
+                 Claim(f"visible, {grid} maps - full maps", "< 0", "tokens", between(small, full, "seen"))]
     return rows
 
 
-def claims(arrays: dict, foveas: Sequence, sweep: bool, seed: int, published: bool = False) -> list[dict]:
-    """The lines of the table. published: measured with the paper's own network and classifier."""
-    official = OFFICIAL if published and len(set(arrays["label"])) > 500 else None  # of ImageNet, not a part
-    rows = evaluate([Claim("accuracy, full image", official, "%", estimate)], 100. * arrays["correct_full"])
+def official(name: str, args: argparse.Namespace, labels: np.ndarray) -> float | None:
+    """The published accuracy, if the paper's network, with its own weights and head, saw all of ImageNet."""
+    own = args.weights or args.head or args.train_head
+    return OFFICIAL if name == "dino_vits16" and not own and len(set(labels)) > 500 else None
+
+
+def claims(arrays: dict, foveas: Sequence, sweep: bool, seed: int, paper: float | None = None) -> list[dict]:
+    """The lines of the table. paper: accuracy on full images, see `official`."""
+    rows = evaluate([Claim("accuracy, full image", paper, "%", estimate)], 100. * arrays["correct_full"])
     for f in foveas:
         a, r = condition(arrays, f"attention fovea{f}"), condition(arrays, f"random fovea{f}")
-        rows += evaluate(FOVEA_CLAIMS, a, r, stopping(a, seed), prefix=f"fovea {f}: ")
+        rows += evaluate(FOVEA_CLAIMS, a, r, prefix=f"fovea {f}: ")
+        rows += evaluate(STOPPING_CLAIMS, *stopping(a, seed), prefix=f"fovea {f}: ")
     if 3 in foveas and 5 in foveas:
         a, b = condition(arrays, "attention fovea5"), condition(arrays, "attention fovea3")
         rows += evaluate(FIVE_AND_THREE, a, b, prefix="fovea 5 - 3: ")
@@ -442,19 +440,36 @@ def claims(arrays: dict, foveas: Sequence, sweep: bool, seed: int, published: bo
 
 # -------------------------------------------------------------------------------- figures
 
-def band(ax, values: np.ndarray, label: str, colour, y: str, style: str = "o-") -> None:
-    """Mean over images at each saccade; bar: 95 % interval of the mean (normal approximation)."""
-    half = 1.96 * values.std(0) / math.sqrt(len(values))
-    ax.errorbar(STEPS, values.mean(0), half, fmt=style, color=colour, label=label, markersize=3)
+def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """95 % interval (low, high) of the mean over axis 0: Wilson's of answers 0 and 1, else +- 1.96 SEM."""
+    n, mean = len(values), values.mean(0)
+    if not np.isin(values, (0, 1)).all():
+        half = 1.96 * values.std(0) / math.sqrt(n)
+        return mean - half, mean + half
+    z2 = 1.96**2 / n
+    centre = (mean + z2 / 2) / (1 + z2)
+    half = np.sqrt(z2 * mean * (1 - mean) + z2**2 / 4) / (1 + z2)
+    return centre - half, centre + half
+
+
+def band(ax, values: np.ndarray, label: str, colour, y: str, style: str = "o-", unit: float = 1.) -> None:
+    """Mean over images (n, 10) at each saccade with its 95 % interval, times `unit`."""
+    mean, (low, high) = values.mean(0), interval(values)
+    bars = unit * np.abs([mean - low, high - mean])  # (2, 10); abs: matplotlib refuses a rounded -1e-17
+    ax.errorbar(STEPS, unit * mean, bars, fmt=style, color=colour, label=label, markersize=3)
     ax.set(xlabel="saccade (bars: 95 % intervals)", ylabel=y, xticks=STEPS)
-    ax.legend(frameon=False, fontsize=6)
 
 
 def accuracy_panels(above, below, t: dict, label: str, colour) -> None:
-    """Accuracy and visible part of the image per saccade."""
-    band(above, 100 * t["correct"], label, colour, "accuracy (% of images)")
+    """Accuracy (dots: on the full image) and visible part of the image per saccade."""
+    band(above, t["correct"], label, colour, "accuracy (% of images)", unit=100)
     above.axhline(100 * t["correct_full"].mean(), color="black", linestyle=":")
     band(below, t["visible"], label, colour, "visible tokens (% of image)")
+
+
+def legend_beside(ax) -> None:
+    """Right of the panel, where it covers no line."""
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
 
 
 def map_grid(pictures: np.ndarray, maps: np.ndarray, names: Sequence[str], more: int = 0) -> tuple:
@@ -469,56 +484,63 @@ def map_grid(pictures: np.ndarray, maps: np.ndarray, names: Sequence[str], more:
     return fig, axes
 
 
-def draw_accuracy(shown: list, folder: Path) -> None:
+# shown: {fovea: {"attention" or "random": its condition}}
+
+def draw_accuracy(shown: dict, folder: Path) -> None:
     """Fig 3: accuracy and visible part of the image, for each fovea (columns)."""
-    fig, axes = figure_grid(2, len(shown) // 2, 3.6, 2.8)
-    for i, (f, name, t) in enumerate(shown):
-        above, below = axes[:, i // 2]
-        accuracy_panels(above, below, t, name, PALETTE[name])
+    fig, axes = figure_grid(2, len(shown), 3.6, 2.8, sharey="row")
+    for (above, below), (f, kinds) in zip(axes.T, shown.items()):
         above.set_title(f"fovea {f}x{f} (dots: full image)")
+        for name, t in kinds.items():
+            accuracy_panels(above, below, t, name, PALETTE[name])
+    legend_beside(axes[0, -1])
     save_figure(fig, folder / "fig03_accuracy")
 
 
-def draw_dynamics(shown: list, folder: Path) -> None:
-    """Fig 4: correct at least once so far; changes of mind; how often images are right, all and hard ones."""
-    fig, axes = figure_grid(4, len(shown) // 2, 3.6, 2.6)
-    for (once, changes, *histograms), (f, name, t) in zip(axes.T, shown[::2]):
-        band(once, 100 * np.maximum.accumulate(t["correct"], 1), name, PALETTE[name], "correct so far (%)")
+def draw_dynamics(shown: dict, folder: Path) -> None:
+    """Fig 4, attention: correct at least once so far; changes of the answer; how often images are correct."""
+    fig, axes = figure_grid(4, len(shown), 3.6, 2.6, sharey="row")
+    for (once, changes, every, hard), (f, kinds) in zip(axes.T, shown.items()):
+        t = kinds["attention"]
+        band(once, np.maximum.accumulate(t["correct"], 1), "", PALETTE["attention"],
+             "correct at least once so far (%)", unit=100)
         once.axhline(100 * t["correct_full"].mean(), color="black", linestyle=":")
         once.set_title(f"fovea {f}x{f} (dots: full image)")
         for (change, share), style in zip(transitions(t["correct"]).items(), ("v-", "^-", "v:", "^:")):
             changes.plot(STEPS, 100 * share, style, markersize=4, label=change)
         changes.set(xlabel="saccade", ylabel="images (%)", xticks=STEPS)
-        changes.legend(frameon=False, fontsize=6)
-        times = t["correct"].sum(1)
-        hard = times[t["correct_full"] == 0]
-        for ax, part, which in zip(histograms, (times, hard), ("all images", "wrong on the full image")):
-            ax.hist(part, np.arange(SACCADES + 2) - .5, rwidth=.8, color=PALETTE[name])
-            ax.set(title=which, xlabel="saccades at which an image is correct", ylabel="images")
+        for ax, part, which in ((every, slice(None), "all images"),
+                                (hard, t["correct_full"] == 0, "images wrong in full")):
+            times = t["correct"][part].sum(1)
+            ax.hist(times, np.arange(SACCADES + 2) - .5, rwidth=.8, color=PALETTE["attention"])
+            ax.set(title=which, xlabel="saccades at which it is correct", ylabel="images", xticks=[0, *STEPS])
+    legend_beside(axes[1, -1])
     save_figure(fig, folder / "fig04_dynamics")
 
 
-def draw_first_success(shown: list, folder: Path) -> None:
+def draw_first_success(shown: dict, folder: Path) -> None:
     """Fig 5: certainty of images correct on the full image, by saccade of first success (blue) and of all
-    (red); columns: seen in full. Fig 7: entropy of the map by saccade of first success; dashes: means."""
+    (red); columns: on the full image. Fig 7: entropy of the attention map by first success; dashes: means."""
     colours = [*colormaps["Blues_r"](np.linspace(0, .75, SACCADES)), PALETTE["A"]]
-    fig05, above = figure_grid(len(shown) // 2, 2, 4.6, 2.8)
-    fig07, below = figure_grid(len(shown) // 2, 2, 4.4, 2.8)
-    for (f, name, t), certainty, entropy in zip(shown, above.flat, below.flat):
-        kept = (t["correct_full"] == 1) & (t["first"] <= SACCADES)
-        sets = {f"first at {s}": kept & (t["first"] == s) for s in STEPS} | {"all": kept}
+    fig05, above = figure_grid(len(shown), 2, 4.6, 2.8)
+    fig07, below = figure_grid(len(shown), 2, 4.6, 2.8)
+    cells = [(f, name, t) for f, kinds in shown.items() for name, t in kinds.items()]
+    for (f, name, t), certainty, entropy in zip(cells, above.flat, below.flat):
+        kept = (t["correct_full"] == 1) & t["ever"]
+        sets = {f"first correct at {s}": kept & (t["first"] == s) for s in STEPS} | {"all": kept}
         for i, (label, part) in enumerate(sets.items()):
             if part.any():
                 certainty.plot(STEPS, t["certainty"][part].mean(0), color=colours[i], label=label)
                 certainty.bar(SACCADES + 1 + .25 * i, t["certainty_full"][part].mean(), .25, color=colours[i])
         certainty.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade (columns: full image)", xticks=STEPS,
                       ylabel="certainty, 1 - H / log(classes)", ylim=(0, 1))
-        certainty.legend(frameon=False, fontsize=6, ncols=2)
+        legend_beside(certainty)
         entropy.plot(t["first"], t["entropy"], ".", color=PALETTE[name], markersize=2, alpha=.5)
         for s in np.unique(t["first"]):
             entropy.plot(s, t["entropy"][t["first"] == s].mean(), "_", color="black", markersize=12)
-        entropy.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade of the first correct answer (11: never)",
-                    ylabel="entropy of the map (bits)", xticks=range(1, SACCADES + 2))
+        entropy.set(title=f"{name} saccades, fovea {f}x{f}", xticks=range(1, SACCADES + 2),
+                    xlabel="saccade of the first correct answer (11: never)",
+                    ylabel="entropy of the attention map (bits)")
     save_figure(fig05, folder / "fig05_certainty")
     save_figure(fig07, folder / "fig07_entropy")
 
@@ -553,19 +575,19 @@ def draw_sweep(arrays: dict, fovea: int, folder: Path) -> None:
         colours = [*colormaps["viridis"](np.linspace(0, .95, len(names))), PALETTE["random"]]
         for name, colour in zip([*names, f"random fovea{fovea}"], colours):
             t = condition(arrays, name)
-            left.plot(STEPS, 100 * t["correct"].mean(0), color=colour, label=name)
-            right.plot(STEPS, t["tokens"].mean(0), color=colour)
+            left.plot(STEPS, 100 * t["correct"].mean(0), color=colour)
+            right.plot(STEPS, t["tokens"].mean(0), color=colour, label=name)
         left.set(title=title, xlabel="saccade", ylabel="accuracy (% of images)", xticks=STEPS)
-        left.legend(frameon=False, fontsize=6, ncols=2)
         right.set(title=title, xlabel="saccade", ylabel="visible tokens", xticks=STEPS)
+        legend_beside(right)
     save_figure(fig, folder / "fig06_fig17_blocks_resolutions")
 
 
 def draw(arrays: dict, results: dict, folder: Path) -> None:
     """Every figure of a run."""
     args = results["args"]
-    shown = [(f, name, condition(arrays, f"{name} fovea{f}"))
-             for f in sorted(args["fovea"]) for name in ("attention", "random")]
+    shown = {f: {name: condition(arrays, f"{name} fovea{f}") for name in ("attention", "random")}
+             for f in sorted(args["fovea"])}
     draw_accuracy(shown, folder)
     draw_dynamics(shown, folder)
     draw_first_success(shown, folder)
@@ -596,26 +618,22 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--sweep", action="store_true", help="also maps of every block, of smaller inputs")
     parser.add_argument("--saliency", action="store_true", help="then exp04_saliency.py, same arguments")
     args = parse_args(parser, argv)
-    if len(set(args.fovea)) < len(args.fovea):
-        raise InputError(f"--fovea {' '.join(map(str, args.fovea))}: give each size once.")
-    if args.saliency and (args.out / "saliency" / "unfinished").exists() and not args.resume:
-        raise InputError(f"{args.out}/saliency holds an unfinished run of exp04_saliency.py; add --resume.")
+    args.fovea = list(dict.fromkeys(args.fovea))  # each size once
     return args
 
 
-def is_published(name: str, args: argparse.Namespace) -> bool:
-    """Whether the network is the paper's, with its own weights and linear head."""
-    return name == "dino_vits16" and not (args.weights or args.head or args.train_head)
-
-
 def start_saliency(args: argparse.Namespace, argv: list[str] | None) -> None:
-    """With --saliency: exp04_saliency.py with the same arguments, in the folder saliency/ of this run."""
-    if args.saliency:
-        file = Path(__file__).with_name("exp04_saliency.py")
-        words = sys.argv[1:] if argv is None else argv
-        shared = [word for word in words if word not in ("--sweep", "--saliency")]
-        sys.argv = [str(file), *shared, "--out", str(args.out / "saliency"), "--saccades", str(args.out)]
-        runpy.run_path(str(file), run_name="__main__")
+    """With --saliency: exp04_saliency.py with the same arguments, in saliency/ of this run's folder; there it
+    goes on where it was interrupted, as a refusal would come only now, after hours."""
+    if not args.saliency:
+        return
+    file, out = Path(__file__).with_name("exp04_saliency.py"), args.out / "saliency"
+    words = sys.argv[1:] if argv is None else argv
+    shared = [word for word in words if word not in ("--sweep", "--saliency")]
+    if (out / "unfinished").exists():
+        shared.append("--resume")
+    sys.argv = [str(file), *shared, "--out", str(out), "--saccades", str(args.out)]
+    runpy.run_path(str(file), run_name="__main__")
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -649,7 +667,7 @@ def main(argv: list[str] | None = None) -> None:
                    conditions=np.array(conditions(args.fovea, len(model.blocks), args.sweep)))
     arrays |= examples(arrays, images, view, model)
     # The paper's claims beside ours; tables and figures.
-    headline = claims(arrays, args.fovea, args.sweep, args.seed, is_published(name, args))
+    headline = claims(arrays, args.fovea, args.sweep, args.seed, official(name, args, arrays["label"]))
     if args.sweep:
         write_csv(sweep_rows(arrays), args.out / "sweep.csv")
     if args.train_head:

@@ -19,7 +19,6 @@ Departure: GBVS is written anew (gbvs.py); the paper's Python port has faulty fi
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -97,21 +96,21 @@ def load_images(paths: list[Path], size: Sequence[int], grid: tuple[int, int], m
 def run_before(folder: Path | None, fovea: int, names: Sequence[str], asked: dict) -> dict[str, np.ndarray]:
     """{attention before, random before}: accuracy (n,) of these images in a run of exp04_saccades.py, NaN for
     those not measured there; {} without such a run. InputError: a run of other arguments, of other images."""
-    found = {}
-    if folder:
-        before = results.read_json(folder / "args.json")
-        for key in SAME:
-            if before.get(key) != asked[key]:
-                raise InputError(f"--saccades {folder} was run with {key} {before.get(key)}, not "
-                                 f"{asked[key]}; give a run of the same model, images and settings.")
-        with input_errors(f"--saccades {folder}", f"a finished run of exp04_saccades.py with fovea {fovea}"):
-            arrays = read_arrays(folder / "arrays.npz")
-            for kind in ("attention", "random"):
-                values = exp04.condition(arrays, f"{kind} fovea{fovea}")["accuracy"]
-                value = dict(zip(arrays["image"].tolist(), values))
-                found[f"{kind} before"] = np.array([value.get(name, np.nan) for name in names])
-            if np.isfinite(found["random before"]).sum() < 2:
-                raise ValueError("fewer than two of these images were measured there")
+    if not folder:
+        return {}
+    before, found = results.read_json(folder / "args.json"), {}
+    for key in SAME:
+        if before.get(key) != asked[key]:
+            raise InputError(f"--saccades {folder} was run with {key} {before.get(key)}, not {asked[key]}; "
+                             "give a run of the same model, images and settings.")
+    with input_errors(f"--saccades {folder}", f"a finished run of exp04_saccades.py with fovea {fovea}"):
+        arrays = read_arrays(folder / "arrays.npz")
+        for kind in ("attention", "random"):
+            values = exp04.condition(arrays, f"{kind} fovea{fovea}")["accuracy"]
+            value = dict(zip(arrays["image"].tolist(), values))
+            found[f"{kind} before"] = np.array([value.get(name, np.nan) for name in names])
+        if np.isfinite(found["random before"]).sum() < 2:
+            raise ValueError("fewer than two of these images were measured there")
     return found
 
 
@@ -128,16 +127,14 @@ def load_unisal(file: Path | None = None) -> UNISAL:
 def load_others(demo: bool, unisal_file: Path | None, n_classes: int
                 ) -> tuple[nn.Module | None, nn.Module | None, list[str]]:
     """(UNISAL, ResNet, what cannot run): None where weights that were not named cannot be had."""
-    unisal, resnet, not_run = None, None, []
-    if unisal_file:
-        unisal = load_unisal(unisal_file)
-    elif demo:
+    unisal, resnet, not_run = unisal_file and load_unisal(unisal_file), None, []
+    if demo and not unisal_file:
         not_run.append("UNISAL: the demo has no weights for it; give --unisal-weights.")
-    else:
-        try:
+    try:
+        if not (demo or unisal_file):
             unisal = load_unisal()
-        except InputError as e:
-            not_run.append(f"UNISAL: {e}".replace("--weights", "--unisal-weights"))
+    except InputError as e:
+        not_run.append(f"UNISAL: {e}".replace("--weights", "--unisal-weights"))
     try:
         if not demo and n_classes != 1000:
             raise InputError(f"torchvision's ResNet-50 has 1000 classes, the data {n_classes}.")
@@ -202,16 +199,17 @@ def measure(batch: dict, model: nn.Module, head: nn.Linear, labels: Tensor, view
     images = batch["image"].to(model.pos_embed.device)  # (B, 3, img_h, img_w) in [0, 1]
     label = labels[batch["index"]].to(images.device)
     x = normalize(images, view.mean, view.std).to(model.pos_embed)
-    full, maps = exp04.full_image(model, head, x, label, block)  # maps (B, L, h, w)
-    guides = policy_maps(batch, images, maps[:, block], unisal, seed)
-    found = exp04.saccades(model, head, x, label, [(guide, fovea) for guide in guides.values()], border)
-    found["maps"] = torch.stack(list(guides.values()), 1)
+    features, maps = exp04.look(model, x, [block], head.in_features // model.embed_dim)  # maps (B, 1, h, w)
+    maps = policy_maps(batch, images, maps[:, 0], unisal, seed)
+    guides = [(att, fovea) for att in maps.values()]
+    found = exp04.saccades(model, head, x, label, features, guides, border)
+    found["maps"] = torch.stack(list(maps.values()), 1)
     found["crop_correct"] = torch.zeros(len(label), 0)
     if resnet:
         first = torch.stack([found["row"][:, :, 0], found["col"][:, :, 0]], 2)  # (B, P, 2)
         pred = crop_answers(resnet, images, first, model.patch_size, fovea * model.patch_size)
         found["crop_correct"] = pred == label[:, None]
-    return full | found | dict(index=batch["index"], readable=batch["readable"])
+    return found | dict(index=batch["index"], readable=batch["readable"])
 
 
 def examples(arrays: dict, images: data.Images) -> dict:
@@ -296,11 +294,13 @@ def draw_policies(found: dict, crops: dict, folder: Path) -> None:
     bars, accuracy, visible = axes[0]
     bars.set(ylabel="accuracy of the ResNet (%), 95 %", title="crop at the first fixation")
     for place in sorted(crops, key=lambda k: -crops[k].mean()):
-        name, right = place.removeprefix("crop at "), 100. * crops[place]
-        half = 1.96 * right.std() / math.sqrt(len(right))
-        bars.bar(title(name), right.mean(), yerr=half, color=COLOURS[name])
+        name, right = place.removeprefix("crop at "), crops[place].astype(float)
+        low, high = exp04.interval(right)
+        error = 100 * np.array([[right.mean() - low], [high - right.mean()]])  # (2, 1)
+        bars.bar(title(name), 100 * right.mean(), yerr=error, color=COLOURS[name])
     for name, t in found.items():
         exp04.accuracy_panels(accuracy, visible, t, title(name), COLOURS[name])
+    exp04.legend_beside(visible)
     save_figure(fig, folder / "fig10_policies")
 
 
@@ -312,10 +312,12 @@ def draw_fixations(found: dict, folder: Path) -> None:
     for (a, b), style in zip(pairs, ("o-", "s-", "^-", "o--", "s--", "^--")):
         exp04.band(between, distances(found[a], found[b]), f"{title(a)} - {title(b)}", COLOURS[b],
                    "between two models (tokens)", style)
+    exp04.legend_beside(between)
     for name, t in found.items():
         exp04.band(spread, from_first(t), title(name), COLOURS[name], "from the first fixation (tokens)")
         step = np.hypot(np.diff(t["row"], prepend=np.nan), np.diff(t["col"], prepend=np.nan))
         exp04.band(amplitude, step, title(name), COLOURS[name], "saccade amplitude (tokens)")
+    exp04.legend_beside(amplitude)
     save_figure(fig, folder / "fig11_fixations")
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import stats
 from torch import nn
 from torch.utils.data import default_collate
 
@@ -193,7 +194,8 @@ def test_transitions_of_a_hand_made_sequence():
     found = {k: (4 * v).astype(int).tolist() for k, v in S.transitions(correct).items()}
     assert found == {
         "correct to wrong": [0, 1, 0, 2, 0, 0, 0, 1], "back to correct": [0, 0, 1, 0, 0, 1, 1, 0],
-        "stayed wrong": [0, 0, 0, 0, 2, 1, 0, 0], "stayed right": [0, 0, 0, 0, 0, 0, 1, 1]}
+        "still wrong after a change": [0, 0, 0, 0, 2, 1, 0, 0],
+        "still correct after one": [0, 0, 0, 0, 0, 0, 1, 1]}
 
 
 def test_every_image_that_ever_lost_its_answer_is_in_one_set():
@@ -209,11 +211,11 @@ def test_threshold_is_chosen_on_one_half_and_judged_on_the_other():
     certainty = np.where(np.arange(10) >= ready, .9, .2)
     t = {"certainty": certainty, "correct": (certainty > .5).astype(float),
          "tokens": np.tile(np.arange(1, 11) * 9., (n, 1))}
-    stop = S.stopping(t, 0)
-    assert .2 < stop["threshold"] <= .9 and len(stop["correct"]) == n // 2
-    assert stop["correct"].mean() == 1  # never stops too early
+    stopped, last = S.stopping(t, 0)
+    assert len(stopped["correct"]) == n // 2 and (last["tokens"] == 90).all()
+    assert stopped["correct"].mean() == 1  # never stops too early
     half = np.random.default_rng([0, 4]).permutation(n) < n // 2
-    np.testing.assert_allclose(stop["tokens"].mean(), 9 * (ready[~half].mean() + 1))
+    np.testing.assert_allclose(stopped["tokens"].mean(), 9 * (ready[~half].mean() + 1))
 
 
 # ------------------------------------------------------------------------------------------------ the demo
@@ -339,6 +341,9 @@ def test_saliency_starts_the_second_script_with_the_same_arguments(pictures, tmp
     assert started == [(saliency, [saliency, *shared, *more])]
     S.main([*argv, "--resume"])  # the first part is complete: only the second goes on
     assert len(started) == 2 and "--resume" in started[1][1]
+    (tmp_path / "out/saliency/unfinished").mkdir(parents=True)
+    S.main(argv)  # measured anew; the second part, which was interrupted, goes on
+    assert started[2] == (saliency, [saliency, *shared, "--resume", *more])
 
 
 def test_commands_for_gpus_and_real_data_are_understood():
@@ -559,19 +564,15 @@ def test_lines_of_the_table_subtract_in_the_order_they_name():
 
 
 def test_official_accuracy_stands_beside_that_of_the_published_network_on_imagenet_alone():
-    good = measured(np.ones((600, 10)))
-    arrays = joined(attention_fovea3=good, random_fovea3=good)
-    for labels, published, paper in ((np.arange(600), True, 77.0), (np.arange(600) % 10, True, None),
-                                     (np.arange(600), False, None)):
-        row = S.claims(arrays | {"label": labels}, [3], False, 0, published)[0]
-        assert (row["name"], row["paper"], row["ours"], row["verdict"]) == ("accuracy, full image", paper, 100, "")
-
-
-def test_published_means_dinos_small_model_with_its_own_weights_and_head():
-    assert S.is_published("dino_vits16", S.parse(["--data", "IMAGENET"]))
-    assert not S.is_published("dinov2_vits14", S.parse(["--data", "IMAGENET"]))
+    plain = S.parse(["--data", "IMAGENET"])
+    assert S.official("dino_vits16", plain, np.arange(600)) == 77.0
+    assert S.official("dino_vits16", plain, np.arange(600) % 10) is None  # Imagenette
+    assert S.official("dinov2_vits14", plain, np.arange(600)) is None
     for more in (["--weights", "w.pth"], ["--head", "h.pth"], ["--train-head"]):
-        assert not S.is_published("dino_vits16", S.parse(["--data", "IMAGENET", *more]))
+        assert S.official("dino_vits16", S.parse(["--data", "IMAGENET", *more]), np.arange(600)) is None
+    good = measured(np.ones((6, 10)))
+    row = S.claims(joined(attention_fovea3=good, random_fovea3=good), [3], False, 0, 77.0)[0]
+    assert (row["name"], row["paper"], row["ours"], row["verdict"]) == ("accuracy, full image", 77.0, 100, "")
 
 
 def test_accuracy_tokens_and_first_success_of_a_hand_made_condition():
@@ -598,6 +599,18 @@ def test_threshold_ignores_the_half_that_judges():
     t = {"certainty": rng.random((n, 10)),
          "correct": rng.integers(0, 2, (n, 10)).astype(float),
          "tokens": np.tile(np.arange(1, 11) * 9., (n, 1))}
-    before, judged = S.stopping(t, 0)["threshold"], np.random.default_rng([0, 4]).permutation(n) >= n // 2
-    t["certainty"][judged], t["correct"][judged] = rng.random((n // 2, 10)) ** 3, 0
-    assert S.stopping(t, 0)["threshold"] == before
+    judged = np.random.default_rng([0, 4]).permutation(n) >= n // 2
+    before = S.stopping(t, 0)[0]["tokens"]
+    t["correct"][judged] = 0  # were they asked, ten saccades would lose nothing and the first be enough
+    stopped, last = S.stopping(t, 0)
+    assert (stopped["tokens"] == before).all() and not stopped["correct"].any() and not last["correct"].any()
+
+
+def test_intervals_of_shares_are_wilsons_and_stay_inside():
+    answers = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 0], [1, 0, 0]])
+    low, high = S.interval(answers)
+    exact = [stats.binomtest(k, 4).proportion_ci(method="wilson") for k in (4, 0, 1)]
+    # 1.96 is the normal quantile 1.959964 rounded
+    np.testing.assert_allclose([low, high], np.transpose([[ci.low, ci.high] for ci in exact]), atol=1e-5)
+    low, high = S.interval(np.array([[2.], [4], [6]]))
+    np.testing.assert_allclose([low[0], high[0]], 4 + np.array([-1.96, 1.96]) * (8 / 3) ** .5 / 3 ** .5)
