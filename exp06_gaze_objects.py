@@ -475,10 +475,11 @@ def draw_examples(arrays: dict[str, np.ndarray], summary: dict, folder: Path) ->
     three = {"best": ranking[0], "middle": ranking[len(ranking) // 2], "worst": ranking[-1]}
     fig, axes = figure_grid(len(arrays["examples"]), 5, 2, 2.2)
     for row, picture, o in zip(axes, arrays["pictures"], arrays["examples"]):
-        gaze = arrays["fix"][o].sum(0)  # (h, w)
+        gaze, title = arrays["fix"][o].sum(0), "people's gaze"  # (h, w)
         if summary["blur"] == "fixations":
             gaze = gaussian_blur(gaze, summary["sigmas"][s]).numpy()
-        panels = {"people's gaze": gaze}
+            title += f", sigma {summary['sigmas'][s]:.1f}"
+        panels = {title: gaze}
         for word, name in three.items():
             head = summary["heads"].index(name)
             kl = np.nanmean(arrays["kl"][:, o, head, s])
