@@ -12,20 +12,18 @@ Commands
     after a kill          the same command with --resume
     evaluate              the same command with --eval
 
-To compare with: official DINO ViT-S/16 (800 epochs) k-NN 74.5 %, linear head 77.0 %; DeiT-S 79.8 %. Ours on
-the demo, 12 blocks: DINO 84.3 % and 92.4 %, supervised 98.7 %. Departures: the paper states no accuracy,
-learning rate, batch or warm-up; the recipes are those of the two official repositories at 300 epochs (which
-the paper's file names show), in bfloat16. More in docs/notes_exp05_train_vits.md.
+At its end exp05_evaluate_vits.py scores the model. To compare with: official DINO ViT-S/16 (800 epochs)
+k-NN 74.5 %, linear head 77.0 %; DeiT-S 79.8 %. Ours on the demo, 12 blocks: DINO 84.3 % and 92.4 %,
+supervised 98.7 %. Departures: the paper states no accuracy, learning rate, batch or warm-up; the recipes are
+those of the two official repositories at 300 epochs (which the paper's file names show), in bfloat16.
 """
 from __future__ import annotations
 
 import argparse
 import copy
-import json
 import math
 import time
 from collections.abc import Iterable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,18 +36,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.transforms import v2 as T
-from torchvision.transforms.functional import normalize
 from tqdm import tqdm
 
-from common import (IMAGENET, InputError, VisionTransformer, fit_linear, generator, init_distributed,
+from common import (IMAGENET, InputError, VisionTransformer, barrier, generator, init_distributed,
                     pick_device, rank_world)
-from data import Images, demo_folder, image_name, load_imagefolder, readable_only, training_order
-from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
-                     load_checkpoint, only_draw, parse_args, redraw, save_checkpoint, save_figure, write_csv)
+from data import Images, demo_folder, load_imagefolder, training_order
+from exp05_evaluate_vits import CLAIMS, draw, examples, normalise, score
+from results import (argument_parser, at_least, begin, cli, evaluate, finish, load_checkpoint, only_draw,
+                     parse_args, redraw, save_checkpoint, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
-# Shapes: B images of a batch, V views of an image, D width, K outputs of DINO's head, H heads, h, w patches.
+# Shapes: B images of a batch, V views of an image, D width, K outputs of DINO's head.
 
 # The recipes, to be edited here; a run's args.json says what it used. Crops: px, shares of the picture. blur:
 # probability in the first and second large and in the small crops. final_size: of the last final_epochs.
@@ -84,10 +82,6 @@ DEMO = {
         final_size=160, final_epochs=1, eval_resize=224, train_head=True)}
 DEMO_IMAGES = 15600, 1200  # training and validation pictures of the demo world
 STUDENT_TEMP, CENTRE_MOMENTUM = .1, .9  # DINO, defaults of its DINOLoss
-KNN_K, KNN_TEMP = 20, .07  # DINO's eval_knn.py
-LAST_BLOCKS = 4  # a linear head reads their CLS tokens (DINO's eval_linear.py, ViT-S)
-FEATURE_BATCH = 128  # images of an evaluation's batch
-EXAMPLES = 6  # rows of fig_attention
 BICUBIC = T.InterpolationMode.BICUBIC
 
 
@@ -102,9 +96,11 @@ def load_data(data: str, limit: int | None, workers: int) -> tuple[list, list, l
         root = demo_folder("imagenet", n_train=n_train, n_val=n_val, workers=max(workers, 1)) / "imagenet"
     train, classes = load_imagefolder(root / "train")
     val, _ = load_imagefolder(root / "val", classes)
-    some, some_val = (sorted(torch.randperm(len(samples), generator=generator(0)).tolist()[:limit])
-                      for samples in (train, val))
-    return [train[i] for i in some], [val[i] for i in some_val], classes
+
+    def some(samples: list) -> list:
+        kept = torch.randperm(len(samples), generator=generator(0))[:limit]
+        return [samples[i] for i in kept.sort().values.tolist()]
+    return some(train), some(val), classes
 
 
 def pil_blur(image: Image.Image) -> Image.Image:
@@ -147,34 +143,16 @@ class Views:
     def __getitem__(self, key: tuple[int, int]) -> tuple[list[Tensor], int]:
         epoch, index = key
         n = len(self.labels)
-        item = self.images[index]
         for _ in range(n):
+            item = self.images[index]
             if item["readable"]:
                 break
             index = (index + 1) % n  # the next one takes its place; results.json names it
-            item = self.images[index]
         else:
             raise InputError(f"none of the {n} training images can be read; check the files.")
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(generator(self.recipe.seed, 1, epoch, index).initial_seed())
             return [crop(item["image"]) for crop in crops(self.recipe, epoch)], self.labels[index]
-
-
-def truth(samples: list, masks: bool, i: int) -> dict:
-    """label of sample i; with masks, mask (224, 224): 1 on the main object of a demo picture, which is drawn
-    again from the seed and the number in its name."""
-    path, label = samples[i]
-    if not masks:
-        return dict(label=label)
-    import demo  # only here: real data need no demo world
-    seed = json.loads((path.parents[1] / demo.DONE).read_text())["seed"]
-    scene = demo.render_scene(seed, int(path.stem.split("_")[-1]))
-    return dict(label=label, mask=torch.from_numpy(scene.ids == 1).float())
-
-
-def normalise(images: Tensor) -> Tensor:
-    """(B, 3, img_h, img_w) uint8 -> float32, ImageNet mean 0 and SD 1."""
-    return normalize(images.float() / 255, *IMAGENET)
 
 
 # -------------------------------------------------------------------------------- model
@@ -347,10 +325,8 @@ class Training:
 
     def save(self, folder: Path) -> None:
         """model.pth (fp16: the teacher's backbone, or the supervised network), log.csv, and last.pt."""
-        if rank_world()[0] > 0:
-            return
         kept = {name: v.half() if v.is_floating_point() else v for name, v in self.model.state_dict().items()}
-        save_checkpoint({name: v.cpu() for name, v in kept.items()}, folder / "model.pth")
+        save_checkpoint({name: v.cpu() for name, v in kept.items()}, folder / "model.pth")  # first process
         write_csv(self.log, folder / "log.csv")
         parts = {name: getattr(self, name).state_dict() for name in ("student", "teacher", "optimiser")}
         save_checkpoint(parts | dict(step=self.step, log=self.log, loss=self.loss), folder / "last.pt")
@@ -432,124 +408,8 @@ def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: 
                                pin_memory=device.type == "cuda"), folder)
     if not (folder / "model.pth").exists():  # the run was killed after its files had been handed over
         training.save(folder)
-    if dist.is_initialized():
-        dist.barrier()  # the first process has written model.pth
+    barrier()  # the first process has written model.pth
     return training, folder
-
-
-# -------------------------------------------------------------------------------- measure
-
-def attention_lift(attention: Tensor, masks: Tensor) -> Tensor:
-    """Share of each head's attention that lands on the main object minus the object's area share, (B, H).
-    attention (B, H, h, w) of the CLS token; masks (B, img_h, img_w), 0 or 1."""
-    share = F.avg_pool2d(masks[:, None], masks.shape[-1] // attention.shape[-1]).flatten(2)  # (B, 1, h w)
-    attention = attention.flatten(2)  # (B, H, h w)
-    return (attention * share).sum(-1) / attention.sum(-1) - share.mean(-1)
-
-
-def measure(model: nn.Module, device: torch.device, maps: bool, batch: dict) -> dict:
-    """features: CLS of the last 4 blocks, each after `norm`, oldest first (B, 4 D), or of a ResNet the pooled
-    ones (B, 2048). Where there are masks lift (B, H), with maps the images and the attention (B, H, h, w)."""
-    x = normalise(batch["image"].to(device))
-    found = dict(label=batch["label"], readable=batch["readable"])
-    if isinstance(model, ResNet):
-        return found | dict(features=nn.Sequential(*list(model.children())[:-1])(x).flatten(1))
-    seen = model.encode(model.embed(x), cls_attn=[len(model.blocks) - 1])
-    attention = seen.cls_attn[0][:, :, model.n_prefix:]  # (B, H, h w)
-    attention = attention.unflatten(2, (x.shape[-2] // model.patch_size, -1))  # (B, H, h, w)
-    found["features"] = model.norm(seen.cls[:, -LAST_BLOCKS:]).flatten(1)
-    if "mask" in batch:
-        found["lift"] = attention_lift(attention.cpu(), batch["mask"])
-    if maps:
-        found |= dict(images=batch["image"].permute(0, 2, 3, 1), maps=attention)
-    return found
-
-
-def look(model: nn.Module, device: torch.device, recipe: argparse.Namespace, samples: list, folder: Path,
-         flip: bool = False, masks: bool = False, maps: bool = False) -> tuple[dict, list[str], list[str]]:
-    """What `measure` gives of the readable samples, their names, the names of the others. Images: short side
-    to eval_resize px, centre 224, flipped on request (DINO's eval_linear.py)."""
-    view = T.Compose([T.Resize(recipe.eval_resize, BICUBIC), T.CenterCrop(224),
-                      T.RandomHorizontalFlip(float(flip)), T.PILToTensor()])
-    data = Images([path for path, _ in samples], view, partial(truth, samples, masks))
-    arrays = in_batches(folder, data, FEATURE_BATCH, partial(measure, model, device, maps), recipe.workers)
-    return readable_only(arrays, [image_name(path) for path, _ in samples])
-
-
-def knn(bank: Tensor, bank_labels: Tensor, x: Tensor, n_classes: int) -> Tensor:
-    """Classes (n,) by weighted k-NN (DINO's eval_knn.py): the 20 of largest cosine s vote with exp(s / .07).
-    bank (m, d) with labels (m,), x (n, d)."""
-    bank, out = F.normalize(bank, dim=1), []
-    for part in F.normalize(x, dim=1).split(256):
-        s, i = (part @ bank.T).topk(min(KNN_K, len(bank)), 1)  # (b, k)
-        votes = torch.zeros(len(part), n_classes, device=x.device)
-        out.append(votes.scatter_add_(1, bank_labels[i], (s / KNN_TEMP).exp()).argmax(1))
-    return torch.cat(out)
-
-
-def score(model: nn.Module, train_set: list, val_set: list, n_classes: int, recipe: argparse.Namespace,
-          device: torch.device, folder: Path, head: dict) -> tuple[dict, list[str], list[str]]:
-    """Of the readable validation images 0 or 1 (n,): knn, top1 (own head), linear; in the demo lift (n,);
-    their names; the names of unreadable ones. Neighbours are sought among the training images; a linear head
-    is fitted to them, plain and flipped, where none is given and the recipe wants one."""
-    seen = partial(look, model, device, recipe)
-    on_demo = recipe.data == "demo" and recipe.arch == "vit"
-    val, names, bad = seen(val_set, folder / "val", masks=on_demo)
-    bank, _, bad_bank = seen(train_set, folder / "train")
-    x, z = (torch.from_numpy(part["features"]).to(device) for part in (val, bank))  # (n, 4 D), (m, 4 D)
-    y, bank_y = (torch.from_numpy(part["label"]).to(device) for part in (val, bank))
-    if recipe.train_head and not head:
-        flipped, _, _ = seen(train_set, folder / "train_flipped", flip=True)
-        both = torch.cat([z, torch.from_numpy(flipped["features"]).to(device)])  # (2 m, 4 D)
-        weight, bias = fit_linear(both, bank_y.repeat(2), n_classes)
-        head = {"weight": weight.cpu(), "bias": bias.cpu()}
-        save_checkpoint(head, folder / "linear_head.pth")
-
-    d = getattr(model, "embed_dim", x.shape[1])  # the last block's CLS token stands last
-    right = {"knn": knn(z[:, -d:], bank_y, x[:, -d:], n_classes) == y}
-    if recipe.method == "supervised":
-        own = model.fc if recipe.arch == "resnet" else model.head
-        right["top1"] = own(x[:, -d:]).argmax(1) == y
-    if head:
-        right["linear"] = F.linear(x, head["weight"].to(x), head["bias"].to(x)).argmax(1) == y
-    found = {key: v.double().cpu().numpy() for key, v in right.items()}
-    if on_demo:
-        found["lift"] = val["lift"].mean(1, dtype=np.float64)  # over the heads
-    return found, names, sorted(bad + bad_bank)
-
-
-# -------------------------------------------------------------------------------- statistics
-
-def percent(key: str, arrays: dict) -> dict | None:
-    """Mean over images in percent with its bootstrap 95 % interval."""
-    return estimate(100 * arrays[key]) if key in arrays else None
-
-
-CLAIMS = (Claim("k-NN top-1", None, "%", partial(percent, "knn")),  # the paper states none of them
-          Claim("own head top-1", None, "%", partial(percent, "top1")),
-          Claim("linear head top-1", None, "%", partial(percent, "linear")),
-          Claim("attention lift", None, "points", partial(percent, "lift")))
-
-
-# -------------------------------------------------------------------------------- figures
-
-def draw(arrays: dict, results: dict, folder: Path) -> None:
-    """fig_attention: images and CLS attention of the last block, mean and every head; its root is shown,
-    because single peaks would hide the rest."""
-    if "maps" not in arrays:
-        return  # a ResNet
-    maps = np.concatenate([arrays["maps"].mean(1, keepdims=True), arrays["maps"]], 1)  # (n, 1 + H, h, w)
-    fig, axes = figure_grid(len(maps), 1 + maps.shape[1], 1.3, 1.35)
-    titles = ["held-out image", "mean of heads", *(f"head {i}" for i in range(maps.shape[1] - 1))]
-    for ax, title in zip(axes[0], titles):
-        ax.set_title(title, fontsize=8)
-    for row, image, attention in zip(axes, arrays["images"], maps):
-        row[0].imshow(image)
-        for ax, a in zip(row[1:], attention):
-            ax.imshow(np.sqrt(a), cmap="inferno", vmin=0, interpolation="bilinear")
-    for ax in axes.flat:
-        ax.set_axis_off()
-    save_figure(fig, folder / "fig_attention")
 
 
 # -------------------------------------------------------------------------------- main
@@ -565,17 +425,17 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("study").add_argument
     add("--method", choices=list(PAPER), default="dino", help="(%(default)s)")
     add("--arch", choices=["vit", "resnet"], default="vit", help="resnet: exp02's demo network (%(default)s)")
-    add("--depth", type=int, default=12, help="blocks; paper: 4, 8 and 12 (%(default)s)")
-    add("--width", type=int, help=f"channels ({default('width')})")
-    add("--epochs", type=int, help=f"({default('epochs')})")
-    add("--lr", type=float, help=f"peak, of 256 or 512 images ({default('lr')})")
-    add("--warmup-epochs", type=int, help=f"of the learning rate ({default('warmup_epochs')})")
-    add("--drop-path", type=float, help=f"of the last block ({default('drop_path')})")
+    add("--depth", type=at_least(1), default=12, help="blocks; paper: 4, 8 and 12 (%(default)s)")
+    add("--width", type=at_least(1), help=f"channels ({default('width')})")
+    add("--epochs", type=at_least(1), help=f"({default('epochs')})")
+    add("--lr", type=at_least(0, float), help=f"peak, of 256 or 512 images ({default('lr')})")
+    add("--warmup-epochs", type=at_least(0), help=f"of the learning rate ({default('warmup_epochs')})")
+    add("--drop-path", type=at_least(0, float), help=f"of the last block ({default('drop_path')})")
     add("--eval", action="store_true", help="score this command's training, or --weights, into <out>/eval")
     add("--train-head", action=argparse.BooleanOptionalAction,
         help=f"fit a linear head ({default('train_head')})")
-    add("--save-minutes", type=float, default=10, help="between checkpoints (%(default)s)")
-    add("--stop-step", type=int, help="stop after this step; --resume goes on")
+    add("--save-minutes", type=at_least(0, float), default=10, help="between checkpoints (%(default)s)")
+    add("--stop-step", type=at_least(1), help="stop after this step; --resume goes on")
     args = parse_args(parser, argv)
     for name, value in (DEMO if args.data == "demo" else PAPER)[args.method].items():
         if getattr(args, name, None) is None:
@@ -584,10 +444,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
         raise InputError("--arch resnet is trained supervised only; add --method supervised.")
     if args.weights and not args.eval:
         raise InputError("--weights names a model to score; add --eval.")
-    if min(args.depth, args.width, args.epochs, args.stop_step or 1) < 1 or args.warmup_epochs < 0:
-        raise InputError("--depth, --width, --epochs, --stop-step start at 1, --warmup-epochs at 0.")
-    if not (0 <= args.lr < math.inf and args.save_minutes >= 0 and 0 <= args.drop_path < 1):  # nan is neither
-        raise InputError("--lr and --save-minutes start at 0, --drop-path is a probability below 1.")
+    if args.drop_path >= 1:
+        raise InputError(f"--drop-path {args.drop_path}: expected a probability below 1.")
     return args
 
 
@@ -618,11 +476,7 @@ def main(argv: list[str] | None = None) -> None:
 
     # Classify the held-out images by their neighbours and by heads; on the demo, see where attention lands.
     found, names, bad = score(model, train_set, val_set, len(classes), args, device, folder, head)
-    arrays = dict(found)
-    if args.arch == "vit":
-        some = [val_set[i * len(val_set) // EXAMPLES] for i in range(EXAMPLES)]
-        seen, _, _ = look(model, device, args, some, folder / "examples", maps=True)
-        arrays |= {key: seen[key] for key in ("images", "maps")}
+    arrays = found | examples(model, val_set, names, args, device)
     columns = {"image": names, "condition": [args.method] * len(names)} | found
     rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
     for name in ("model.pth", "linear_head.pth", "log.csv"):

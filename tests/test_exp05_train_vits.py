@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+import exp05_evaluate_vits as V
 import exp05_train_vits as E
 from common import InputError, fit_linear, generator
 from data import read_csv
@@ -272,7 +273,7 @@ def files(folder: Path) -> dict[Path, bytes]:
 def test_a_finished_training_stays_whole_when_a_command_is_wrong(tiny, pictures, finished, tmp_path, wrong):
     out = shutil.copytree(finished, tmp_path / "run")
     before = files(out)
-    with pytest.raises(InputError):
+    with pytest.raises((InputError, SystemExit)):  # argparse's refusal of a number
         E.main([*SUPERVISED, "--train-head", "--data", str(pictures), "--out", str(out), *wrong.split()])
     assert files(out) == before
 
@@ -302,7 +303,7 @@ def test_a_new_training_replaces_the_old_when_complete(tiny, pictures, finished,
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         def interrupted(*args, **kwargs):
             raise KeyboardInterrupt
-        broken.setattr(E, "knn", interrupted)  # the training itself is done
+        broken.setattr(V, "knn", interrupted)  # the training itself is done
         train(pictures, out, *command)
     assert {p: content for p, content in files(out).items() if "unfinished" not in p.parts} == before
     train(pictures, out, *command, "--resume")
@@ -362,13 +363,18 @@ def test_unreadable_pictures_are_left_out_of_the_evaluation_and_listed(tiny, pic
     assert results["headline"][0]["n"] == 7
 
 
-def test_wrong_input_is_named(tiny, pictures, tmp_path):
+def test_wrong_input_is_named(tiny, pictures, tmp_path, capsys):
     with pytest.raises(InputError, match="train: .*; expected class folders"):
         E.load_data(str(tmp_path), None, 0)
     for argv, said in ((["--arch", "resnet"], "supervised"), (["--weights", "x"], "--eval"),
-                       (["--epochs", "0"], "--epochs")):
+                       (["--drop-path", "1"], "below 1")):
         with pytest.raises(InputError, match=said):
             E.parse(argv)
+    for argv in ("--epochs 0", "--depth 0", "--width 0", "--stop-step 0", "--warmup-epochs -1", "--lr -1",
+                 "--lr nan", "--lr inf", "--save-minutes -1", "--drop-path nan"):
+        with pytest.raises(SystemExit, match="2"):
+            E.parse(argv.split())
+        assert f"argument {argv.split()[0]}: " in capsys.readouterr().err
     for batch, world in ((8, 3), (8, 8), (26, 1)):  # does not divide, odd in a process, more than there is
         with pytest.raises(InputError, match="--batch-size"), pytest.MonkeyPatch.context() as patch:
             patch.setattr(E, "rank_world", lambda: (0, world))
@@ -395,7 +401,7 @@ def test_knn_weighs_neighbours_by_similarity():
     bank = torch.tensor([[1., 0.], [.8, .6], [.8, .6], [0., 1.]])
     labels = torch.tensor([0, 1, 1, 1])
     x = torch.tensor([[5., 0.], [.9, .5]])  # cosines with the bank 1, .8, .8, 0: e^(.2/.07) = 17.4 > 2 votes
-    assert E.knn(bank, labels, x, 2).tolist() == [0, 1]
+    assert V.knn(bank, labels, x, 2).tolist() == [0, 1]
 
 
 def test_linear_head_reads_raw_features_whatever_their_scale():
@@ -414,10 +420,10 @@ def test_uniform_attention_has_no_lift_on_the_object(tmp_path):
     demo = pytest.importorskip("demo")
     demo.write_imagenet(tmp_path, "val", 4, 9)
     paths = sorted((tmp_path / "val").glob("*/*.JPEG"))
-    masks = torch.stack([E.truth([(path, 0) for path in paths], True, i)["mask"] for i in range(4)])
-    assert E.attention_lift(torch.full((4, 2, 14, 14), .1), masks).abs().max() < 1e-6
+    masks = torch.stack([V.truth([(path, 0) for path in paths], True, i)["mask"] for i in range(4)])
+    assert V.attention_lift(torch.full((4, 2, 14, 14), .1), masks).abs().max() < 1e-6
     on_object = torch.nn.functional.avg_pool2d(masks[:, None], 16)  # (4, 1, 14, 14)
-    assert (E.attention_lift(on_object, masks) > .2).all()
+    assert (V.attention_lift(on_object, masks) > .2).all()
 
 
 def test_arrays_hold_what_the_figures_show(tiny, finished):
