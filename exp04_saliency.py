@@ -38,7 +38,7 @@ import results
 from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_distributed, input_errors,
                     load_resnet, locate_weights, pick_device, read_state_dict, upsample)
 from gbvs import gbvs
-from results import (Claim, begin, cli, difference, estimate, evaluate, figure_grid, finish, in_batches,
+from results import (Claim, begin, cli, difference, evaluate, figure_grid, finish, in_batches,
                      parse_args, read_arrays, save_figure)
 from unisal import UNISAL
 
@@ -235,10 +235,15 @@ def from_first(t: dict) -> np.ndarray:
     return np.hypot(t["row"] - t["row"][:, :1], t["col"] - t["col"][:, :1])
 
 
-def loss_by_size(random_before: np.ndarray, random: dict, dino_before: np.ndarray, dino: dict) -> dict:
-    """Accuracy lost from exp04_saccades.py's images to these, of random less that of DINO."""
-    both = ~np.isnan(random_before)
-    return difference((random_before - random["accuracy"])[both], (dino_before - dino["accuracy"])[both])
+def both_sizes(t: dict, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy on these images and on exp04_saccades.py's smaller copies, where both were measured, (m,)."""
+    both = ~np.isnan(before)
+    return t["accuracy"][both], before[both]
+
+
+def parting(a: dict, b: dict) -> np.ndarray:
+    """Distance between the fixations of a and b at saccade 10 less that at saccade 1, (n,), tokens."""
+    return distances(a, b)[:, -1] - distances(a, b)[:, 0]
 
 
 def line(name: str, paper: str, unit: str, needs: Sequence[str], value: Callable) -> Claim:
@@ -255,10 +260,11 @@ def less(what: str, a: str, b: str, paper: str, unit: str, quantity: Callable) -
 
 # found: {policy: what it gave, crop at policy: whether the ResNet was right (n,), ... before: see run_before}
 CLAIMS = [
-    line("accuracy, larger full image", None, "%", ["dino"], lambda t: estimate(100 * t["correct_full"])),
+    line("accuracy, larger full image", None, "%", ["dino"], lambda t: exp04.share(t["correct_full"])),
     less("accuracy", "dino", "gbvs", "about 5", "points", lambda t: t["accuracy"]),
     less("accuracy", "dino", "unisal", "about 5", "points", lambda t: t["accuracy"]),
-    less("accuracy", "dino", "random", "> 0", "points", lambda t: t["accuracy"]),
+    *[less("accuracy", name, "random", "> 0", "points", lambda t: t["accuracy"])
+      for name in ("dino", "gbvs", "unisal")],
     less("accuracy, saccades 1-5", "gbvs", "unisal", "< 0", "points",
          lambda t: 100 * t["correct"][:, :5].mean(1)),
     less("accuracy, saccades 6-10", "gbvs", "unisal", "about 0", "points",
@@ -270,10 +276,17 @@ CLAIMS = [
     *[line(f"{title(a)} to {title(b)}, saccade 10 - 1", "> 0", "tokens", (a, b),
            lambda t, u: difference(distances(t, u)[:, -1], distances(t, u)[:, 0]))
       for a, b in combinations(("dino", "gbvs", "unisal"), 2)],
+    *[line(f"DINO to {title(a)} - GBVS to UNISAL, saccade 10 - 1", "> 0", "tokens",
+           ("dino", a, "gbvs", "unisal"), lambda t, u, v, w: difference(parting(t, u), parting(v, w)))
+      for a in ("gbvs", "unisal")],
     line("DINO to UNISAL - to GBVS, saccades 1-3", "< 0", "tokens", ("dino", "unisal", "gbvs"),
          lambda t, u, v: difference(distances(t, u)[:, :3].mean(1), distances(t, v)[:, :3].mean(1))),
+    *[line(f"accuracy, larger - smaller images, {title(a)}", "< 0", "points", (a, before),
+           lambda t, u: difference(*both_sizes(t, u)))
+      for a, before in (("dino", "attention before"), ("random", "random before"))],
     line("loss by larger images, random - DINO", "> 0", "points",
-         ("random before", "random", "attention before", "dino"), loss_by_size),
+         ("dino", "attention before", "random", "random before"),
+         lambda t, u, v, w: difference(np.subtract(*both_sizes(t, u)), np.subtract(*both_sizes(v, w)))),
     *[line(f"ResNet on a crop, {title(a)} - {title(b)}", "> 0", "points", (f"crop at {a}", f"crop at {b}"),
            lambda right_a, right_b: difference(100. * right_a, 100. * right_b))
       for a, b in combinations(CROP_ORDER, 2)]]
