@@ -17,8 +17,8 @@ Commands
 The paper: 77.0 % on full images (DINO ViT-S/16, its published head); attention above random at every saccade,
 with fewer tokens, close to the full image with less than half of it seen. On the demo: 94.0 %; attention
 minus random, fovea 3, at saccades 1, 2, 3 and 10: 36.5, 37.5, 26.5 and 3.5 points; 93 % of the images correct
-in full are so with less than half seen. Our choices where the paper is silent: the fovea is cut at the border,
-hidden tokens are dropped, not blanked, certainty is 1 - H / log(classes), entropy is in bits.
+in full are so with less than half seen. Our choices where the paper is silent: the fovea is cut at the
+border, hidden tokens are dropped, not blanked, certainty is 1 - H / log(classes), entropy is in bits.
 """
 from __future__ import annotations
 
@@ -76,20 +76,20 @@ NOT_RUN = dict(
 
 # -------------------------------------------------------------------------------- data
 
-def load_data(place: str, n_out: int | None, limit: int | None, seed: int, workers: int
+def load_data(place: str, train_head: bool, limit: int | None, seed: int, workers: int
               ) -> tuple[list, list, list[str]]:
     """(images to test, images to fit a head on, names of the classes); an image is (path, label).
-    n_out: outputs of the head; None: it will be fitted, on train/ or, without one, on a random half."""
+    train_head: a head will be fitted, on train/ or, without one, on a random half."""
     root = Path(place)
     if place == "demo":
         root = data.demo_folder("imagenet", workers=max(workers, 1)) / "imagenet"
         limit = limit or DEMO_IMAGES
-    items, classes = data.load_imagefolder(root, data.imagenet_wnids() if n_out == 1000 else None)
+    items, classes = data.load_imagefolder(root)
     order = torch.randperm(len(items), generator=generator(seed, 1)).tolist()
     fit = []
-    if n_out is None and (root / "train").is_dir() and (root / "val").is_dir():
+    if train_head and (root / "train").is_dir() and (root / "val").is_dir():
         fit, _ = data.load_imagefolder(root / "train", classes)
-    elif n_out is None:
+    elif train_head:
         half = len(items) // 2
         fit = [items[i] for i in sorted(order[:half])]
         order = order[half:]
@@ -97,11 +97,25 @@ def load_data(place: str, n_out: int | None, limit: int | None, seed: int, worke
     if len(items) < 2 or len(classes) < 2:
         raise InputError(f"--data {place}: {len(items)} images to test, {len(classes)} classes; give two of "
                          "each at least, or raise --limit.")
-    if n_out not in (None, len(classes)):
-        raise InputError(f"the head has {n_out} classes, the data {len(classes)} ({', '.join(classes[:3])} "
-                         "...); give the head of these, or use --train-head.")
-    words = dict(zip(data.imagenet_wnids(), ResNet50_Weights.IMAGENET1K_V2.meta["categories"]))
-    return items, fit, [words.get(name, name) for name in classes]
+    return items, fit, classes
+
+
+def labels_of(head: nn.Linear | None, items: list, classes: list[str]) -> tuple[list, list[str]]:
+    """(images, names of the classes) with the labels as the head counts them: a head of 1000 classes is
+    ImageNet's, of which the data may show a part. None: a head is to be fitted."""
+    wnids = data.imagenet_wnids()
+    words = dict(zip(wnids, ResNet50_Weights.IMAGENET1K_V2.meta["categories"]))
+    if head and head.out_features == len(wnids):
+        unknown = sorted(set(classes) - set(wnids))
+        if unknown:
+            raise InputError(f"the head has ImageNet's 1000 classes, and '{unknown[0]}' is no id of theirs "
+                             f"({wnids[0]} ...); name the class folders by them, or use --train-head.")
+        position = {wnid: i for i, wnid in enumerate(wnids)}
+        items, classes = [(path, position[classes[label]]) for path, label in items], wnids
+    if head and head.out_features != len(classes):
+        raise InputError(f"the head has {head.out_features} classes, the data {len(classes)} "
+                         f"({', '.join(classes[:3])} ...); give the head of these, or use --train-head.")
+    return items, [words.get(name, name) for name in classes]
 
 
 # -------------------------------------------------------------------------------- model
@@ -741,10 +755,10 @@ def main(argv: list[str] | None = None) -> None:
         return start_saliency(args, argv)
     # A Vision Transformer, a classifier of its CLS tokens, and images that the classifier was not fitted on.
     name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
+    items, fit, classes = load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     model, view, head, block = load_model(name, args.weights, args.head, args.train_head, args.block,
                                           args.fovea)
-    n_out = head and head.out_features  # None: a head is to be fitted
-    items, fit, classes = load_data(args.data, n_out, args.limit, args.seed, args.workers)
+    items, classes = labels_of(head, items, classes)
     folder = begin(args, [path for path, _ in items + fit], model=model, head=head or model.head)
     model.to(device, getattr(torch, args.dtype))
     unreadable = []

@@ -390,9 +390,9 @@ def main(argv: list[str] | None = None) -> None:
     # The network and classifier of exp04_saccades.py; ten images of each class, squashed to one size.
     name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
     fitted = args.saccades / "linear_head.pth" if args.saccades and args.train_head else args.head
+    items, fit, classes = exp04.load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     model, view, head, block = exp04.load_model(name, args.weights, fitted, args.train_head, args.block)
-    n_out = None if args.train_head else head.out_features
-    items, fit, classes = exp04.load_data(args.data, n_out, args.limit, args.seed, args.workers)
+    items, classes = exp04.labels_of(head, items, classes)
     paths, labels = zip(*some_per_class(items, PER_CLASS, args.seed))
     names, fovea = list(map(data.image_name, paths)), args.fovea[0]
     size, grid = image_size(args.size, model.patch_size, fovea)

@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.data import default_collate
 
 import exp04_saccades as S
+import exp04_saliency
 from common import (InputError, VisionTransformer, cls_attention, generator, load_head, resize_matrix,
                     upsample)
 from data import Images, imagenet_wnids, read_csv
@@ -226,7 +227,7 @@ class Demo:
 
     def __init__(self):
         self.model, self.view, self.head, _ = S.load_model("demo_dino12", None, None, False, None)
-        items, _, _ = S.load_data("demo", 12, 96, 0, 0)
+        items, _, _ = S.load_data("demo", False, 96, 0, 0)
         images = Images([path for path, _ in items], self.view)
         self.batch = default_collate([images[i] for i in range(96)])
         self.labels = torch.tensor([label for _, label in items])
@@ -419,9 +420,29 @@ def test_labels_of_a_part_of_imagenet_are_classes_of_the_thousand(tmp_path):
     for k in (0, 217, 701):
         (tmp_path / "val" / wnids[k]).mkdir(parents=True)
         Image.new("RGB", (8, 8)).save(tmp_path / "val" / wnids[k] / "a.JPEG")
-    items, fit, classes = S.load_data(str(tmp_path), 1000, None, 0, 0)
-    assert [label for _, label in items] == [0, 217, 701] and len(classes) == 1000 and not fit
-    assert classes[0] == "tench" and classes[217] == "English springer"
+    items, fit, classes = S.load_data(str(tmp_path), False, None, 0, 0)
+    assert [label for _, label in items] == [0, 1, 2] and classes == [wnids[k] for k in (0, 217, 701)] and not fit
+    items, names = S.labels_of(nn.Linear(2, 1000), items, classes)
+    assert [label for _, label in items] == [0, 217, 701] and len(names) == 1000
+    assert names[0] == "tench" and names[217] == "English springer"
+    for classes in (["cat", "dog", "fish"], [f"class {k}" for k in range(1000)]):  # in which order, nobody knows
+        with pytest.raises(InputError, match=f"'{classes[0]}' is no id of theirs"):
+            S.labels_of(nn.Linear(2, 1000), items, classes)
+    with pytest.raises(InputError, match="the head has 4 classes, the data 3 .cat, dog, fish"):
+        S.labels_of(nn.Linear(2, 4), items, ["cat", "dog", "fish"])
+
+
+def test_wrong_data_are_told_before_any_weights_are_asked_for(tmp_path, monkeypatch):
+    def no_internet(*args):
+        raise InputError("no weights")
+    monkeypatch.setattr(S, "load_vit", no_internet)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "one/a").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "one/a/x.png")
+    for place, said in (("missing", "no such folder"), ("empty", "no class folder"), ("one", "1 images to test")):
+        for main in (S.main, exp04_saliency.main):
+            with pytest.raises(InputError, match=said):
+                main(["--data", str(tmp_path / place), "--out", str(tmp_path / "out"), "--device", "cpu"])
 
 
 # ------------------------------------------------------------------------------------------------ processes
