@@ -226,8 +226,9 @@ def load_model(name: str, weights: Path | None, head_file: Path | None, train_he
 
 
 def fit_head(model: VisionTransformer, view: Callable, fit: list[tuple], n_classes: int, folder: Path,
-             batch_size: int, workers: int) -> tuple[nn.Linear, list[str]]:
-    """(linear head on the frozen features of full images, images that could not be read)."""
+             batch_size: int, workers: int) -> tuple[nn.Linear, dict]:
+    """(linear head on the frozen features of full images, how it was fitted: images and accuracy on them in
+    %, names of those that could not be read)."""
     def features(batch: dict) -> dict[str, Tensor]:
         x, _ = look(model, batch["image"].to(model.pos_embed), [0])
         return dict(x=x.float(), index=batch["index"], readable=batch["readable"])
@@ -238,7 +239,8 @@ def fit_head(model: VisionTransformer, view: Callable, fit: list[tuple], n_class
     weight, bias = fit_linear(x, labels, n_classes, HEAD_L2)
     head = nn.Linear(x.shape[1], n_classes)
     head.load_state_dict({"weight": weight, "bias": bias})
-    return head.eval(), unreadable
+    correct = (head(x).argmax(1) == labels).float().mean().item()
+    return head.eval(), dict(images=len(x), accuracy=round(100 * correct, 2), unreadable=unreadable)
 
 
 # -------------------------------------------------------------------------------- measure
@@ -761,9 +763,9 @@ def main(argv: list[str] | None = None) -> None:
     items, classes = labels_of(head, items, classes)
     folder = begin(args, [path for path, _ in items + fit], model=model, head=head or model.head)
     model.to(device, getattr(torch, args.dtype))
-    unreadable = []
+    fitted = {}
     if args.train_head:
-        head, unreadable = fit_head(model, view, fit, len(classes), folder, args.batch_size, args.workers)
+        head, fitted = fit_head(model, view, fit, len(classes), folder, args.batch_size, args.workers)
     # On every image an attention map and a random one guide ten saccades, each followed by a classification.
     paths, labels = zip(*items)
     images = data.Images(paths, view)
@@ -782,8 +784,8 @@ def main(argv: list[str] | None = None) -> None:
         save_checkpoint(head.state_dict(), args.out / "linear_head.pth")
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
-           on_screen=ON_SCREEN, model=name, block=block, preprocessing=vars(view),
-           unreadable=unreadable + bad)
+           on_screen=ON_SCREEN, model=name, block=block, preprocessing=vars(view), head_fitted=fitted,
+           unreadable=fitted.get("unreadable", []) + bad)
     start_saliency(args, argv)
 
 

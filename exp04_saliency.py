@@ -405,10 +405,10 @@ def main(argv: list[str] | None = None) -> None:
     nets = dict(model=model, head=head, unisal=unisal, resnet=resnet)
     folder = begin(args, [*paths, *maps], **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
-    unreadable = []
+    fitted = {}
     if head is None:
-        nets["head"], unreadable = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
-                                                  args.workers)
+        nets["head"], fitted = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
+                                              args.workers)
     nets = {key: net and net.to(device) for key, net in nets.items()}
     # On every image each model's map guides ten saccades; the ResNet sees a crop at the first of them.
     arrays = in_batches(folder / "saliency", images, args.batch_size, partial(
@@ -420,7 +420,7 @@ def main(argv: list[str] | None = None) -> None:
     found, crops = tables(arrays)
     headline = evaluate(CLAIMS, found | crops | {k: v[arrays["index"]] for k, v in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
-           not_run, model=name, size=size, patch=model.patch_size, unreadable=unreadable + bad)
+           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad)
 
 
 if __name__ == "__main__":

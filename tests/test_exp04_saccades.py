@@ -385,6 +385,16 @@ def test_grey_cmyk_and_tiny_pictures_run_with_a_fitted_head_and_half_is_left_out
     assert (head.in_features, head.out_features) == (4 * 96, 3)
     results = json.loads((tmp_path / "results.json").read_text())
     assert results["unreadable"] == [] and results["model"] == "demo_dino4"
+    # six images to fit on, far fewer than the 384 numbers of each: none is missed
+    assert results["head_fitted"] == {"images": 6, "accuracy": 100.0, "unreadable": []}
+
+
+def test_the_fit_of_a_head_says_how_many_images_it_gets_right(tmp_path, monkeypatch, demo):
+    monkeypatch.setattr(S, "in_batches", lambda *args: dict(  # one number an image, which tells nothing
+        x=np.zeros((5, 1), np.float32), index=np.arange(5), readable=np.ones(5, bool)))
+    fit = [(Path(f"{k}.jpg"), label) for k, label in enumerate((0, 0, 0, 1, 1))]
+    _, fitted = S.fit_head(demo.model, demo.view, fit, 2, tmp_path, 2, 0)
+    assert fitted == {"images": 5, "accuracy": 60.0, "unreadable": []}  # all are called 0
 
 
 def test_truncated_pictures_are_left_out_and_listed_and_change_no_other(pictures, tmp_path):
@@ -411,7 +421,7 @@ def test_a_resumed_run_lists_the_fitting_pictures_that_could_not_be_read(picture
         S.main(argv)
     S.main([*argv, "--resume"])
     results = json.loads((tmp_path / "out/results.json").read_text())
-    assert results["unreadable"] == ["red/torn.jpg"]
+    assert results["unreadable"] == ["red/torn.jpg"] and results["head_fitted"]["images"] == 12
     assert len(read_csv(tmp_path / "out/per_image.csv")) == 2 * 12
 
 
