@@ -115,7 +115,8 @@ def labels_of(head: nn.Linear | None, items: list, classes: list[str]) -> tuple[
     if head and head.out_features != len(classes):
         raise InputError(f"the head has {head.out_features} classes, the data {len(classes)} "
                          f"({', '.join(classes[:3])} ...); give the head of these, or use --train-head.")
-    return items, [words.get(name, name) for name in classes]
+    # a folder's name that is no UTF-8 cannot be drawn: its odd bytes become question marks
+    return items, [words.get(name, name).encode(errors="replace").decode() for name in classes]
 
 
 # -------------------------------------------------------------------------------- model
@@ -314,7 +315,7 @@ def examples(arrays: dict, images: data.Images, view: Callable, model: VisionTra
 
 def condition(arrays: dict, name: str) -> dict[str, np.ndarray]:
     """What one condition gave: FULL_IMAGE (n,) and PER_SACCADE (n, 10), as floats (correct is 0 or 1), and
-    accuracy (n,)  % of the saccades that are correct
+    accuracy (n,)  share of the saccades that are correct
     visible (n, 10)  % of the image
     ever, first (n,)  whether correct at some saccade, and at which first; 11 = never
     later (n,)  correct on the full image, and first correct after the first saccade
@@ -326,7 +327,7 @@ def condition(arrays: dict, name: str) -> dict[str, np.ndarray]:
     first = np.where(ever, t["correct"].argmax(1) + 1, SACCADES + 1)
     sets = transitions(t["correct"])
     return t | sets | dict(
-        accuracy=100 * t["correct"].mean(1), visible=100 * t["tokens"] / t["n_tokens"][:, None],
+        accuracy=t["correct"].mean(1), visible=100 * t["tokens"] / t["n_tokens"][:, None],
         ever=ever, first=first, later=(t["correct_full"] == 1) & ever & (first > 1),
         changed=sets["correct to wrong"] | sets["back to correct"])
 
@@ -440,7 +441,7 @@ FOVEA_CLAIMS = [
     Claim("gap at saccade 1 - at 10", "> 0", "points", lambda a, r: difference(
         a["correct"][:, 0] - r["correct"][:, 0], a["correct"][:, -1] - r["correct"][:, -1], 100)),
     Claim("attention - random, mean of all", "> 0", "points",
-          lambda a, r: difference(a["accuracy"], r["accuracy"])),
+          lambda a, r: difference(a["accuracy"], r["accuracy"], 100)),
     *[Claim(f"saccade 10 - 1, {name}", "> 0", "points",
             lambda *t, k=k: difference(t[k]["correct"][:, -1], t[k]["correct"][:, 0], 100))
       for k, name in enumerate(KINDS)],
@@ -461,9 +462,9 @@ FOVEA_CLAIMS = [
     *[Claim(f"{name}, saccade 10 - 5", paper, "points",
             lambda a, r, name=name: difference(a[name][:, 9], a[name][:, 4], 100))
       for name, paper in (("still wrong after a change", "< 0"), ("still correct after one", "> 0"))],
-    Claim("correct at most saccades", "> 50", "%", lambda a, r: share(a["accuracy"] > 50)),
+    Claim("correct at most saccades", "> 50", "%", lambda a, r: share(a["accuracy"] > .5)),
     Claim("wrong in full: correct at most saccades", "< 50", "%",
-          lambda a, r: share(a["accuracy"] > 50, a["ever"] & (a["correct_full"] == 0))),
+          lambda a, r: share(a["accuracy"] > .5, a["ever"] & (a["correct_full"] == 0))),
     # certainty: of images correct on the full image; the paper leaves out those never correct in saccades
     # from its sets, and does not say whether from its means: both
     Claim("certainty, attention - random", "> 0", "0 to 1", lambda a, r: less(
@@ -493,7 +494,7 @@ STOPPING_CLAIMS = [  # stopped, last: early stopping, and saccade 10 of the same
           lambda stopped, last: estimate(100 * stopped["tokens"] / last["tokens"]))]
 FIVE_AND_THREE = [  # a, b: attention with foveas 5 and 3
     Claim("fovea 5 - 3: accuracy, mean of all", "> 0", "points",
-          lambda a, b: difference(a["accuracy"], b["accuracy"])),
+          lambda a, b: difference(a["accuracy"], b["accuracy"], 100)),
     Claim("fovea 5 - 3: correct at least once", "> 0", "points",
           lambda a, b: difference(a["ever"], b["ever"], 100)),
     Claim("fovea 5: accuracy, saccade 5 - full image", "about 0", "points",
@@ -504,10 +505,9 @@ def sweep_claims(depth: int, random: str) -> list[Claim]:
     """Lines of --sweep. random: the condition of random maps with the same fovea."""
     def line(name: str, paper: str, a: list[str], b: list[str], key: str = "correct") -> Claim:
         def mean(arrays: dict, names: list[str]) -> np.ndarray:  # over conditions and saccades, (n,)
-            places = [list(arrays["conditions"]).index(name) for name in names]
-            return arrays[key][:, places].mean((1, 2)) * (100 if key == "correct" else 1)
-        unit = "points" if key == "correct" else "tokens"
-        return Claim(name, paper, unit, lambda arrays: difference(mean(arrays, a), mean(arrays, b)))
+            return arrays[key][:, [list(arrays["conditions"]).index(name) for name in names]].mean((1, 2))
+        unit, scale = ("points", 100) if key == "correct" else ("tokens", 1)
+        return Claim(name, paper, unit, lambda arrays: difference(mean(arrays, a), mean(arrays, b), scale))
 
     full = [f"block{b:02d} full" for b in range(depth)]
     rows = [line("accuracy, block00 - random", "< 0", full[:1], [random]),
@@ -566,7 +566,8 @@ def accuracy_panels(above, below, t: dict, label: str, colour) -> None:
 
 def legend_beside(ax) -> None:
     """Right of the panel, where it covers no line."""
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
+    handles, labels = ax.get_legend_handles_labels()
+    ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
 
 
 def map_grid(pictures: np.ndarray, maps: np.ndarray, names: Sequence[str], more: int = 0) -> tuple:

@@ -253,9 +253,10 @@ def line(name: str, paper: str, unit: str, needs: Sequence[str], value: Callable
 
 
 def less(what: str, a: str, b: str, paper: str, unit: str, quantity: Callable) -> Claim:
-    """A policy less another one in a quantity of an image, (n,)."""
+    """A policy less another one in a quantity of an image, (n,); points: of a share."""
+    scale = 100 if unit == "points" else 1
     return line(f"{what}, {title(a)} - {title(b)}", paper, unit, (a, b),
-                lambda x, y: difference(quantity(x), quantity(y)))
+                lambda x, y: difference(quantity(x), quantity(y), scale))
 
 
 # found: {policy: what it gave, crop at policy: whether the ResNet was right (n,), ... before: see run_before}
@@ -266,9 +267,9 @@ CLAIMS = [
     *[less("accuracy", name, "random", "> 0", "points", lambda t: t["accuracy"])
       for name in ("dino", "gbvs", "unisal")],
     less("accuracy, saccades 1-5", "gbvs", "unisal", "< 0", "points",
-         lambda t: 100 * t["correct"][:, :5].mean(1)),
+         lambda t: t["correct"][:, :5].mean(1)),
     less("accuracy, saccades 6-10", "gbvs", "unisal", "about 0", "points",
-         lambda t: 100 * t["correct"][:, 5:].mean(1)),
+         lambda t: t["correct"][:, 5:].mean(1)),
     less("visible", "dino", "unisal", "> 0", "% of image", lambda t: t["visible"].mean(1)),
     less("from first fixation", "dino", "unisal", "> 0", "tokens", lambda t: from_first(t)[:, 1:].mean(1)),
     less("visible", "gbvs", "unisal", "> 0", "% of image", lambda t: t["visible"].mean(1)),
@@ -282,13 +283,13 @@ CLAIMS = [
     line("DINO to UNISAL - to GBVS, saccades 1-3", "< 0", "tokens", ("dino", "unisal", "gbvs"),
          lambda t, u, v: difference(distances(t, u)[:, :3].mean(1), distances(t, v)[:, :3].mean(1))),
     *[line(f"accuracy, larger - smaller images, {title(a)}", "< 0", "points", (a, before),
-           lambda t, u: difference(*both_sizes(t, u)))
+           lambda t, u: difference(*both_sizes(t, u), 100))
       for a, before in (("dino", "attention before"), ("random", "random before"))],
     line("loss by larger images, random - DINO", "> 0", "points",
          ("dino", "attention before", "random", "random before"),
-         lambda t, u, v, w: difference(np.subtract(*both_sizes(t, u)), np.subtract(*both_sizes(v, w)))),
+         lambda t, u, v, w: difference(np.subtract(*both_sizes(t, u)), np.subtract(*both_sizes(v, w)), 100)),
     *[line(f"ResNet on a crop, {title(a)} - {title(b)}", "> 0", "points", (f"crop at {a}", f"crop at {b}"),
-           lambda right_a, right_b: difference(100. * right_a, 100. * right_b))
+           lambda right_a, right_b: difference(right_a, right_b, 100))
       for a, b in combinations(CROP_ORDER, 2)]]
 
 

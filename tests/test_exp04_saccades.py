@@ -3,6 +3,8 @@ import json
 import os
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from common import (InputError, VisionTransformer, cls_attention, generator, loa
                     upsample)
 from data import Images, imagenet_wnids, read_csv
 from processes import in_group
-from results import read_arrays, save_checkpoint
+from results import read_arrays, read_json, save_checkpoint
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -455,6 +457,31 @@ def test_wrong_data_are_told_before_any_weights_are_asked_for(tmp_path, monkeypa
                 main(["--data", str(tmp_path / place), "--out", str(tmp_path / "out"), "--device", "cpu"])
 
 
+def test_names_that_are_no_utf8_survive_from_the_first_to_the_last_file(tmp_path):
+    for k, folder in enumerate((b"caf\xe9", b"green")):
+        place = os.fsencode(tmp_path) + b"/data/" + folder
+        try:
+            os.makedirs(place)
+        except OSError:
+            pytest.skip("this file system refuses such names")
+        for i in range(4):
+            noise = np.random.default_rng([k, i]).integers(0, 255, (40, 40, 3)).astype(np.uint8)
+            Image.fromarray(noise).save(os.fsdecode(place + b"/picture\xfc%d.png" % i))
+    with open(os.fsdecode(place + b"/t\xf6rn.png"), "wb") as f:
+        f.write(b"no image")
+    argv = small(tmp_path / "data", tmp_path / "out")
+    program = f"import exp04_saccades; exp04_saccades.main({argv!r})"
+    env = os.environ | {"PYTHONPATH": str(Path(S.__file__).parent), "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True)  # with its own stdout
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    table = (tmp_path / "out/per_image.csv").read_bytes()
+    assert table.count(b"picture\xfc") == 2 * 4 and b"caf\xe9/picture" in table
+    names = read_json(tmp_path / "out/results.json")["unreadable"]
+    assert [os.fsencode(name) for name in names] in ([], [b"green/t\xf6rn.png"])
+    assert set(read_arrays(tmp_path / "out/arrays.npz")["image"]) <= {
+        os.fsdecode(b"%s/picture\xfc%d.png" % (c, i)) for c in (b"caf\xe9", b"green") for i in range(4)}
+
+
 # ------------------------------------------------------------------------------------------------ processes
 
 def interrupted(measure, calls: int):
@@ -611,7 +638,7 @@ def test_official_accuracy_stands_beside_that_of_the_published_network_on_imagen
 
 def test_accuracy_tokens_and_first_success_of_a_hand_made_condition():
     t = measured([[0, 1] * 5, [1] + [0] * 9, [0] * 10])
-    assert t["first"].tolist() == [2, 1, 11] and t["accuracy"].tolist() == [50, 10, 0]
+    assert t["first"].tolist() == [2, 1, 11] and t["accuracy"].tolist() == [.5, .1, 0]
     np.testing.assert_allclose(t["visible"][0], 100 * 9 * np.arange(1, 11) / 196)
 
 

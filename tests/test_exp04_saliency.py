@@ -202,7 +202,7 @@ def test_lines_of_the_table_subtract_in_the_order_they_name():
     moves = looked(np.ones((8, 10)), 3.) | dict(col=np.tile(np.arange(5., 15.), (8, 1)))
     found = {"dino": right, "gbvs": wrong, "unisal": moves, "random": wrong,
              "crop at dino": np.ones(8, bool), "crop at centre": np.zeros(8, bool),
-             "attention before": np.full(8, 100.), "random before": np.full(8, 90.)}
+             "attention before": np.ones(8), "random before": np.full(8, .9)}
     ours = {row["name"]: row["ours"] for row in L.evaluate(L.CLAIMS, found)}
     assert ours["accuracy, DINO - random"] == ours["accuracy, DINO - GBVS"] == 100
     assert ours["accuracy, saccades 1-5, GBVS - UNISAL"] == -100
@@ -253,7 +253,7 @@ def test_every_claim_of_the_paper_has_a_row():
     rng = np.random.default_rng(0)
     found = {name: looked(rng.random((9, 10)) < .5, 1.) for name in ("dino", "gbvs", "unisal", "random")}
     found |= {f"crop at {name}": rng.random(9) < .5 for name in (*found, "centre")}
-    found |= {f"{kind} before": 100 * rng.random(9) for kind in ("attention", "random")}
+    found |= {f"{kind} before": rng.random(9) for kind in ("attention", "random")}
     rows = {row["name"]: row for row in L.evaluate(L.CLAIMS, found)}
     for claim, lines in CLAIMS.items():
         for name in lines:
