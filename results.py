@@ -401,12 +401,9 @@ def estimate(values, stat: Callable = np.mean) -> dict:
 def difference(a, b, scale: float = 1.) -> dict:
     """Mean of a - b with its 95 % interval: McNemar's of answers 0 and 1, else the paired t test's."""
     a, b = np.asarray(a, float), np.asarray(b, float)
-    if np.isin(np.concatenate([a, b]), (0, 1)).all():
-        found = mcnemar(a, b)
-        mean = found["diff"]
-    else:
-        found = paired_t(a, b)
-        mean = found["mean"]
+    answers = np.isin(np.concatenate([a, b]), (0, 1)).all()
+    found = mcnemar(a, b) if answers else paired_t(a, b)
+    mean = found["diff"] if answers else found["mean"]
     return dict(ours=float(scale * mean), ci=tuple(scale * v for v in found["ci"]), n=len(a))
 
 
