@@ -300,6 +300,12 @@ def tables(arrays: dict) -> tuple[dict, dict]:
     return found, dict(zip(places, arrays["crop_correct"].T))
 
 
+def claims(arrays: dict, before: dict) -> list[dict]:
+    """The lines of the table. before: of `run_before`, for the images of the arrays."""
+    found, crops = tables(arrays)
+    return evaluate(CLAIMS, found | crops | before)
+
+
 # -------------------------------------------------------------------------------- figures
 
 def draw_policies(found: dict, crops: dict, folder: Path) -> None:
@@ -392,12 +398,13 @@ def main(argv: list[str] | None = None) -> None:
     name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
     fitted = args.saccades / "linear_head.pth" if args.saccades and args.train_head else args.head
     items, fit, classes = exp04.load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
+    items = some_per_class(items, PER_CLASS, args.seed)
+    maps = [find_map(args.saliency_dir, path) for path, _ in items] if args.saliency_dir else []
     model, view, head, block = exp04.load_model(name, args.weights, fitted, args.train_head, args.block)
     items, classes = exp04.labels_of(head, items, classes)
-    paths, labels = zip(*some_per_class(items, PER_CLASS, args.seed))
+    paths, labels = zip(*items)
     names, fovea = list(map(data.image_name, paths)), args.fovea[0]
     size, grid = image_size(args.size, model.patch_size, fovea)
-    maps = [find_map(args.saliency_dir, path) for path in paths] if args.saliency_dir else []
     images = load_images(paths, size, grid, maps)
     unisal, resnet, not_run = load_others(args.data == "demo", args.unisal_weights, len(classes))
     before = run_before(args.saccades, fovea, names, results.fixed_args(args))
@@ -418,8 +425,7 @@ def main(argv: list[str] | None = None) -> None:
     arrays, names, bad = data.readable_only(arrays, names, least=2)
     arrays |= dict(image=np.array(names), conditions=np.array(policies(unisal, args.saliency_dir)))
     arrays |= examples(arrays, images)
-    found, crops = tables(arrays)
-    headline = evaluate(CLAIMS, found | crops | {k: v[arrays["index"]] for k, v in before.items()})
+    headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
            not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad)
 

@@ -171,6 +171,27 @@ def test_maps_are_found_with_and_without_their_class_folder(tmp_path):
         L.find_map(tmp_path, Path("x/b.jpg"))
 
 
+def test_a_map_guides_the_same_saccades_in_every_format(tmp_path):
+    levels = np.random.default_rng(0).permutation(24 * 32).reshape(24, 32) // 4  # 0 to 191
+    for name, values in (("a.npy", levels / 191 - 7), ("a.png", levels.astype(np.uint8)),
+                         ("b.png", (levels * 257).astype(np.uint16)), ("a.tif", levels.astype(np.float32) * 1e-3)):
+        np.save(tmp_path / name, values) if name == "a.npy" else Image.fromarray(values).save(tmp_path / name)
+    maps = [L.given_map(0, [tmp_path / name], (6, 8))["map"] for name in ("a.npy", "a.png", "b.png", "a.tif")]
+    places = [S.fixation_sequence(m[None], 3, 5)[0] for m in maps]
+    assert all(torch.equal(place, places[0]) for place in places)
+    for m in maps:  # one scale for all
+        torch.testing.assert_close(m / m.max(), maps[0] / maps[0].max(), atol=1e-5, rtol=0)
+
+
+def test_a_map_of_colours_is_refused_before_anything_is_measured(pictures, tmp_path):
+    for path in pictures.glob("*/*.png"):
+        (tmp_path / "maps" / path.parent.name).mkdir(exist_ok=True, parents=True)
+        (tmp_path / "maps" / path.parent.name / path.name).symlink_to(path)
+    with pytest.raises(InputError, match="expected a model's map"):
+        L.main(small(pictures, tmp_path / "out", "--saliency-dir", str(tmp_path / "maps"), "--size", "64", "96"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_crops_are_moved_inside_and_centred():
     images = torch.arange(20 * 30.).view(1, 1, 20, 30).expand(2, 3, 20, 30)
     crops = L.crop_at(images, torch.tensor([[0., 0.], [10., 15.]]), 6)
