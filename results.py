@@ -468,7 +468,8 @@ def print_table(results: dict) -> None:
     left_out = {"unreadable": results.get("unreadable", ())} | results.get("left_out", {})
     for reason, names in left_out.items():
         if names:
-            print(f"left out, {reason}: {len(names)} ({names[0]} ...; results.json lists them)")
+            first = os.fsencode(names[0]).decode(errors="replace")  # other bytes cannot be printed
+            print(f"left out, {reason}: {len(names)} ({first} ...; results.json lists them)")
     for note in results.get("notes", ()):
         print(note)
     if results["data"] == "demo":
