@@ -141,7 +141,7 @@ def score(model: nn.Module, train_set: list, val_set: list, n_classes: int, reci
         right["top1"] = own(x[:, -d:]).argmax(1) == y
     if head:
         right["linear"] = F.linear(x, head["weight"].to(x), head["bias"].to(x)).argmax(1) == y
-    found = {key: v.double().cpu().numpy() for key, v in right.items()}
+    found = {key: v.cpu().double().numpy() for key, v in right.items()}  # MPS has no float64
     if on_demo:
         found["lift"] = val["lift"].mean(1, dtype=np.float64)  # over the heads
     return found, names, sorted(bad + bad_bank)
