@@ -43,7 +43,7 @@ from common import (IMAGENET, InputError, VisionTransformer, barrier, generator,
 from data import Images, demo_folder, load_imagefolder, training_order
 from exp05_evaluate_vits import CLAIMS, draw, examples, normalise, score
 from results import (argument_parser, at_least, begin, cli, evaluate, finish, load_checkpoint, only_draw,
-                     parse_args, redraw, save_checkpoint, write_csv)
+                     parse_args, read_json, redraw, save_checkpoint, write_csv, write_json)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -309,6 +309,7 @@ class Training:
         self.total = r.epochs * per_epoch
         self.stop = min(r.stop_step or self.total, self.total)
         self.log: list[dict] = []  # a row an epoch
+        self.notes: list[str] = []  # for the table's reader
         self.loss = torch.zeros((), device=device)  # sum over this epoch
         gen = generator(r.seed, 2)
         self.model = self.student = build(r, n_classes, gen)  # model: what is kept
@@ -323,20 +324,29 @@ class Training:
         if dist.is_initialized():
             self.net = nn.parallel.DistributedDataParallel(self.student)
 
+    def require_finite(self, folder: Path) -> None:
+        """InputError, so that nothing is saved, where the loss, weights or AdamW's moments are not finite."""
+        moments = [v for state in self.optimiser.state.values() for v in state.values()]
+        if not all(v.isfinite().all() for v in (self.loss, *self.student.state_dict().values(), *moments)):
+            raise InputError(f"loss or weights are not finite after step {self.step}; the same command with "
+                             f"--out {folder.parent} --resume and a lower --lr goes on from what was saved.")
+
     def save(self, folder: Path) -> None:
         """model.pth (fp16: the teacher's backbone, or the supervised network), log.csv, and last.pt."""
         kept = {name: v.half() if v.is_floating_point() else v for name, v in self.model.state_dict().items()}
         save_checkpoint({name: v.cpu() for name, v in kept.items()}, folder / "model.pth")  # first process
         write_csv(self.log, folder / "log.csv")
         parts = {name: getattr(self, name).state_dict() for name in ("student", "teacher", "optimiser")}
-        save_checkpoint(parts | dict(step=self.step, log=self.log, loss=self.loss), folder / "last.pt")
+        save_checkpoint(parts | dict(step=self.step, log=self.log, notes=self.notes, loss=self.loss),
+                        folder / "last.pt")
 
     def load(self, file: Path) -> None:
         """Go on from a last.pt."""
         state = load_checkpoint(file)
         for name in ("student", "teacher", "optimiser"):
             getattr(self, name).load_state_dict(state[name])
-        self.step, self.log, self.loss = state["step"], state["log"], state["loss"].to(self.device)
+        self.step, self.log, self.notes = state["step"], state["log"], state["notes"]
+        self.loss = state["loss"].to(self.device)
 
 
 def train(t: Training, batches: Iterable, folder: Path) -> None:
@@ -379,15 +389,26 @@ def train(t: Training, batches: Iterable, folder: Path) -> None:
         t.step += 1
         t.loss = t.loss + process_mean(loss.detach())
         whole = t.step % t.per_epoch == 0
-        if whole:
-            mean_loss = float(t.loss) / t.per_epoch
-            if not math.isfinite(mean_loss):
-                raise InputError(f"the loss became {mean_loss}; lower --lr or raise --warmup-epochs.")
-            t.log.append({"epoch": t.step // t.per_epoch, "step": t.step, "loss": mean_loss, **now})
-            t.loss = torch.zeros_like(t.loss)
         if whole or t.step == t.stop or time.time() - saved > 60 * r.save_minutes:
+            t.require_finite(folder)
+            if whole:
+                mean_loss = float(t.loss) / t.per_epoch
+                t.log.append({"epoch": t.step // t.per_epoch, "step": t.step, "loss": mean_loss, **now})
+                t.loss = torch.zeros_like(t.loss)
             t.save(folder)
             saved = time.time()
+
+
+def begin_or_change_lr(args: argparse.Namespace, items: list[Path]) -> tuple[Path, float]:
+    """`begin`, and the learning rate so far: it alone may change with --resume (args.json takes the new one),
+    because a lower one is the remedy for a loss that is not finite."""
+    file, before = args.out / "args.json", args.lr
+    if args.resume and (args.out / "unfinished").exists() and file.exists():
+        before = read_json(file).get("lr", args.lr)
+    folder = begin(argparse.Namespace(**vars(args) | {"lr": before}), items)
+    if before != args.lr and rank_world()[0] == 0:
+        write_json(read_json(file) | {"lr": args.lr}, file)
+    return folder, before
 
 
 def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: list[str],
@@ -400,9 +421,11 @@ def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: 
     if world > 1 and r.arch == "resnet":
         raise InputError("--arch resnet needs the whole batch for its batch norm; use one process.")
     training = Training(r, n_classes, len(train_set) // r.batch_size, device)
-    folder = begin(r, items)
+    folder, lr_before = begin_or_change_lr(r, items)
     if (folder / "last.pt").exists():
         training.load(folder / "last.pt")
+    if lr_before != r.lr:
+        training.notes.append(f"--lr was {lr_before} up to step {training.step}, then {r.lr}")
     order = training_order(len(train_set), r.batch_size, r.seed, training.step, training.stop)
     train(training, DataLoader(Views(train_set, r), batch_sampler=order, num_workers=r.workers,
                                pin_memory=device.type == "cuda"), folder)
@@ -464,7 +487,7 @@ def main(argv: list[str] | None = None) -> None:
     # Train the network and keep it, or take one that is there.
     if args.eval:
         model, head, files = load_model(args, len(classes), run)
-        folder = begin(args, items, **files)
+        folder, notes = begin(args, items, **files), []
     else:
         training, folder = trained(args, train_set, len(classes), items, device)
         if training.step < training.total:
@@ -472,6 +495,7 @@ def main(argv: list[str] | None = None) -> None:
                 print(f"stopped at step {training.step} of {training.total}; --resume goes on.")
             return
         model, head, _ = load_model(args, len(classes), folder)
+        notes = training.notes
     model.to(device).eval()
 
     # Classify the held-out images by their neighbours and by heads; on the demo, see where attention lands.
@@ -483,7 +507,7 @@ def main(argv: list[str] | None = None) -> None:
         if rank == 0 and (folder / name).exists():
             (folder / name).replace(args.out / name)
     finish(args, "exp05_train_vits", arrays, rows, evaluate(CLAIMS, found), draw, began, device,
-           unreadable=bad)
+           unreadable=bad, notes=notes)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """exp05_train_vits: the recipe is the official one, and a training is a pure function of its arguments."""
 import json
+import math
 import os
 import shutil
 import signal
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 
 import exp05_evaluate_vits as V
@@ -382,9 +384,46 @@ def test_wrong_input_is_named(tiny, pictures, tmp_path, capsys):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_loss_that_is_not_finite_ends_the_training_with_advice(tiny, pictures, tmp_path):
-    with pytest.raises(InputError, match="lower --lr"):
+def broken_loss(*args, right=F.cross_entropy) -> torch.Tensor:
+    return right(*args) + torch.nan
+
+
+def broken_gradient(*args, right=F.cross_entropy) -> torch.Tensor:
+    loss = right(*args)
+    return loss + 1e30 * (loss - loss.detach()) * 1e30  # the loss is right, its gradient infinite
+
+
+@pytest.mark.parametrize("broken", [broken_loss, broken_gradient])
+def test_what_is_not_finite_is_never_saved_and_a_lower_lr_goes_on(broken, tiny, pictures, tmp_path):
+    command, last = [*SUPERVISED, "--save-minutes", "0"], tmp_path / "unfinished/last.pt"
+    train(pictures, tmp_path, *command, "--stop-step", "4")  # in the second of two epochs of three steps
+    good = files(tmp_path)
+    with pytest.MonkeyPatch.context() as patch, \
+            pytest.raises(InputError, match="after step 5; .* --resume and a lower --lr"):
+        patch.setattr(E.F, "cross_entropy", broken)
+        train(pictures, tmp_path, *command, "--resume")
+    assert files(tmp_path) == good and load_checkpoint(last)["step"] == 4
+    with pytest.raises(InputError, match="drop_path 0.1 -> 0.2"):  # all else stays, and lr without --resume
+        train(pictures, tmp_path, *command, "--resume", "--lr", "1e-5", "--drop-path", ".2")
+    with pytest.raises(InputError, match="lr 0.0005 -> 1e-05"):
+        train(pictures, tmp_path, *command, "--lr", "1e-5")
+    assert files(tmp_path) == good
+    train(pictures, tmp_path, *command, "--resume", "--lr", "1e-5")
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert results["notes"] == ["--lr was 0.0005 up to step 4, then 1e-05"] and results["args"]["lr"] == 1e-5
+    log = read_csv(tmp_path / "log.csv")
+    peak, low = 1e-5 * 8 / 512, 1e-5  # the last of three steps on half a cosine from the peak to min_lr
+    assert log[1]["lr"] == pytest.approx(low + .5 * (peak - low) * (1 + math.cos(math.pi * 2 / 3)), rel=1e-9)
+    with pytest.raises(InputError, match="other arguments"):
+        train(pictures, tmp_path, *command, "--resume")  # it is finished
+
+
+def test_the_weights_of_a_broken_epoch_are_not_saved_either(tiny, pictures, tmp_path):
+    with pytest.raises(InputError, match="not finite after step 3"):
         train(pictures, tmp_path, *SUPERVISED, "--lr", "1e30", "--warmup-epochs", "0")
+    assert list(files(tmp_path / "unfinished")) == []
+    train(pictures, tmp_path, *SUPERVISED, "--resume", "--warmup-epochs", "0", "--stop-step", "1")
+    assert load_checkpoint(tmp_path / "unfinished/last.pt")["step"] == 1
 
 
 def test_help_shows_the_true_defaults(capsys):
