@@ -20,7 +20,6 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.resnet import ResNet
 from torchvision.transforms import v2 as T
-from torchvision.transforms.functional import normalize
 
 from common import IMAGENET, fit_linear
 from data import Images, image_name, readable_only
@@ -57,9 +56,15 @@ def load_data(samples: list, resize: int, flip: bool = False, masks: bool = Fals
     return Images([path for path, _ in samples], view, partial(truth, samples, masks))
 
 
-def normalise(images: Tensor) -> Tensor:
+def mean_sd(device: torch.device) -> Tensor:
+    """ImageNet's mean and SD of each colour, (2, 3, 1, 1), made once: torchvision's normalize copies them to
+    the GPU, and waits for it, at every call."""
+    return torch.tensor(IMAGENET, device=device)[..., None, None]
+
+
+def normalise(images: Tensor, mean_sd: Tensor) -> Tensor:
     """(B, 3, img_h, img_w) uint8 -> float32, ImageNet mean 0 and SD 1."""
-    return normalize(images.float() / 255, *IMAGENET)
+    return (images.float() / 255 - mean_sd[0]) / mean_sd[1]
 
 
 # -------------------------------------------------------------------------------- measure
@@ -83,9 +88,9 @@ def attention_lift(attention: Tensor, masks: Tensor) -> Tensor:
     return (attention * share).sum(-1) / attention.sum(-1) - share.mean(-1)
 
 
-def measure(model: nn.Module, device: torch.device, batch: dict) -> dict:
+def measure(model: nn.Module, mean_sd: Tensor, batch: dict) -> dict:
     """features (B, 4 D) and, where masks are known, lift (B, H)."""
-    features, attention = look(model, normalise(batch["image"].to(device)))
+    features, attention = look(model, normalise(batch["image"].to(mean_sd.device), mean_sd))
     found = dict(label=batch["label"], readable=batch["readable"], features=features)
     if "mask" in batch:
         found["lift"] = attention_lift(attention.cpu(), batch["mask"])
@@ -107,7 +112,7 @@ def features(model: nn.Module, device: torch.device, recipe: argparse.Namespace,
              **how) -> tuple[dict, list[str], list[str]]:
     """What `measure` gives of the readable samples, their names, the names of the others."""
     data = load_data(samples, recipe.eval_resize, **how)
-    arrays = in_batches(folder, data, BATCH, partial(measure, model, device), recipe.workers)
+    arrays = in_batches(folder, data, BATCH, partial(measure, model, mean_sd(device)), recipe.workers)
     return readable_only(arrays, [image_name(path) for path, _ in samples])
 
 
@@ -156,7 +161,7 @@ def examples(model: nn.Module, val_set: list, names: list[str], recipe: argparse
     some = [readable[i * len(readable) // EXAMPLES] for i in range(EXAMPLES)]
     data = load_data(some, recipe.eval_resize)
     images = torch.stack([data[i]["image"] for i in range(len(data))])  # (n, 3, 224, 224)
-    _, attention = look(model, normalise(images.to(device)))
+    _, attention = look(model, normalise(images.to(device), mean_sd(device)))
     return {} if attention is None else dict(images=images.permute(0, 2, 3, 1), maps=attention)
 
 

@@ -12,6 +12,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision.transforms.functional import normalize
 
 import exp05_evaluate_vits as V
 import exp05_train_vits as E
@@ -130,6 +132,51 @@ def test_paper_defaults_are_the_official_ones():
     args = E.parse("--method supervised --data IMAGENET --workers 10".split())
     assert (args.weight_decay, args.warmup_epochs, args.mixup, args.cutmix) == (.05, 5, .8, 1.)
     assert (args.smoothing, args.erasing, args.drop_path, args.depth) == (.1, .25, .1, 12)
+
+
+class Kernels(TorchDispatchMode):
+    """The names of the operations that reach the kernels."""
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names = [*getattr(self, "names", []), function.overloadpacket.__name__]
+        return function(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("recipe", [DINO, SUPERVISED], ids=["dino", "supervised"])
+def test_a_training_step_reads_no_number_back_from_the_device(recipe, tiny, tmp_path):
+    training = E.Training(E.parse([*recipe, "--data", "x"]), 3, 100, torch.device("cpu"))
+    views = [torch.randint(0, 256, (4, 3, s, s), dtype=torch.uint8) for s in (32, 32, 16, 16)]
+    labels = torch.tensor([0, 1, 2, 0])
+    training.optimiser.step = lambda: None  # on a CPU torch's own reads its step count
+    with Kernels() as found:
+        for _ in range(4):  # mixup and CutMix
+            E.train(training, [(views, labels)], tmp_path)
+    with Kernels() as one_hot:  # of labels that have not left the CPU
+        F.one_hot(labels, 3)
+    allowed = one_hot.names.count("_local_scalar_dense") if recipe == SUPERVISED else 0
+    assert found.names.count("_local_scalar_dense") == 4 * allowed
+
+
+def test_clipping_and_moving_average_take_a_few_launches_whatever_the_number_of_parameters():
+    nets = [torch.nn.ModuleList(torch.nn.Linear(3, 4) for _ in range(40)) for _ in range(2)]
+    gen = generator(3)
+    for p in nets[0].parameters():
+        p.grad = torch.randn(p.shape, generator=gen)
+    plain = [p.grad.clone() for p in nets[0].parameters()]
+    with Kernels() as found:
+        E.clip_each(nets[0].parameters(), 2.)
+        E.ema(nets[1].requires_grad_(False), nets[0], .9)
+    assert len([name for name in found.names if name not in ("detach", "unbind", "select")]) < 12
+    for p, gradient in zip(nets[0].parameters(), plain):
+        q = torch.nn.Parameter(p.detach().clone())
+        q.grad = gradient
+        torch.nn.utils.clip_grad_norm_(q, 2.)
+        assert torch.equal(p.grad, q.grad)
+
+
+def test_normalise_equals_torchvision():
+    x = torch.arange(2 * 3 * 5 * 4).to(torch.uint8).view(2, 3, 5, 4)
+    ours = V.normalise(x, V.mean_sd(torch.device("cpu")))
+    assert torch.equal(ours, normalize(x.float() / 255, (.485, .456, .406), (.229, .224, .225)))
 
 
 def test_every_parameter_is_clipped_by_its_own_norm(tiny, tmp_path):
