@@ -24,7 +24,6 @@ import math
 import time
 from collections.abc import Sequence
 from functools import partial
-from operator import methodcaller
 from pathlib import Path
 from typing import NamedTuple
 
@@ -39,6 +38,7 @@ from common import (InputError, Preprocess, ROOT, VIT_BENCHMARK, bf01_jzs, bf01_
                     bootstrap_ci, generator, init_distributed, input_errors, load_tuned, load_vit, mcnemar,
                     paired_t, pick_device)
 from corruptions import CORRUPTIONS, corrupt, frost_textures
+from results import Claim
 
 # -------------------------------------------------------------------------------- constants
 
@@ -48,7 +48,6 @@ DEMO = dict(model="demo_sl12", imagenet_c_images=24, model_b=ROOT / "checkpoints
 BENCHMARKS = {"imagenet": "ImageNet", "imagenet_c": "ImageNet-C", "objectnet": "ObjectNet"}
 NEEDS = dict.fromkeys(BENCHMARKS, "--imagenet") | {"objectnet": "--objectnet (demo models: --imagenet, too)"}
 PAPER_BF01 = {"ImageNet": 222., "ImageNet-C": 242.8, "ObjectNet": 89.}  # the paper does not say of which form
-SUBSETS = {"imagenet": 1, "imagenet_c": 1, "objectnet": 3}  # keys of their random draws
 SEVERITY = 5  # of ImageNet-C's corruptions
 BORDER = 2  # px of red frame around every picture of ObjectNet
 CHANCE = 5  # %; model A below this is a mistake in labels or preprocessing, not a result
@@ -111,14 +110,15 @@ def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int,
         every["objectnet"] = objectnet_pictures(places["objectnet"], wnids)
     pictures, not_run = {}, []
     for name in wanted:
-        if name in every:
-            n = min(n_corrupted, limit or n_corrupted) if name == "imagenet_c" else limit
-            order = torch.randperm(len(every[name]), generator=generator(seed, SUBSETS[name])).tolist()
-            pictures[name] = [every[name][i] for i in sorted(order[:n])]
-            if len(pictures[name]) < 2:
-                raise InputError(f"{BENCHMARKS[name]}: one picture; comparing models needs two or more.")
-        else:
+        if name not in every:
             not_run.append(f"{BENCHMARKS[name]}: no data, give {NEEDS[name]}")
+            continue
+        some = torch.randperm(len(every[name]), generator=generator(seed, 1)).tolist()[:limit]
+        if name == "imagenet_c":
+            some = some[:n_corrupted]
+        pictures[name] = [every[name][i] for i in sorted(some)]
+        if len(some) < 2:
+            raise InputError(f"{BENCHMARKS[name]}: one picture; comparing models needs two or more.")
     if "imagenet_c" in pictures and not frost_dir:
         not_run.append("frost with ImageNet-C's six textures: drawn ones were used, give --frost")
     return pictures, not_run
@@ -218,40 +218,41 @@ def parity(arrays: dict) -> list[dict]:
     return tests
 
 
-def summary(arrays: dict) -> dict[str, dict]:
-    """{line of the table: its number, 95 % interval and n}. Intervals are over pictures, however many views
-    of each there are: bootstrapped, of a difference of single answers McNemar's."""
-    found = {}
-    for benchmark, name in BENCHMARKS.items():
-        right = correct(arrays, benchmark)
-        for k, v in right.items():
-            ci = bootstrap_ci(100 * v.mean(1), n_boot=2000)
-            found[f"{name} top-1, {k}"] = dict(ours=100 * v.mean(), ci=ci, n=v.size)
-        if "B" in right:
-            a, b = right["A"], right["B"]
-            gap = results.difference(b.ravel(), a.ravel(), 100.)
-            if a.shape[1] > 1:
-                gap["ci"] = bootstrap_ci(100 * (b - a).mean(1), n_boot=2000)
-            found[f"{name}, B - A"] = gap
-    for test in [test for test in parity(arrays) if test["pair"] == "B - A"]:
-        for form, value in test["log_bf01"].items():
-            found[f"BF01 {test['benchmark']} ({form})"] = dict(ours=math.exp(value), n=test["n"])
+def top1(arrays: dict, benchmark: str, model: str) -> dict | None:
+    """Accuracy in %; its interval is over pictures, however many views of each there are."""
+    right = correct(arrays, benchmark).get(model)
+    if right is None:
+        return None
+    return dict(ours=100 * right.mean(), ci=bootstrap_ci(100 * right.mean(1), n_boot=2000), n=right.size)
+
+
+def gap(arrays: dict, benchmark: str) -> dict | None:
+    """Accuracy of B minus A's in points; McNemar's interval, over pictures of several views a bootstrap."""
+    right = correct(arrays, benchmark)
+    if "B" not in right:
+        return None
+    found = results.difference(right["B"].ravel(), right["A"].ravel(), 100.)
+    if benchmark == "imagenet_c":
+        found["ci"] = bootstrap_ci(100 * (right["B"] - right["A"]).mean(1), n_boot=2000)
     return found
 
 
-def claims(lines: dict[str, str], says: dict[str, float]) -> list[results.Claim]:
-    """Claims of lines {name: unit} whose values stand under these names in a summary; says: the paper's."""
-    return [results.Claim(name, says.get(name), unit, methodcaller("get", name))
-            for name, unit in lines.items()]
+def evidence(arrays: dict, benchmark: str, form: str) -> dict | None:
+    """The Bayes factor for no difference between B and A."""
+    for test in parity(arrays):
+        if (test["benchmark"], test["pair"]) == (BENCHMARKS[benchmark], "B - A"):
+            return dict(ours=math.exp(test["log_bf01"][form]), n=test["n"])
+    return None
 
 
-LINES, PAPER_SAYS = {}, {}  # of the table: units, the paper's numbers
-for _name, _bf01 in PAPER_BF01.items():
-    LINES |= {f"{_name} top-1, {_model}": "%" for _model in "ABC"} | {f"{_name}, B - A": "points"}
+CLAIMS = []
+for _key, _name in BENCHMARKS.items():
+    for _k in "ABC":
+        CLAIMS.append(Claim(f"{_name} top-1, {_k}", None, "%", partial(top1, benchmark=_key, model=_k)))
+    CLAIMS.append(Claim(f"{_name}, B - A", None, "points", partial(gap, benchmark=_key)))
     for _form in ("unit information", "JZS, r = 1"):
-        LINES[f"BF01 {_name} ({_form})"] = ""
-        PAPER_SAYS[f"BF01 {_name} ({_form})"] = _bf01
-CLAIMS = claims(LINES, PAPER_SAYS)
+        CLAIMS.append(Claim(f"BF01 {_name} ({_form})", PAPER_BF01[_name], "",
+                            partial(evidence, benchmark=_key, form=_form)))
 
 
 def table(arrays: dict) -> list[dict]:
@@ -268,6 +269,17 @@ def table(arrays: dict) -> list[dict]:
 
 
 # -------------------------------------------------------------------------------- figures
+
+def draw_accuracy(arrays: dict, run: Sequence[str], ax) -> None:
+    for i, k in enumerate(arrays["benchmark_models"]):
+        accuracy = [top1(arrays, benchmark, k) for benchmark in run]
+        height = np.array([found["ours"] for found in accuracy])
+        error = np.abs(np.array([found["ci"] for found in accuracy]).T - height)  # (2, benchmarks)
+        ax.bar(np.arange(len(run)) + .27 * i, height, .25, yerr=error, label=k, color=results.PALETTE[k])
+    ax.set(xticks=range(len(run)), xticklabels=[BENCHMARKS[benchmark] for benchmark in run], ylim=(0, 100),
+           ylabel="top-1 accuracy (%), 95 % CI")
+    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(.5, 1))
+
 
 def draw_directions(arrays: dict, axes: Sequence) -> None:
     """Accuracy of B against A by corruption and by class; green: B is better, red: A."""
@@ -288,14 +300,7 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
     if not run:
         return
     fig, axes = results.figure_grid(1, 4, 3.6)
-    for i, k in enumerate(arrays["benchmark_models"]):
-        right = [100 * correct(arrays, benchmark)[k].mean(1) for benchmark in run]  # of (n,)
-        axes[0, 0].bar(np.arange(len(run)) + .27 * i, [v.mean() for v in right], .25, label=k,
-                       yerr=[1.96 * v.std() / len(v)**.5 for v in right], color=results.PALETTE[k])
-    axes[0, 0].set(xticks=range(len(run)), xticklabels=[BENCHMARKS[b] for b in run], ylim=(0, 100),
-                   ylabel="top-1 accuracy (%), 95 % CI")
-    axes[0, 0].legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(.5, 1))
-
+    draw_accuracy(arrays, run, axes[0, 0])
     tests, ax = [test for test in parity(arrays) if test["pair"] == "B - A"], axes[0, 1]
     for form, marker in zip(("unit information", "JZS, r = 1", "JZS, r = 0.707"), "os^"):
         bf01 = [math.exp(test["log_bf01"][form]) for test in tests]
@@ -347,7 +352,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                                  args.dtype == "bfloat16", args.seed, args.frost, args.batch_size)
 
     # Accuracies, their differences, and the evidence that there is none.
-    headline = results.evaluate(CLAIMS, summary(arrays))
+    headline = results.evaluate(CLAIMS, arrays)
     results.finish(args, "exp01_benchmarks", arrays, table(arrays), headline, draw, began, device,
                    parity(arrays), not_run, unreadable=unreadable)
 

@@ -47,6 +47,7 @@ from common import (InputError, Preprocess, VisionTransformer, attention_state, 
                     fixation_counts, gather_rows, gaussian_blur, generator, init_distributed, kld, load_tuned,
                     minmax, nss, observer_consistency, paired_t, pick_device, rank_world, rollout,
                     shard, sim, upsample)
+from results import Claim
 
 # -------------------------------------------------------------------------------- constants
 
@@ -68,8 +69,6 @@ MAP_SIGMA = 15.  # px at 224x224, Gaussian on the fixations (Image & Human Behav
 TRAIN_BATCH, EVAL_BATCH = 16, 32  # images at a time without gradients, for the training and elsewhere
 METRICS = {"cc": cc, "nss": nss, "auc": auc_judd, "kl": kld, "sim": sim}
 OF_FIXATIONS = ("nss", "auc")  # metrics of single fixations; the others compare with the map of all
-PAPER_SAYS = {"images with a gain in CC": 100., "COCO categories with a gain in CC": 100.,  # %
-              "r(gain, consistency)": -.55}  # Saliency Alignment
 EXAMPLES = 4  # images of figure 1B, the first
 FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (annotations/, images)",
            "imagenet": "folder with val/", "objectnet": "folder with images/ and mappings/"}
@@ -79,8 +78,8 @@ FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (anno
 
 def load_data(places: dict[str, Path | None], limit: int | None, batch_size: int | None
               ) -> tuple[list, list, dict[str, list[str]], dict[str, list[str]], list[str]]:
-    """(training images, validation images, as data.GazeImage; {COCO category: validation images that show
-    it}; names left out; parts not run). batch_size: of the training; None: nothing is trained."""
+    """(training images, validation images; {COCO category: validation images that show it}; names left out;
+    parts not run). batch_size: of the training; None: nothing is trained."""
     salicon, coco = places["salicon"], places["coco"]
     if salicon is None:
         raise InputError("no fixations; give --salicon SALICON's or OSIE's folder (or run exp01_benchmarks).")
@@ -106,7 +105,7 @@ def gaze_images(images: Sequence, transform: Callable) -> data.Images:
 
 
 def fixations(images: Sequence, i: int) -> dict[str, Tensor]:
-    rows, cols = (np.concatenate([points[k] for points in images[i].observers]) for k in (0, 1))
+    rows, cols = np.concatenate(images[i].observers, 1)  # (n,) each, of all observers
     return {"fixations": fixation_counts(rows, cols, data.MAP_SIZE).float()}
 
 
@@ -122,8 +121,8 @@ def split_held_out(indices: Sequence[int], batch_size: int, seed: int) -> tuple[
 
 
 def exchange_fixations(images: Sequence, parts: Sequence[Sequence[int]]) -> list:
-    """Model C's images: each with the fixations of another one of its part, the next in a random ring, so
-    that no image keeps its own and the held-out fixations stay unseen."""
+    """Model C's images: each with the fixations of the next one of its part in a random ring: never its own,
+    and held-out fixations stay unseen."""
     changed = list(images)
     for part in parts:
         ring = np.random.default_rng(SHUFFLE_SEED).permutation(len(part))
@@ -136,8 +135,8 @@ def exchange_fixations(images: Sequence, parts: Sequence[Sequence[int]]) -> list
 
 class RolloutViT(nn.Module):
     """forward(x (B, 3, img_h, img_w)) -> CLS vector of the last block before the final norm (B, D), attention
-    rollout up-sampled to `size` and min-max normalised (B, *size); differentiable. A model of another kind
-    needs a class like this one and its own tuned_state (exp02_resnet.py)."""
+    rollout up-sampled to `size`, min-max (B, *size); differentiable. Another kind of model needs such a class
+    and its own tuned_state (exp02_resnet.py)."""
 
     def __init__(self, vit: VisionTransformer, size: tuple[int, int] = data.MAP_SIZE):
         super().__init__()
@@ -150,16 +149,13 @@ class RolloutViT(nn.Module):
         return encoded.cls[:, -1], minmax(upsample(maps, self.size))
 
 
-def load_model(name: str, weights: Path | None, device: torch.device
-               ) -> tuple[VisionTransformer, Preprocess, Preprocess]:
-    """(model A; preprocessing for the fixations: the whole image squashed to 224x224; for the benchmarks)."""
-    vit, crop = benchmarks.load_model(name, weights, device)
-    return vit, dataclasses.replace(crop, crop=data.MAP_SIZE, squash=True, interpolation="bilinear"), crop
+def squashed(pre: Preprocess) -> Preprocess:
+    """The whole image on 224x224 pixels, as the fixations are; otherwise the model's own preprocessing."""
+    return dataclasses.replace(pre, crop=data.MAP_SIZE, squash=True, interpolation="bilinear")
 
 
 def tunable(net: nn.Module, tuned_state: Callable = attention_state) -> None:
-    """Only the entries of tuned_state(net) take gradients, of a ViT the q, k, v and output projections of all
-    blocks: 28,348,416 of ViT-B/16's 86,567,656 parameters, 32.7 %."""
+    """Only tuned_state(net) takes gradients, of ViT-B/16 28,348,416 of 86,567,656 parameters, 32.7 %."""
     names = tuned_state(net)
     for name, p in net.named_parameters():
         p.requires_grad_(name in names)
@@ -184,9 +180,8 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
     """Tunes the parameters of net that require gradients; leaves those of the lowest validation loss in net.
 
     net(x) -> features (B, D), maps (B, 224, 224). Loss of an image: mean squared difference of the features
-    from the frozen teacher's (n, D), plus lam KL(human map || map). Validates before the first step and then
-    every eval_every steps, when the state that is returned is written to `file`; stops early. On the CPU a
-    resumed training equals an undisturbed one bit for bit.
+    from the frozen teacher's (n, D), plus lam KL(human map || map). Validates before the first step and every
+    eval_every steps, writes its state to `file`, stops early. On the CPU resumed equals undisturbed.
     """
     parallel = DistributedDataParallel(net) if rank_world()[1] > 1 else net
     tuned = {name: p for name, p in net.named_parameters() if p.requires_grad}
@@ -243,13 +238,16 @@ def note_validation(state: dict, step: int, found: list[Tensor], tuned: dict, mi
 def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_state: Callable,
                  images: Sequence, transform: Callable, recipe: dict, folder: Path, workers: int
                  ) -> tuple[dict[str, nn.Module], dict[str, dict], list[str]]:
-    """Copies of net tuned as B or C, {name: model}; their records; unreadable images. wrap(net) is what
-    `train` takes, tuned_state(net) the weights that are tuned and kept, in the precision of their file."""
+    """Copies of net tuned as B or C, {name: model}; their records; unreadable images. wrap(net): what `train`
+    takes; tuned_state(net): the weights that are tuned and kept, in the precision of their file."""
     if not names:
         return {}, {}, []
-    device = next(net.parameters()).device
-    taught = results.in_batches(folder / "teacher", gaze_images(images, transform), TRAIN_BATCH,
-                                partial(teach, net=wrap(net), device=device), workers)
+    device, frozen = next(net.parameters()).device, wrap(net)
+
+    def teach(batch: dict) -> dict:  # once, because no image is augmented
+        return {"readable": batch["readable"], "features": frozen(batch["image"].to(device))[0]}
+    taught = results.in_batches(folder / "teacher", gaze_images(images, transform), TRAIN_BATCH, teach,
+                                workers)
     teacher = torch.from_numpy(taught["features"]).to(device)  # (n, D)
     readable = np.flatnonzero(taught["readable"]).tolist()
     parts = split_held_out(readable, recipe["batch_size"], recipe["seed"])
@@ -277,11 +275,6 @@ def save_files(records: dict[str, dict], arrays: dict, folder: Path) -> None:
 
 
 # -------------------------------------------------------------------------------- measure
-
-def teach(batch: dict, net: nn.Module, device: torch.device) -> dict:
-    """Features (B, D) of the frozen model: made once, because no image is augmented."""
-    return {"readable": batch["readable"], "features": net(batch["image"].to(device))[0]}
-
 
 def agreement(batch: dict, nets: dict[str, nn.Module], observers: Sequence, device: torch.device) -> dict:
     """Of a batch: each metric of the nets' maps and the fixations, (B, M), and the observers' consistency,
@@ -329,45 +322,60 @@ def scores(arrays: dict, metric: str) -> dict[str, np.ndarray]:
     return dict(zip(arrays["models"].tolist(), arrays[metric].T))
 
 
-def gains(arrays: dict) -> dict[str, np.ndarray]:
-    """Of the images with a consistency, (n,) each: consistency; gain_A, gain_C, CC of B above A's and C's;
-    headroom, the gain over A as a part of what A left open, (CC_B - CC_A) / (1 - CC_A)."""
+def by_image(arrays: dict) -> dict[str, np.ndarray]:
+    """Of the images with a consistency, (n,) each: consistency; CC of A, CC of B ...; gain B - A, gain B - C;
+    headroom gain, the gain over A as a part of what A left open, (CC_B - CC_A) / (1 - CC_A)."""
     known = ~np.isnan(arrays["consistency"])
-    found = {"consistency": arrays["consistency"][known]}
-    values = {k: v[known] for k, v in scores(arrays, "cc").items()}
-    found |= {f"gain_{k}": values["B"] - v for k, v in values.items() if k != "B"}
-    return found | {"headroom": found["gain_A"] / (1 - values["A"] + 1e-8)}
+    cc_of = {k: v[known] for k, v in scores(arrays, "cc").items()}
+    found = {"consistency": arrays["consistency"][known]} | {f"CC of {k}": v for k, v in cc_of.items()}
+    found |= {f"gain B - {k}": cc_of["B"] - v for k, v in cc_of.items() if k != "B"}
+    return found | {"headroom gain": found["gain B - A"] / (1 - cc_of["A"] + 1e-8)}
 
 
-def summary(arrays: dict) -> dict[str, dict]:
-    """{line of the table: its number, 95 % interval and n}."""
-    found = {f"{metric.upper()}, {k}": results.estimate(v)
-             for metric in METRICS for k, v in scores(arrays, metric).items()}
-    a, b = arrays["cc"].T[:2]
-    found["images with a gain in CC"] = results.estimate(100. * (b > a))
-    if len(arrays["category"]):
-        a, b = arrays["category_cc"].T[:2]
-        found["COCO categories with a gain in CC"] = dict(ours=100 * float(np.mean(b > a)), n=len(a))
-    values = gains(arrays)
-    x = values["consistency"]
-    if len(x) > 3:
-        found["inter-observer consistency"] = results.estimate(x)
-        r = stats.pearsonr(x, values["gain_A"])
-        found["r(gain, consistency)"] = dict(ours=r.statistic, ci=tuple(r.confidence_interval()), n=len(x))
-        found["headroom gain"] = results.estimate(values["headroom"])
-    return found
+def quarters(consistency: np.ndarray) -> list[np.ndarray]:
+    """Indices of the images in each quartile of consistency, lowest first."""
+    return np.array_split(np.argsort(consistency, kind="stable"), 4)
 
 
-LINES = {f"{metric.upper()}, {k}": "nats" if metric == "kl" else ""  # of the table, and their units
-         for metric in METRICS for k in "ABC"}
-LINES |= {"images with a gain in CC": "%", "COCO categories with a gain in CC": "%"}
-CONSISTENCY_LINES = {"inter-observer consistency": "", "r(gain, consistency)": "", "headroom gain": ""}
-CLAIMS = benchmarks.claims(LINES | CONSISTENCY_LINES, PAPER_SAYS) + benchmarks.CLAIMS
+def mean_score(arrays: dict, metric: str, model: str) -> dict | None:
+    values = scores(arrays, metric).get(model)
+    return None if values is None else results.estimate(values)
+
+
+def categories_gaining(arrays: dict) -> dict | None:
+    """Share of COCO categories in whose images B's mean CC is above A's, in %."""
+    if not len(arrays["category"]):
+        return None
+    a, b = arrays["category_cc"].T[:2]
+    return dict(ours=100 * float(np.mean(b > a)), n=len(a))
+
+
+def mean_of(arrays: dict, key: str) -> dict | None:
+    values = by_image(arrays)[key]
+    return results.estimate(values) if len(values) > 3 else None
+
+
+def gain_and_consistency(arrays: dict) -> dict | None:
+    for test in alignment_tests(arrays):
+        if test["test"] == "Pearson r" and test["y"] == "gain B - A":
+            return dict(ours=test["r"], ci=test["ci"], n=test["n"])
+    return None
+
+
+CLAIMS = [Claim(f"{_metric.upper()}, {_model}", None, "nats" if _metric == "kl" else "",
+                partial(mean_score, metric=_metric, model=_model))
+          for _metric in METRICS for _model in "ABC"]
+CLAIMS += [Claim("images with a gain in CC", 100., "%",
+                 lambda arrays: results.estimate(100. * (arrays["cc"][:, 1] > arrays["cc"][:, 0]))),
+           Claim("COCO categories with a gain in CC", 100., "%", categories_gaining)]
+CONSISTENCY_CLAIMS = [Claim("inter-observer consistency", None, "", partial(mean_of, key="consistency")),
+                      Claim("r(gain, consistency)", -.55, "", gain_and_consistency),
+                      Claim("headroom gain", None, "", partial(mean_of, key="headroom gain"))]
 
 
 def alignment_tests(arrays: dict) -> list[dict]:
-    """For results.json: mean, SD and SEM of every metric; paired t tests of the models; Pearson's r of the
-    observers' consistency with every model's CC and with the gains; mean gains by quartile of consistency."""
+    """For results.json: mean, SD and SEM of every metric; paired t tests of the models; Pearson's r of
+    consistency with every model's CC and with the gains; their means by quartile of consistency."""
     tests = []
     for metric in METRICS:
         of = scores(arrays, metric)
@@ -378,16 +386,15 @@ def alignment_tests(arrays: dict) -> list[dict]:
             if a in of and b in of:
                 tests.append(dict(test="paired t", metric=metric, pair=f"{a} - {b}", n=len(of[a]),
                                   **paired_t(of[a], of[b])))
-    found = gains(arrays)
-    x, known = found["consistency"], ~np.isnan(arrays["consistency"])
+    found = by_image(arrays)
+    x = found["consistency"]
     if len(x) > 3:
-        against = {f"CC of {k}": v[known] for k, v in scores(arrays, "cc").items()}
-        for y, v in (against | {"gain B - A": found["gain_A"], "headroom gain": found["headroom"]}).items():
+        for y, v in list(found.items())[1:]:
             r = stats.pearsonr(x, v)
             tests.append(dict(test="Pearson r", x="consistency", y=y, n=len(x), r=r.statistic, p=r.pvalue,
                               ci=tuple(r.confidence_interval())))
-        for q, quarter in enumerate(np.array_split(np.argsort(x, kind="stable"), 4), 1):
-            means = {k: v[quarter].mean() for k, v in found.items()}
+        for q, quarter in enumerate(quarters(x), 1):
+            means = {y: v[quarter].mean() for y, v in found.items()}
             tests.append(dict(test="quartile of consistency", quartile=q, n=len(quarter)) | means)
     return tests
 
@@ -431,17 +438,17 @@ def draw_metrics(arrays: dict, axes: Sequence) -> None:
         for k, v in scores(arrays, metric).items():
             ax.bar(k, v.mean(), yerr=stats.sem(v), color=results.PALETTE[k], capsize=3)
         ax.set(title=metric.upper())
+        if metric == "kl":
+            ax.set(title="KL (nats)", xlabel="lower is better")
     axes[0].set_ylabel("mean over images, ±1 SEM")
-    axes[list(METRICS).index("kl")].set(title="KL (nats)", xlabel="lower is better")
 
 
 def draw_gain(arrays: dict, path: Path) -> None:
     """CC of B against A by image and by category; there grey is C."""
-    fig, axes = results.figure_grid(1, 2, 3.4)
-    for ax, key, what in zip(axes[0], ("cc", "category_cc"), ("images", "COCO categories")):
+    keys = {"cc": "images", "category_cc": "COCO categories"} if len(arrays["category"]) else {"cc": "images"}
+    fig, axes = results.figure_grid(1, len(keys), 3.4)
+    for ax, (key, what) in zip(axes[0], keys.items()):
         values = scores(arrays, key)
-        if not values:  # no categories
-            continue
         a, b = values["A"], values["B"]
         if key == "category_cc" and "C" in values:
             ax.vlines(a, values["C"], b, color=results.PALETTE["C"], linewidth=.6)
@@ -452,18 +459,16 @@ def draw_gain(arrays: dict, path: Path) -> None:
     results.save_figure(fig, path)
 
 
-def draw_consistency(arrays: dict, folder: Path) -> None:
+def draw_consistency(found: dict, folder: Path) -> None:
     """fig_2C: gain in CC against the observers' agreement; mean gain over A and C by quartile, +-1 SEM."""
-    found = gains(arrays)
-    x, gain = found["consistency"], found["gain_A"]
+    x, gain = found["consistency"], found["gain B - A"]
     fig, axes = results.figure_grid(1, 2, 3.6)
     axes[0, 0].scatter(x, gain, s=6, color=results.PALETTE["B"], linewidths=0)
     axes[0, 0].axline((x.mean(), gain.mean()), slope=np.polyfit(x, gain, 1)[0], color="black")
     axes[0, 0].set(xlabel="inter-observer consistency (CC)", ylabel="gain in CC, B - A")
-    quarters = np.array_split(np.argsort(x, kind="stable"), 4)
-    for key, shift, label, colour in (("gain_A", -.2, "B - A", "B"), ("gain_C", .2, "B - C", "C")):
-        if key in found:
-            parts = [found[key][quarter] for quarter in quarters]
+    for label, shift, colour in (("gain B - A", -.2, "B"), ("gain B - C", .2, "C")):
+        if label in found:
+            parts = [found[label][quarter] for quarter in quarters(x)]
             axes[0, 1].bar(np.arange(1, 5) + shift, [part.mean() for part in parts], .38, label=label,
                            yerr=[stats.sem(part) for part in parts], color=results.PALETTE[colour])
     axes[0, 1].set(xlabel="quartile of consistency", ylabel="gain in CC, mean ±1 SEM", xticks=range(1, 5))
@@ -478,8 +483,9 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
     draw_metrics(arrays, axes[0])
     results.save_figure(fig, folder / "fig_2A")
     draw_gain(arrays, folder / "fig_2B")
-    if len(gains(arrays)["consistency"]) > 7:  # two images a quarter
-        draw_consistency(arrays, folder)
+    found = by_image(arrays)
+    if len(found["consistency"]) > 7:  # two images a quarter
+        draw_consistency(found, folder)
     benchmarks.draw(arrays, facts, folder)
 
 
@@ -520,13 +526,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     places = data.data_places(args, tuple(FOLDERS), ("imagenet", "objectnet", "salicon"))
     batch_size = None if args.model_b and args.model_c else args.batch_size
     training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)
-    vit, squash, crop = load_model(args.model, args.weights, device)
+    vit, crop = benchmarks.load_model(args.model, args.weights, device)
+    squash = squashed(crop)
     pictures, missing = benchmarks.load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed,
                                              args.frost)
     models = {"A": vit} | {k: load_tuned(vit, file)
                            for k, file in [("B", args.model_b), ("C", args.model_c)] if file}
-    files = files_of(places, training + validation, pictures)
-    folder = results.begin(args, files, **models)
+    folder = results.begin(args, files_of(places, training + validation, pictures), **models)
 
     # A is the teacher. B learns where people looked on each image, C where they looked on another one.
     tuned, records, bad = tuned_models([k for k in "BC" if k not in models], vit, RolloutViT,
@@ -544,7 +550,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                                       args.dtype == "bfloat16", args.seed, args.frost)
     arrays |= found
     save_files(records, arrays, args.out)
-    headline = results.evaluate(CLAIMS, summary(arrays) | benchmarks.summary(arrays))
+    headline = results.evaluate([*CLAIMS, *CONSISTENCY_CLAIMS, *benchmarks.CLAIMS], arrays)
     results.finish(args, "exp01_finetune_vit", arrays, table(arrays), headline, draw, began, device,
                    alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing,
                    left_out=left_out | {"unreadable": bad + more + worse})

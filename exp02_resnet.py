@@ -26,6 +26,7 @@ import argparse
 import dataclasses
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -37,8 +38,10 @@ import data
 import exp01_benchmarks as benchmarks
 import results
 from common import Preprocess, init_distributed, load_resnet, load_tuned, minmax, pick_device, upsample
-from exp01_finetune_vit import (LINES, PAPER as VIT_PAPER, align, alignment_tests, draw_gain, draw_metrics,
-                                files_of, gaze_parser, load_data, save_files, summary, table, tuned_models)
+from exp01_finetune_vit import (CLAIMS as VIT_CLAIMS, PAPER as VIT_PAPER, align, alignment_tests, draw_gain,
+                                draw_metrics, files_of, gaze_parser, load_data, save_files, squashed, table,
+                                tuned_models)
+from results import Claim
 
 # -------------------------------------------------------------------------------- constants
 
@@ -51,8 +54,6 @@ PAPER_SAYS = {  # CNN Replication
     "CC, A": .39, "NSS, A": .49, "AUC, A": .74, "KL, A": .90, "SIM, A": .59, "ImageNet top-1, A": 80.3,
     "CC, B": .11, "NSS, B": .13, "AUC, B": .58, "KL, B": 1.86, "SIM, B": .45, "ImageNet top-1, B": 68.7,
     "images with a gain in CC": 15., "COCO categories with a gain in CC": 100 / 80}  # %; about 15, one
-BLANK_LINES = {"blank Grad-CAMs, A": "%", "blank Grad-CAMs, B": "%"}
-CLAIMS = benchmarks.claims(LINES | BLANK_LINES | benchmarks.LINES, PAPER_SAYS)
 
 
 # -------------------------------------------------------------------------------- model
@@ -104,13 +105,11 @@ class GradCamResNet(nn.Module):
         return features, minmax(upsample(cam, self.size))
 
 
-def load_model(name: str, weights: Path | None, device: torch.device
-               ) -> tuple[ResNet, Preprocess, Preprocess]:
-    """(model A; preprocessing for the fixations: the whole image squashed to 224x224; for the benchmarks)."""
+def load_model(name: str, weights: Path | None, device: torch.device) -> tuple[ResNet, Preprocess]:
+    """(model A, its preprocessing for the benchmarks)."""
     resnet, pre = load_resnet(name, weights)
-    squash = dataclasses.replace(pre, crop=data.MAP_SIZE, squash=True, interpolation="bilinear")
     crop = dataclasses.replace(pre, resize=RESIZE) if name == PAPER["model"] else pre
-    return resnet.to(device), squash, crop
+    return resnet.to(device), crop
 
 
 def layer4_state(resnet: ResNet) -> dict[str, Tensor]:
@@ -120,11 +119,16 @@ def layer4_state(resnet: ResNet) -> dict[str, Tensor]:
 
 # -------------------------------------------------------------------------------- statistics
 
-def blank_maps(arrays: dict) -> dict[str, dict]:
+def blank_maps(arrays: dict, column: int) -> dict:
     """Share of images whose Grad-CAM has no positive value; its correlation with any map is 0."""
-    blank = 100. * (arrays["cc"] == 0).mean(0)  # (M,)
-    return {f"blank Grad-CAMs, {k}": dict(ours=float(share), n=len(arrays["cc"]))
-            for k, share in zip(arrays["models"], blank)}
+    blank = arrays["cc"][:, column] == 0  # (n,)
+    return dict(ours=100 * float(blank.mean()), n=len(blank))
+
+
+BLANK_CLAIMS = [Claim("blank Grad-CAMs, A", None, "%", partial(blank_maps, column=0)),
+                Claim("blank Grad-CAMs, B", None, "%", partial(blank_maps, column=1))]
+CLAIMS = [claim._replace(paper=PAPER_SAYS.get(claim.name))  # what the paper says of the CNN
+          for claim in [*VIT_CLAIMS, *BLANK_CLAIMS, *benchmarks.CLAIMS]]
 
 
 # -------------------------------------------------------------------------------- figures
@@ -133,14 +137,13 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
     """fig_5B: the five metrics, +-1 SEM, and top-1 accuracy, 95 % interval; fig_5C: CC of B against A by
     image and by category."""
     draw_gain(arrays, folder / "fig_5C")
-    found = benchmarks.summary(arrays)
-    fig, axes = results.figure_grid(1, 6 if found else 5, 1.7, 2.6)
+    fig, axes = results.figure_grid(1, 6, 1.7, 2.6)
     draw_metrics(arrays, axes[0, :5])
-    for i, k in enumerate(arrays["models"] if found else []):
-        top1 = found[f"ImageNet top-1, {k}"]
-        error = np.abs(np.array(top1["ci"]) - top1["ours"])[:, None]
-        axes[0, 5].bar(k, top1["ours"], yerr=error, color=results.PALETTE[k], capsize=3)
-        axes[0, 5].set(ylim=(0, 100), title="ImageNet", ylabel="top-1 (%), 95 % CI")
+    for k in benchmarks.correct(arrays, "imagenet"):
+        accuracy = benchmarks.top1(arrays, "imagenet", k)
+        error = np.abs(np.subtract(accuracy["ci"], accuracy["ours"]))[:, None]
+        axes[0, 5].bar(k, accuracy["ours"], yerr=error, color=results.PALETTE[k], capsize=3)
+    axes[0, 5].set(ylim=(0, 100), title="ImageNet", ylabel="top-1 (%), 95 % CI")
     results.save_figure(fig, folder / "fig_5B")
 
 
@@ -162,12 +165,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     places = data.data_places(args, ("salicon", "coco", "imagenet"), ("imagenet", "salicon"))
     batch_size = None if args.model_b else args.batch_size
     training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)
-    resnet, squash, crop = load_model(args.model, args.weights, device)
+    resnet, crop = load_model(args.model, args.weights, device)
+    squash = squashed(crop)
     pictures, missing = benchmarks.load_data(places, resnet.fc, 0, args.limit, args.seed, wanted=["imagenet"])
     models = {"A": resnet} | {k: load_tuned(resnet, file, layer4_state)
                               for k, file in [("B", args.model_b)] if file}
-    files = files_of(places, training + validation, pictures)
-    folder = results.begin(args, files, **models)
+    folder = results.begin(args, files_of(places, training + validation, pictures), **models)
 
     # A is the teacher. B learns where people looked on each image.
     tuned, records, bad = tuned_models([k for k in "B" if k not in models], resnet, GradCamResNet,
@@ -183,7 +186,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                                       args.dtype == "bfloat16", args.seed)
     arrays |= found
     save_files(records, arrays, args.out)
-    headline = results.evaluate(CLAIMS, summary(arrays) | blank_maps(arrays) | benchmarks.summary(arrays))
+    headline = results.evaluate(CLAIMS, arrays)
     results.finish(args, "exp02_resnet", arrays, table(arrays), headline, draw, began, device,
                    alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing,
                    left_out=left_out | {"unreadable": bad + more + worse})

@@ -339,7 +339,7 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p = argument_parser(__file__, __doc__)
-    add = p.add_argument_group("study").add_argument
+    add = p.add_argument_group("study", "Nothing is drawn at random: --seed changes no number.").add_argument
     add("--salicon", type=Path, help="SALICON's folder (or OSIE's, for the entropy alone)")
     add("--coco", type=Path, help="COCO's folder (annotations/instances_*.json)")
     add("--model", help="model A (default: vit_base_patch16_224; demo: demo_sl12); --weights: its file")

@@ -65,8 +65,11 @@ EXAMPLES = 6  # frames that the figures show
 # The paper's numbers on N2010, px: medians of five best heads of six models; best head of OFFICIAL; GBVS
 PAPER = {"dino4": 94.2, "dino8": 74.8, "dino12": 62.6, "sl4": 166.5, "sl8": 155.7, "sl12": 147.6,
          "dino_vits16": 53.1, "deit_small_patch16_224": 88.2, "GBVS": 137.0}
-COLOURS = {"viewer": "human", "GBVS": "gbvs", "sl": "sl", "deit": "sl"}  # by the beginning of a kind's name
+COLOURS = {"viewer": PALETTE["human"], "GBVS": PALETTE["gbvs"],  # by the beginning of a kind's name
+           "dino4": "#74b3e0", "dino8": "#2b7bba", "dino": PALETTE["dino"],
+           "sl4": "#fdb863", "sl8": "#d8912b", "sl": "#8c510a", "deit": PALETTE["sl"]}
 STYLES = {4: ":", 8: "--", 12: "-"}  # lines of models of so many blocks
+FEWEST = 5  # values whose median and quartiles are drawn
 
 
 # -------------------------------------------------------------------------------- data
@@ -223,6 +226,39 @@ def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: st
     return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart)
 
 
+def watch_all(watched: Sequence[Watched], folder: Path, batch_size: int, look: Callable, workers: int
+              ) -> dict:
+    """What exp05_clusters.py needs of every clip: gaze (T, C, 2), times (T,), size; over the frames of all
+    clips that hold a picture the mean of alike (heads,) and apart (K, K). look: `measure` of a batch."""
+    arrays, alike, apart, n = {}, 0, 0, 0
+    for w in watched:
+        found = in_batches(folder / w.clip.name, videos.Frames(w.clip, len(w.times)), batch_size, look,
+                           workers if w.clip.source.is_dir() else 0)  # a video is decoded in order
+        shown = ~np.isin(np.arange(len(w.times)), w.clip.blank)
+        arrays |= {f"gaze/{w.clip.name}": found["gaze"], f"times/{w.clip.name}": w.times,
+                   f"size/{w.clip.name}": w.size}
+        alike = alike + found["alike"][shown].sum(0, dtype=float)
+        apart = apart + found["apart"][shown].sum(0, dtype=float)
+        n += shown.sum()
+    return arrays | dict(alike=alike / n, apart=apart / n)
+
+
+def example_frames(watched: Sequence[Watched], models: Sequence[Model], look: Callable) -> dict:
+    """Up to EXAMPLES frames, evenly over all clips: picture, all heads' maps (heads, h, w), gaze of its
+    viewers. look(frames, model) -> (B, L, H, h, w)."""
+    shown = [(w, t) for w in watched for t in range(len(w.times)) if t not in w.clip.blank]
+    n = min(EXAMPLES, len(shown))
+    shown = [shown[int((i + .5) * len(shown) / n)] for i in range(n)]
+    arrays = dict(example_clip=[w.clip.name for w, _ in shown], example_frame=[t for _, t in shown])
+    for i, (w, t) in enumerate(shown):
+        picture = videos.Frames(w.clip, len(w.times))[t]["image"]  # (img_h, img_w, 3)
+        maps = [look(picture[None].permute(0, 3, 1, 2).to(m.mean.device), m)[0].flatten(0, 1) for m in models]
+        now = np.flatnonzero(w.frame == t)[:1]
+        arrays |= {f"picture{i}": picture, f"maps{i}": torch.cat(maps).half(),
+                   f"viewers{i}": w.gaze[:, now].reshape(-1, 2)}
+    return arrays
+
+
 def image_rows(watched: Sequence[Watched], by_clip: Sequence[np.ndarray], table: dict[str, np.ndarray]
                ) -> list[dict]:
     """per_image.csv: of every head, GBVS and viewer of every clip the distance to the other viewers, px
@@ -243,18 +279,23 @@ def heads_among_viewers(sets: dict[str, tuple[str, np.ndarray]], others: dict[st
                         conditions: np.ndarray) -> tuple[dict, dict[str, dict]]:
     """(distance (sets, R) of everyone in every set of clips and in those of another run, xy (own sets, R, 2),
     names and units of the sets; facts of every own set)."""
-    distance, xy, facts = [], [], {}
-    for name, (unit, d) in sets.items():
-        found = videos.scaled(d)
-        if found:
-            distance.append(found.pop("distance"))
-            xy.append(found.pop("xy"))
-            facts[name] = dict(unit=unit) | found
-    if not facts:
+    scaled = {name: videos.scaled(d) for name, (_, d) in sets.items()}
+    placed = {name: found for name, found in scaled.items() if found}
+    if not placed:
         raise InputError("no 4 viewers who saw what another saw; give clips that several people watched.")
+    xy = [found.pop("xy") for found in placed.values()]
+    distance = [found.pop("distance") for found in placed.values()]
     distance += [[of.get(condition, np.nan) for condition in conditions] for of in others.values()]
-    return dict(distance=np.array(distance), xy=np.array(xy), sets=[*facts, *others],
-                units=np.array([fact["unit"] for fact in facts.values()])), facts
+    units = [sets[name][0] for name in placed]
+    return dict(distance=np.array(distance), xy=np.array(xy), units=np.array(units),
+                sets=[*placed, *others]), placed
+
+
+def nearest_heads(table: dict[str, np.ndarray], distance: np.ndarray) -> list[int]:
+    """Rows of the nearest head of the DINO models and of the others, the nearer first."""
+    head, dino = table["model"] != "", np.char.startswith(table["kind"], "dino")
+    sides = [mine for mine in (head & dino, head & ~dino) if mine.any()]
+    return sorted((int(np.where(mine, distance, np.inf).argmin()) for mine in sides), key=distance.item)
 
 
 def best_heads(distance: np.ndarray, model: np.ndarray) -> np.ndarray:
@@ -267,20 +308,25 @@ def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.
     if there are none), DINO against supervised at each depth. Units: the five best heads of every model
     together (the paper's), then the model (median of its five), from three models on."""
     there = np.isfinite(distance)
-    of = {k: distance[(kind == k) & there] for k in dict.fromkeys(kind[there].tolist())}
+    kind, model, distance = kind[there], model[there], distance[there]
+    of = {k: distance[kind == k] for k in dict.fromkeys(kind.tolist())}
     people = {k: v for k, v in of.items() if k.startswith("viewer")}
     name, adults = ADULT, people.pop(ADULT, None)
     if adults is None:  # the groups of viewers are part of all
         name, adults, people = "all viewers", np.concatenate(list(people.values())), {}
-    models = dict.fromkeys(kind[model != ""].tolist())
-    heads = {k: best_heads(of[k], model[kind == k]) for k in models}
-    per_model = {k: [np.median(best_heads(distance[model == m], model[model == m]))
-                     for m in dict.fromkeys(model[kind == k].tolist())] for k in models}
-    tests, saliency = [], {k: v for k, v in of.items() if k == "GBVS"}
-    for unit, least, values in (("heads", 2, people | heads | saliency), ("models", 3, per_model)):
+    heads, medians = dict(people), {}
+    for k in dict.fromkeys(kind[model != ""].tolist()):
+        heads[k] = best_heads(of[k], model[kind == k])
+        runs = [model == m for m in dict.fromkeys(model[kind == k].tolist())]
+        medians[k] = [np.median(best_heads(distance[run], model[run])) for run in runs]
+    if "GBVS" in of:
+        heads["GBVS"] = of["GBVS"]
+    tests = []
+    for unit, least, values in (("heads", 2, heads), ("models", 3, medians)):
         values = {k: v for k, v in values.items() if len(v) >= least}
-        for k, v in values.items() if len(adults) > 1 else ():
-            tests.append(compare(f"{where}, {unit}: {k} vs {name}", v, adults, len(values)))
+        if len(adults) > 1:
+            tests += [compare(f"{where}, {unit}: {k} vs {name}", v, adults, len(values))
+                      for k, v in values.items()]
         for k, v in values.items():
             supervised = k.replace("dino", "sl")
             if supervised != k and supervised in values:
@@ -322,26 +368,29 @@ def claims(kinds: Sequence[str], unit: str) -> list[Claim]:
 
 def missing_parts(kinds: Sequence[str]) -> list[str]:
     """Parts of the study that were not run, and why."""
-    pairs = [kind for kind in kinds if kind.startswith("dino") and kind.replace("dino", "sl") in kinds]
-    parts = {"GBVS: its flicker and motion channels are not built": False,
-             "tests against the group adult: no such viewers; all instead": ADULT in kinds,
-             "DINO against supervised: needs dinoN and slN": pairs}
-    return [text for text, found in parts.items() if not found]
+    parts = ["GBVS: its flicker and motion channels are not built"]
+    if ADULT not in kinds:
+        parts.append("tests against the group adult: no such viewers; all instead")
+    if not any(kind.startswith("dino") and kind.replace("dino", "sl") in kinds for kind in kinds):
+        parts.append("DINO against supervised: needs dinoN and slN")
+    return parts
 
 
 # -------------------------------------------------------------------------------- figures
 
 def colour_of(kind: str) -> str:
-    return next((PALETTE[name] for start, name in COLOURS.items() if kind.startswith(start)), PALETTE["dino"])
+    """The colour of the first name in COLOURS that begins the kind's; supervised models have all others."""
+    return next((colour for name, colour in COLOURS.items() if kind.startswith(name)), PALETTE["sl"])
 
 
 def dots(ax, columns: dict[str, np.ndarray], colours: Sequence[str]) -> None:
-    """One column of sorted dots per name, with a bar at the median."""
+    """One column of sorted dots per name, with a bar at the median of FEWEST or more."""
     for i, (values, colour) in enumerate(zip(columns.values(), colours)):
         ax.plot(i + np.linspace(-.25, .25, len(values)), np.sort(values), ".", color=colour, markersize=4,
                 alpha=.6)
-        ax.hlines(np.median(values) if len(values) else np.nan, i - .4, i + .4, color=colour, linewidth=2)
-    ax.set_xticks(range(len(columns)), columns, rotation=45, fontsize=7, ha="right")
+        if len(values) >= FEWEST:
+            ax.hlines(np.median(values), i - .4, i + .4, color=colour, linewidth=2)
+    ax.set_xticks(range(len(columns)), columns, rotation=45, fontsize=8, ha="right")
 
 
 def draw_distance(arrays: dict[str, np.ndarray], folder: Path) -> None:
@@ -362,19 +411,20 @@ def draw_distance(arrays: dict[str, np.ndarray], folder: Path) -> None:
         low, half, high = np.transpose([np.quantile(d, (.25, .5, .75)) for d in by_block])
         x = (np.arange(depth) + 1) / depth
         middle.plot(x, half, STYLES.get(depth, "-"), color=colour_of(k), label=k)
-        middle.fill_between(x, low, high, color=colour_of(k), alpha=.06, linewidth=0)
+        if min(map(len, by_block)) >= FEWEST:
+            middle.fill_between(x, low, high, color=colour_of(k), alpha=.06, linewidth=0)
     people = np.concatenate([columns[k] for k in kinds if k.startswith("viewer")])
     middle.axhline(np.median(people), color="black", linewidth=1, label="viewers, median")
     middle.set(xlabel="block / number of blocks", ylabel=f"MDS distance ({unit})", ylim=(0, None))
     middle.set_title("all heads by block; line: median, band: quartiles", fontsize=9)
-    middle.legend(frameon=False, fontsize=7, ncols=2, handlelength=4)
+    middle.legend(frameon=False, fontsize=8, ncols=4, loc="upper center", bbox_to_anchor=(.5, -.13))
     for i, k in enumerate(kinds):
         marker = "^" if k.startswith("viewer") else "D" if k == "GBVS" else "."
         right.plot(*arrays["xy"][0, kind == k].T, marker, color=colour_of(k), alpha=.6, markersize=4, label=k,
                    fillstyle="none" if i and k.startswith("viewer") else "full")
     right.set(xlabel=f"dimension 1 ({unit})", ylabel=f"dimension 2 ({unit})", aspect="equal")
     right.set_title("scaling in two dimensions", fontsize=9)
-    right.legend(frameon=False, fontsize=6, loc="center left", bbox_to_anchor=(1, .5))
+    right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
     save_figure(fig, folder / "fig_distance")
 
 
@@ -386,10 +436,8 @@ def draw_gaze(arrays: dict[str, np.ndarray], folder: Path) -> None:
     for i, (column, clip, t) in enumerate(zip(axes.T, arrays["example_clip"], arrays["example_frame"])):
         picture = arrays[f"picture{i}"]
         img_h, img_w = picture.shape[:2]
-        groups = sorted(set(arrays[f"group{i}"].tolist()))
-        for group, tone in zip(groups, ("white", "#dddd66", "#bbbbbb", "#77dddd")):
-            column[0].scatter(*arrays[f"viewers{i}"][arrays[f"group{i}"] == group].T, s=9, c=tone,
-                              edgecolors="black", linewidths=.4, label=group)
+        column[0].scatter(*arrays[f"viewers{i}"].T, s=9, c="white", edgecolors="black", linewidths=.4,
+                          label="viewers")
         column[0].imshow(picture)
         column[0].set_title(f"{clip}, frame {t}", fontsize=8)
         for ax, head, name, kind in zip(column[1:], nearest, names, kinds):
@@ -418,15 +466,21 @@ def draw_heads(arrays: dict[str, np.ndarray], folder: Path) -> None:
                   linestyle=STYLES.get(depth, "-"))
     left.set(xlabel="layer (block + 1)", ylabel="cosine between heads of a block",
              title="attention maps of a block's heads")
-    left.legend(frameon=False, fontsize=7, handlelength=4)
-    sets, own = arrays["sets"].tolist(), len(arrays["units"])
-    other = own if len(sets) > own else own - 1  # the other run's first set, else the last genre
-    right.scatter(arrays["distance"][0][heads], arrays["distance"][other][heads], s=6,
+    left.legend(frameon=False, fontsize=8, handlelength=4)
+    right.scatter(arrays["distance"][0][heads], arrays["distance"][-1][heads], s=6,
                   c=[colour_of(kind) for kind in arrays["kind"][heads]])
-    right.set(xlabel=f"MDS distance, {sets[0]} ({arrays['units'][0]})", ylabel=f"MDS distance, {sets[other]}",
-              title="every head in two sets of clips")
-    right.set_visible(other > 0)
+    right.set(xlabel=f"MDS distance, {arrays['sets'][0]} ({arrays['units'][0]})",
+              ylabel=f"MDS distance, {arrays['sets'][-1]}", title="every head in two sets of clips")
+    right.set_visible(len(arrays["sets"]) > 1)
     save_figure(fig, folder / "fig_heads")
+
+
+def distance_rows(arrays: dict[str, np.ndarray]) -> list[dict]:
+    """distances.csv: everyone in every set of clips: MDS distance, place in two dimensions."""
+    return [dict(set=arrays["sets"][i], condition=arrays["condition"][r], kind=arrays["kind"][r], unit=unit,
+                 distance=arrays["distance"][i, r], x=arrays["xy"][i, r, 0], y=arrays["xy"][i, r, 1])
+            for i, unit in enumerate(arrays["units"].tolist())
+            for r in np.flatnonzero(np.isfinite(arrays["distance"][i]))]
 
 
 def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
@@ -438,60 +492,6 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
 
 
 # -------------------------------------------------------------------------------- main
-
-def example_frames(watched: Sequence[Watched], models: Sequence[Model], table: dict[str, np.ndarray],
-                   look: Callable) -> dict:
-    """Up to EXAMPLES frames, evenly over all clips: picture, all heads' maps (heads, h, w), gaze of its
-    viewers and their groups. look(frames, model) -> (B, L, H, h, w)."""
-    shown = [(w, t) for w in watched for t in range(len(w.times)) if t not in w.clip.blank]
-    n, kinds = min(EXAMPLES, len(shown)), dict(zip(table["condition"].tolist(), table["kind"].tolist()))
-    shown = [shown[int((i + .5) * len(shown) / n)] for i in range(n)]
-    arrays = dict(example_clip=[w.clip.name for w, _ in shown], example_frame=[t for _, t in shown])
-    for i, (w, t) in enumerate(shown):
-        picture = videos.Frames(w.clip, len(w.times))[t]["image"]  # (img_h, img_w, 3)
-        maps = [look(picture[None].permute(0, 3, 1, 2).to(m.mean.device), m)[0].flatten(0, 1) for m in models]
-        now = np.flatnonzero(w.frame == t)
-        gaze = w.gaze[:, now[len(now) // 2]] if len(now) else np.full((len(w.viewers), 2), np.nan)
-        arrays |= {f"picture{i}": picture, f"maps{i}": torch.cat(maps).half(),
-                   f"viewers{i}": gaze, f"group{i}": np.array([kinds[v] for v in w.viewers], str)}
-    return arrays
-
-
-def watch_all(watched: Sequence[Watched], folder: Path, batch_size: int, look: Callable, workers: int
-              ) -> dict:
-    """What exp05_clusters.py needs of every clip: gaze (T, C, 2), times (T,), size; over the frames of all
-    clips that hold a picture the mean of alike (heads,) and apart (K, K). look: `measure` of a batch."""
-    arrays, alike, apart, n = {}, 0, 0, 0
-    for w in watched:
-        found = in_batches(folder / w.clip.name, videos.Frames(w.clip, len(w.times)), batch_size, look,
-                           workers if w.clip.source.is_dir() else 0)  # a video is decoded in order
-        shown = ~np.isin(np.arange(len(w.times)), w.clip.blank)
-        arrays |= {f"gaze/{w.clip.name}": found["gaze"], f"times/{w.clip.name}": w.times,
-                   f"size/{w.clip.name}": w.size}
-        alike = alike + found["alike"][shown].sum(0, dtype=float)
-        apart = apart + found["apart"][shown].sum(0, dtype=float)
-        n += shown.sum()
-    return arrays | dict(alike=alike / n, apart=apart / n)
-
-
-def nearest_heads(table: dict[str, np.ndarray], distance: np.ndarray) -> list[int]:
-    """Rows of the nearest head of the DINO models and of the others, the nearer first."""
-    head, dino = table["model"] != "", np.char.startswith(table["kind"], "dino")
-    sides = [mine for mine in (head & dino, head & ~dino) if mine.any()]
-    return sorted((int(np.where(mine, distance, np.inf).argmin()) for mine in sides), key=distance.item)
-
-
-def distance_rows(arrays: dict[str, np.ndarray]) -> list[dict]:
-    """distances.csv: everyone in every set of clips: MDS distance, place in two dimensions."""
-    rows = []
-    for i, unit in enumerate(arrays["units"].tolist()):
-        for r in np.flatnonzero(np.isfinite(arrays["distance"][i])):
-            block, head = (arrays[name][r] if arrays["model"][r] else "" for name in ("block", "head"))
-            rows.append({"set": arrays["sets"][i]} | {k: arrays[k][r] for k in ("condition", "kind", "model")}
-                        | dict(block=block, head=head, unit=unit, distance=arrays["distance"][i, r],
-                               x=arrays["xy"][i, r, 0], y=arrays["xy"][i, r, 1]))
-    return rows
-
 
 def start_clusters(args: argparse.Namespace) -> None:
     """exp05_clusters.py on this run, so that one command gives the whole study."""
@@ -537,7 +537,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if rank > 0:  # the first process goes on alone, to the barrier at the end of finish
         barrier()
         return start_clusters(args)
-    arrays |= table | example_frames(watched, models, table, partial(attend, **how))
+    arrays |= table | example_frames(watched, models, partial(attend, **how))
 
     # Heads among viewers: distances, multidimensional scaling, tests.
     traces = [arrays[f"gaze/{w.clip.name}"] for w in watched]

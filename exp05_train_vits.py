@@ -38,10 +38,10 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
+import exp05_evaluate_vits as scores
 from common import (IMAGENET, InputError, VisionTransformer, barrier, generator, init_distributed,
                     pick_device, rank_world)
 from data import Images, demo_folder, load_imagefolder, training_order
-from exp05_evaluate_vits import CLAIMS, draw, examples, mean_sd, normalise, score
 from results import (argument_parser, at_least, begin, cli, evaluate, finish, load_checkpoint, only_draw,
                      parse_args, read_json, redraw, save_checkpoint, write_csv, write_json)
 
@@ -330,7 +330,7 @@ class Training:
             self.teacher = copy.deepcopy(self.student).requires_grad_(False).to(device).eval()  # no drop path
             self.model = self.teacher.backbone
         self.net = self.student.to(device).train()
-        self.mean_sd = mean_sd(device)
+        self.mean_sd = scores.mean_sd(device)
         groups = parameter_groups(self.student, decay_embeddings=r.method == "dino")
         self.optimiser = torch.optim.AdamW(groups, lr=0., weight_decay=r.weight_decay)
         if dist.is_initialized():
@@ -371,7 +371,8 @@ def train(t: Training, batches: Iterable, folder: Path) -> None:
         for group, decay in zip(t.optimiser.param_groups, (now["wd"], 0.)):  # see parameter_groups
             group.update(lr=now["lr"], weight_decay=decay)
         torch.manual_seed(generator(r.seed, 4, t.step, rank).initial_seed())  # drop path draws from it
-        views = [normalise(v.to(t.device, non_blocking=True), t.mean_sd) for v in views]  # V x (B, 3, s, s)
+        views = [v.to(t.device, non_blocking=True) for v in views]
+        views = [scores.normalise(v, t.mean_sd) for v in views]  # V x (B, 3, s, s)
 
         with torch.autocast(t.device.type, torch.bfloat16, enabled=r.dtype == "bfloat16"):
             if r.method == "dino":
@@ -491,7 +492,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.eval:
         args.out = run / "eval"  # an evaluation leaves the training's files alone
     if only_draw(args):
-        return redraw(args.out, draw)
+        return redraw(args.out, scores.draw)
     train_set, val_set, classes = load_data(args.data, args.limit, args.workers)
     items = [path for path, _ in train_set + val_set]
 
@@ -510,14 +511,14 @@ def main(argv: list[str] | None = None) -> None:
     model.to(device).eval()
 
     # Classify the held-out images by their neighbours and by heads; on the demo, see where attention lands.
-    found, names, bad = score(model, train_set, val_set, len(classes), args, device, folder, head)
-    arrays = found | examples(model, val_set, names, args, device)
+    found, names, bad = scores.score(model, train_set, val_set, len(classes), args, device, folder, head)
+    arrays = found | scores.examples(model, val_set, names, args, device)
     columns = {"image": names, "condition": [args.method] * len(names)} | found
     rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
     for name in ("model.pth", "linear_head.pth", "log.csv"):
         if rank == 0 and (folder / name).exists():
             (folder / name).replace(args.out / name)
-    finish(args, "exp05_train_vits", arrays, rows, evaluate(CLAIMS, found), draw, began, device,
+    finish(args, "exp05_train_vits", arrays, rows, evaluate(scores.CLAIMS, found), scores.draw, began, device,
            unreadable=bad, notes=notes)
 
 

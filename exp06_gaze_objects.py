@@ -7,16 +7,15 @@ by KL, CC, SIM and SSIM: best sigma, best head (ANOVA, Tukey HSD), attention on 
 
 Commands
     laptop, demo world    python exp06_gaze_objects.py
-    planted answer        python exp06_gaze_objects.py --simulate 0 1.5 300
     one GPU               python exp06_gaze_objects.py --data OBJECTS --model dino_vitb16
     several GPUs          torchrun --nproc_per_node 4 exp06_gaze_objects.py --data OBJECTS --model dino_vitb16
-    OSIE, any weights     python exp06_gaze_objects.py --data OSIE --model auto --weights FILE --size 392 518
-    heads of two blocks   the same with --layer 8 11
+    OSIE, any weights     python exp06_gaze_objects.py --data OSIE --model auto --weights FILE --layer 8 11
 
-Paper: best sigma 2.4 +- .03 (unit not stated); head 12 best, 7 and 9 worst, counted from 1; lift 30 to 40
-points. Demo (other pictures, people, model): 3.0, the end of the sweep; head 4 best, 2 worst of 6; lift 16.
-Not stated, so our choice: last block; 480x480 px; Gaussian in patches, on the fixations; KL(human ||
-attention), eps 1e-10; heads compared at the sigma of least mean KL. More: docs/notes_exp06_gaze_objects.md.
+Heads are counted from 0 here, from 1 in the paper. Paper: best sigma 2.4 +- .03 (unit not stated); head 11
+best, 6 and 8 worst; lift 30 to 40 points. Demo (other pictures, people, model): 3.0, the end of the sweep;
+head 3 best, 1 worst of 6; lift 16. Not stated, so our choice: last block; 480x480 px; Gaussian in patches, on
+the fixations; KL(human || attention), eps 1e-10; heads compared at the sigma of least mean KL. More in
+docs/notes_exp06_gaze_objects.md.
 """
 from __future__ import annotations
 
@@ -171,7 +170,7 @@ def ssim(p: Tensor, q: Tensor) -> Tensor:
 
 
 METRICS = {"kl": partial(kld, eps=EPS), "cc": cc, "sim": sim, "ssim": ssim}
-SIGN = {"kl": 1, "cc": -1, "sim": -1, "ssim": -1}  # times the metric: the smaller the more alike
+SIGN = {"kl": 1, "cc": -1, "sim": -1, "ssim": -1}  # times the metric: the smaller, the more alike
 
 
 def kl_sweep(attn: Tensor, fix_maps: Tensor, sigmas: Sequence[float], metric: Callable = METRICS["kl"],
@@ -190,34 +189,17 @@ def kl_sweep(attn: Tensor, fix_maps: Tensor, sigmas: Sequence[float], metric: Ca
     return torch.stack(values, -1)
 
 
-def simulate(attn: Tensor, head: int, sigma: float, n: int, blur: str, participants: int,
-             seeds: Sequence[tuple]) -> tuple[Tensor, Tensor]:
-    """(attn (O, H, h, w), fix_maps (P, O, h, w)) with a known answer: n fixations a person follow a head.
-    The side that the sweep is going to blur stays sharp, the other is blurred here: `sigma` makes both agree.
-    """
-    sharp, blurred = attn.cpu().double(), gaussian_blur(attn.cpu().double(), sigma)
-    seen_by_people, seen_by_model = (sharp, blurred) if blur == "fixations" else (blurred, sharp)
-    density = seen_by_people[:, head].flatten(1).numpy()  # (O, h w)
-    fix = np.stack([np.random.default_rng(seed).multinomial(n, d / d.sum(), participants)
-                    for seed, d in zip(seeds, density)], 1)  # (P, O, h w)
-    return seen_by_model.to(attn), torch.from_numpy(fix).view(participants, *attn[:, 0].shape).to(attn)
-
-
 def measure(batch: dict, model: nn.Module, blocks: list[int], sigmas: np.ndarray, blur: str,
-            planted: tuple | None, device: torch.device, dtype: torch.dtype, seed: int) -> dict:
+            device: torch.device, dtype: torch.dtype) -> dict:
     """Attention of every head (B, H, h, w), fixation maps (B, P, h, w) and each metric (B, P, H, S) of the
-    images of a batch. planted: (head, sigma, n) of `simulate`."""
+    images of a batch."""
     with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         attn = cls_attention(model, batch["image"].to(device), blocks).flatten(1, 2).float()
     fix = batch["fix"].to(attn).transpose(0, 1)  # (P, B, h, w)
-    if planted:
-        head, sigma, n = planted
-        seeds = [(seed, i) for i in batch["index"].tolist()]
-        attn, fix = simulate(attn, int(head), sigma, int(n), blur, len(fix), seeds)
     found = {name: kl_sweep(attn, fix, sigmas, metric, blur).transpose(0, 1).float()
              for name, metric in METRICS.items()}
-    kept = {name: batch[name] for name in ("coverage", "dropped", "readable")}
-    return found | kept | dict(attn=attn, fix=fix.transpose(0, 1))
+    kept = {name: batch[name] for name in ("fix", "coverage", "dropped", "readable")}
+    return found | kept | {"attn": attn}
 
 
 def usable(arrays: dict[str, np.ndarray], paths: Sequence[Path]) -> tuple:
@@ -227,10 +209,11 @@ def usable(arrays: dict[str, np.ndarray], paths: Sequence[Path]) -> tuple:
     notes = [f"{path.name}: unreadable, or no fixation on it" for path, ok in zip(paths, seen) if not ok]
     if not seen.any():
         raise InputError(f"{notes[0]}, as all {len(seen)} images; check them and the fixations' pixels.")
+    dropped = arrays.pop("dropped")[seen].sum()
+    if dropped:
+        notes.append(f"{dropped} fixations left out: outside the image or no coordinates")
     arrays = {name: values[seen].astype(np.float64) for name, values in arrays.items()}
     arrays |= {name: arrays[name].swapaxes(0, 1) for name in METRICS}
-    if arrays["dropped"].any():
-        notes.append(f"{arrays['dropped'].sum():.0f} fixations left out: outside the image or no coordinates")
     return arrays, [path for path, ok in zip(paths, seen) if ok], notes
 
 
@@ -318,11 +301,10 @@ def compare_heads(values: np.ndarray, sign: int, sigmas: np.ndarray, patch: int,
                 ranking=[heads[i] for i in curves[:, s].argsort()])
 
 
-def head_number(found: dict, metric: str, rank: int) -> dict:
-    """Value of a claim: a head counted from 1, as in the paper; of several blocks with its block from 0."""
-    name, several = found[metric]["ranking"][rank], found["heads"][0][:3] != found["heads"][-1][:3]
-    number = int(name[-2:]) + 1
-    return dict(ours=f"{name[:3]}: {number}" if several else number, n=found[metric]["sigma"]["n"])
+def ranked(found: dict, metric: str, place: int) -> dict:
+    """Value of a claim: the head at a place of a metric's ranking."""
+    name = found[metric]["ranking"][place]  # b11h03
+    return dict(ours=f"block {int(name[1:3])}, head {int(name[-2:])}", n=found[metric]["sigma"]["n"])
 
 
 def lifted(found: dict) -> dict | None:
@@ -337,11 +319,11 @@ CLAIMS = [
     Claim("  in pixels of the input", None, "px", lambda found: found["kl"]["sigma_px"]),
     Claim("  SD of the bootstrap", .03, "patches", lambda found: found["kl"]["sigma_sd"]),
     Claim("best sigma, mean of heads, KL", None, "patches", lambda found: found["kl"]["sigma_of_mean"]),
-    Claim("worst head, KL", "7, 9", "head from 1", lambda found: head_number(found, "kl", -1)),
-    Claim("best head, KL", 12, "head from 1", lambda found: head_number(found, "kl", 0)),
-    Claim("best head, CC", 12, "head from 1", lambda found: head_number(found, "cc", 0)),
-    Claim("best head, SIM", 12, "head from 1", lambda found: head_number(found, "sim", 0)),
-    Claim("best head, SSIM", 12, "head from 1", lambda found: head_number(found, "ssim", 0)),
+    Claim("worst head, KL", "heads 6, 8 (#7, #9)", "from 0", lambda found: ranked(found, "kl", -1)),
+    Claim("best head, KL", "head 11 (#12)", "from 0", lambda found: ranked(found, "kl", 0)),
+    Claim("best head, CC", "head 11 (#12)", "from 0", lambda found: ranked(found, "cc", 0)),
+    Claim("best head, SIM", "head 11 (#12)", "from 0", lambda found: ranked(found, "sim", 0)),
+    Claim("best head, SSIM", "head 11 (#12)", "from 0", lambda found: ranked(found, "ssim", 0)),
     Claim("KL of the best head", None, "nats", lambda found: found["kl"]["heads"][found["best"]]),
     Claim("lift of the best head", "30 to 40", "points", lambda found: found["lift"].get(found["best"])),
     Claim("heads with lift > 0, p <= .0001", "12 of 12", "", lifted)]
@@ -396,20 +378,20 @@ def draw_heads(summary: dict, folder: Path) -> None:
 
 
 def draw_examples(arrays: dict[str, np.ndarray], summary: dict, folder: Path) -> None:
-    """fig_examples: some objects; people's summed gaze; the blurred side at KL's best sigma; attention of the
-    best, middle and worst head, with the people's mean KL."""
+    """fig_examples: some objects, people's gaze as it is compared at KL's best sigma, attention of the best,
+    middle and worst head with the people's mean KL."""
     s, ranking = summary["kl"]["sigma_index"], summary["kl"]["ranking"]
     three = {"best": ranking[0], "middle": ranking[len(ranking) // 2], "worst": ranking[-1]}
-    blurred = "gaze" if summary["blur"] == "fixations" else ranking[0]
-    fig, axes = figure_grid(len(arrays["examples"]), 6, 2, 2.2)
+    fig, axes = figure_grid(len(arrays["examples"]), 5, 2, 2.2)
     for row, picture, o in zip(axes, arrays["pictures"], arrays["examples"]):
-        maps = dict(zip(summary["heads"], arrays["attn"][o]))  # (h, w) each
-        maps["gaze"] = arrays["fix"][o].sum(0)
-        smooth = gaussian_blur(torch.from_numpy(maps[blurred]), summary["sigmas"][s]).numpy()
-        panels = {"people's gaze": maps["gaze"], f"{blurred}, sigma {summary['sigmas'][s]:.1f}": smooth}
-        for word, head in three.items():
-            kl = np.nanmean(arrays["kl"][:, o, summary["heads"].index(head), s])
-            panels[f"{word}: {head}, KL {kl:.2f}"] = maps[head]
+        gaze = arrays["fix"][o].sum(0)  # (h, w)
+        if summary["blur"] == "fixations":
+            gaze = gaussian_blur(gaze, summary["sigmas"][s]).numpy()
+        panels = {"people's gaze": gaze}
+        for word, name in three.items():
+            head = summary["heads"].index(name)
+            kl = np.nanmean(arrays["kl"][:, o, head, s])
+            panels[f"{word}: {name}, KL {kl:.2f}"] = arrays["attn"][o, head]
         img_h, img_w = picture.shape[:2]
         row[0].imshow(picture)
         for ax, (title, values) in zip(row[1:], panels.items()):
@@ -440,16 +422,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="blur widths in patches (default: .1 3 .1)")
     add("--blur", choices=["fixations", "attention"], default="fixations",
         help="which of the two maps is smoothed (default: fixations)")
-    add("--simulate", type=float, nargs=3, metavar=("HEAD", "SIGMA", "N"),
-        help="people are replaced: N fixations each where HEAD (from 0) attends, at blur SIGMA")
-    args = parse_args(parser, argv)
-    args.model = args.model or ("demo_dino12" if args.data == "demo" else "dino_vitb16")
-    args.size = args.size or list(DEMO_SIZE if args.data == "demo" else SIZE)
+    args = parse_args(parser, argv, paper=dict(model="dino_vitb16", size=SIZE),
+                      demo=dict(model="demo_dino12", size=DEMO_SIZE))
     first, last, step = args.sigmas
     if min(first, step) <= 0 or last < first + 1.5 * step:
         raise InputError("--sigmas: expected positive numbers, and three widths or more.")
-    if args.simulate and not (args.simulate[1] > 0 and args.simulate[2] >= 1):
-        raise InputError("--simulate HEAD SIGMA N: expected a positive width, and a fixation or more.")
     return args
 
 
@@ -462,23 +439,22 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
     items = load_data(args.data, args.limit)
+    paths = [path for path, _ in items]
     people = sorted({person for _, gaze in items for person, *_ in gaze})
     model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer)
-    if args.simulate and args.simulate[0] not in range(len(heads)):
-        raise InputError(f"--simulate {args.simulate[0]:g}: expected a head from 0 to {len(heads) - 1}.")
+    grid = tuple(n // model.patch_size for n in preprocess.crop)
     first, last, step = args.sigmas
     sigmas = np.arange(first, last + step / 2, step).round(9)  # both ends
 
     # Every participant x object x head x sigma
-    tables = sorted(items[0][0].parents[1].glob("fixations.*"))
-    folder = begin(args, [path for path, _ in items] + tables, model=model)
-    grid = tuple(n // model.patch_size for n in preprocess.crop)
-    images = Images([path for path, _ in items], preprocess,
-                    partial(looked_at, items=items, people=people, grid=grid))
+    root = paths[0].parents[1]
+    tables = [*sorted(root.glob("fixations.*")), *sorted(root.glob("masks/*"))]
+    folder = begin(args, [*paths, *tables], model=model)
+    images = Images(paths, preprocess, partial(looked_at, items=items, people=people, grid=grid))
     how = partial(measure, model=model.to(device), blocks=blocks, sigmas=sigmas, blur=args.blur,
-                  planted=args.simulate, device=device, dtype=getattr(torch, args.dtype), seed=args.seed)
+                  device=device, dtype=getattr(torch, args.dtype))
     arrays = in_batches(folder / "images", images, args.batch_size, how, args.workers)
-    arrays, paths, notes = usable(arrays, images.paths)
+    arrays, paths, notes = usable(arrays, paths)
 
     # The best sigma and head of each metric, ANOVA and Tukey over heads, lift, the paper's numbers
     lift, lift_by_head = lift_of(arrays, heads)

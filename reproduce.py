@@ -9,12 +9,11 @@ Commands
     tables alone          python reproduce.py --tables
 
 DATA holds any of salicon/ coco/ imagenet/ objectnet/ osie/ n2010/ cw2019/ objects/, each laid out as the
-README says under its study. A study whose data are absent is named and left out. Other options of a run:
-edit DATA_RUNS. A run is one command of one script, in runs/reproduce/<study>_<data>/ (or --out); the same
-command after an interruption goes on. When all is through, the numbers of the finished runs go to
-docs/results/, from there into README.md between <!-- table: study --> and <!-- end -->, and its pictures to
-docs/. --short: few images, in runs/reproduce_short, and no file of the project changes. Time, one core: the
-demo 16 minutes.
+README says under its study. A study whose data are absent is named and left out. A run is one command of one
+script, in runs/reproduce/<study>_<data>/ (or --out); the same command after an interruption goes on. Then the
+numbers of the finished runs go to docs/results/, from there into README.md between <!-- table: study --> and
+<!-- end -->, and its pictures to docs/. --short: few images, and no file of the project changes. Time, one
+core: the demo 16 minutes.
 """
 from __future__ import annotations
 
@@ -39,11 +38,10 @@ SCRIPTS = {"exp01": "exp01_finetune_vit.py", "exp02": "exp02_resnet.py", "exp03"
            "exp06": "exp06_gaze_objects.py"}
 # {name of a run, study_data: options}. {folder}: of DATA, or of another run; an option without its folder is
 # left out.
-DEMO_RUNS = {
+RUNS = {
     "exp01_demo": [], "exp02_demo": [], "exp03_demo": [], "exp04_demo": [],
     "exp04_demo-sweep": ["--sweep --saliency --limit 60 --fovea 3"], "exp05_demo": [],
-    "train_demo": ["--eval"], "exp06_demo": [], "exp06_demo-blur": ["--blur attention"]}
-DATA_RUNS = {
+    "train_demo": ["--eval"], "exp06_demo": [], "exp06_demo-blur": ["--blur attention"],
     "exp01_salicon": ["--salicon {salicon}", "--coco {coco}", "--imagenet {imagenet}",
                       "--objectnet {objectnet}"],
     "exp02_salicon": ["--salicon {salicon}", "--coco {coco}", "--imagenet {imagenet}"],
@@ -77,12 +75,16 @@ def study_of(name: str) -> str:
     return name.split("_")[0]
 
 
+def data_of(name: str) -> str:
+    return name.split("_")[1].split("-")[0]
+
+
 def find_runs(data: Path | None, out: Path, short: bool) -> tuple[dict[str, list[str]], list[str]]:
     """{name: arguments} of the runs whose data are there, and the names of the others."""
     places = {folder: data / folder for folder in FOLDERS if data and (data / folder).is_dir()}
     runs, absent = {}, []
-    for name, options in (DEMO_RUNS | DATA_RUNS).items():
-        if name in DATA_RUNS and name.split("_")[1].split("-")[0] not in places:
+    for name, options in RUNS.items():
+        if data_of(name) not in ("demo", *places):
             absent.append(name)
             continue
         here = [option for option in options if set(re.findall(r"{(\w+)}", option)) <= set(places)]
@@ -93,16 +95,12 @@ def find_runs(data: Path | None, out: Path, short: bool) -> tuple[dict[str, list
     return runs, absent
 
 
-def note_of(folder: Path) -> dict:
-    """What `carry_out` noted in a run's folder: argv, status, seconds, memory_mb ...; {} before the first."""
-    file = folder / "reproduce.json"
-    return read_json(file) if file.exists() else {}
-
-
 def carry_out(command: list[str], folder: Path, processes: int) -> int:
-    """Start or go on with a command in its folder; its exit status."""
+    """Start or go on with a command in its folder; its exit status. reproduce.json there keeps the command,
+    its status, seconds and memory."""
     began, resume = time.time(), any(folder.rglob("args.json"))
-    write_json({"argv": command, "status": "interrupted"}, folder / "reproduce.json")
+    note = {"argv": command, "status": "interrupted", "resumed": resume, "processes": processes}
+    write_json(note, folder / "reproduce.json")
     parallel = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     child = subprocess.Popen([sys.executable, *(parallel if processes > 1 else []), str(ROOT / command[0]),
                               *command[1:], "--out", str(folder), *(["--resume"] if resume else [])])
@@ -114,14 +112,15 @@ def carry_out(command: list[str], folder: Path, processes: int) -> int:
         raise
     child.returncode = os.waitstatus_to_exitcode(status)
     memory = usage.ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)  # of the largest process
-    write_json({"argv": command, "status": child.returncode, "resumed": resume, "processes": processes,
-                "seconds": time.time() - began, "memory_mb": memory}, folder / "reproduce.json")
+    took = {"status": child.returncode, "seconds": time.time() - began, "memory_mb": memory}
+    write_json(note | took, folder / "reproduce.json")
     return child.returncode
 
 
 def is_done(command: list[str], folder: Path) -> bool:
     """Finished by this command."""
-    note = note_of(folder)
+    file = folder / "reproduce.json"
+    note = read_json(file) if file.exists() else {}
     return note.get("status") == 0 and note["argv"] == command and any(folder.rglob("results.json"))
 
 
@@ -129,7 +128,7 @@ def summary(name: str, folder: Path, data: Path | None) -> dict:
     """What docs/results/ keeps of a finished run: its parts' headline rows together. Paths become DATA/... or
     their last name."""
     parts = [read_json(file) for file in sorted(folder.rglob("results.json"), key=lambda f: len(f.parts))]
-    took = note_of(folder)
+    took = read_json(folder / "reproduce.json")
 
     def short(text: str) -> str:
         text = text.replace(f"{data}/", "DATA/") if data else text
@@ -181,7 +180,7 @@ def write_tables(results: Path, readme: Path) -> None:
     """The blocks of the README from docs/results/*.json, the demo first; InputError where one has no end."""
     text = readme.read_text(encoding="utf-8")
     for study in SCRIPTS:
-        files = [results / f"{name}.json" for name in (*DEMO_RUNS, *DATA_RUNS) if study_of(name) == study]
+        files = [results / f"{name}.json" for name in RUNS if study_of(name) == study]
         runs = [read_json(file) for file in files if file.exists()]
         block = re.compile(rf"(<!-- table: {study} -->\n)(?:(?!<!-- table:).)*?(<!-- end -->)", re.DOTALL)
         if not block.search(text):
@@ -204,6 +203,19 @@ def copy_pictures(out: Path) -> None:
                 image.save(f, "PNG", optimize=True)
 
 
+def keep(commands: dict[str, list[str]], args: argparse.Namespace) -> None:
+    """The numbers of the finished runs, in docs/results/, the README and docs/; --short: printed."""
+    results = args.out / "results" if args.short else ROOT / "docs" / "results"
+    for name in [name for name, command in commands.items() if is_done(command, args.out / name)]:
+        kept = summary(name, args.out / name, args.data)
+        write_json(kept, results / f"{name}.json")
+        if args.short:
+            print(f"\n{name}\n{table([kept], SHOWN[study_of(name)])}")
+    if not args.short:
+        write_tables(results, ROOT / "README.md")
+        copy_pictures(args.out)
+
+
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(usage="python %(prog)s [options]", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -218,10 +230,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args = p.parse_args(argv)
     args.data = args.data and args.data.resolve()
     args.out = args.out or ROOT / "runs" / ("reproduce_short" if args.short else "reproduce")
-    known = [*SCRIPTS, *DEMO_RUNS, *DATA_RUNS]
     for name in args.only:
-        if name not in known:
-            raise InputError(f"--only {name}: no such study or run; expected some of {', '.join(known)}.")
+        if name not in [*SCRIPTS, *RUNS]:
+            raise InputError(f"--only {name}: no such study or run; expected some of {', '.join(RUNS)}.")
     return args
 
 
@@ -244,21 +255,14 @@ def main(argv: list[str] | None = None) -> None:
         status = carry_out(command, args.out / name, args.processes)
         if status:
             failed.append(f"{name} (status {status})")
-    results = args.out / "results" if args.short else ROOT / "docs" / "results"
-    for name in [name for name, command in commands.items() if is_done(command, args.out / name)]:
-        kept = summary(name, args.out / name, args.data)
-        write_json(kept, results / f"{name}.json")
-        if args.short:
-            print(f"\n{name}\n{table([kept], SHOWN[study_of(name)])}")
-    if not args.short:
-        write_tables(results, ROOT / "README.md")
-        copy_pictures(args.out)
+    keep(commands, args)
     for name in [name for name in wanted if name in absent]:
-        print(f"not run: {name}, no {args.data or 'DATA'}/{name.split('_')[1].split('-')[0]}")
+        print(f"not run: {name}, no {args.data or 'DATA'}/{data_of(name)}")
     print(f"{len(commands) - len(failed)} of {len(commands)} runs done, their figures in {args.out}/")
-    if failed or not commands:
-        sys.exit(f"{', '.join(failed)} failed, see above; once the cause is removed, the same command goes on"
-                 if failed else f"nothing to run: --only {' '.join(args.only)} needs data")
+    if failed:
+        sys.exit(f"{', '.join(failed)} failed, see above; the same command goes on once the cause is gone")
+    if not commands:
+        sys.exit(f"nothing to run: --only {' '.join(args.only)} needs data")
 
 
 if __name__ == "__main__":

@@ -29,7 +29,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +50,7 @@ PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
 FREE = ("out", "resume", "plot_only", "workers", "device", "eval", "save_minutes", "stop_step")
 DATA_FOLDERS = ("salicon", "coco", "imagenet", "objectnet")  # arguments that name one data set each
 TABLES = (".json", ".csv", ".mat", ".npz", ".npy")  # files whose content is compared, not their size alone
+ON_SCREEN = 25  # rows of a printed table
 CLOSE = 2.0  # "about X" in the paper's text is confirmed by an interval within X +- CLOSE
 
 
@@ -131,7 +131,7 @@ def run_name(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
         if isinstance(value, (list, tuple)):
             return "-".join(map(word, value))
         if isinstance(value, Path):
-            return f"{value.name}-{hashlib.sha256(str(value.resolve()).encode()).hexdigest()[:4]}"
+            return f"{value.name}-{digest([str(value.resolve())])[:4]}"
         return re.sub(r"[^\w.=+-]+", "-", str(value))
 
     words = []
@@ -142,10 +142,12 @@ def run_name(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
             continue
         if isinstance(value, bool):
             words.append(name if value else f"no_{name}")
+        elif isinstance(value, Path):
+            words.append(f"{name}-{word(value)}")
         else:
-            words.append(name + ("-" if isinstance(value, Path) else "") + word(value))
+            words.append(name + word(value))
     whole = "_".join(words)
-    return whole if len(whole) <= 80 else f"{whole[:70]}-{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+    return whole if len(whole) <= 80 else f"{whole[:70]}-{digest([whole])[:8]}"
 
 
 # -------------------------------------------------------------------------------- files
@@ -155,15 +157,14 @@ def atomic_write(path: Path | str, mode: str = "w"):
     """A file opened for writing under a temporary name and renamed when complete."""
     path = Path(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    text = {} if "b" in mode else {"newline": "", "encoding": "utf-8"}
+    # names of files that are no UTF-8 keep their bytes
+    text = {} if "b" in mode else {"newline": "", "encoding": "utf-8", "errors": "surrogateescape"}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(part, mode, **text) as f:
             yield f
         os.replace(part, path)
     except OSError as e:
-        if e.filename and Path(e.filename) not in (part, path, *path.parents):
-            raise  # an error about another file is the caller's
         raise InputError(f"cannot write {path} ({e.strerror or e}); make room or change --out.") from e
     finally:
         if part.exists():
@@ -201,25 +202,17 @@ def load_checkpoint(path: Path | str):
 
 
 def write_json(obj, path: Path | str) -> None:
-    """JSON, atomically: arrays become lists, paths strings, NaN null, infinities "inf" and "-inf"."""
-    def clean(v):
-        if isinstance(v, dict):
-            return {str(k): clean(x) for k, x in v.items()}
-        if isinstance(v, (Tensor, np.ndarray, np.generic)):
-            return clean(v.tolist())
-        if isinstance(v, (list, tuple)):
-            return [clean(x) for x in v]
-        if isinstance(v, float) and not math.isfinite(v):
-            return None if math.isnan(v) else str(v)
-        return str(v) if isinstance(v, Path) else v
+    """JSON, atomically: arrays become lists, paths strings, NaN null, infinities "Infinity", "-Infinity"."""
+    text = json.dumps(obj, default=lambda v: v.tolist() if hasattr(v, "tolist") else str(v))
+    plain = json.loads(text, parse_constant=lambda name: None if name == "NaN" else name)
     with atomic_write(path) as f:
-        json.dump(clean(obj), f, indent=1, ensure_ascii=False)
+        json.dump(plain, f, indent=1, ensure_ascii=False)
 
 
 def read_json(path: Path | str):
     """The content of a JSON file. InputError: damaged."""
     with input_errors(path, "a whole JSON file of a run; run the command again"):
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8", errors="surrogateescape"))
 
 
 def write_csv(rows: Iterable[dict], path: Path | str) -> None:
@@ -227,12 +220,12 @@ def write_csv(rows: Iterable[dict], path: Path | str) -> None:
     They may be generated one by one: those of 50,000 images would fill a gigabyte."""
     if rank_world()[0] > 0:
         return
-    rows = iter(rows)
-    first = next(rows, None)
     with atomic_write(path) as f:
-        writer = csv.DictWriter(f, first or ["image", "condition"])
-        writer.writeheader()
-        for row in chain([first] if first else [], rows):
+        writer = None
+        for row in rows:
+            if writer is None:
+                writer = csv.DictWriter(f, row)
+                writer.writeheader()
             writer.writerow({k: "" if v != v else v for k, v in row.items()})
 
 
@@ -255,24 +248,8 @@ def digest(what: nn.Module | Iterable[str | Path] | Path) -> str:
                 line = f"{item.name} {item.stat().st_size if there else 'missing'}"
                 if there and item.suffix in TABLES:
                     line += f" {digest(item)}"
-            sha.update(f"{line}\n".encode())
+            sha.update(os.fsencode(f"{line}\n"))
     return sha.hexdigest()[:16]
-
-
-def refuse_other_arguments(folder: Path, asked: dict) -> None:
-    """InputError where the folder's args.json says otherwise than asked."""
-    file = folder / "args.json"
-    if not file.exists():
-        if (folder / "results.json").exists():
-            raise InputError(f"{folder} holds results but no args.json: nothing says of what; choose another "
-                             "--out.")
-        return
-    before = read_json(file)
-    changed = [f"{k} {before.get(k)} -> {asked.get(k)}" for k in before | asked
-               if before.get(k) != asked.get(k) and (k in asked or k not in ("items", "hashes"))]
-    if changed:
-        raise InputError(f"{folder} holds a run with other arguments ({', '.join(changed)}); "
-                         "choose another --out.")
 
 
 def fixed_args(args: argparse.Namespace) -> dict:
@@ -287,20 +264,32 @@ def fixed_args(args: argparse.Namespace) -> dict:
     return json.loads(json.dumps(fixed, default=text))
 
 
+def refuse_other_arguments(folder: Path, asked: dict) -> None:
+    """InputError where the folder holds a run of which args.json says otherwise than asked."""
+    file = folder / "args.json"
+    if file.exists():
+        before = read_json(file)
+        changed = [f"{k} {before.get(k)} -> {v}" for k, v in asked.items() if before.get(k) != v]
+        if changed:
+            raise InputError(f"{folder} holds a run with other arguments ({', '.join(changed)}); "
+                             "choose another --out.")
+    elif (folder / "results.json").exists():
+        raise InputError(f"{folder} holds results without their args.json; choose another --out.")
+
+
 def only_draw(args: argparse.Namespace) -> bool:
     """Whether there is nothing to measure: --plot-only, or --resume of a run that is complete."""
-    complete = (args.out / "results.json").exists() and not (args.out / "unfinished").exists()
-    if args.plot_only and not (args.out / "results.json").exists():
+    finished, arrays = args.out / "results.json", args.out / "arrays.npz"
+    going_on = (args.out / "unfinished").exists()
+    if args.plot_only and not finished.exists():
         raise InputError(f"--plot-only: no finished run in {args.out}; run once without it first.")
-    arrays = args.out / "arrays.npz"
-    if args.plot_only and not complete and arrays.exists() and \
-            arrays.stat().st_mtime > (args.out / "results.json").stat().st_mtime:
+    if args.plot_only and going_on and arrays.exists() and arrays.stat().st_mtime > finished.stat().st_mtime:
         raise InputError(f"--plot-only: {args.out} was interrupted at its very end; --resume completes it.")
-    if not args.plot_only and args.data and args.data != "demo" and not Path(args.data).is_dir():
-        raise InputError(f"--data {args.data}: no such folder; correct the path.")  # before any download
-    if args.plot_only or args.resume and complete:
+    if args.plot_only or args.resume and finished.exists() and not going_on:
         refuse_other_arguments(args.out, fixed_args(args))
         return True
+    if args.data and args.data != "demo" and not Path(args.data).is_dir():
+        raise InputError(f"--data {args.data}: no such folder; correct the path.")  # before any download
     return False
 
 
@@ -325,8 +314,6 @@ def begin(args: argparse.Namespace, items: Iterable, **weights: nn.Module | Path
                          f"remove {batches} to start again.")
     barrier()
     if rank_world()[0] == 0:
-        if args.resume and not batches.exists():
-            print(f"Nothing to resume in {args.out}: a new run.")
         write_json(asked, args.out / "args.json")
         batches.mkdir(exist_ok=True)
     barrier()
@@ -354,6 +341,14 @@ def in_batches(folder: Path, data: Dataset, batch_size: int, measure: Callable, 
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
+def git_version() -> str:
+    """The project's commit, with -dirty where files differ from it."""
+    if not (ROOT / ".git").exists() or not shutil.which("git"):
+        return "unknown"
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip() or "unknown"
+
+
 def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[dict], headline: Sequence[dict],
            draw: Callable, began: float, device: torch.device, tests: Sequence[dict] = (),
            not_run: Sequence[str] = (), **facts) -> None:
@@ -361,17 +356,13 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[di
     first process, while the others wait: a second script may follow. facts: more entries of results.json."""
     if rank_world()[0] > 0:
         return barrier()
-    git = ""
-    if (ROOT / ".git").exists() and shutil.which("git"):
-        command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-        git = subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else ""
     results = {
         "study": study, "data": args.data or "files", "headline": list(headline), "tests": list(tests),
-        "not_run": list(not_run), "args": vars(args), "git": git or "unknown",
+        "not_run": list(not_run), "args": vars(args), "git": git_version(),
         "versions": {"python": platform.python_version(), "torch": torch.__version__,
                      "numpy": np.__version__},
-        "device": gpu or f"{device.type}, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else
+                  f"{device.type}, {torch.get_num_threads()} threads",
         "seconds": round(time.time() - began, 1),
         "items": read_json(args.out / "args.json")["items"], **facts}
     save_arrays(args.out / "arrays.npz", **arrays)
@@ -425,8 +416,11 @@ def verdict(paper: float | str | None, low: float, high: float) -> str:
     if sign not in (">", "<", "about"):
         return ""
     low, high = low - float(number), high - float(number)
-    yes, no = {">": (low > 0, high < 0), "<": (high < 0, low > 0),
-               "about": (low >= -CLOSE and high <= CLOSE, low > CLOSE or high < -CLOSE)}[sign]
+    if sign == "about":
+        yes, no = low >= -CLOSE and high <= CLOSE, low > CLOSE or high < -CLOSE
+    else:
+        above, below = low > 0, high < 0
+        yes, no = (above, below) if sign == ">" else (below, above)
     return "agrees" if yes else "differs" if no else "undecided"
 
 
@@ -453,10 +447,13 @@ def show(value) -> str:
 
 
 def print_table(results: dict) -> None:
-    """paper | ours | 95 % CI | n | unit | verdict, then what the verdict means and what was not run."""
+    """paper | ours | 95 % CI | n | unit | verdict, then what the verdict means and what was not run. At most
+    ON_SCREEN rows: the first, or the first whose names match the regular expression results["on_screen"]."""
+    pattern = results.get("on_screen", ".*")
+    rows = [row for row in results["headline"] if re.fullmatch(pattern, row["name"].strip())][:ON_SCREEN]
     keys = ("name", "paper", "ours", "ci", "n", "unit", "verdict")
     lines = [["", "paper", "ours", "95 % CI", "n", "unit", ""]]
-    lines += [[show(row.get(key)) for key in keys] for row in results["headline"]]
+    lines += [[show(row.get(key)) for key in keys] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:
         name, *numbers, unit, word = (cell.ljust(width) for cell, width in zip(line, widths))
@@ -464,7 +461,9 @@ def print_table(results: dict) -> None:
         print("  ".join([name, *numbers, unit, word]).rstrip())
         if line is lines[0]:
             print("-" * sum(widths))
-    if any(row.get("verdict") for row in results["headline"]):
+    if len(rows) < len(results["headline"]):
+        print(f"{len(results['headline']) - len(rows)} more rows are in results.json.")
+    if any(row.get("verdict") for row in rows):
         print("agrees: the whole interval lies on the paper's side (about X: within 2 of X); differs: on\n"
               "the other side; undecided: neither.")
     for part in results["not_run"]:

@@ -4,43 +4,31 @@ import csv
 import json
 from pathlib import Path
 
-import av
 import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
 from common import ROOT, InputError
-from demo.world import FPS, FRAMES, PARTS, demo_world
-
-
-def gaze_in(path: Path, key: str, value: str) -> np.ndarray:
-    """(n, 2) x, y px of the rows of a CSV where the column `key` has that value and gaze is not missing."""
-    with open(path, newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row[key] == value and row["x_px"]]
-    return np.array([(float(row["x_px"]), float(row["y_px"])) for row in rows])
+from demo.world import PARTS, demo_world
 
 
 def contact_sheet(root: Path, path: Path) -> Path:
-    """Every kind of data in one figure, the simulated gaze on top; drawn from the files."""
-    panels, nobody = [], np.zeros((0, 2))  # (picture, gaze (n, 2) x, y)
-    for pattern in ("imagenet/val/n*", "objectnet/images/*"):
-        for folder in sorted(root.glob(pattern)):
-            panels.append((Image.open(sorted(folder.iterdir())[0]), nobody))
+    """The 12 classes, six scenes and six still objects, the simulated gaze on top; drawn from the files."""
+    panels = []  # (picture, gaze (n, 2) x, y)
+    for folder in sorted(root.glob("imagenet/val/n*")):
+        panels.append((Image.open(sorted(folder.iterdir())[0]), np.zeros((0, 2))))
     salicon = json.loads((root / "salicon" / "fixations_val2014.json").read_text())
-    for image in salicon["images"][:7]:
+    for image in salicon["images"][:6]:
         gaze = [a["fixations"] for a in salicon["annotations"] if a["image_id"] == image["id"]]
-        panels.append((Image.open(root / "salicon" / "images" / image["file_name"]),
-                       np.concatenate(gaze)[:, ::-1]))
-    for clip in sorted((root / "videos" / "clips").iterdir()):  # the middle frame
-        with av.open(str(clip)) as file:
-            frame = list(file.decode(video=0))[FRAMES // 2].to_image()
-        gaze = root / "videos" / "gaze" / f"{clip.stem}.csv"
-        panels.append((frame, gaze_in(gaze, "t_s", f"{FRAMES / FPS / 2:.4f}")))
-    fixations = root / "objects" / "fixations.csv"
-    for picture in sorted((root / "objects" / "images").iterdir())[6:13]:
-        panels.append((Image.open(picture), gaze_in(fixations, "image", picture.name)))
-    figure = Figure(figsize=(16, 12), layout="tight")
-    for ax, (picture, gaze) in zip(figure.subplots(6, 8).flat, panels):
+        picture = Image.open(root / "salicon" / "images" / image["file_name"])
+        panels.append((picture, np.concatenate(gaze)[:, ::-1]))
+    with open(root / "objects" / "fixations.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    for file in sorted((root / "objects" / "images").iterdir())[7:13]:
+        gaze = [(float(row["x_px"]), float(row["y_px"])) for row in rows if row["image"] == file.name]
+        panels.append((Image.open(file), np.array(gaze)))
+    figure = Figure(figsize=(16, 6), layout="tight")
+    for ax, (picture, gaze) in zip(figure.subplots(3, 8).flat, panels):
         ax.imshow(picture)
         ax.scatter(*gaze.T, s=4, c="yellow", edgecolors="black", linewidths=.2)
         ax.axis("off")

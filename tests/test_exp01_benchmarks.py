@@ -14,6 +14,7 @@ from common import InputError, Preprocess, bootstrap_ci
 from corruptions import CORRUPTIONS, corrupt
 from data import imagenet_wnids, read_csv
 from processes import in_group
+from results import evaluate
 
 torch.set_num_threads(1)
 PLAIN = Preprocess(36, 36, (0.,) * 3, (1.,) * 3)
@@ -122,12 +123,12 @@ def test_parity_reports_three_bayes_factors_and_discordant_counts():
     both = E.parity(answers("imagenet", A=a, B=b, C=1 - a))
     assert [t["pair"] for t in both] == ["B - A", "C - A"] and both[0]["t"] == test["t"]
     assert both[1]["mcnemar"]["diff"] == pytest.approx((1 - 2 * a).mean())
-    summary = E.summary(arrays)
+    summary = {row["name"]: row for row in evaluate(E.CLAIMS, arrays)}
     gap = summary["ImageNet, B - A"]
     assert summary["ImageNet top-1, A"]["ours"] == pytest.approx(100 * a.mean())
     assert gap["ours"] == pytest.approx(100 * d.mean()) and gap["ci"][0] < gap["ours"] < gap["ci"][1]
     assert summary["BF01 ImageNet (JZS, r = 1)"]["ours"] == pytest.approx(bf01["JZS, r = 1"])
-    assert {line.name: line.paper for line in E.CLAIMS}["BF01 ImageNet (unit information)"] == 222
+    assert summary["BF01 ImageNet (unit information)"]["paper"] == 222
 
 
 def test_intervals_of_several_views_are_over_images():
@@ -135,7 +136,7 @@ def test_intervals_of_several_views_are_over_images():
     rng = np.random.default_rng(4)
     a, b = (rng.random(60) < .7).astype(int), (rng.random(60) < .8).astype(int)
     arrays = answers("imagenet_c", A=np.stack([a, a], 1), B=np.stack([b, b], 1))
-    summary, (test,) = E.summary(arrays), E.parity(arrays)
+    summary, (test,) = {row["name"]: row for row in evaluate(E.CLAIMS, arrays)}, E.parity(arrays)
     assert summary["ImageNet-C top-1, A"]["ci"] == pytest.approx(bootstrap_ci(100. * a, n_boot=2000))
     assert summary["ImageNet-C, B - A"]["ci"] == pytest.approx(bootstrap_ci(100. * (b - a), n_boot=2000))
     assert test["n"] == 120

@@ -17,7 +17,7 @@ from common import (BASE, InputError, Preprocess, VisionTransformer, attention_s
 from data import coco_categories, coco_files, load_gaze, read_coco, read_csv
 from exp01_finetune_vit import RolloutViT, attention_kl, human_maps
 from processes import FORK, in_group
-from results import load_checkpoint
+from results import evaluate, load_checkpoint
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -268,6 +268,11 @@ def measured(consistency, **values) -> dict:
         consistency=np.asarray(consistency), category=np.array(["cat"]), category_cc=stacked[:4].mean(0)[None])
 
 
+def lines(arrays: dict) -> dict[str, dict]:
+    """{name: line of the table}."""
+    return {row["name"]: row for row in evaluate([*E.CLAIMS, *E.CONSISTENCY_CLAIMS], arrays)}
+
+
 def test_alignment_tests_are_paired_and_headroom_gain_follows_its_formula():
     rng = np.random.default_rng(0)
     a = rng.uniform(.2, .6, 80)
@@ -288,27 +293,27 @@ def test_alignment_tests_are_paired_and_headroom_gain_follows_its_formula():
     quarters = [t for t in tests if t["test"].startswith("quartile")]
     order = np.argsort(consistency)
     assert [q["n"] for q in quarters] == [20] * 4
-    assert quarters[1]["gain_A"] == pytest.approx((b - a)[order[20:40]].mean())
-    assert quarters[3]["gain_C"] == pytest.approx((b - c)[order[60:]].mean())
-    summary = E.summary(arrays)
+    assert quarters[1]["gain B - A"] == pytest.approx((b - a)[order[20:40]].mean())
+    assert quarters[3]["gain B - C"] == pytest.approx((b - c)[order[60:]].mean())
+    summary = lines(arrays)
     assert summary["r(gain, consistency)"]["ours"] == pytest.approx(-1)
     assert summary["headroom gain"]["ours"] == pytest.approx(np.mean(d / (1 - a + 1e-8)))
     assert summary["images with a gain in CC"]["ours"] == 100
-    assert next(claim for claim in E.CLAIMS if claim.name == "r(gain, consistency)").paper == -.55
+    assert summary["r(gain, consistency)"]["paper"] == -.55
 
 
 def test_images_without_consistency_give_no_line_of_it():
     a, b, c = np.random.default_rng(5).random((3, 12))
-    unknown = E.summary(measured([np.nan] * 12, A=a, B=b, C=c))
+    unknown = lines(measured([np.nan] * 12, A=a, B=b, C=c))
     assert "headroom gain" not in unknown and unknown["CC, A"]["n"] == 12
 
 
 def test_an_image_without_consistency_counts_in_the_metrics_alone():
     a, b, c = np.random.default_rng(6).random((3, 12))
     consistency = np.linspace(.2, .8, 12)
-    part = E.summary(measured(consistency[1:], A=a[1:], B=b[1:], C=c[1:]))
+    part = lines(measured(consistency[1:], A=a[1:], B=b[1:], C=c[1:]))
     consistency[0] = np.nan
-    found = E.summary(measured(consistency, A=a, B=b, C=c))
+    found = lines(measured(consistency, A=a, B=b, C=c))
     assert found["CC, A"]["n"] == 12 and found["headroom gain"] == part["headroom gain"]
     assert found["r(gain, consistency)"] == part["r(gain, consistency)"]
 
@@ -437,7 +442,7 @@ def test_a_finished_run_stays_whole_after_wrong_arguments(world, finished, wrong
 
 def test_plot_only_redraws_without_a_model(world, finished, monkeypatch, capsys):
     (finished[0] / "fig_2A.png").unlink()
-    monkeypatch.setattr(E, "load_model", None)
+    monkeypatch.setattr(E, "RolloutViT", None)
     run(world, finished[0], "--plot-only")
     assert (finished[0] / "fig_2A.png").exists() and "paper" in capsys.readouterr().out
 

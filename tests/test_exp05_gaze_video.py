@@ -591,9 +591,9 @@ def test_demo_run_writes_tables_and_figures_and_draws_them_again(run, no_figures
     assert {p.name for p in run.glob("fig_*")} == {
         f"fig_{k}.{end}" for k in ("distance", "gaze", "heads") for end in ("png", "pdf")}
     rows = read_csv(run / "distances.csv")
-    assert len(rows) == 4 * (48 + 24) and rows[-1]["kind"] == "viewer child" and rows[-1]["block"] == ""
+    assert len(rows) == 4 * (48 + 24) and rows[-1]["kind"] == "viewer child"
     assert len(results["correlations"]) == 6 and results["correlations"][0]["n"] == 48
-    assert results["best_head"] == min((r for r in rows if r["set"] == "all" and r["model"]),
+    assert results["best_head"] == min((r for r in rows if r["set"] == "all" and " head " in r["condition"]),
                                        key=lambda r: r["distance"])["condition"]
     before = (run / "fig_heads.png").read_bytes()
     (run / "fig_heads.png").unlink()
@@ -641,9 +641,12 @@ def test_compare_correlates_and_draws_two_runs(run, tmp_path, monkeypatch):
     same = next(c for c in found if c["sets"] == ["all", f"{run.name}: all"])
     assert same["r"] == pytest.approx(1) and same["n"] == 48
     right = dict(drawn)["fig_heads"].axes[1]
-    assert right.get_xlabel() == "MDS distance, all (px)" and f"{run.name}: all" in right.get_ylabel()
+    assert right.get_xlabel() == "MDS distance, all (px)" and f"{run.name}: nature" in right.get_ylabel()
     x, y = right.collections[0].get_offsets().T
-    np.testing.assert_allclose(x, y)
+    rows = {(r["set"], r["condition"]): r["distance"] for r in read_csv(run / "distances.csv")}
+    heads = [c for kind, c in rows if kind == "all" and " head " in c]
+    np.testing.assert_allclose(x, [rows["all", head] for head in heads])
+    np.testing.assert_allclose(y, [rows["nature", head] for head in heads])
     assert len(x) == 48 and right.get_visible()
 
 

@@ -201,7 +201,7 @@ def test_plot_only_without_a_run_is_refused(tmp_path):
 
 def test_results_of_unknown_origin_are_not_overwritten(tmp_path):
     (tmp_path / "results.json").write_text("{}")
-    with pytest.raises(InputError, match="no args.json"):
+    with pytest.raises(InputError, match="without their args.json"):
         R.begin(arguments(out=tmp_path), ["a"])
 
 
@@ -306,11 +306,6 @@ def test_unwritable_folder_is_an_input_error(tmp_path):
         f.write("x")
 
 
-def test_errors_about_other_files_are_not_blamed_on_the_output(tmp_path):
-    with pytest.raises(FileNotFoundError), R.atomic_write(tmp_path / "a.txt"):
-        open(tmp_path / "input.txt")
-
-
 def test_checkpoint_that_asks_for_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):
@@ -330,7 +325,16 @@ def test_arrays_that_ask_for_code_are_refused(tmp_path):
 def test_json_takes_numpy_and_tensors_and_marks_infinity(tmp_path):
     values = {"a": np.float32(.5), "b": torch.tensor([1, 2]), "c": math.nan, "d": [-math.inf], "e": Path("x")}
     R.write_json(values, tmp_path / "a.json")
-    assert R.read_json(tmp_path / "a.json") == {"a": .5, "b": [1, 2], "c": None, "d": ["-inf"], "e": "x"}
+    assert R.read_json(tmp_path / "a.json") == {"a": .5, "b": [1, 2], "c": None, "d": ["-Infinity"], "e": "x"}
+
+
+def test_file_names_that_are_no_utf_8_survive_in_json_csv_arrays_and_hash(tmp_path):
+    name = b"caf\xe9.jpg".decode("utf-8", "surrogateescape")  # Latin-1
+    R.write_json({"name": name}, tmp_path / "a.json")
+    R.write_csv([dict(image=name)], tmp_path / "a.csv")
+    R.save_arrays(tmp_path / "a.npz", name=[name])
+    assert R.read_json(tmp_path / "a.json")["name"] == name == R.read_arrays(tmp_path / "a.npz")["name"][0]
+    assert b"caf\xe9.jpg" in (tmp_path / "a.csv").read_bytes() and R.digest([name]) != R.digest(["caf.jpg"])
 
 
 def test_csv_keeps_all_digits_and_leaves_nan_empty(tmp_path):
@@ -409,6 +413,19 @@ def test_table_shows_paper_ours_verdict_and_what_was_not_run(capsys):
     assert lines[2].split() == ["CC", "-", "0.1235", "0.1", "to", "0.2", "3"]
     assert lines[3].split() == ["gain", ">", "0", "2", "-", "3", "points", "agrees"]
     assert "not run: ObjectNet: no data" in lines and "demo world" in lines[-1]
+
+
+def test_a_long_table_shows_25_rows_the_studys_choice_and_says_where_the_others_are(capsys):
+    rows = [dict(name=f"{part}: {k}", paper=None, ours=1., ci=None, n=3, unit="", verdict="")
+            for part in ("t", "d") for k in range(30)]
+    R.print_table({"headline": rows, "not_run": [], "data": "files"})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[2:27]] == [f"t: {k}" for k in range(25)]
+    assert lines[27:] == ["35 more rows are in results.json."]
+    R.print_table({"headline": rows, "not_run": [], "data": "files", "on_screen": "d: .*[02468]"})
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("  ")[0] for line in lines[2:17]] == [f"d: {k}" for k in range(0, 30, 2)]
+    assert lines[17:] == ["45 more rows are in results.json."]
 
 
 @pytest.mark.parametrize("facts", [{"unreadable": ["a.jpg"]},
