@@ -20,7 +20,7 @@ import exp05_train_vits as E
 from common import InputError, fit_linear, generator
 from data import read_csv
 from processes import FORK, in_group
-from results import load_checkpoint, read_arrays
+from results import load_checkpoint, read_arrays, save_arrays
 
 torch.set_num_threads(1)
 TINY = "--width 24 --depth 2 --epochs 2 --warmup-epochs 1 --workers 0 --device cpu".split()
@@ -352,7 +352,7 @@ def test_a_new_training_replaces_the_old_when_complete(tiny, pictures, finished,
     with monkeypatch.context() as broken, pytest.raises(KeyboardInterrupt):
         def interrupted(*args, **kwargs):
             raise KeyboardInterrupt
-        broken.setattr(V, "knn", interrupted)  # the training itself is done
+        broken.setattr(V, "vote", interrupted)  # the training itself is done
         train(pictures, out, *command)
     assert {p: content for p, content in files(out).items() if "unfinished" not in p.parts} == before
     train(pictures, out, *command, "--resume")
@@ -487,7 +487,42 @@ def test_knn_weighs_neighbours_by_similarity():
     bank = torch.tensor([[1., 0.], [.8, .6], [.8, .6], [0., 1.]])
     labels = torch.tensor([0, 1, 1, 1])
     x = torch.tensor([[5., 0.], [.9, .5]])  # cosines with the bank 1, .8, .8, 0: e^(.2/.07) = 17.4 > 2 votes
-    assert V.knn(bank, labels, x, 2).tolist() == [0, 1]
+    neighbours = V.nearest(F.normalize(x, dim=1) @ F.normalize(bank, dim=1).T, labels.expand(2, -1))
+    assert V.vote(*neighbours, 2).tolist() == [0, 1]
+
+
+def bank_files(folder: Path) -> list[Path]:
+    """Five files of training features; the third image of the second cannot be read."""
+    files = []
+    for k in range(5):
+        readable = torch.arange(9) != (2 if k == 1 else -1)
+        features = torch.randn(9, 6, generator=generator(5, k, 1))  # the last block's are the last three
+        files.append(folder / f"{k}.npz")
+        save_arrays(files[-1], features=features, label=(torch.arange(9) + k) % 7, readable=readable,
+                    index=9 * k + torch.arange(9))
+    return files
+
+
+def assert_neighbours_are_those_of_the_whole_bank(files: list[Path], share: int) -> None:
+    x, read = torch.randn(11, 3, generator=generator(6)), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(V, "read_arrays", lambda file: read.append(file) or read_arrays(file))
+        cosines, classes, bad = V.neighbours(files, x)
+    assert len(read) <= share and bad == [11]
+    arrays = [read_arrays(file) for file in files]
+    bank, labels = (np.concatenate([part[key] for part in arrays]) for key in ("features", "label"))
+    for i in range(11):
+        cosine = bank[:, 3:] @ x[i].numpy() / np.linalg.norm(bank[:, 3:], axis=1) / float(x[i].norm())
+        cosine[11] = -2
+        best = np.argsort(-cosine)[:20]
+        assert cosines[i].numpy() == pytest.approx(cosine[best], abs=1e-5)
+        assert classes[i].tolist() == labels[best].tolist()
+
+
+def test_knn_holds_one_file_at_a_time_and_no_process_reads_more_than_its_share(tmp_path):
+    files = bank_files(tmp_path)
+    assert_neighbours_are_those_of_the_whole_bank(files, 5)
+    in_group(2, assert_neighbours_are_those_of_the_whole_bank, files, 3)
 
 
 def test_linear_head_reads_raw_features_whatever_their_scale():
