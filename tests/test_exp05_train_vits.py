@@ -7,6 +7,7 @@ import shutil
 import signal
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -465,6 +466,23 @@ def test_mix_keeps_pairs_and_its_share_is_the_share_of_pixels():
         assert torch.equal(t[:2, 2:], torch.zeros(2, 2)) and t.sum(1).allclose(torch.ones(4))
         kinds.add("mixup" if x.std((1, 2, 3)).max() < 1e-6 else "cutmix")
     assert kinds == {"mixup", "cutmix"}
+
+
+@pytest.mark.parametrize("drawn, kind, alpha", [(.499, "cutmix", 1.), (.5, "mixup", .8)])
+def test_cutmix_and_mixup_share_the_batches_evenly(drawn, kind, alpha):
+    alphas, images = [], torch.arange(2.)[:, None, None, None].expand(2, 3, 8, 12)
+
+    def beta(a: float, b: float) -> float:
+        alphas.extend([a, b])
+        return .75
+    rng = SimpleNamespace(random=lambda: drawn, beta=beta, integers={8: 1, 12: 6}.get)
+    x, target = E.mix(images, torch.eye(2), .8, 1., rng)
+    assert alphas == [alpha, alpha]
+    if kind == "mixup":
+        assert x.unique().tolist() == [.25, .75] and target[0].tolist() == [.75, .25]
+    else:  # half the sides, 4 x 6 px, around row 1 and column 6: cut to rows 0 to 2, columns 3 to 8
+        assert x[0, 0, :3, 3:9].eq(1).all() and x[0, 0].sum() == 18
+        assert target[0].tolist() == pytest.approx([1 - 18 / 96, 18 / 96])
 
 
 def test_demo_resnet_has_seven_by_seven_maps():
