@@ -30,10 +30,12 @@ from scipy.cluster import hierarchy
 from scipy.spatial.distance import squareform
 
 import exp05_data as videos
+import exp05_looks as looking
+import exp05_scaling as scaling
 from common import InputError, init_distributed, pick_device
 from demo import popout_displays
-from exp05_data import PARTS, Scene, compare
 from exp05_gaze_video import Model, attend, dots, load_models
+from exp05_looks import PARTS, Scene
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish,
                      only_draw, read_arrays, read_json, redraw, save_figure)
@@ -73,15 +75,15 @@ def measure(scene: Scene, traces: np.ndarray, conditions: Sequence[str], groups:
     everyone |= {conditions.index(viewer): (gaze, w.frame) for viewer, gaze in zip(w.viewers, w.gaze)}
     shares = np.full((len(conditions), len(PARTS)), np.nan)
     for row, (gaze, frame) in everyone.items():
-        found = videos.part_shares(gaze, scene.points[frame], scene.parts[frame])
-        found |= videos.mask_shares(gaze, frame, scene.masks)
+        found = looking.part_shares(gaze, scene.points[frame], scene.parts[frame])
+        found |= looking.mask_shares(gaze, frame, scene.masks)
         shares[row] = [found.get(part, np.nan) for part in PARTS]
     for rows in groups.values():
         looks, course = [everyone[row] for row in rows if row in everyone], np.full(len(w.times), np.nan)
         if looks:
             gaze, frame = np.stack([gaze for gaze, _ in looks]), looks[0][1]
-            values = videos.left_minus_right(gaze, scene.points[frame], scene.parts[frame])  # (looks, S)
-            course = videos.mean_by_frame(values, frame, len(w.times))
+            values = looking.left_minus_right(gaze, scene.points[frame], scene.parts[frame])  # (looks, S)
+            course = looking.mean_by_frame(values, frame, len(w.times))
         courses.append(course)
     return shares, np.reshape(courses, (len(groups), len(w.times))).T
 
@@ -116,7 +118,7 @@ def example_maps(arrays: dict[str, np.ndarray], members: dict[str, np.ndarray]) 
 def cluster_votes(D: np.ndarray, link: np.ndarray, ks: range) -> dict[str, list[float]]:
     """Indices of the number of clusters, one value per k, best where largest: silhouette (on D (K, K)),
     Calinski-Harabasz (on classical coordinates), ratio of Ward heights."""
-    x, votes = videos.classical(D), {"silhouette": [], "Calinski-Harabasz": [], "Ward heights": []}
+    x, votes = scaling.classical(D), {"silhouette": [], "Calinski-Harabasz": [], "Ward heights": []}
     for k in ks:
         member = np.eye(k)[hierarchy.fcluster(link, k, "maxclust") - 1]  # (K, k) one-hot
         own, size = member.argmax(1), member.sum(0)
@@ -158,7 +160,7 @@ def looks(who: str, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
 def region_tests(arrays: dict[str, np.ndarray]) -> list[dict]:
     """Adults, children and G1 pairwise in each part, Bonferroni for the three pairs."""
     of = {(who, part): looks(who, part, arrays) for part in TESTED for who in WHO}
-    return [compare(f"{part}: {a} vs {b}", of[a, part], of[b, part], n_tests=3)
+    return [scaling.compare(f"{part}: {a} vs {b}", of[a, part], of[b, part], n_tests=3)
             for part in TESTED for a, b in itertools.combinations(WHO, 2)
             if min(len(of[a, part]), len(of[b, part])) > 1]
 
@@ -324,8 +326,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if only_draw(args):
         return redraw(args.out, draw)
     study = videos.load_study(args.data, args.seed)
-    scenes = videos.load_scenes(arrays, study.clips)
-    models = load_models(run["args"]["models"], Path(args.weights) if args.weights else None, device)
+    scenes = looking.load_scenes(arrays, study.clips)
+    models = load_models(run["args"]["models"], args.weights, device, run["args"]["heads"])
     given = [file for clip in study.clips for file in (clip.points, clip.masks) if file]
     begin(args, [*arrays["condition"], *given])
 
@@ -337,15 +339,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         cluster[late] = [f"G{k}" for k in facts["clusters"].pop("labels")]
         table["link"] = facts["clusters"].pop("link")
     clusters = {group: np.flatnonzero(cluster == group) for group in GROUPS if len(facts)}
-    people = sorted(set(study.groups.values()))
-    viewers = {group: np.flatnonzero(table["kind"] == f"viewer {group}") for group in people}
+    viewers = {group: np.flatnonzero(table["kind"] == f"viewer {group}")
+               for group in sorted(set(study.groups.values()))}
 
     # Looks of viewers, heads and GBVS at parts, at the left and the right of two faces; pop-out displays.
     groups, clips = clusters | viewers, [scene.watched.clip.name for scene in scenes]
     found = [measure(scene, arrays[f"gaze/{clip}"].swapaxes(0, 1), arrays["condition"].tolist(), groups)
              for scene, clip in zip(scenes, clips)]
     shares, courses = zip(*found)
-    table |= dict(cluster=cluster, clips=clips, shares=np.stack(shares), mean_shares=videos.nan_mean(shares),
+    table |= dict(cluster=cluster, clips=clips, shares=np.stack(shares), mean_shares=scaling.nan_mean(shares),
                   courses=np.concatenate(courses), course_groups=np.array([*groups], str),
                   course_clip=np.repeat(clips, [len(course) for course in courses]))
     if clusters:

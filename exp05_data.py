@@ -1,5 +1,4 @@
-"""What exp05_gaze_video.py and exp05_clusters.py share: videos and where their viewers looked, distances
-between gazes, their scaling. The data are in one of three layouts:
+"""exp05: videos and where their viewers looked. The data are in one of three layouts:
 
     any      clips/NAME.mp4 or clips/NAME/000001.png; gaze/NAME.csv (viewer, t_s, x_px, y_px; empty: missing).
              Optional: viewers.csv (viewer, group), clips.csv (clip, genre, fps), keypoints/NAME.csv (frame
@@ -9,7 +8,7 @@ between gazes, their scaling. The data are in one of three layouts:
              x and y in px; group). Blank frames are left out.
     CW2019   as distributed: GazeData/NV/<viewer>/*.mat, Clips_small_size/*.mov, 30s_segment_description.csv
 
-Gaze is x, y in px of the video. Shapes: T frames of a clip, S gaze samples, V viewers, P key points.
+Gaze is x, y in px of the video. Shapes: T frames of a clip, S gaze samples, V viewers.
 """
 from __future__ import annotations
 
@@ -26,9 +25,6 @@ import av
 import numpy as np
 import scipy.io
 import torch
-from scipy import stats
-from scipy.optimize import minimize
-from scipy.spatial.distance import pdist, squareform
 from torch import Tensor
 
 from common import InputError, input_errors
@@ -43,11 +39,6 @@ N2010_GROUPS = {0: "adult", 1: "child", 3: "child ASD", 4: "adult ASD"}
 DISPLAY = (1440, 2560)  # px of CW2019's display: rows, columns
 GENRES = {"cartoon": "animation", "doc": "nature", "drama": "drama"}  # in CW2019's table: ours
 CW_SCALE = .8  # CW2019's frames have ceil(.8 side / 16) 16 px (authors' code)
-DIM = 32  # dimensions of the scaling for all numbers (authors' code), at most half the viewers; figures: 2
-STARTS = 10  # of the least-squares placement (authors' MultiStart)
-SIGMA = 30.  # px, how far from a key point one still looks at it (authors' code)
-FACE = ("eyes", "mouth")
-PARTS = ("eyes", "mouth", "face", "animal_eyes", "animal_mouth", "animal_face", "body", "ground")
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv")
 
 
@@ -85,14 +76,6 @@ class Watched(NamedTuple):
     viewers: list[str]
     gaze: np.ndarray  # (V, S, 2), NaN where missing
     frame: np.ndarray  # (S,), shown at each sample
-
-
-class Scene(NamedTuple):
-    """A clip with its viewers and what there is to look at."""
-    watched: Watched
-    points: np.ndarray  # (T, P, 2), NaN where absent
-    parts: np.ndarray  # (T, P), "" where absent
-    masks: dict[str, np.ndarray]  # of body and ground (T, img_h, img_w)
 
 
 # -------------------------------------------------------------------------------- layouts
@@ -246,8 +229,9 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))
 
 
-def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
-    """(seconds since the first frame, function that gives the picture (img_h, img_w, 3) in RGB), in order.
+def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], tuple[int, int]], Callable[[], np.ndarray]]]:
+    """(seconds since the first frame, functions that give its img_h, img_w and its picture (img_h, img_w, 3)
+    in RGB), in order: who needs no picture saves its conversion.
 
     Times are the file's own, so a variable frame rate is kept. Damage raises whatever the decoder raises.
     """
@@ -256,7 +240,8 @@ def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
         if not paths:
             raise ValueError("no images in it")
         for n, path in enumerate(paths):
-            yield n / (clip.fps or 1), lambda path=path: np.array(read_image(path))
+            yield (n / (clip.fps or 1), lambda path=path: read_image(path).size[::-1],
+                   lambda path=path: np.array(read_image(path)))
         return
     n, start = 0, 0.
     with av.open(str(clip.source)) as file:
@@ -268,7 +253,8 @@ def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
                 raise ValueError("a damaged frame")
             now = n / float(stream.average_rate) if frame.time is None else frame.time
             start = now if n == 0 else start
-            yield now - start, partial(frame.to_ndarray, format="rgb24")
+            yield (now - start, lambda frame=frame: (frame.height, frame.width),
+                   partial(frame.to_ndarray, format="rgb24"))
             n += 1
     if n < max(announced, 1):
         raise ValueError(f"the file ends early, it announces {announced}")
@@ -287,7 +273,7 @@ class Frames(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> dict:
         if i < self.next:
             self.stream, self.next = frames(self.clip), 0
-        _, picture = next(islice(self.stream, i - self.next, None))
+        _, _, picture = next(islice(self.stream, i - self.next, None))
         self.next = i + 1
         return dict(image=torch.from_numpy(picture()))
 
@@ -322,12 +308,12 @@ def watch_all(study: Study, limit: int | None) -> list[Watched]:
 
 
 def watch(clip: Clip, limit: int | None, notes: list[str]) -> Watched:
-    """Decodes a clip once, to know its times and size, and reads its viewers' gaze. Damage ends the clip, and
-    a sentence is added to notes. InputError: frames of different sizes, wrong gaze files."""
+    """Decodes a clip, to know its times and size, and reads its viewers' gaze. Damage ends the clip, and a
+    sentence is added to notes. InputError: frames of different sizes, wrong gaze files."""
     times, sizes = [], set()
     try:
-        for now, picture in islice(frames(clip), limit):
-            sizes.add(picture().shape[:2])
+        for now, size, _ in islice(frames(clip), limit):
+            sizes.add(size())
             times.append(now)
     except Exception as e:  # a damaged file fails in many ways, such as a stream of an unknown codec
         notes.append(f"{clip.source.name}: damaged after {len(times)} frames ({e}); the frames before the "
@@ -340,7 +326,7 @@ def watch(clip: Clip, limit: int | None, notes: list[str]) -> Watched:
     return Watched(clip, times, size, *viewers_of(clip, times, size, limit is None, notes))
 
 
-# -------------------------------------------------------------------------------- gaze, key points, masks
+# -------------------------------------------------------------------------------- viewers
 
 def align(records: dict[str, np.ndarray], times: np.ndarray, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     """Gaze on common samples (V, S, 2), NaN where missing, and the frame shown at each sample (S,).
@@ -387,291 +373,3 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
     seen = np.isfinite(gaze[..., 0]).any(1)
     notes += [f"{clip.name}: no gaze of viewer {v}, left out here" for v, s in zip(records, seen) if not s]
     return [v for v, s in zip(records, seen) if s], gaze[seen], frame
-
-
-def key_points(path: Path, n_frames: int) -> tuple[np.ndarray, np.ndarray]:
-    """keypoints/NAME.csv: points (T, P, 2) x, y, NaN where absent, their parts (T, P), "" where absent.
-    Heads, which hold eyes and mouth, are left out."""
-    rows: list[list] = [[] for _ in range(n_frames)]
-    with input_errors(path, "columns frame (from 0), part, x_px, y_px"):
-        for r in read_csv(path):
-            if not r["part"].endswith("head") and r["x_px"] != "" and 0 <= r["frame"] < n_frames:
-                rows[int(r["frame"])].append((r["part"], float(r["x_px"]), float(r["y_px"])))
-    width = max(map(len, rows))
-    points, parts = np.full((n_frames, width, 2), np.nan), np.full((n_frames, width), "", dtype="U32")
-    for t, row in enumerate(rows):
-        for k, (part, x, y) in enumerate(row):
-            parts[t, k], points[t, k] = part, (x, y)
-    return points, parts
-
-
-def read_masks(path: Path, n_frames: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """masks/NAME.npz: {"body", "ground": (T, img_h, img_w)}, of the first T frames."""
-    masks = {}
-    with input_errors(path, "arrays body and ground: frames x img_h x img_w"):
-        arrays = read_arrays(path)
-        for part in ("body", "ground"):
-            masks[part] = arrays[part][:n_frames]
-            if masks[part].shape != (n_frames, *size):
-                raise ValueError(f"{part} has shape {masks[part].shape}, its clip {(n_frames, *size)}")
-    return masks
-
-
-def load_scenes(arrays: dict[str, np.ndarray], clips: Sequence[Clip]) -> list[Scene]:
-    """The clips of a run, their viewers, key points and masks."""
-    scenes = []
-    for clip in [clip for clip in clips if f"gaze/{clip.name}" in arrays]:
-        times, size = arrays[f"times/{clip.name}"], tuple(arrays[f"size/{clip.name}"].tolist())
-        watched = Watched(clip, times, size, *viewers_of(clip, times, size, False, []))
-        points, parts, masks = np.empty((len(times), 0, 2)), np.empty((len(times), 0)), {}
-        if clip.points:
-            points, parts = key_points(clip.points, len(times))
-        if clip.masks:
-            masks = read_masks(clip.masks, len(times), size)
-        scenes.append(Scene(watched, points, parts, masks))
-    return scenes
-
-
-# -------------------------------------------------------------------------------- looks
-
-def viewing_proportion(gaze: np.ndarray, points: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
-    """How much of each look goes to each key point: gaze (..., 2), points (..., P, 2) -> (..., P).
-
-    exp(-distance^2 / (2 sigma^2)), divided by its sum over the points where that exceeds 1. An absent point
-    (NaN) gets 0; all are NaN without gaze.
-    """
-    w = np.exp(np.square(gaze[..., None, :] - points).sum(-1) / (-2 * sigma**2))
-    w = np.where(np.isnan(points[..., 0]), 0 * gaze[..., :1], w)
-    return w / np.maximum(w.sum(-1, keepdims=True), 1)
-
-
-def part_shares(gaze: np.ndarray, points: np.ndarray, parts: np.ndarray) -> dict[str, float]:
-    """Share of the looks (S, 2) at each part in %, over the samples where it exists; face = eyes + mouth.
-    points (S, P, 2), parts (S, P). NaN: no such part."""
-    w, shares = viewing_proportion(gaze, points), {}  # (S, P)
-    for part in PARTS[:6]:
-        members = [part.replace("face", member) for member in FACE] if part.endswith("face") else [part]
-        mine = np.isin(parts, members)
-        there = mine.any(1) & np.isfinite(gaze[:, 0])
-        shares[part] = float(100 * (w * mine)[there].sum(1).mean()) if there.any() else np.nan
-    return shares
-
-
-def mask_shares(gaze: np.ndarray, frame: np.ndarray, masks: dict[str, np.ndarray]) -> dict[str, float]:
-    """Share of the looks (S, 2) inside each mask (T, img_h, img_w) in %; frame (S,)."""
-    seen = np.isfinite(gaze[:, 0])
-    x, y = gaze[seen].astype(int).T
-    return {part: float(100 * mask[frame[seen], y, x].mean()) for part, mask in masks.items() if seen.any()}
-
-
-def left_minus_right(gaze: np.ndarray, points: np.ndarray, parts: np.ndarray) -> np.ndarray:
-    """Share of looks (..., S, 2) at the left face less that at the right one: (..., S), NaN unless there are
-    two mouths. A key point of a face belongs to the nearer mouth."""
-    out, w = np.full(gaze.shape[:-1], np.nan), viewing_proportion(gaze, points)  # (..., S, P)
-    for s in np.flatnonzero((parts == "mouth").sum(1) == 2):
-        mouths, face = points[s, parts[s] == "mouth"], np.isin(parts[s], FACE)
-        mouths = mouths[mouths[:, 0].argsort()]
-        left = np.square(points[s, :, None] - mouths).sum(-1).argmin(-1) == 0
-        out[..., s] = w[..., s, face & left].sum(-1) - w[..., s, face & ~left].sum(-1)
-    return out
-
-
-def mean_by_frame(values: np.ndarray, frame: np.ndarray, n: int) -> np.ndarray:
-    """Mean of the values (looks, S) that are there over the samples of a frame: frame (S,) -> (n,)."""
-    good, frame = np.isfinite(values), np.broadcast_to(frame, values.shape)
-    count, total = np.bincount(frame[good], minlength=n), np.bincount(frame[good], values[good], n)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
-
-
-# -------------------------------------------------------------------------------- distances
-
-def median_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Median over time of the px between the traces a (S, 2) and b (V, S, 2): (V,), NaN ignored."""
-    d = np.sort(np.hypot(*np.moveaxis(b - a, -1, 0)), axis=1)  # (V, S), NaN last
-    n = np.isfinite(d).sum(1, keepdims=True)
-    middle = [np.take_along_axis(d, i.clip(0, max(d.shape[1] - 1, 0)), 1) for i in ((n - 1) // 2, n // 2)]
-    return np.where(n > 0, sum(middle) / 2, np.nan)[:, 0]
-
-
-def nan_mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """Mean over the arrays, NaN ignored; NaN where all are."""
-    n = np.isfinite(arrays).sum(0)
-    return np.where(n > 0, np.nansum(arrays, 0) / np.maximum(n, 1), np.nan)
-
-
-def distances(w: Watched, traces: np.ndarray, viewers: Sequence[str]) -> np.ndarray:
-    """Distances of a clip's traces (T, C, 2), then of all viewers, to all viewers: (C + V, V), px. NaN for
-    viewers who did not see the clip."""
-    d = np.full((traces.shape[1] + len(viewers), len(viewers)), np.nan)
-    columns = [viewers.index(viewer) for viewer in w.viewers]
-    rows = [*range(traces.shape[1]), *(traces.shape[1] + column for column in columns)]
-    looks = [*traces[w.frame].swapaxes(0, 1), *w.gaze]  # (S, 2) each
-    if columns:
-        d[np.ix_(rows, columns)] = [median_distance(look, w.gaze) for look in looks]
-    return d
-
-
-def pooled(watched: Sequence[Watched], traces: Sequence[np.ndarray], viewers: Sequence[str]
-           ) -> tuple[Watched, np.ndarray]:
-    """All clips, and their traces, put together to one that all viewers saw."""
-    gaze, frame, start = [], [], 0
-    for w in watched:
-        wide = np.full((len(viewers), len(w.frame), 2), np.nan)
-        wide[[viewers.index(viewer) for viewer in w.viewers]] = w.gaze
-        gaze.append(wide)
-        frame.append(start + w.frame)
-        start += len(w.times)
-    times = np.concatenate([w.times for w in watched])
-    whole = Watched(watched[0].clip, times, watched[0].size, list(viewers), np.concatenate(gaze, 1),
-                    np.concatenate(frame))
-    return whole, np.concatenate(traces)
-
-
-def distance_sets(watched: Sequence[Watched], traces: Sequence[np.ndarray], by_clip: Sequence[np.ndarray],
-                  viewers: Sequence[str], pool: bool) -> dict[str, tuple[str, np.ndarray]]:
-    """{set of clips: (unit, distances (C + V, V))}: all, and every genre.
-
-    "all" pooled (N2010): medians over the time of all clips, px. Else, and genres (CW2019): each clip's
-    medians divided by their median over its pairs of viewers, then the mean over clips. by_clip: `distances`
-    of every clip.
-    """
-    found, sets = [], {}
-    for w, d in zip(watched, by_clip):
-        pairs = d[-len(viewers):][np.triu_indices(len(viewers), 1)]
-        if np.isfinite(pairs).any():
-            found.append((w.clip.genre, d / np.nanmedian(pairs)))
-    if pool:
-        sets["all"] = "px", distances(*pooled(watched, traces, viewers), viewers)
-    for genre in ([] if pool else [""]) + sorted({genre for genre, _ in found} - {""}):
-        mine = nan_mean([d for g, d in found if genre in ("", g)])
-        sets[genre or "all"] = "median between viewers", mine
-    return sets
-
-
-def fill(between: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(which viewers met another (V,), distances between these): pairs that never met get the median of
-    their column, averaged over both halves. between (V, V)."""
-    d = np.where(np.eye(len(between), dtype=bool), np.nan, between)
-    met = np.isfinite(d).any(1)
-    d = d[np.ix_(met, met)]
-    if met.any():
-        d = np.where(np.isnan(d), np.nanmedian(d, 0), d) * (1 - np.eye(len(d)))
-    return met, (d + d.T) / 2
-
-
-# -------------------------------------------------------------------------------- scaling and tests
-
-def classical(D: np.ndarray) -> np.ndarray:
-    """Classical scaling: (n, n) distances -> (n, n) coordinates, the longest axis first."""
-    centre = np.eye(len(D)) - 1 / len(D)
-    value, vector = np.linalg.eigh(-.5 * centre @ D**2 @ centre)
-    return (vector * np.sqrt(value.clip(min=0)))[:, ::-1]
-
-
-def mds(D: np.ndarray, dim: int) -> np.ndarray:
-    """Coordinates (n, dim) whose distances come nearest to D (n, n): least squared errors over the pairs.
-
-    Metric stress from the classical solution, as MATLAB's mdscale does; by quasi-Newton steps, which reach
-    the minimum that SMACOF creeps to. In two dimensions the classical start can miss the minimum by up to
-    .4 %, so a random one is tried, too, and the better kept. Centred on the mean.
-    """
-    n, unit = len(D), D.max() or 1.
-    delta = D / unit
-    start = np.zeros((n, dim))
-    start[:, :n] = classical(delta)[:, :dim]
-    starts = [start]
-    if dim == 2:
-        starts.append(np.random.default_rng(0).normal(0, start.std(), (n, dim)))
-
-    def error(flat: np.ndarray) -> tuple[float, np.ndarray]:
-        x = flat.reshape(n, dim)
-        d = squareform(pdist(x))
-        ratio = (d - delta) / np.where(d > 0, d, 1)  # (n, n)
-        slope = 2 * (ratio.sum(1, keepdims=True) * x - ratio @ x)
-        return np.square(d - delta).sum() / 2, slope.ravel()
-
-    options = dict(maxiter=20000, maxfun=20000, ftol=1e-13, gtol=1e-8)
-    found = [minimize(error, x.ravel(), jac=True, method="L-BFGS-B", options=options) for x in starts]
-    best = found[-1] if found[-1].fun < (1 - 1e-6) * found[0].fun else found[0]  # if equal, the first's axes
-    x = best.x.reshape(n, dim)
-    return (x - x.mean(0)) * unit
-
-
-def stress(D: np.ndarray, x: np.ndarray) -> float:
-    """sqrt(sum of squared errors / sum of squared distances wanted), over pairs."""
-    wanted = squareform(D, checks=False)
-    return float(np.sqrt(np.square(pdist(x) - wanted).sum() / np.square(wanted).sum()))
-
-
-def place(distances: np.ndarray, coords: np.ndarray, starts: int = STARTS, seed: int = 0) -> np.ndarray:
-    """Points at given distances from fixed ones: distances (..., V), coords (V, dim) -> (..., dim).
-
-    Least squares of |point - coords| - distance by Levenberg-Marquardt, the best of `starts` starts: the
-    origin, then normal draws as wide as the coordinates. NaN distances do not count. All points take steps
-    until the last one stands still, so place many in parts (`scaled`).
-    """
-    lead, dim = np.shape(distances)[:-1], coords.shape[1]
-    wanted = np.reshape(distances, (-1, 1, len(coords))).astype(float)  # (b, 1, V)
-    known, wanted = np.isfinite(wanted), np.nan_to_num(wanted)
-    x = np.random.default_rng([seed, starts]).normal(0, np.sqrt(coords.var(0).mean()), (starts, dim))
-    x[0] = 0
-    x, damping = np.tile(x, (len(wanted), 1, 1)), np.ones((len(wanted), starts, 1, 1))
-
-    def residuals(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        away = x[..., None, :] - coords  # (b, starts, V, dim)
-        length = np.maximum(np.linalg.norm(away, axis=-1), 1e-12)
-        return (length - wanted) * known, away / length[..., None] * known[..., None]
-
-    r, jac = residuals(x)
-    for _ in range(300):
-        slope, square = jac.swapaxes(-1, -2) @ r[..., None], jac.swapaxes(-1, -2) @ jac
-        step = np.linalg.solve(square + damping * np.eye(dim), slope)[..., 0]
-        new_r, new_jac = residuals(x - step)
-        cost, new_cost = np.square(r).sum(-1), np.square(new_r).sum(-1)  # (b, starts)
-        better = (new_cost < cost)[..., None]
-        x, r = np.where(better, x - step, x), np.where(better, new_r, r)
-        jac = np.where(better[..., None], new_jac, jac)
-        damping = np.where(better[..., None], damping / 5, damping * 4).clip(1e-9, 1e9)
-        still = (cost - new_cost <= 1e-10 * cost) & (better[..., 0] | (damping[..., 0, 0] > 1e8))
-        if (still | (cost < 1e-18)).all():
-            break
-    best = np.square(r).sum(-1).argmin(1)
-    return x[np.arange(len(x)), best].reshape(*lead, dim)
-
-
-def from_median(points: np.ndarray, viewers: np.ndarray) -> np.ndarray:
-    """MDS distance: of points (..., dim) from the component-wise median of the viewers (V, dim)."""
-    return np.linalg.norm(points - np.median(viewers, 0), axis=-1)
-
-
-def scaled(d: np.ndarray) -> dict | None:
-    """Viewers scaled by the distances between them, traces placed among them; d (C + V, V). MDS distances
-    (R,) and 2-D coordinates (R, 2) of traces and viewers; NaN for viewers who met nobody. None: fewer than
-    four viewers met."""
-    n = len(d) - d.shape[1]
-    met, between = fill(d[n:])
-    if len(between) < 4:
-        return None
-    dim = min(DIM, (len(between) + 1) // 2)  # few viewers do not fix many dimensions
-    rows = np.append(np.arange(n), n + np.flatnonzero(met))  # who has a place
-    parts = np.array_split(d[:n, met], -(-n // 16))  # 16 traces at a time, which stay in a CPU's cache
-
-    def among(people: np.ndarray) -> np.ndarray:  # the places of traces, then those of viewers
-        return np.concatenate([*(place(part, people) for part in parts), people])
-
-    people, distance, xy = mds(between, dim), np.full(len(d), np.nan), np.full((len(d), 2), np.nan)
-    distance[rows] = from_median(among(people), people)
-    xy[rows] = among(mds(between, 2))
-    return dict(distance=distance, xy=xy, dim=dim, stress=stress(between, people), viewers=len(between))
-
-
-def compare(name: str, a, b, n_tests: int = 1) -> dict:
-    """Exact two-sided Mann-Whitney test of a against b, Bonferroni for n_tests. Effect sizes: d, Cohen's with
-    the pooled SD; delta, Cliff's: P(a > b) - P(a < b)."""
-    a, b = np.asarray(a, float), np.asarray(b, float)
-    u, p = stats.mannwhitneyu(a, b, method="exact")
-    spread = np.sqrt((np.square(a - a.mean()).sum() + np.square(b - b.mean()).sum()) / (len(a) + len(b) - 2))
-    return dict(name=name, n=[len(a), len(b)], medians=[float(np.median(a)), float(np.median(b))], U=float(u),
-                p=float(p), p_bonferroni=min(1., float(p) * n_tests), n_tests=n_tests,
-                d=float((a.mean() - b.mean()) / spread) if spread > 0 else None,
-                delta=float(2 * u / (len(a) * len(b)) - 1))

@@ -9,13 +9,13 @@ Commands
     short form            python reproduce.py --short
     tables alone          python reproduce.py --tables
 
---download gets OSIE, Imagenette and the weights (1.1 GB in all, asked for first) and runs what can be run on
-them. DATA holds any of salicon/ coco/ imagenet/ imagenette/ objectnet/ osie/ n2010/ cw2019/ objects/, laid
-out as docs/ says under its study. A study whose data are absent is named and left out. A run is one command of
-one script, in runs/reproduce/<study>_<data>/ (or --out); the same command after an interruption goes on. Then
-the numbers of the finished runs go to docs/results/, from there between <!-- table: study --> and <!-- end -->
-of README.md and docs/<study>.md, and pictures to docs/. --short: few images, and no file of the project
-changes. Time, one core: the demo 16 minutes.
+--download gets OSIE, Imagenette and the weights (1.1 GB in all, asked for first) and runs what can be run
+on them. DATA holds any of salicon/ coco/ imagenet/ imagenette/ objectnet/ osie/ n2010/ cw2019/ objects/,
+laid out as docs/ says under its study. A study whose data are absent is named and left out. A run is one
+command of one script, in runs/reproduce/<study>_<data>/ (or --out); the same command after an interruption
+goes on. Then the numbers of the finished runs go to docs/results/, from there between <!-- table: study -->
+and <!-- end --> of README.md and docs/<study>.md, and pictures to docs/. --short: few images, and no file
+of the project changes. Time, one core: the demo 16 minutes.
 """
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ def costs(runs: Sequence[dict]) -> str:
 
 
 def fill(page: Path, mark: str, made: str) -> None:
-    """Write what stands between <!-- table: mark --> and <!-- end --> of a page. InputError: no such lines."""
+    """Write what stands between <!-- table: mark --> and <!-- end --> of a page. InputError: no such lines"""
     text = page.read_text(encoding="utf-8")
     block = re.compile(rf"(<!-- table: {mark} -->\n)(?:(?!<!-- table:).)*?(<!-- end -->)", re.DOTALL)
     if not block.search(text):

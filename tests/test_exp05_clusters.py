@@ -13,9 +13,11 @@ import demo
 import exp05_clusters as C
 import exp05_data as D
 import exp05_gaze_video as E
+import exp05_looks as L
+import exp05_scaling as S
 from common import InputError, generator
 from data import read_csv
-from gaze_worlds import TINY, quick, real, small_world, write_masks
+from gaze_worlds import TINY, quick, small_world, write_masks
 from results import read_arrays, read_json, write_csv
 
 torch.set_num_threads(1)
@@ -31,51 +33,6 @@ def test_cluster_indices_equal_scikit_learn():
     # silhouette_score, calinski_harabasz_score of scikit-learn 1.9.1
     assert votes["silhouette"] == pytest.approx([.6227657087, .6225493085, .5071693067])
     assert votes["Calinski-Harabasz"] == pytest.approx([49.1050784257, 83.9688903928, 65.4275110330])
-
-
-def test_looks_fall_off_with_distance_and_share_one_unit():
-    points = np.array([[100., 100], [np.nan, np.nan], [400, 400]])
-    at = D.viewing_proportion(np.array([[100., 100], [130, 100], [np.nan, np.nan]]), points)
-    np.testing.assert_allclose(at[:2, 0], [1, np.exp(-.5)], atol=1e-12)
-    assert (at[:2, 1] == 0).all() and np.isnan(at[2]).all()
-    both = D.viewing_proportion(np.array([100., 100]), np.array([[100., 100], [100, 100]]))
-    np.testing.assert_allclose(both, .5)
-
-
-@pytest.mark.real
-def test_authors_viewing_proportions_are_reproduced():
-    data = real("gaze_position.npz")
-    ours = D.viewing_proportion(data["vp_gaze"], np.stack([data["vp_x"].T, data["vp_y"].T], -1))
-    keep = np.arange(50) != 9  # there their code moves the weights past an absent point
-    np.testing.assert_allclose(ours[keep], data["vp"][keep], atol=1e-12)
-
-
-def test_left_minus_right_needs_two_mouths_and_knows_left_from_right():
-    points = np.array([[[200., 50], [200, 80], [40, 52], [40, 80]],
-                       [[200., 50], [200, 80], [40, 52], [np.nan, np.nan]]])
-    parts = np.array([["eyes", "mouth", "eyes", "mouth"], ["eyes", "mouth", "eyes", ""]])
-    left, right = np.array([[40., 66], [40, 66]]), np.array([[200., 66], [200, 66]])
-    for gaze, sign in ((left, 1), (right, -1)):
-        value = D.left_minus_right(gaze, points, parts)
-        assert value[0] == pytest.approx(sign, abs=1e-4) and np.isnan(value[1])
-
-
-def test_shares_count_the_samples_where_a_part_exists():
-    points = np.array([[[10., 10], [90, 90]], [[10, 10], [np.nan, np.nan]], [[10, 10], [90, 90]]])
-    parts = np.array([["eyes", "mouth"], ["eyes", ""], ["eyes", "mouth"]])
-    gaze = np.array([[10., 10], [500, 500], [np.nan, np.nan]])
-    shares = D.part_shares(gaze, points, parts)
-    assert shares["eyes"] == pytest.approx(50, abs=.1) and shares["mouth"] == pytest.approx(0, abs=.1)
-    assert shares["face"] == pytest.approx(50, abs=.1) and np.isnan(shares["animal_face"])  # frames 0 and 1
-    mask = np.zeros((3, 20, 20), bool)
-    mask[0, 10, 10] = True
-    assert D.mask_shares(gaze[[0, 0]], np.array([0, 1]), dict(body=mask)) == {"body": 50}
-
-
-def test_a_course_is_the_mean_over_looks_and_samples_of_a_frame():
-    values = np.array([[1, 3, np.nan, 8], [2, np.nan, np.nan, np.nan]])
-    course = D.mean_by_frame(values, np.array([0, 0, 1, 2]), 4)
-    np.testing.assert_array_equal(course, [2, np.nan, 8, np.nan])
 
 
 # ------------------------------------------------------------------------------------------------ recovery
@@ -105,9 +62,9 @@ def test_planted_face_heads_are_nearest_ground_heads_farthest_and_three_roles_ma
     watched = [D.watch(clip, None, []) for clip in study.clips]
     traces = [E.head_gaze(m, 16).numpy().astype(float) for m in maps]  # (T, 15, 2) each
     viewers = sorted(study.groups)
-    by_clip = [D.distances(w, trace, viewers) for w, trace in zip(watched, traces)]
-    sets = D.distance_sets(watched, traces, by_clip, viewers, pool=True)
-    found = {name: D.scaled(d) for name, (_, d) in sets.items()}
+    by_clip = [S.distances(w, trace, viewers) for w, trace in zip(watched, traces)]
+    sets = S.distance_sets(watched, traces, by_clip, viewers, pool=True)
+    found = {name: S.scaled(d) for name, (_, d) in sets.items()}
     assert list(found) == ["all", "animation", "drama", "nature"] and found["all"]["dim"] == 12
     role = np.repeat([1, 2, 3], 5)
     for one in found.values():
@@ -125,14 +82,14 @@ def viewers_eyes(study: D.Study, planted: bool) -> dict:
     shares = np.zeros((24, 3))
     for c, clip in enumerate(study.clips[:3]):
         points = [(int(r["frame"]), r["part"], r["y_px"], r["x_px"]) for r in read_csv(clip.points)]
-        xy, parts = D.key_points(clip.points, demo.FRAMES)
+        xy, parts = L.key_points(clip.points, demo.FRAMES)
         for v in range(24):
             samples = demo.viewer_gaze(points, "adult" if v < 14 else "child",
                                        np.random.default_rng([77, c, v]), planted)
             record = np.array([[float(x) if x else np.nan for x in s] for s in samples])
             gaze, frame = D.align({"v": record}, np.arange(demo.FRAMES) / demo.FPS, clip)
-            shares[v, c] = D.part_shares(gaze[0], xy[frame], parts[frame])["eyes"]
-    return D.compare("eyes", shares[:14].mean(1), shares[14:].mean(1))
+            shares[v, c] = L.part_shares(gaze[0], xy[frame], parts[frame])["eyes"]
+    return S.compare("eyes", shares[:14].mean(1), shares[14:].mean(1))
 
 
 def test_planted_preference_of_adults_for_eyes_is_found_and_not_where_absent(study):

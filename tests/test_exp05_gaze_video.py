@@ -1,24 +1,24 @@
 """exp05_gaze_video: the authors' gaze, scaling and tests come back; planted heads are found."""
 import json
+import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import scipy.io
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from scipy.spatial.distance import pdist, squareform
 
 import av
 import demo
 import exp05_data as D
 import exp05_gaze_video as E
-from common import InputError, ROOT, generator
+import exp05_scaling as S
+from common import InputError, ROOT, VisionTransformer, generator
 from data import read_csv
-from gaze_worlds import TINY, clip_of, quick, real, small_world, write_video
+from gaze_worlds import TINY, cw2019_world, n2010_world, quick, real, small_world, write_video
 from processes import in_group
 from results import read_arrays, read_json, write_csv
 
@@ -74,30 +74,12 @@ def test_authors_gaze_is_reproduced_for_every_layer_head_and_frame_with_a_clear_
     assert clear.sum() > 25 and torch.equal(E.head_gaze(attn, 16)[clear], theirs[clear])
 
 
-def test_area_resampling_equals_opencv():
-    image = (np.arange(40 * 56 * 3).reshape(40, 56, 3) * 7919 % 256).astype(np.uint8)
-    x = torch.from_numpy(image).permute(2, 0, 1)[None]
-    ours = D.resized(x, 16, .8)  # ceil(.8 40 / 16) 16 = 32 rows, ceil(.8 56 / 16) 16 = 48 columns
-    assert ours.shape == (1, 3, 32, 48)
-    # cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA), OpenCV 5.0.0: green of some rows, columns
-    expected = [[224, 87, 200, 56, 168], [46, 151, 81, 120, 144], [96, 201, 72, 184, 106],
-                [160, 23, 136, 109, 104]]
-    found = (255 * ours[0, 1, ::9, ::11]).round().int()
-    off = (found - torch.tensor(expected)).abs()
-    assert off.max() <= 1 and (off == 0).float().mean() > .9  # halves are rounded differently
-    assert abs((255 * ours).sum() - 587387) < 500
-    assert D.resized(torch.zeros(1, 3, 480, 720, dtype=torch.uint8), 16, None).shape[2:] == (480, 720)
-    for (img_h, img_w), size in {(468, 851): (384, 688),
-                                 (360, 853): (288, 688)}.items():  # the authors' CW2019
-        assert D.resized(torch.zeros(1, 3, img_h, img_w, dtype=torch.uint8), 16, .8).shape[2:] == size
-
-
 def test_measure_gives_every_heads_gaze_in_pixels_of_the_frame(monkeypatch):
     monkeypatch.setattr(E, "SHALLOWEST", 4)
     models = E.load_models(["demo_dino4"], None, torch.device("cpu"))
     images = (255 * torch.rand(2, 70, 99, 3, generator=generator(3))).byte()
     found = E.measure(dict(image=images), models, None, "float32", torch.device("cpu"))
-    assert found["gaze"].shape == (2, 24 + 4, 2) and found["apart"].shape == (2, 12, 12)
+    assert found["gaze"].shape == (2, 24 + 7, 2) and found["apart"].shape == (2, 12, 12)
     images = images.permute(0, 3, 1, 2)
     attn = E.attend(images, models[0], None)  # (2, 4, 6, 4, 6) of 64 x 96 px
     direct = E.head_gaze(attn[:, 1, 4], 16) * torch.tensor([99 / 96, 70 / 64])
@@ -106,6 +88,40 @@ def test_measure_gives_every_heads_gaze_in_pixels_of_the_frame(monkeypatch):
     cosine = F.cosine_similarity(maps[:, :, None], maps[:, None], dim=-1)  # (2, 6, 6)
     torch.testing.assert_close(found["alike"][:, 12:18], (cosine.sum(2) - 1) / 5, atol=1e-5, rtol=0)
     torch.testing.assert_close(found["apart"][:, :6, :6], 1 - cosine, atol=1e-5, rtol=0)
+
+
+def test_heads_that_a_file_does_not_tell_are_assumed_aloud_or_asked_for(tmp_path):
+    for width, heads in ((96, 6), (96, 3), (192, 3)):
+        net = VisionTransformer(64, 16, width, 4, heads)
+        torch.save(net.state_dict(), tmp_path / f"{width}.pth")
+    name, narrow = f"dino4={tmp_path}/192.pth", f"sl4={tmp_path}/96.pth"
+    with pytest.raises(InputError, match="192 wide.*--heads"):
+        E.load_models([name], None, torch.device("cpu"))
+    (model,) = E.load_models([name], None, torch.device("cpu"), heads=3)
+    assert model.net.num_heads == 3 and E.load_models([narrow], None, "cpu")[0].net.num_heads == 6
+    assert E.load_models([narrow], None, "cpu", heads=3)[0].net.num_heads == 3
+    assert E.assumed(["demo_dino4"], None) == []
+    assert E.assumed([narrow], None) == [
+        f"{narrow}: assumed: 6 heads a block (else --heads); assumed: mean and SD of ImageNet"]
+    assert "3 heads a block (--heads); assumed: mean" in E.assumed([name], 3)[0]
+    assert E.parse(["--models", name, "--heads", "3"]).heads == 3
+
+
+def test_one_worker_decodes_a_video_ahead_and_more_read_a_folder_of_frames(tmp_path, monkeypatch):
+    asked = []
+
+    def in_batches(folder, data, batch_size, look, workers):
+        pickle.dumps(data)  # as sent to a worker where processes are spawned
+        asked.append(workers)
+        return dict(gaze=np.zeros((2, 1, 2)), alike=np.zeros((2, 1)), apart=np.zeros((2, 1, 1)))
+    monkeypatch.setattr(E, "in_batches", in_batches)
+    clip = D.load_study(str(n2010_world(tmp_path / "N"))).clips[0]
+    (tmp_path / "frames").mkdir()
+    for source in (clip.source, tmp_path / "frames"):
+        for workers in (0, 1, 4):
+            shown = D.Watched(replace(clip, source=source), np.arange(2), (64, 96), [], None, None)
+            E.watch_all([shown], tmp_path, 2, None, workers)
+    assert asked == [0, 1, 1, 0, 1, 4]
 
 
 def test_late_blocks_are_the_papers_and_lie_past_two_thirds_of_any_depth():
@@ -119,133 +135,38 @@ def test_late_blocks_are_the_papers_and_lie_past_two_thirds_of_any_depth():
 
 # ------------------------------------------------------------------------------------------------ scaling
 
-def test_mds_rebuilds_points_from_their_distances():
-    x = np.random.default_rng(0).normal(0, 50, (30, 4))
-    wanted = squareform(pdist(x))
-    y = D.mds(wanted, 6)
-    assert y.shape == (30, 6) and D.stress(wanted, y) < 1e-6
-    np.testing.assert_allclose(squareform(pdist(y)), wanted, atol=1e-3)
-
-
-def test_stress_is_not_above_smacof():
-    t = np.arange(24)
-    x = np.stack([np.cos(1.3 * t), np.sin(2.2 * t), np.cos(.7 * t * t), np.sin(3.1 * t)], 1)
-    wanted = squareform(pdist(x)) * (1 + .2 * np.cos(np.add.outer(t, t) * 1.9))
-    wanted = (wanted + wanted.T) / 2 * (1 - np.eye(24))
-    # scikit-learn 1.9.1 MDS(metric="precomputed", max_iter=5000, eps=1e-12): the best of 8 random starts and
-    # of the classical start
-    for dim, smacof in ((2, .22888228733862317), (3, .15725215188673702)):
-        assert D.stress(wanted, D.mds(wanted, dim)) <= smacof + 1e-9
-        assert D.stress(1000 * wanted, D.mds(1000 * wanted, dim)) <= smacof + 1e-9  # whatever the unit
-
-
-def test_two_dimensions_have_a_second_start_that_finds_a_lower_minimum(monkeypatch):
-    wanted = squareform(pdist(np.random.default_rng(1).normal(0, 1, (24, 6)) ** 3))
-    both = D.stress(wanted, D.mds(wanted, 2))
-    classical = D.classical(wanted)
-    start = SimpleNamespace(normal=lambda *of: classical[:, :2] / wanted.max())
-    monkeypatch.setattr(np.random, "default_rng", lambda seed: start)  # so that both starts are the classical
-    assert both < .9 * D.stress(wanted, D.mds(wanted, 2))
-
-
-def test_place_finds_points_and_ignores_unknown_distances():
-    rng = np.random.default_rng(1)
-    people, heads = rng.normal(0, 40, (20, 5)), rng.normal(0, 90, (2, 3, 5))
-    distances = np.linalg.norm(heads[..., None, :] - people, axis=-1)
-    np.testing.assert_allclose(D.place(distances, people), heads, atol=1e-6)
-    distances[0, 1, :4] = np.nan
-    np.testing.assert_allclose(D.place(distances, people), heads, atol=1e-6)
-
-
-def test_place_is_a_minimum_where_no_point_fits():
-    rng = np.random.default_rng(2)
-    people, d = rng.normal(0, 40, (20, 3)), rng.uniform(30, 120, 20)
-    x = D.place(d, people)
-    error = [np.square(np.linalg.norm(x + step - people, axis=1) - d).sum()
-             for step in np.concatenate([np.zeros((1, 3)), np.eye(3) * .5, -np.eye(3) * .5,
-                                         rng.normal(0, 60, (500, 3))])]
-    assert np.argmin(error) == 0
-
-
 @pytest.mark.real
 def test_published_distances_medians_and_tests_come_back():
     data = real("yamamoto_n2010_mds32.npz")
     people, best = data["coord_subj"], {}
-    np.testing.assert_allclose(D.from_median(people, people), data["dist_subj"], atol=1e-9)
+    np.testing.assert_allclose(S.from_median(people, people), data["dist_subj"], atol=1e-9)
     kinds = {f"{m}_{d}": f"{k}{d}" for m, k in (("dino", "dino"), ("supervised", "sl")) for d in (4, 8, 12)}
     for key in [*kinds, "dino_deit_small16", "supervised_deit_small16", "gbvs"]:
         heads = data["coord_" + key]
         distances = np.linalg.norm(heads[..., None, :] - people, axis=-1)
-        ours = D.from_median(D.place(distances, people), people)
+        ours = S.from_median(S.place(distances, people), people)
         np.testing.assert_allclose(ours, data["dist_" + key], atol=1e-9)
         if key in kinds:
             best[kinds[key]] = E.best_heads(ours.ravel(), np.repeat(np.arange(6), ours.size // 6))
             assert len(best[kinds[key]]) == 30
-            assert np.median(best[kinds[key]]) == pytest.approx(E.PAPER[kinds[key]], abs=.1)
-        elif key != "gbvs":
+            assert np.median(best[kinds[key]]) == pytest.approx(E.PAPER["N2010"][kinds[key]], abs=.1)
+        elif key == "gbvs":
+            assert dict(zip(E.CHANNELS, ours)) == pytest.approx(
+                {channel: E.PAPER["N2010"][channel] for channel in E.CHANNELS}, abs=.1)
+        else:
             official = "dino_vits16" if key.startswith("dino") else "deit_small_patch16_224"
-            assert ours.min() == pytest.approx(E.PAPER[official], abs=.1)
+            assert ours.min() == pytest.approx(E.PAPER["N2010"][official], abs=.1)
             assert key != "dino_deit_small16" or np.argwhere(ours == ours.min()).tolist() == [[7, 4]]
     for depth in (4, 8, 12):
-        assert D.compare("", best[f"dino{depth}"], best[f"sl{depth}"])["p"] <= 8.2e-7
+        assert S.compare("", best[f"dino{depth}"], best[f"sl{depth}"])["p"] <= 8.2e-7
 
 
 # ------------------------------------------------------------------------------------------------ statistics
-
-def test_median_distance_ignores_missing_gaze():
-    rng = np.random.default_rng(3)
-    a, b = rng.normal(0, 9, (41, 2)), rng.normal(0, 9, (3, 41, 2))
-    b[0, :20], b[1, :], a[40] = np.nan, np.nan, np.nan
-    expected = [np.nanmedian(np.linalg.norm(a - g, axis=1)) if np.isfinite(g).any() else np.nan for g in b]
-    np.testing.assert_allclose(D.median_distance(a, b), expected)
-
-
-def test_mann_whitney_is_exact_and_effect_sizes_are_textbook():
-    t = D.compare("x", [1, 2, 3], [4, 5, 6], 10)
-    assert t["p"] == pytest.approx(2 / 20) and t["p_bonferroni"] == 1 and t["delta"] == -1
-    assert t["d"] == pytest.approx(-3)  # both SDs are 1
-    assert D.compare("x", [1, 4], [2, 3])["delta"] == 0
-
 
 def test_best_heads_are_the_smallest_of_each_model():
     distance = np.array([9, 1, 8, 2, 7, 3, 4, 50, 51, 52, 53, 54, 55.])
     model = np.array(["a"] * 7 + ["b"] * 6)
     assert E.best_heads(distance, model).tolist() == [1, 2, 3, 4, 7, 50, 51, 52, 53, 54]
-
-
-def test_relative_distances_average_clips_and_fill_pairs_that_never_met():
-    rng, seen, traces, viewers = np.random.default_rng(6), [], [], list("pqrstx")
-    for mine in ("pqrs", "pqrs", "pqt", "x"):  # t saw one clip, x met nobody
-        gaze = rng.uniform(0, 99, (len(mine), 8, 2))
-        seen.append(D.Watched(clip_of(genre="g"), np.arange(8), (99, 99), list(mine), gaze, np.arange(8)))
-        traces.append(rng.uniform(0, 99, (8, 3, 2)))
-    by_clip = [D.distances(w, trace, viewers) for w, trace in zip(seen, traces)]
-    unit, d = D.distance_sets(seen, traces, by_clip, viewers, pool=False)["all"]
-    assert d.shape == (3 + 6, 6) and unit == "median between viewers"
-    units = [np.nanmedian(of[3:][np.triu_indices(6, 1)]) for of in by_clip[:3]]
-    assert d[3, 1] == pytest.approx(np.mean([of[3, 1] / u for of, u in zip(by_clip, units)]))
-    assert d[1, 4] == pytest.approx(by_clip[2][1, 4] / units[2])  # a trace to t
-    met, between = D.fill(d[3:])
-    assert met.tolist() == [True] * 5 + [False] and (np.diag(between) == 0).all()
-    pr, qr, rs = (np.mean([of[3 + i, j] / u for of, u in zip(by_clip[:2], units)])
-                  for i, j in ((0, 2), (1, 2), (2, 3)))
-    pt, qt = (by_clip[2][3 + i, 4] / units[2] for i in (0, 1))
-    assert between[2, 4] == between[4, 2] == pytest.approx((np.median([pr, qr, rs]) + np.median([pt, qt])) / 2)
-    distance = D.scaled(d)["distance"]
-    assert np.isfinite(distance[:8]).all() and np.isnan(distance[8])
-
-
-def test_pooled_distances_are_medians_over_the_time_of_all_clips():
-    rng, seen, traces, viewers = np.random.default_rng(2), [], [], list("pqr")
-    for mine, n in (("pq", 5), ("qrp", 9)):
-        gaze = rng.uniform(0, 99, (len(mine), n, 2))
-        seen.append(D.Watched(clip_of(), np.arange(n), (99, 99), list(mine), gaze, np.arange(n)))
-        traces.append(rng.uniform(0, 99, (n, 1, 2)))
-    by_clip = [D.distances(w, trace, viewers) for w, trace in zip(seen, traces)]
-    unit, d = D.distance_sets(seen, traces, by_clip, viewers, pool=True)["all"]
-    p, q = np.r_[seen[0].gaze[0], seen[1].gaze[2]], np.r_[seen[0].gaze[1], seen[1].gaze[0]]
-    assert unit == "px" and d[1, 1] == pytest.approx(np.median(np.linalg.norm(p - q, axis=1)))
-    assert d[0, 0] == pytest.approx(np.median(np.linalg.norm(np.concatenate(traces)[:, 0] - p, axis=1)))
 
 
 def test_viewers_who_each_saw_another_clip_are_refused(tmp_path, no_figures):
@@ -278,45 +199,6 @@ def test_the_model_is_a_unit_from_three_models_on():
 
 # ------------------------------------------------------------------------------------------------ data
 
-def test_gaze_follows_the_times_of_frames_also_at_a_variable_rate():
-    times = np.array([0, .1, .2, .5, .6])
-    t = np.arange(0, .7, .01)
-    gaze, frame = D.align({"v": np.stack([t, 1000 * t, t], 1)}, times, clip_of(samples=4))
-    assert gaze.shape == (1, 20, 2) and frame.tolist() == [f for f in range(5) for _ in range(4)]
-    np.testing.assert_allclose(gaze[0, 8:12, 0], 1000 * (.2 + .3 * (np.arange(4) + .5) / 4), atol=5.1)
-
-
-def test_gaze_is_missing_in_gaps_and_beyond_its_end():
-    t = np.r_[np.arange(0, .5, .01), np.arange(.8, 1, .01)]
-    gaze, frame = D.align({"v": np.stack([t, t, t], 1)}, np.arange(48) / 24, clip_of())
-    at = (np.arange(240) + .5) / 120
-    gone = np.isnan(gaze[0, :, 0])
-    assert gone[(at > .55) & (at < .74)].all() and gone[at > 1.05].all() and not gone[at < .5].any()
-
-
-def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
-    (tmp_path / "clips").mkdir()
-    write_video(tmp_path / "clips" / "all.mp4", 4)
-    gaze = np.random.default_rng(0).uniform(0, 40, (5, 388, 2))
-    np.savez(tmp_path / "gaze.npz", gaze=gaze, group=np.array([0, 0, 1, 3, 4]))
-    study = D.load_study(str(tmp_path))
-    assert study.layout == "n2010" and set(study.groups.values()) == {"adult", "child", "child ASD",
-                                                                      "adult ASD"}
-    aligned, frame = D.align(study.clips[0].records(), np.arange(2327) / 29.93, study.clips[0])
-    nearest = np.abs(np.linspace(0, 1, 388)[:, None] - np.linspace(0, 1, 2327)).argmin(1)
-    assert (frame == nearest).all()
-    blank = np.isin(frame, study.clips[0].blank)
-    assert len(study.clips[0].blank) == 197 and np.isnan(aligned[:, blank]).all()
-    np.testing.assert_array_equal(aligned[:, ~blank], gaze[:, ~blank])
-    cells = np.empty(6, object)
-    cells[:] = [*gaze, gaze[0]]
-    scipy.io.savemat(tmp_path / "allclip1.mat",
-                     dict(eyeclip1=cells, goodsubj=np.arange(1, 6), gr=[1, 1, 2, 4, 5, 1]))
-    again = D.load_study(str(tmp_path))
-    assert again.groups == study.groups
-    np.testing.assert_array_equal(again.clips[0].records()["viewer004"][:, 1:], gaze[4])
-
-
 @pytest.mark.parametrize("more", [["--limit", "12"], []], ids=["limit", "short"])
 def test_n2010_keeps_its_time_when_frames_are_missing(tmp_path, no_figures, more):
     (tmp_path / "N" / "clips").mkdir(parents=True)
@@ -332,92 +214,58 @@ def test_n2010_keeps_its_time_when_frames_are_missing(tmp_path, no_figures, more
     assert notes == ([] if more else ["all: 14 of 2327 frames; only their gaze is used"])
 
 
-def frames_of(path: Path, fps: float | None = None, notes: list | None = None) -> tuple[D.Watched, D.Frames]:
-    clip = D.Clip(path.name, path, dict, fps=fps)
-    w = D.watch(clip, None, [] if notes is None else notes)
-    return w, D.Frames(clip, len(w.times))
+def test_every_frame_comes_with_the_one_before_it_but_not_across_a_blank(tmp_path):
+    pictures = write_video(tmp_path / "a.mp4", 12)
+    clip = D.Clip("a", tmp_path / "a.mp4", dict, blank=(4, 5))
+    alone, pairs = D.Frames(clip, 12), E.FramePairs(clip, 12)
+    assert len(pairs) == 12
+    expected = {0: 0, 1: 0, 2: 1, 6: 6, 7: 6, 10: 9, 11: 10, 3: 2}  # frame: the one before it
+    for i, before in expected.items():
+        pair = pairs[i]
+        assert abs(float(pair["image"].double().mean()) - pictures[i].mean()) < 3
+        assert torch.equal(pair["image"], alone[i]["image"])
+        assert torch.equal(pair["previous"], alone[before]["image"])
 
 
-def test_videos_and_folders_of_frames_come_in_order_and_again(tmp_path):
-    pictures, notes = write_video(tmp_path / "a.mp4"), []
-    w, data = frames_of(tmp_path / "a.mp4", notes=notes)
-    assert w.size == (64, 96) and len(data) == 12 and notes == []
-    assert w.times == pytest.approx(np.arange(12) / 24, abs=1e-3)
-    means = [data[i]["image"].double().mean() for i in (0, 3, 4, 11, 2)]  # the last one starts again
-    np.testing.assert_allclose(means, pictures[[0, 3, 4, 11, 2]].mean((1, 2, 3)), atol=3)
-    (tmp_path / "b").mkdir()
-    for i, p in enumerate(pictures):
-        Image.fromarray(p).save(tmp_path / "b" / f"{i + 1}.png")  # 10 comes after 9
-    w, data = frames_of(tmp_path / "b", 12.)
-    assert w.times == pytest.approx(np.arange(12) / 12)
-    assert all((data[i]["image"].numpy() == p).all() for i, p in enumerate(pictures))
+def test_measure_gives_gbvs_the_frames_before(monkeypatch):
+    asked = []
+
+    def gbvs(images, channels, previous):
+        asked.append((channels, images.mean((1, 2, 3)), previous.mean((1, 2, 3))))
+        return images[:, 0, ::16, ::16]
+    monkeypatch.setattr(E, "gbvs", gbvs)
+    images = torch.tensor([0, 51, 102, 255], dtype=torch.uint8)[:, None, None, None].expand(4, 64, 64, 3)
+    E.measure(dict(image=images[1:], previous=images[:-1]), E.load_models(["demo_dino4"], None, "cpu"), None,
+              "float32", torch.device("cpu"))
+    assert [channels for channels, _, _ in asked] == ["DIORFM", *"IORFMD"]
+    for _, now, before in asked:
+        torch.testing.assert_close(now, torch.tensor([.2, .4, 1.]))
+        torch.testing.assert_close(before, torch.tensor([0, .2, .4]))
 
 
-def test_a_variable_frame_rate_is_kept(tmp_path):
-    pts = [0, 40, 80, 300, 340]
-    write_video(tmp_path / "v.mp4", 5, pts=pts)
-    assert frames_of(tmp_path / "v.mp4")[0].times == pytest.approx(np.array(pts) / 1000, abs=2e-3)
+def test_gbvs_looks_at_what_moves_and_nowhere_where_nothing_does():
+    images = torch.zeros(3, 96, 128, 3, dtype=torch.uint8)
+    for i, x in enumerate((30, 30, 70)):
+        images[i, 40:52, x:x + 12] = 255
+        images[i, 70:90, 100:120] = 200  # this stays where it is
+    previous = images[[0, 0, 1]]
+    found = E.measure(dict(image=images, previous=previous), E.load_models(["demo_dino4"], None, "cpu"), None,
+                      "float32", torch.device("cpu"))["gaze"][:, -7:]
+    gaze = dict(zip(E.CHANNELS, found.swapaxes(0, 1)))
+    for channel in ("GBVS flicker", "GBVS motion"):
+        assert gaze[channel][:2].isnan().all()
+        x, y = gaze[channel][2].tolist()
+        assert 36 < y < 56 and 24 < x < 90
+    assert all(gaze[channel].isfinite().all() for channel in (
+        "GBVS", "GBVS intensity", "GBVS orientation", "GBVS contrast", "GBVS colour"))
 
 
-def test_frames_before_the_damage_are_used_and_it_says_so(tmp_path):
-    write_video(tmp_path / "a.mp4", 12)
-    whole = bytearray((tmp_path / "a.mp4").read_bytes())
-    with av.open(str(tmp_path / "a.mp4")) as file:
-        packets = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
-    pos, size = packets[7]
-    whole[pos:pos + size] = bytes(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8))
-    (tmp_path / "bad.mp4").write_bytes(whole)
-    notes = []
-    assert len(frames_of(tmp_path / "bad.mp4", notes=notes)[1]) == 7
-    assert "bad.mp4: damaged after 7 frames" in notes[0] and "before the damage are used" in notes[0]
-    (tmp_path / "none.mp4").write_bytes(b"no video at all")
-    assert not len(frames_of(tmp_path / "none.mp4", notes=notes)[1]) and "after 0 frames" in notes[1]
-    (tmp_path / "f").mkdir()
-    for i in range(3):
-        Image.new("RGB", (64, 64)).save(tmp_path / "f" / f"{i}.png")
-    (tmp_path / "f" / "1.png").write_bytes(b"broken")
-    assert len(frames_of(tmp_path / "f", 24., notes)[1]) == 1 and "frames before the damage" in notes[2]
-
-
-def test_a_clip_without_a_frame_or_a_known_codec_is_noted(tmp_path):
-    write_video(tmp_path / "a.mp4", 3)
-    raw, notes = (tmp_path / "a.mp4").read_bytes(), []
-    for name, content in (("codec.mp4", raw.replace(b"mp4v", b"zzzz").replace(b"esds", b"zzzz")),
-                          ("count.mp4", raw.replace(b"stsz" + bytes(8) + b"\0\0\0\3", b"stsz" + bytes(12)))):
-        (tmp_path / name).write_bytes(content)
-        assert content != raw and not len(frames_of(tmp_path / name, notes=notes)[1])
-    (tmp_path / "folder").mkdir()
-    assert not len(frames_of(tmp_path / "folder", 24., notes)[1])
-    assert [n.partition(":")[0] for n in notes] == ["codec.mp4", "count.mp4", "folder"]
-
-
-def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
-    for folder in ("Clips_small_size", "GazeData/NV/0043er", "GazeData/NV/0724er"):
-        (tmp_path / folder).mkdir(parents=True)
-    for name in ("STEPF_3a_c", "BLUE_1a_c", "X_10_c", "X_1_c"):
-        write_video(tmp_path / "Clips_small_size" / f"{name}.mov", 3, (48, 128))
-    write_csv([{"index": i, "file name": n, "genre category": g} for i, (n, g) in enumerate(
-        [("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature"), ("X_1", "cartoon"),
-         ("X_10", "drama")])],
-        tmp_path / "30s_segment_description.csv")
-    record = dict(t=[5000., 5010, 5020, 5030], x=[0., 1280, 2560, 7], y=[240., 720, 1200, 7],
-                  missing=[0, 0, 0, 1])
-    for viewer, movie in (("0043er", "STEPF_3a_c 2.mov"), ("0724er", "STEPF_3a_c.mov"),
-                          ("0724er", "BLUE_1a.mov"), ("0043er", "ABSENT_9z.mov"), ("0043er", "X_1_c.mov"),
-                          ("0724er", "X_10_c.mov"), ("0724er", "")):
-        scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{movie[:4]}{len(movie)}.mat",
-                         dict(eyetrackRecord=record, movieFileName=movie))
-    study = D.load_study(str(tmp_path))
-    assert [(c.name, c.genre, c.samples)
-            for c in study.clips] == [("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30),
-                                      ("X_10_c", "drama", 30), ("X_1_c", "animation", 30)]
-    assert "2 gaze records" in study.notes[0]
-    assert [list(c.records()) for c in study.clips[2:]] == [["0724er"], ["0043er"]]
-    records = study.clips[1].records()
-    assert list(records) == ["0043er", "0724er"]
-    # 2560 display px are 128 video px; the picture has 48 / .05 = 960 of 1440 rows, so 240 above it
-    np.testing.assert_allclose(records["0043er"],
-                               [[0, 0, 0], [.01, 64, 24], [.02, 128, 48], [.03, np.nan, -11.65]])
+def test_who_never_looks_has_no_distance(tmp_path, no_figures, monkeypatch):
+    root = small_world(tmp_path / "w")
+    monkeypatch.setattr(E, "CHANNELS", {"GBVS": "IF", "GBVS flicker": "F"})
+    E.main([*ONE, "--data", str(root), "--out", str(tmp_path / "o"), "--limit", "1"])
+    names = [h["name"] for h in read_json(tmp_path / "o" / "results.json")["headline"]]
+    assert "GBVS, all channels" in names and "GBVS flicker" not in names
 
 
 # ------------------------------------------------------------------------------------------------ wrong input
@@ -501,9 +349,10 @@ def test_wrong_data_is_named(tmp_path, no_figures, spoil, message):
 @pytest.mark.parametrize("argv, message", [
     (["--models", "what=x.pth"], "KIND=FILE"), (["--models", "dino99"], "no model dino99"),
     (["--models", "dino4=/no/file.pth"], "no such weight file"), (["--weights", "x.pth"], "one model"),
+    (["--heads", "3"], "--heads belongs to models given as KIND=FILE"),
     (["--data", "/no/such/folder"], "no such folder"),
-    (["--models", f"dino12={ROOT}/checkpoints/demo_dino4.pth"], "4 blocks, 96 wide"),
-    (["--compare", "/no/run"], "no distances.csv")])
+    (["--models", f"dino12={ROOT}/checkpoints/demo_dino4.pth"], "4 blocks; expected"),
+    (["--compare", "/no/run"], "no arrays.npz")])
 def test_wrong_arguments_are_named(tmp_path, no_figures, argv, message):
     with pytest.raises(InputError, match=message):
         E.main([*argv, "--out", str(tmp_path / "o"), "--limit", "1", "--device", "cpu"])
@@ -539,7 +388,7 @@ def same_run(a: Path, b: Path) -> None:
         if (a / name).exists() and (b / name).exists():
             assert (a / name).read_bytes() == (b / name).read_bytes(), name
     x, y = (read_json(p / "results.json") for p in (a, b))
-    assert all(x[k] == y[k] for k in ("headline", "tests", "sets", "correlations", "notes"))
+    assert all(x[k] == y[k] for k in ("headline", "tests", "sets", "notes"))
     x, y = (read_arrays(p / "arrays.npz") for p in (a, b))
     assert x.keys() == y.keys() and all((x[k] == y[k]).all() for k in x if x[k].dtype.kind != "f")
     assert all(np.array_equal(x[k], y[k], equal_nan=True) for k in x if x[k].dtype.kind == "f")
@@ -565,17 +414,17 @@ def test_runs_of_other_data_models_and_limits_have_other_folders(tmp_path, monke
 
 
 def test_bare_demo_command_compares_six_models_and_gbvs_and_starts_exp05_clusters(tmp_path, monkeypatch):
-    figures, place = set(), D.place
+    figures, place = set(), S.place
     for module in (E, __import__("exp05_clusters")):
         monkeypatch.setattr(module, "save_figure", lambda fig, path: figures.add(path.name))
     monkeypatch.setattr("results.save_figure", lambda fig, path: figures.add(path.name))
-    monkeypatch.setattr(D, "place", lambda *of: place(*of, starts=1))  # the other starts take 10 s
+    monkeypatch.setattr(S, "place", lambda *of: place(*of, starts=1))  # the other starts take 10 s
     E.main(["--limit", "2", "--out", str(tmp_path / "o"), "--device", "cpu"])
     results = read_json(tmp_path / "o" / "results.json")
     names = [h["name"] for h in results["headline"]]
     assert {f"{m.removeprefix('demo_')}, 5 best heads" for m in E.DEMO_MODELS} < set(names)
-    assert {"GBVS, all channels", "viewer adult", "viewer child"} < set(names)
-    assert any("flicker and motion" in n for n in results["not_run"])
+    assert {"GBVS, all channels", "GBVS motion", "viewer adult", "viewer child", "dino12 vs viewer adult",
+            "dino12 vs sl12"} < set(names) and results["not_run"] == []
     assert {"GBVS", "GBVS orientation"} <= {r["condition"] for r in read_csv(tmp_path / "o" / "per_image.csv")}
     names = [h["name"] for h in read_json(tmp_path / "o" / "clusters" / "results.json")["headline"]]
     assert names[0] == "adult: looks at eyes" and "G3: share of late heads" in names
@@ -592,7 +441,8 @@ def test_demo_run_writes_tables_and_figures_and_draws_them_again(run, no_figures
         f"fig_{k}.{end}" for k in ("distance", "gaze", "heads") for end in ("png", "pdf")}
     rows = read_csv(run / "distances.csv")
     assert len(rows) == 4 * (48 + 24) and rows[-1]["kind"] == "viewer child"
-    assert len(results["correlations"]) == 6 and results["correlations"][0]["n"] == 48
+    correlations = [t for t in results["tests"] if "r" in t]
+    assert len(correlations) == 2 * 6 and {t["n"] for t in correlations} == {24}
     assert results["best_head"] == min((r for r in rows if r["set"] == "all" and " head " in r["condition"]),
                                        key=lambda r: r["distance"])["condition"]
     before = (run / "fig_heads.png").read_bytes()
@@ -637,9 +487,9 @@ def test_compare_correlates_and_draws_two_runs(run, tmp_path, monkeypatch):
     quick(monkeypatch, figures=True)
     monkeypatch.setattr(E, "save_figure", lambda fig, path: drawn.append((path.name, fig)))
     E.main([*TINY, "--out", str(tmp_path / "two"), "--compare", str(run)])
-    found = read_json(tmp_path / "two" / "results.json")["correlations"]
-    same = next(c for c in found if c["sets"] == ["all", f"{run.name}: all"])
-    assert same["r"] == pytest.approx(1) and same["n"] == 48
+    found = read_json(tmp_path / "two" / "results.json")["tests"]
+    same = {t["name"]: t for t in found}[f"sl4: all and {run.name}: all"]
+    assert same["r"] == pytest.approx(1) and same["n"] == 24
     right = dict(drawn)["fig_heads"].axes[1]
     assert right.get_xlabel() == "MDS distance, all (px)" and f"{run.name}: nature" in right.get_ylabel()
     x, y = right.collections[0].get_offsets().T
@@ -648,6 +498,85 @@ def test_compare_correlates_and_draws_two_runs(run, tmp_path, monkeypatch):
     np.testing.assert_allclose(x, [rows["all", head] for head in heads])
     np.testing.assert_allclose(y, [rows["nature", head] for head in heads])
     assert len(x) == 48 and right.get_visible()
+
+
+def test_cw2019_stands_beside_the_papers_numbers_by_genre_and_correlates_with_n2010(tmp_path, monkeypatch):
+    quick(monkeypatch)
+    monkeypatch.setattr(E, "CHANNELS", {"GBVS": "IF", "GBVS intensity": "I"})
+    monkeypatch.setattr(E, "draw", lambda arrays, results, folder: write_csv(
+        E.distance_rows(arrays), folder / "distances.csv"))
+    models, rows = "--models demo_dino4 demo_sl4 --device cpu --data".split(), {}
+    E.main([*models, str(n2010_world(tmp_path / "N")), "--out", str(tmp_path / "n2010")])
+    E.main([*models, str(cw2019_world(tmp_path / "C")), "--out", str(tmp_path / "cw2019"), "--compare",
+            str(tmp_path / "n2010")])
+    for run in ("n2010", "cw2019"):
+        rows[run] = {}
+        for row in read_csv(tmp_path / run / "distances.csv"):
+            rows[run].setdefault(row["set"], {})[row["condition"]] = row["distance"]
+    headline = {h["name"]: h for h in read_json(tmp_path / "cw2019" / "results.json")["headline"]}
+    paper = {"drama": (.68, 1.30, 2.54, 1.63, .93, .91), "animation": (.70, 1.40, 2.19, 1.40, .90, .92),
+             "nature": (.72, 1.22, 2.12, 1.18, .91, .89)}
+    assert len(headline) == 6 * len(paper)
+    for genre, (viewer, dino, supervised, saliency, r_dino, r_supervised) in paper.items():
+        of, n2010 = rows["cw2019"][genre], rows["n2010"]["all"]
+        assert len(of) == 2 * 24 + 2 + 5 and of.keys() - n2010.keys() == {f"{v:04d}er" for v in range(5)}
+
+        def row(name: str, number: float, ours: float, n: int) -> None:
+            assert headline[name]["paper"] == number and headline[name]["n"] == n
+            assert headline[name]["ours"] == pytest.approx(ours)
+        row(f"{genre}: viewer", viewer, np.median([d for c, d in of.items() if c.endswith("er")]), 5)
+        row(f"{genre}: GBVS, all channels", saliency, of["GBVS"], 1)
+        for kind, number, r in (("dino4", dino, r_dino), ("sl4", supervised, r_supervised)):
+            heads = [c for c in of if c.startswith(kind)]
+            row(f"{genre}: {kind}, 5 best heads", number, np.median(sorted(of[c] for c in heads)[:5]), 5)
+            pairs = np.array([(n2010[c], of[c]) for c in heads])
+            row(f"{kind}: heads' distances on N2010 and {genre}", r, np.corrcoef(pairs.T)[0, 1], 24)
+
+
+def test_every_claim_of_the_paper_has_a_row():
+    """The claims of the paper's text as far as exp05_gaze_video shows them; the clusters', the regions', the
+    courses' and the animals' are rows of exp05_clusters."""
+    trained = [f"{method}{depth}" for method in ("dino", "sl") for depth in (4, 8, 12)]
+    viewers = ["viewer adult", "viewer child", "viewer adult ASD", "viewer child ASD"]
+    n2010 = {c.name: c.paper for c in E.claims("n2010", [*trained, *E.OFFICIAL, "GBVS", *viewers],
+                                               {"all": "px"})}
+    units = {name: "median between viewers" for name in ("all", "animation", "drama", "nature")}
+    cw2019 = {c.name: c.paper for c in E.claims("cw2019", [*trained, *E.OFFICIAL, "GBVS", "viewer"], units)}
+    said = {
+        "DINO models come nearer to viewers with depth": {f"dino{n}, 5 best heads": px for n, px in
+                                                           ((4, 94.2), (8, 74.8), (12, 62.6))},
+        "supervised models stay away": {f"sl{n}, 5 best heads": px for n, px in
+                                        ((4, 166.5), (8, 155.7), (12, 147.6))},
+        "the official models do the same": {"dino_vits16, best head": 53.1,
+                                            "deit_small_patch16_224, best head": 88.2},
+        "GBVS, all channels and each": {
+            "GBVS, all channels": 137., "GBVS intensity": 108.2, "GBVS orientation": 101.9,
+            "GBVS contrast": 150.2, "GBVS flicker": 162.6, "GBVS motion": 154.9, "GBVS colour": 134.3},
+        "DINO-12 does not differ from adults": {"dino12 vs viewer adult": .1},
+        "everyone else does": {
+            "viewer child vs viewer adult": .0039, "viewer adult ASD vs viewer adult": .00051,
+            "viewer child ASD vs viewer adult": 6.2e-10, "dino4 vs viewer adult": 2.1e-9,
+            "dino8 vs viewer adult": 4.1e-5, "sl4 vs viewer adult": 1.4e-15, "sl8 vs viewer adult": 1e-14,
+            "sl12 vs viewer adult": 5.3e-13, "GBVS vs viewer adult": 3.7e-6},
+        "DINO-8's effect against adults": {"dino8 vs viewer adult, Cohen's d": 1.43},
+        "DINO differs from supervised at each depth": {f"dino{n} vs sl{n}": "<= 8.2e-07" for n in (4, 8, 12)}}
+    for claim, numbers in said.items():
+        assert numbers.items() <= n2010.items(), claim
+    by_genre = {"viewer": (.68, .70, .72), "dino4, 5 best heads": (1.30, 1.40, 1.22),
+                "dino8, 5 best heads": (.94, 1.14, 1.11), "dino12, 5 best heads": (.92, 1.13, 1.08),
+                "sl4, 5 best heads": (2.54, 2.19, 2.12), "sl8, 5 best heads": (2.20, 1.95, 1.83),
+                "sl12, 5 best heads": (1.94, 1.95, 1.82), "dino_vits16, best head": (.97, 1.04, 1.11),
+                "GBVS, all channels": (1.63, 1.40, 1.18)}
+    r = {"dino4": (.93, .90, .91), "dino8": (.96, .95, .91), "dino12": (.94, .90, .89),
+         "sl4": (.91, .92, .89), "sl8": (.94, .91, .84), "sl12": (.93, .88, .79)}
+    for i, genre in enumerate(("drama", "animation", "nature")):
+        for who, numbers in by_genre.items():
+            assert cw2019[f"{genre}: {who}"] == numbers[i]
+        for kind, numbers in r.items():
+            for table in (n2010, cw2019):
+                assert table[f"{kind}: heads' distances on N2010 and {genre}"] == numbers[i]
+    missing = [name for name, paper in cw2019.items() if paper is None]
+    assert missing == [f"{genre}: deit_small_patch16_224, best head" for genre in E.PAPER_R]  # not told
 
 
 def test_commands_of_the_card_parse():

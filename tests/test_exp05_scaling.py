@@ -1,0 +1,112 @@
+"""exp05_scaling: distances between gazes, their scaling and the test equal closed forms and other programs."""
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import pdist, squareform
+
+import exp05_data as D
+import exp05_scaling as S
+from gaze_worlds import clip_of
+
+
+# ------------------------------------------------------------------------------------------------ distances
+
+def test_median_distance_ignores_missing_gaze():
+    rng = np.random.default_rng(3)
+    a, b = rng.normal(0, 9, (41, 2)), rng.normal(0, 9, (3, 41, 2))
+    b[0, :20], b[1, :], a[40] = np.nan, np.nan, np.nan
+    expected = [np.nanmedian(np.linalg.norm(a - g, axis=1)) if np.isfinite(g).any() else np.nan for g in b]
+    np.testing.assert_allclose(S.median_distance(a, b), expected)
+
+
+def test_relative_distances_average_clips_and_fill_pairs_that_never_met():
+    rng, seen, traces, viewers = np.random.default_rng(6), [], [], list("pqrstx")
+    for mine in ("pqrs", "pqrs", "pqt", "x"):  # t saw one clip, x met nobody
+        gaze = rng.uniform(0, 99, (len(mine), 8, 2))
+        seen.append(D.Watched(clip_of(genre="g"), np.arange(8), (99, 99), list(mine), gaze, np.arange(8)))
+        traces.append(rng.uniform(0, 99, (8, 3, 2)))
+    by_clip = [S.distances(w, trace, viewers) for w, trace in zip(seen, traces)]
+    unit, d = S.distance_sets(seen, traces, by_clip, viewers, pool=False)["all"]
+    assert d.shape == (3 + 6, 6) and unit == "median between viewers"
+    units = [np.nanmedian(of[3:][np.triu_indices(6, 1)]) for of in by_clip[:3]]
+    assert d[3, 1] == pytest.approx(np.mean([of[3, 1] / u for of, u in zip(by_clip, units)]))
+    assert d[1, 4] == pytest.approx(by_clip[2][1, 4] / units[2])  # a trace to t
+    met, between = S.fill(d[3:])
+    assert met.tolist() == [True] * 5 + [False] and (np.diag(between) == 0).all()
+    pr, qr, rs = (np.mean([of[3 + i, j] / u for of, u in zip(by_clip[:2], units)])
+                  for i, j in ((0, 2), (1, 2), (2, 3)))
+    pt, qt = (by_clip[2][3 + i, 4] / units[2] for i in (0, 1))
+    assert between[2, 4] == between[4, 2] == pytest.approx((np.median([pr, qr, rs]) + np.median([pt, qt])) / 2)
+    distance = S.scaled(d)["distance"]
+    assert np.isfinite(distance[:8]).all() and np.isnan(distance[8])
+
+
+def test_pooled_distances_are_medians_over_the_time_of_all_clips():
+    rng, seen, traces, viewers = np.random.default_rng(2), [], [], list("pqr")
+    for mine, n in (("pq", 5), ("qrp", 9)):
+        gaze = rng.uniform(0, 99, (len(mine), n, 2))
+        seen.append(D.Watched(clip_of(), np.arange(n), (99, 99), list(mine), gaze, np.arange(n)))
+        traces.append(rng.uniform(0, 99, (n, 1, 2)))
+    by_clip = [S.distances(w, trace, viewers) for w, trace in zip(seen, traces)]
+    unit, d = S.distance_sets(seen, traces, by_clip, viewers, pool=True)["all"]
+    p, q = np.r_[seen[0].gaze[0], seen[1].gaze[2]], np.r_[seen[0].gaze[1], seen[1].gaze[0]]
+    assert unit == "px" and d[1, 1] == pytest.approx(np.median(np.linalg.norm(p - q, axis=1)))
+    assert d[0, 0] == pytest.approx(np.median(np.linalg.norm(np.concatenate(traces)[:, 0] - p, axis=1)))
+
+
+# ------------------------------------------------------------------------------------------------ scaling
+
+def test_mds_rebuilds_points_from_their_distances():
+    x = np.random.default_rng(0).normal(0, 50, (30, 4))
+    wanted = squareform(pdist(x))
+    y = S.mds(wanted, 6)
+    assert y.shape == (30, 6) and S.stress(wanted, y) < 1e-6
+    np.testing.assert_allclose(squareform(pdist(y)), wanted, atol=1e-3)
+
+
+def test_stress_is_not_above_smacof():
+    t = np.arange(24)
+    x = np.stack([np.cos(1.3 * t), np.sin(2.2 * t), np.cos(.7 * t * t), np.sin(3.1 * t)], 1)
+    wanted = squareform(pdist(x)) * (1 + .2 * np.cos(np.add.outer(t, t) * 1.9))
+    wanted = (wanted + wanted.T) / 2 * (1 - np.eye(24))
+    # scikit-learn 1.9.1 MDS(metric="precomputed", max_iter=5000, eps=1e-12): the best of 8 random starts and
+    # of the classical start
+    for dim, smacof in ((2, .22888228733862317), (3, .15725215188673702)):
+        assert S.stress(wanted, S.mds(wanted, dim)) <= smacof + 1e-9
+        assert S.stress(1000 * wanted, S.mds(1000 * wanted, dim)) <= smacof + 1e-9  # whatever the unit
+
+
+def test_two_dimensions_have_a_second_start_that_finds_a_lower_minimum(monkeypatch):
+    wanted = squareform(pdist(np.random.default_rng(1).normal(0, 1, (24, 6)) ** 3))
+    both = S.stress(wanted, S.mds(wanted, 2))
+    classical = S.classical(wanted)
+    start = SimpleNamespace(normal=lambda *of: classical[:, :2] / wanted.max())
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: start)  # so that both starts are the classical
+    assert both < .9 * S.stress(wanted, S.mds(wanted, 2))
+
+
+def test_place_finds_points_and_ignores_unknown_distances():
+    rng = np.random.default_rng(1)
+    people, heads = rng.normal(0, 40, (20, 5)), rng.normal(0, 90, (2, 3, 5))
+    distances = np.linalg.norm(heads[..., None, :] - people, axis=-1)
+    np.testing.assert_allclose(S.place(distances, people), heads, atol=1e-6)
+    distances[0, 1, :4] = np.nan
+    np.testing.assert_allclose(S.place(distances, people), heads, atol=1e-6)
+
+
+def test_place_is_a_minimum_where_no_point_fits():
+    rng = np.random.default_rng(2)
+    people, d = rng.normal(0, 40, (20, 3)), rng.uniform(30, 120, 20)
+    x = S.place(d, people)
+    error = [np.square(np.linalg.norm(x + step - people, axis=1) - d).sum()
+             for step in np.concatenate([np.zeros((1, 3)), np.eye(3) * .5, -np.eye(3) * .5,
+                                         rng.normal(0, 60, (500, 3))])]
+    assert np.argmin(error) == 0
+
+
+def test_mann_whitney_is_exact_and_effect_sizes_are_textbook():
+    t = S.compare("x", [1, 2, 3], [4, 5, 6], 10)
+    assert t["p"] == pytest.approx(2 / 20) and t["p_bonferroni"] == 1 and t["delta"] == -1
+    assert t["d"] == pytest.approx(-3)  # both SDs are 1
+    assert S.compare("x", [1, 4], [2, 3])["delta"] == 0
