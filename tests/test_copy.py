@@ -34,7 +34,7 @@ COPIES = {  # function: its file, names that it brings along; of a file to be co
     "corrupt": ("corruptions.py", []),
     "grad_cam": ("exp02_resnet.py", ["features_and_cam"]),
     "head_gaze": ("exp05_gaze_video.py", ["corner_means"]),
-    "mds": ("exp05_data.py", ["classical"]),
+    "mds": ("exp05_scaling.py", ["classical"]),
     "kl_sweep": ("exp06_gaze_objects.py", """
         EPS METRICS SSIM_SD SSIM_RADIUS SSIM_C ssim common.InputError common.minmax
         common.gaussian_blur common.pixels common.kld common.cc common.sim""".split())}
