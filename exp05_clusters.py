@@ -216,7 +216,8 @@ def draw_clusters(arrays: dict[str, np.ndarray], votes: dict[str, list[float]], 
     for tick, leaf in zip(left.get_xticklabels(), tree["leaves"]):
         tick.set(color=COLOURS[of[leaf]], fontsize=8, rotation=90)
     left.axhline(arrays["link"][-len(GROUPS):, 2][:2].mean(), color="black", linestyle="--", linewidth=.8)
-    left.set(xlabel="model, block.head; dashed: the cut", ylabel="Ward distance (of 1 - cosine)", title="late heads by their attention maps")
+    left.set(xlabel="model, block.head; dashed: the cut", ylabel="Ward distance (of 1 - cosine)",
+             title="late heads by their attention maps")
     blocks, bottom = list(dict.fromkeys(zip(kind.tolist(), block.tolist()))), 0
     for group in GROUPS:
         n = np.array([((of == group) & (kind == k) & (block == b)).sum() for k, b in blocks])
@@ -359,7 +360,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         table |= example_maps(arrays, clusters) | pop_out(
             models, videos.CW_SCALE if run["layout"] == "cw2019" else None, args.dtype, members, device)
     finish(args, "exp05_clusters", table, image_rows(table), evaluate(claims([*groups]), table), draw, began,
-           device, region_tests(table), missing_parts(table), unit="clips", **facts)
+           device, region_tests(table), missing_parts(table), unit="clips",
+           model=", ".join(run["args"]["models"]), **facts)
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ from common import (IMAGENET, InputError, barrier, cls_attention, init_distribut
                     read_state_dict, resize_matrix, vit_from_state)
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
-                     finish, in_batches, legend_beside, only_draw, parse_args, read_arrays, redraw, save_figure,
-                     write_csv)
+                     finish, in_batches, legend_beside, only_draw, parse_args, read_arrays, redraw,
+                     save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
