@@ -2,10 +2,13 @@
 
     any      clips/NAME.mp4 or clips/NAME/000001.png; gaze/NAME.csv (viewer, t_s, x_px, y_px; empty: missing).
              Optional: viewers.csv (viewer, group), clips.csv (clip, genre, fps), keypoints/NAME.csv (frame
-             from 0, part, x_px, y_px; parts eyes, mouth, animal_eyes, animal_mouth, others), masks/NAME.npz
-             (body, ground: frames x img_h x img_w). A clip without gaze counts for its key points (animals).
-    N2010    its video in clips/ and allclip1.mat as distributed, or gaze.npz (gaze: viewers x samples x 2,
-             x and y in px; group). Blank frames are left out.
+             from 0, part, x_px, y_px; parts eyes, mouth, face (the rest of one), animal_eyes, animal_mouth,
+             animal_face, others; a point that is absent for a while keeps its row, with x and y empty),
+             masks/NAME.npz (body, ground: frames x img_h x img_w). A clip without gaze counts for its key
+             points (animals).
+    N2010    its video in clips/; allclip1.mat (gaze and key points) and video_stimuli/eyeclip_annotation.txt
+             as distributed; or gaze.npz (gaze: viewers x samples x 2, x and y in px; group), which holds no
+             key points. Blank frames are left out.
     CW2019   as distributed: GazeData/NV/<viewer>/*.mat, Clips_small_size/*.mov, 30s_segment_description.csv
 
 Gaze is x, y in px of the video. Shapes: T frames of a clip, S gaze samples, V viewers.
@@ -53,7 +56,8 @@ class Clip:
     samples: int = SAMPLES
     relative: int = 0  # frames of the whole video, if t is the share of it that has passed (N2010)
     blank: tuple = ()  # frames without a picture
-    points: Path | None = None
+    points: Path | None = None  # key points: a table, or N2010's allclip1.mat
+    annotation: Path | None = None  # of N2010's key points
     masks: Path | None = None
 
     def files(self) -> list[Path]:
@@ -164,6 +168,9 @@ def load_n2010(root: Path) -> Study:
     clip = study.clips[0]
     clip.records, clip.relative, clip.genre = lambda: records, BLANK[-1][1], ""
     clip.blank = tuple(i for start, stop in BLANK for i in range(start, stop))
+    clip.points, clip.annotation = mat, root / "video_stimuli" / "eyeclip_annotation.txt"
+    if (root / clip.annotation.name).is_file():
+        clip.annotation = root / clip.annotation.name
     groups = {viewer: N2010_GROUPS.get(g, str(g)) for viewer, g in zip(records, group.tolist())}
     return Study("n2010", [clip], groups)
 
