@@ -60,8 +60,7 @@ def input_errors(where: str | Path, expected: str) -> Iterator[None]:
 # -------------------------------------------------------------------------------- devices and processes
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the first available of cuda, mps, cpu. Under torchrun each process gets the GPU of
-    its LOCAL_RANK. InputError: a device that cannot be used, more processes than GPUs."""
+    """The named device, or the first there is of cuda, mps, cpu; cuda: the GPU of torchrun's LOCAL_RANK."""
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":
@@ -84,15 +83,15 @@ def generator(*key: int) -> torch.Generator:
 
 def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
     """(rank, world). A process group is made only when torchrun has set the environment; else (0, 1).
-    device: where this process computes (default: pick_device()); nccl on cuda, gloo elsewhere. The fastest
-    process may wait hours for the slowest: torch's limits (nccl 10, gloo 30 minutes) would be too short."""
+    device: where this process computes (default: pick_device()); nccl on cuda, gloo elsewhere."""
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= os.environ.keys():
         return 0, 1
     if not dist.is_initialized():
         device = device or pick_device()
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=1))
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=timedelta(days=1))  # the fastest may wait for hours
     return rank_world()
 
 
@@ -184,8 +183,8 @@ class Block(nn.Module):
         hidden = int(dim * mlp_ratio)
         self.norm1, self.norm2 = nn.LayerNorm(dim, eps), nn.LayerNorm(dim, eps)
         self.attn = Attention(dim, num_heads)
-        self.mlp = nn.Sequential(OrderedDict(fc1=nn.Linear(dim, hidden), act=nn.GELU(),
-                                             fc2=nn.Linear(hidden, dim)))
+        layers = OrderedDict(fc1=nn.Linear(dim, hidden), act=nn.GELU(), fc2=nn.Linear(hidden, dim))
+        self.mlp = nn.Sequential(layers)
         self.ls1 = nn.Identity() if layerscale is None else LayerScale(dim, layerscale)
         self.ls2 = nn.Identity() if layerscale is None else LayerScale(dim, layerscale)
         self.drop_path = drop_path
@@ -240,8 +239,7 @@ class VisionTransformer(nn.Module):
         self.init_weights()
 
     def init_weights(self, gen: torch.Generator | None = None) -> None:
-        """Truncated normal (std .02) for linear weights and embeddings, zero biases. gen: the only source of
-        randomness, so that the initialisation is a function of a seed."""
+        """Truncated normal (std .02) for linear weights and embeddings, zero biases; randomness is gen's."""
         for name, p in self.named_parameters():
             if name.endswith("gamma") or "norm" in name:
                 continue  # LayerScale and LayerNorm start at their constants
@@ -259,9 +257,8 @@ class VisionTransformer(nn.Module):
     def encode(self, patches: Tensor, cls_attn: Iterable[int] = (), full_attn: bool = False,
                n_blocks: int | None = None, cls_only: bool = False) -> Encoded:
         """Run the first n_blocks blocks (default: all) on the prefix and all patches of `embed` or a subset
-        (B, K, D), exactly attention with the other keys masked. cls_attn: blocks whose CLS row is returned
-        beside fused attention. full_attn: all matrices, with gradients; with cls_only the last block computes
-        nothing but its CLS token."""
+        (B, K, D), as with the other keys masked. cls_attn: blocks whose CLS row is returned beside fused
+        attention. full_attn: all matrices, with gradients; cls_only: of the last block the CLS alone."""
         prefix = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
         if self.n_prefix > 1:
             prefix = torch.cat([prefix, self.register_tokens], 1)  # registers carry no position
@@ -348,59 +345,54 @@ class Spec(NamedTuple):
     """One row of WEIGHTS. kind: "vit", "resnet" and "linear" load here, "unisal" in its script."""
     kind: str
     url: str | None      # None: `file` in this project's checkpoints/
-    sha256: str | None   # hex digest or its first digits; None: none known
+    sha256: str | None = None  # hex digest or its first digits; None: no source publishes one
     preprocess: Preprocess | None = None
     arch: dict = {}      # arguments of VisionTransformer that the file does not tell, or must agree with
     file: str = ""       # local name where the url's own says too little
 
 
-def dino(name: str, file: str, sha256: str | None, head_sha256: str) -> dict[str, Spec]:
-    """Rows of a DINO backbone and of its linear ImageNet-1k head; file: such as deitsmall16."""
-    url = f"{FAIR}dino/dino_{file}_pretrain/dino_{file}_"
-    arch = (SMALL if "small" in file else BASE) | dict(patch_size=8 if file[-1] == "8" else 16)
-    return {name: Spec("vit", url + "pretrain.pth", sha256, SHORT_256, arch | dict(pos_rule="offset")),
-            name + "_linear": Spec("linear", url + "linearweights.pth", head_sha256)}
-
-
 FAIR = "https://dl.fbaipublicfiles.com/"
+DINO = FAIR + "dino/dino_{0}_pretrain/dino_{0}_{1}.pth"  # deitsmall8: not the file of the paper's figures
 SMALL, BASE = dict(embed_dim=384, depth=12, num_heads=6), dict(embed_dim=768, depth=12, num_heads=12)
+P8, P14, P16, OFFSET = dict(patch_size=8), dict(patch_size=14), dict(patch_size=16), dict(pos_rule="offset")
 DEMO = dict(embed_dim=96, num_heads=6, patch_size=16)
+# A hash needs a source: the digits in a file's own name (resnet50, deit), or the download as several other
+# projects record it (DINOv2; dino_vitb16, of 343,242,485 bytes). None is published for DINO's other files.
 WEIGHTS: dict[str, Spec] = {
     "vit_base_patch16_224": Spec(  # the same page's model.safetensors loads too, with weights=PATH
         "vit", "https://huggingface.co/google/vit-base-patch16-224/resolve/main/pytorch_model.bin", None,
-        VIT_SQUASHED, BASE | dict(patch_size=16, eps=1e-12), "google-vit-base-patch16-224.bin"),
+        VIT_SQUASHED, BASE | P16 | dict(eps=1e-12), "google-vit-base-patch16-224.bin"),
     "resnet50": Spec("resnet", "https://download.pytorch.org/models/resnet50-11ad3fa6.pth", "11ad3fa6",
                      Preprocess(232, 224, *IMAGENET, "bilinear")),  # torchvision IMAGENET1K_V2
     "unisal": Spec("unisal", "https://github.com/rdroste/unisal/raw/master/training_runs/pretrained_unisal/"
                    "weights_best.pth", None, file="unisal_weights_best.pth"),
     "deit_small_patch16_224": Spec("vit", FAIR + "deit/deit_small_patch16_224-cd65a155.pth", "cd65a155",
-                                   SHORT_256, SMALL | dict(patch_size=16)),
+                                   SHORT_256, SMALL | P16),
     "dinov2_vits14": Spec("vit", FAIR + "dinov2/dinov2_vits14/dinov2_vits14_pretrain.pth",
                           "b938bf1bc15cd2ec0feacfe3a1bb553fe8ea9ca46a7e1d8d00217f29aef60cd9", SHORT_256,
-                          SMALL | dict(patch_size=14, layerscale=1.0, pos_rule="offset")),
+                          SMALL | P14 | OFFSET | dict(layerscale=1.0)),
     "dinov2_vits14_reg": Spec("vit", FAIR + "dinov2/dinov2_vits14/dinov2_vits14_reg4_pretrain.pth",
                               "f433177089a681826f849f194ece3bb48f4d63fb38d32fc837e3dc7a4e5641fb", SHORT_256,
-                              SMALL | dict(patch_size=14, layerscale=1.0, registers=4, pos_rule="antialias")),
-    **dino("dino_vits16", "deitsmall16", "b7aa1595552abf31eb834f0520dd4d8674e63902313d6843746a683b42695458",
-           "1c696878f7ebc7cca861b68e7184be12a304a26045aa0411e480ab07f38da067"),
-    **dino("dino_vits8", "deitsmall8", None,  # not the 300-epoch file behind the figures of DINO's paper
-           "e1d7b6228bcea56a517f9f0217570a8055e70f737650198e0560bf48c4bab902"),
-    **dino("dino_vitb16", "vitbase16", None,  # ViT-B heads take cls0 avg0 cls1 avg1 ... of the last block
-           "f17e65970cae5a1813000f09cdd8d78f290295b512308aa02f479aa37c2847bf"),
-    **dino("dino_vitb8", "vitbase8", None,
-           "3889832bbb0e05074192700c82729636ddd924efb80d82d962efb7b421899a56"),
+                              SMALL | P14 | dict(layerscale=1.0, registers=4, pos_rule="antialias")),
+    "dino_vits16": Spec("vit", DINO.format("deitsmall16", "pretrain"), None, SHORT_256, SMALL | P16 | OFFSET),
+    "dino_vits8": Spec("vit", DINO.format("deitsmall8", "pretrain"), None, SHORT_256, SMALL | P8 | OFFSET),
+    "dino_vitb16": Spec("vit", DINO.format("vitbase16", "pretrain"),
+                        "bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e",
+                        SHORT_256, BASE | P16 | OFFSET),
+    "dino_vitb8": Spec("vit", DINO.format("vitbase8", "pretrain"), None, SHORT_256, BASE | P8 | OFFSET),
+    "dino_vits16_linear": Spec("linear", DINO.format("deitsmall16", "linearweights")),
+    "dino_vits8_linear": Spec("linear", DINO.format("deitsmall8", "linearweights")),
     **{f"demo_{kind}{depth}": Spec("vit", None, None, CROP_224, DEMO | dict(depth=depth),
                                    f"demo_{kind}{depth}.pth")  # made by exp05_train_vits.py
        for kind in ("dino", "sl") for depth in (4, 8, 12)},
-    "demo_dino12_linear": Spec("linear", None, None, file="demo_dino12_linear.pth"),
+    "demo_dino12_linear": Spec("linear", None, file="demo_dino12_linear.pth"),
     "demo_resnet": Spec("resnet", None, None, CROP_224, file="demo_resnet.pth")}
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """State dict of a .safetensors or torch file, on the CPU; no code in the file is run.
     Nested checkpoints are opened at `teacher`, `model`, `state_dict` (full DINO checkpoints: the teacher);
-    prefixes `module.`, `backbone.`, `_orig_mod.` are cut. InputError names a file that is missing, damaged,
-    asks for code to be run, or is no mapping from names to finite tensors."""
+    prefixes `module.`, `backbone.`, `_orig_mod.` are cut. InputError: not names and finite tensors alone."""
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weight file; give the path of a .pth, .bin or .safetensors file.")
@@ -488,23 +480,28 @@ def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
 
 def locate_weights(spec: Spec) -> Path:
     """Path of a row's file: in the project, or in torch's folder ($TORCH_HOME/hub/checkpoints), where it is
-    downloaded when absent. A known sha256 is checked every time."""
+    downloaded when absent. Its sha256 is checked every time, or printed where none is known. What does not
+    match is never deleted: a new download is kept as FILE.mismatch, a file that was there stays."""
     if spec.url is None:
         path = ROOT / "checkpoints" / spec.file
         if not path.is_file():
             raise InputError(f"{path}: not there; checkpoints/README.md gives the command that makes it.")
         return path
     path = Path(torch.hub.get_dir(), "checkpoints", spec.file or spec.url.split("/")[-1])
-    if not path.is_file():
+    was_there = path.is_file()
+    if not was_there:
         with input_errors(f"{spec.url} cannot be downloaded", f"a connection; get it elsewhere and put it at "
                           f"{path}, or pass --weights PATH (sha256: {spec.sha256 or 'none known'})"):
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.hub.download_url_to_file(spec.url, str(path), progress=sys.stderr.isatty())
-    if spec.sha256:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        if not digest.startswith(spec.sha256):
-            raise InputError(f"{path}: sha256 is {digest}, expected {spec.sha256}; delete the file and get "
-                             f"{spec.url} again, or pass a file that you trust with --weights PATH.")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if spec.sha256 is None:
+        print(f"{path}: sha256 {digest}, none is known to compare it with")
+    elif not digest.startswith(spec.sha256):
+        kept = path if was_there else path.replace(f"{path}.mismatch")
+        again = "move it away to get it anew" if was_there else "run again to get it anew"
+        raise InputError(f"{kept}: sha256 is {digest}, expected {spec.sha256} of {spec.url}; {again}, or "
+                         "pass a file that you trust with --weights PATH.")
     return path
 
 
@@ -522,10 +519,10 @@ def load_head(name: str | Path) -> nn.Linear:
 
 
 def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransformer, Preprocess]:
-    """(model, preprocess) of a "vit" row of WEIGHTS. The model is float32, on the CPU, in eval mode.
-    weights: a file instead of the row's own; its sha256 is not checked, the load is strict all the same.
-    name "auto": architecture from that file (`vit_from_state`), Hugging Face's preprocessing for its layout,
-    else SHORT_256. Name DINO's files: they do not say their pos_rule."""
+    """(model, preprocess) of a "vit" row of WEIGHTS: float32, on the CPU, in eval mode, loaded strictly.
+    weights: a file instead of the row's own, whose sha256 is not checked. name "auto": architecture from that
+    file (`vit_from_state`), Hugging Face's preprocessing for its layout, else SHORT_256. Name DINO's files:
+    they do not say their pos_rule."""
     names = [n for n, spec in WEIGHTS.items() if spec.kind == "vit"]
     if name not in names and not (name == "auto" and weights is not None):
         raise InputError(f"no model {name}; expected {', '.join(names)}, or auto with --weights PATH.")
@@ -545,13 +542,28 @@ def attention_state(vit: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in vit.state_dict().items() if ".attn." in k}
 
 
+def frozen_sha256(net: nn.Module, tuned_state: Callable = attention_state) -> Tensor:
+    """SHA-256, 32 uint8, of what is not tuned: a file of tuned weights keeps it to know the model it fits."""
+    sha, tuned = hashlib.sha256(), tuned_state(net)
+    for key, value in net.state_dict().items():
+        if key not in tuned:
+            sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return torch.tensor(list(sha.digest()), dtype=torch.uint8)
+
+
 def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attention_state) -> nn.Module:
     """A copy of net, in eval mode, with the weights of a file that exp01 or exp02 wrote; others are net's.
-    tuned_state(net): the entries of its state dict that such a file holds."""
+    tuned_state(net): the entries of its state dict that such a file holds, beside `frozen_sha256`.
+    InputError: a file of another architecture, or tuned from a model with other frozen weights."""
     state, own = read_state_dict(path), tuned_state(net)
+    base = state.pop("frozen_sha256", None)  # older files have none
     if {k: v.shape for k, v in state.items()} != {k: v.shape for k, v in own.items()}:
-        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state))} ...), expected the {len(own)} "
-                         f"tuned weights of this model ({next(iter(own))} ...); name the one that was tuned.")
+        raise InputError(f"{path}: {len(state)} tensors ({next(iter(state), None)} ...), expected the "
+                         f"{len(own)} tuned weights of this model ({next(iter(own))} ...); name the one that "
+                         "was tuned.")
+    if base is not None and not torch.equal(base, frozen_sha256(net, tuned_state)):
+        raise InputError(f"{path}: was tuned from another model, whose untuned weights differ; "
+                         "name that model with --model or --weights, or tune this one.")
     net = copy.deepcopy(net)
     net.load_state_dict(net.state_dict() | {k: v.to(own[k]) for k, v in state.items()})
     return net.eval()
@@ -577,8 +589,7 @@ def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, P
 def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
     """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (None: all).
     x (B, 3, img_h, img_w). Softmax rows of the CLS query without the CLS and register columns: a map sums to
-    at most 1. Only the CLS row is computed beside fused attention, O(N) memory a head, up to the last block
-    asked for. InputError: a block that the model does not have."""
+    at most 1. Only that row is computed beside fused attention, up to the last block asked for."""
     depth = len(model.blocks)
     blocks = list(range(depth)) if blocks is None else list(blocks)
     if not blocks or min(blocks) < 0 or max(blocks) >= depth:
@@ -621,7 +632,7 @@ def upsample(map: Tensor, size: tuple[int, int]) -> Tensor:
 def minmax(maps: Tensor) -> Tensor:
     """Each map scaled to [0, 1] over its last two axes; a constant map becomes 0."""
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
-    return (maps - low) / torch.where(high > low, high - low, torch.ones_like(high))
+    return (maps - low) / torch.where(high > low, high - low, 1)
 
 
 # -------------------------------------------------------------------------------- fixations and metrics
@@ -629,7 +640,7 @@ def minmax(maps: Tensor) -> Tensor:
 def gaussian_blur(maps: Tensor, sigma: float, truncate: float = 4.0) -> Tensor:
     """Gaussian blur of maps (..., img_h, img_w), sigma >= 0 in pixels, zeros outside the map.
     Equals scipy.ndimage.gaussian_filter(mode="constant"): taps within int(truncate sigma + 0.5) px, of sum 1.
-    Two matrix products, so batched and differentiable. Too small a sigma for a second tap changes nothing."""
+    Two matrix products, so batched and differentiable."""
     maps = torch.as_tensor(maps)
     maps = maps if maps.is_floating_point() else maps.float()  # counts may be whole numbers
     radius = int(truncate * sigma + 0.5)
@@ -654,8 +665,7 @@ def scale_fixations(rows, cols, from_size: tuple[int, int], to_size: tuple[int, 
 
 def fixation_counts(rows, cols, size: tuple[int, int], weights=None) -> Tensor:
     """Fixations per pixel, or their summed weights (durations): (img_h, img_w) float64 on the CPU.
-    rows, cols: 1-D, 0-based map pixels, floored. Those outside the map or with a NaN anywhere are dropped.
-    InputError: lengths that differ, negative weights."""
+    rows, cols: 1-D, 0-based map pixels, floored. Those outside the map or with a NaN anywhere are dropped."""
     rows, cols = (np.floor(np.asarray(v, dtype=np.float64)).ravel() for v in (rows, cols))
     weights = np.ones(len(rows)) if weights is None else np.asarray(weights, dtype=np.float64).ravel()
     if not len(rows) == len(cols) == len(weights) or (weights < 0).any():
@@ -707,9 +717,10 @@ def cc(p: Tensor, q: Tensor) -> Tensor:
 
 
 def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
-    """Normalised scanpath saliency (Peters et al. 2005): mean of (p - mean) / SD (ddof 0) at fixated pixels.
-    Each pixel once, or with counts=True as often as fix says. Constant map: 0. NaN: no fixation. The MIT code
-    has an SD of ddof 1: it gives sqrt((N-1)/N) of this."""
+    """Normalised scanpath saliency (Peters et al. 2005): mean of (p - mean) / SD (ddof 0) over the fixated
+    pixels, each once (MIT benchmark), or with counts=True over all fixations, a pixel as often as fix says:
+    another number where people agree, so report which. Constant map: 0. NaN: no fixation. The MIT code has an
+    SD of ddof 1: it gives sqrt((N-1)/N) of this."""
     p, fix = pixels(p, fix)
     weight = fix if counts else (fix > 0).to(p.dtype)
     z = p - p[:, :1]  # a constant map becomes exactly 0
@@ -732,7 +743,8 @@ def sim(p: Tensor, q: Tensor) -> Tensor:
 
 def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
     """KL(human || model), MIT benchmark: sum q log(eps + q / (p + eps)) in nats, both of sum 1; 0 if equal.
-    eps decides the value where p is 0: report it. Negative and constant maps and NaN: as in sim."""
+    Where p is 0, a pixel adds about q log(q / eps): eps decides the value of maps with zeros, so report it
+    (2**-52: the MIT code's; 1e-10: of exp01's loss). Negative and constant maps and NaN: as in sim."""
     p, q = pixels(p, q)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
     p += p.sum(1, keepdim=True) == 0  # a model map of zeros becomes uniform
@@ -760,40 +772,21 @@ def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
 
 
 def observer_consistency(workers: Sequence[tuple], size: tuple[int, int], sigma: float) -> float:
-    """Mean correlation of the workers' fixation maps over all pairs, each (rows, cols); NaN below two. Equals
-
-        maps = [density_map(rows, cols, size, sigma) for rows, cols in workers]
-        maps = [m for m in maps if m.any()]  # a worker without a fixation in the map is left out
-        mean(corr(a, b) for a, b in itertools.combinations(maps, 2))
-
-    without making the maps. A blur K is linear and symmetric, so a map's sum is the sum of K 1 K at its
-    fixations, its squared norm the sum over pairs of fixations of (K_h K_h)[row, row'] (K_w K_w)[col, col'],
-    and the standardised maps' sum is one blurred map of all fixations, each with weight 1 / its worker's SD.
-    The mean square of that sum holds every pair twice and each map with itself once."""
-    mass, gram_h, gram_w = blur_tables(size, sigma)
-    mixed, shift, w = np.zeros(size), 0.0, 0
+    """Mean correlation of the workers' density maps over all pairs; NaN below two workers.
+    workers: (rows, cols) each; one without a fixation in the map is left out. The sum of n standardised maps
+    has a mean square that holds every pair twice and each map with itself once: no loop over pairs."""
+    units = [torch.eye(n, dtype=torch.float64)[:, None] for n in size]  # (n, 1, n): single pixels of a side
+    tall, wide = (gaussian_blur(unit, sigma)[:, 0] for unit in units)  # (n, n), row i: pixel i blurred
+    total, n = torch.zeros(size, dtype=torch.float64), 0
     for rows, cols in workers:
-        points = np.floor(np.array([rows, cols], np.float64).reshape(2, -1))  # as fixation_counts
-        inside = ((points >= 0) & (points < np.array(size)[:, None])).all(0)
-        r, c = points[:, inside].astype(np.int64)
-        pixel, n = np.unique(r * size[1] + c, return_counts=True)
-        r, c = np.divmod(pixel, size[1])
-        mean = float(n @ mass[r, c]) / mass.size
-        square = float(n @ (gram_h[r[:, None], r] * gram_w[c[:, None], c]) @ n) / mass.size
-        sd = math.sqrt(max(square - mean**2, 0))
-        if sd > 1e-9 * mean:  # else constant: no fixation in the map
-            mixed[r, c] += n / sd
-            shift += mean / sd
-            w += 1
-    total = gaussian_blur(torch.from_numpy(mixed), sigma) - shift
-    return (total.square().mean().item() - w) / (w * (w - 1)) if w > 1 else float("nan")
-
-
-@lru_cache(maxsize=4)
-def blur_tables(size: tuple[int, int], sigma: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """K_h 1 K_w (img_h, img_w), K_h K_h (img_h, img_h), K_w K_w (img_w, img_w) of gaussian_blur."""
-    parts = torch.ones(size), torch.eye(size[0]), torch.eye(size[1])
-    return tuple(gaussian_blur(part.double(), sigma).numpy() for part in parts)
+        counts = fixation_counts(rows, cols, size)
+        r, c = counts.nonzero(as_tuple=True)
+        density = (tall[r] * counts[r, c, None]).T @ wide[c]  # (img_h, img_w), density_map up to its scale
+        sd, mean = torch.std_mean(density, correction=0)
+        if sd > 1e-9 * mean:
+            total += (density - mean) / sd
+            n += 1
+    return (total.square().mean().item() - n) / (n * (n - 1)) if n > 1 else float("nan")
 
 
 # -------------------------------------------------------------------------------- statistics

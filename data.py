@@ -1,4 +1,4 @@
-"""Data sets in their official formats: SALICON, OSIE, COCO, ImageNet; images that may be unreadable.
+"""Data sets in their official formats: SALICON, OSIE, COCO-FreeView, COCO, ImageNet; images, maps, tables.
 
 Coordinates are 0-based pixels, row before column. A file that cannot be used raises InputError with one
 sentence: what was found, what was expected, what to do.
@@ -17,59 +17,99 @@ from typing import NamedTuple
 import numpy as np
 import scipy.io
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from common import InputError, first_process_first, generator, input_errors, rank_world, scale_fixations
 
 SALICON_SIZE = (480, 640)  # px, every SALICON image
 OSIE_SIZE = (600, 800)  # px, every OSIE image
 OSIE_TEST = 2 / 7  # share of OSIE's images that are held out; the data set has no split of its own
+DISPLAY_SIZE = (1050, 1680)  # px, the display of COCO-FreeView and COCO-Search18
 MAP_SIZE = (224, 224)  # px, of model maps and fixation maps in exp01 to exp03
-IMAGE_SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+IMAGE_SUFFIXES = tuple(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part", "participant")  # 01 is not 1
 
 
 # -------------------------------------------------------------------------------- images
 
-def read_image(path: str | Path) -> Image.Image:
+def read_image(path: str | Path, as_displayed: bool = False) -> Image.Image:
     """An image file as 8-bit RGB: grey, palette, CMYK converted; alpha dropped; 16-bit grey's high byte.
 
-    EXIF orientation is not applied: torchvision's and timm's ImageNet pipelines, whose accuracies are quoted,
-    do not either. InputError naming a missing, truncated or corrupt file; a truncated one is never filled in.
+    as_displayed: turned as its EXIF orientation says, as people saw it: for pictures to which gaze or masks
+    belong. Not for classification: torchvision's and timm's ImageNet pipelines, whose accuracies are quoted,
+    take the pixels as stored. InputError naming a missing, truncated (never filled in) or corrupt file, or
+    one of floats: a map.
     """
-    with input_errors(path, "a complete image file; replace or remove it"), Image.open(path) as image:
+    with input_errors(path, "a complete image file; replace or remove it"), \
+            open(path, "rb") as file, Image.open(file) as image:  # by its name a turned TIFF is garbled
+        if image.mode == "F":
+            raise ValueError("floating-point values, no photograph")
+        if as_displayed:
+            ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
             image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
         return image.convert("RGB")
 
 
+def read_values(path: str | Path) -> np.ndarray:
+    """The numbers that a file of data holds: an .npy array, or an image as displayed: (img_h, img_w) of its
+    own type and range (a palette's indices), colours (img_h, img_w, 4)."""
+    if Path(path).suffix == ".npy":
+        return np.load(path, allow_pickle=False)
+    with open(path, "rb") as file, Image.open(file) as image:  # see read_image
+        ImageOps.exif_transpose(image, in_place=True)
+        one_number_a_pixel = image.mode in ("1", "L", "P", "F") or image.mode.startswith("I")
+        return np.asarray(image if one_number_a_pixel else image.convert("RGBA"))
+
+
 def read_map(path: str | Path) -> np.ndarray:
-    """A model's map, (h, w) float32, any size and range: a 2-D .npy array, or an image's mean over colours.
-    InputError: no such file, not 2-D, empty, NaN or infinite."""
-    with input_errors(path, "a model's map: a finite 2-D array in an .npy file, or an image"):
-        npy = Path(path).suffix == ".npy"
-        values = np.load(path, allow_pickle=False) if npy else np.asarray(read_image(path)).mean(2)
+    """A model's map, (h, w) float32, of any size, in the values that the file holds: a 2-D .npy array, a grey
+    image of 8 or 16 bits, a TIFF of floats. InputError: no such file, colours, empty, NaN or infinite."""
+    with input_errors(path, "a model's map: a finite 2-D array in an .npy file, or a grey image"):
+        values = read_values(path)
+        if values.ndim == 3 and values.shape[2] == 4 and (values[..., :3] == values[..., :1]).all():
+            values = values[..., 0]  # grey, saved as colours
         if values.ndim != 2 or not values.size or not np.isfinite(values.astype(np.float32)).all():
             raise ValueError(f"shape {values.shape}, or not finite")
         return values.astype(np.float32)
+
+
+def read_mask(path: str | Path) -> np.ndarray:
+    """Where an object is, (img_h, img_w) bool: whatever is not 0 (of colours: neither black nor transparent).
+    InputError, naming the file: no such file, not finite, not 2-D, an empty mask, a full one."""
+    with input_errors(path, "a mask: 0 off the object, another value on it; an .npy array or an image"):
+        values = read_values(path)
+        mask = values != 0
+        if mask.ndim == 3 and mask.shape[2] == 4:
+            mask = mask[..., :3].any(-1) & mask[..., 3]
+        if mask.ndim != 2 or not np.isfinite(values).all():
+            raise ValueError(f"shape {values.shape}, or not finite")
+        if not mask.any():
+            raise ValueError("an empty mask, 0 everywhere")
+        if mask.all():
+            raise ValueError("a full mask, 0 nowhere")
+        return mask
 
 
 class Images(torch.utils.data.Dataset):
     """Item i -> dict(image=transform(image i), readable, index=i, **extra(i)).
 
     A file that cannot be read becomes a black image with readable False: it is measured like the others, so
-    that every batch has its shape, and left out of every result (`readable_only`).
+    that every batch has its shape, and left out of every result (`readable_only`). as_displayed: of pictures
+    to which gaze, fixations or masks belong, see `read_image`.
     """
 
-    def __init__(self, paths: Sequence[Path], transform: Callable, extra: Callable | None = None):
+    def __init__(self, paths: Sequence[Path], transform: Callable, extra: Callable | None = None,
+                 as_displayed: bool = False):
         self.paths, self.transform, self.extra = list(paths), transform, extra
+        self.as_displayed = as_displayed
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, i: int) -> dict:
         try:
-            image, readable = read_image(self.paths[i]), True
+            image, readable = read_image(self.paths[i], self.as_displayed), True
         except InputError:
             image, readable = Image.new("RGB", (256, 256)), False
         item = dict(image=self.transform(image), readable=readable, index=i)
@@ -93,21 +133,57 @@ def image_name(path: Path | str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def read_csv(path: Path | str) -> list[dict]:
-    """Rows of a CSV with a header; numbers become floats, the TEXT_COLUMNS stay text. InputError: no such
-    file, a row of another length than the header."""
-    def value(key: str, text: str):
-        if key not in TEXT_COLUMNS:
-            with suppress(ValueError):
-                return float(text)
-        return text
+def read_csv(path: Path | str, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> list[dict]:
+    """Rows of a CSV file with a header. The columns `text` and `numbers` must be there: the former stay text,
+    as TEXT_COLUMNS do (01 is not 1); the latter hold numbers, or "" where empty. Elsewhere what looks like a
+    number becomes one. InputError, with the line: no such file, semicolons or tabs, a column missing or there
+    twice, a row of another length, no finite number where one must be."""
+    with input_errors(path, f"a CSV file in UTF-8 with a header {', '.join([*text, *numbers])}"), \
+            open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as f:
+        lines, rows = csv.reader(f, skipinitialspace=True), []
+        header = check_header(next(lines, []), [*text, *numbers])
+        for cells in lines:
+            if not cells:  # an empty line
+                continue
+            if len(cells) != len(header):
+                raise ValueError(f"line {lines.line_num} is not as long as the header")
+            row = dict(zip(header, cells))
+            for name in set(header).difference(TEXT_COLUMNS, text):
+                with suppress(ValueError):
+                    row[name] = float(row[name])
+            for name in numbers:
+                if row[name] != "" and (isinstance(row[name], str) or np.isinf(row[name])):
+                    raise ValueError(f"line {lines.line_num}: {name} is '{row[name]}', no finite number")
+            rows.append(row)
+        return rows
 
-    with input_errors(path, "a CSV file with a header"), open(path, newline="", encoding="utf-8-sig") as f:
-        rows = list(csv.DictReader(f))
-        for line, row in enumerate(rows, 2):
-            if None in row or None in row.values():
-                raise ValueError(f"row {line} is not as long as the header")
-        return [{key: value(key, text) for key, text in row.items()} for row in rows]
+
+def check_header(cells: Sequence[str], wanted: Sequence[str]) -> list[str]:
+    """The names of a table's columns, stripped; ValueError saying why they cannot be used."""
+    header = [cell.strip() for cell in cells]
+    missing = [name for name in wanted if name not in header]
+    for sign, word in ((";", "semicolons"), ("\t", "tabs"), ("\0", "UTF-16")):
+        if (missing or len(header) == 1) and sign in "".join(header):
+            raise ValueError(f"{word}; save it in UTF-8, with commas between columns and points in numbers")
+    if missing or len(set(header)) < len(header):
+        found = f"no column {missing[0]}" if missing else "two columns of one name"
+        raise ValueError(f"{found} in the header ({', '.join(header)})")
+    return header
+
+
+def entries(folder: Path, *ends: str) -> list[Path]:
+    """What is in a folder, by name, without what begins with a dot (macOS leaves ._* files beside others); of
+    these endings only, if any are given."""
+    found = [p for p in folder.iterdir() if not p.name.startswith(".")]
+    return sorted((p for p in found if not ends or p.suffix.lower() in ends), key=lambda p: p.name)
+
+
+def unread_files(root: str | Path) -> list[str]:
+    """<class>/<file> of what `load_imagefolder` passes over, because nothing reads its ending (.heic ...); to
+    be named with what else was left out."""
+    folder = Path(root) / "val" if (Path(root) / "val").is_dir() else Path(root)
+    files = [p for place in entries(folder) if place.is_dir() for p in entries(place)]
+    return [image_name(p) for p in files if p.suffix.lower() not in IMAGE_SUFFIXES and p.is_file()]
 
 
 # -------------------------------------------------------------------------------- the demo world and folders
@@ -191,7 +267,7 @@ def load_salicon(json_path: str | Path) -> list[tuple[int, str, list[tuple[np.nd
 
     with input_errors(json_path, "SALICON's complete fixations_*2014.json, or its folder of COCO_*.mat"):
         if Path(json_path).is_dir():
-            mats = sorted(Path(json_path).glob("*.mat"), key=lambda p: p.name)
+            mats = entries(Path(json_path), ".mat")
             images = [(int(p.stem.split("_")[-1]), p.stem + ".jpg", salicon_mat(p)) for p in mats]
         else:
             data = json.loads(Path(json_path).read_text(encoding="utf-8"), object_hook=convert)
@@ -240,62 +316,126 @@ def load_osie(mat_path: str | Path) -> list[tuple[int, str, list[tuple[np.ndarra
     return images
 
 
+def load_freeview(files: Sequence[Path], split: str) -> list[tuple[str, list[tuple[np.ndarray, np.ndarray]]]]:
+    """COCO-FreeView's or COCO-Search18's gaze as [(file name, [(rows, cols) per record])] of a split.
+
+    The files hold a list of records: name, X, Y, split (train or valid). Returns float64 pixels of the
+    display, from 0†, less each record's first: "the initial center fixation" (readme), where people looked
+    before there was a picture. InputError: no such list, NaN, X and Y of unequal length.
+    Source: Chen et al., COCO-Search18, Scientific Reports 2021.
+    """
+    people: dict[str, list] = {}
+    for file in files:
+        with input_errors(file, "records with name, X, Y, split, as of COCO-FreeView and COCO-Search18"):
+            for record in json.loads(file.read_text(encoding="utf-8")):
+                y_x = np.array([record["Y"], record["X"]], np.float64)[:, 1:]  # (2, n)
+                if not np.isfinite(y_x).all() or not isinstance(record["name"], str):
+                    raise ValueError(f"NaN gaze, or a name that is not text: {record['name']}")
+                if record["split"].startswith(split):  # valid is val
+                    people.setdefault(record["name"], []).append(tuple(y_x))
+    return list(people.items())
+
+
+def off_the_bars(rows, cols, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of DISPLAY_SIZE -> pixels of a picture of `size` shown on it as large as it fits, between equal†
+    black bars; fixations on the bars are dropped. Pictures as distributed have the bars in them."""
+    scale = min(DISPLAY_SIZE[0] / size[0], DISPLAY_SIZE[1] / size[1])
+    rows = (rows - (DISPLAY_SIZE[0] - scale * size[0]) / 2) / scale
+    cols = (cols - (DISPLAY_SIZE[1] - scale * size[1]) / 2) / scale
+    inside = (rows >= 0) & (rows < size[0]) & (cols >= 0) & (cols < size[1])
+    return rows[inside], cols[inside]
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(img_h, img_w) of a picture as displayed; DISPLAY_SIZE if it cannot be read (it is left out later)."""
+    with suppress(InputError), input_errors(path, "a picture"), Image.open(path) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        return image.height, image.width
+    return DISPLAY_SIZE
+
+
 class GazeImage(NamedTuple):
-    """An image and where its observers looked: 0-based pixels of a map of MAP_SIZE."""
+    """An image and where its observers looked: 0-based pixels of a map of MAP_SIZE. size: (img_h, img_w), the
+    picture's, px."""
     name: str
     path: Path
     observers: list[tuple[np.ndarray, np.ndarray]]  # rows, cols, int16
+    size: tuple[int, int] = SALICON_SIZE
 
 
-def fixation_file(folder: Path, split: str) -> Path:
-    """SALICON's fixations_<split>2014.json or fixations/<split>/ of .mat files, or OSIE's fixations.mat."""
-    files = [folder / "fixations.mat", folder / f"fixations_{split}2014.json", folder / "fixations" / split]
-    for file in files:
-        if file.exists():
-            return file
-    found = sorted(p.name for p in folder.iterdir())[:6] if folder.is_dir() else "no such folder"
-    raise InputError(f"{folder}: {found}; expected SALICON's {files[1].name} (or fixations/{split}/*.mat) or "
-                     "OSIE's fixations.mat: give that folder.")
+def gaze_files(folder: str | Path | None) -> list[Path]:
+    """The files of fixations in a folder: OSIE's fixations.mat, SALICON's fixations_*2014.json or
+    fixations/<split>/*.mat, COCO-FreeView's or COCO-Search18's *fixations*.json."""
+    if folder is None or not Path(folder).is_dir():
+        return []
+    found = [p for p in entries(Path(folder), ".json", ".mat") if "fixations" in p.name]
+    for place in sorted(Path(folder).glob("fixations/*/")):
+        found += entries(place, ".mat")
+    return found
+
+
+def read_gaze(folder: Path, split: str) -> tuple[tuple[int, int], list[tuple[str, list]]]:
+    """(Size in px in which the pictures were shown, [(file name, observers)]) of the first kind of
+    `gaze_files` that is there. InputError: none is."""
+    osie, salicon = folder / "fixations.mat", folder / f"fixations_{split}2014.json"
+    if osie.exists():
+        return OSIE_SIZE, [image[1:] for image in load_osie(osie)]
+    if not salicon.exists() and (folder / "fixations" / split).exists():
+        salicon = folder / "fixations" / split
+    if salicon.exists():
+        return SALICON_SIZE, [image[1:] for image in load_salicon(salicon)]
+    files = [p for p in gaze_files(folder) if not re.match(r"fixations_\w+2014\.|COCO_", p.name)]
+    if files:
+        return DISPLAY_SIZE, load_freeview(files, split)
+    found = [p.name for p in entries(folder)[:6]] if folder.is_dir() else "no such folder"
+    raise InputError(f"{folder}: {found}; expected SALICON's {salicon.name} (or fixations/{split}/*.mat), "
+                     "OSIE's fixations.mat, or COCO-FreeView's *fixations*.json: give that folder.")
+
+
+def gaze_pictures(folder: Path, coco: str | Path | None, split: str) -> dict[str, Path]:
+    """{plain_name: file} of the pictures in the places where such data sets have them."""
+    usual = ("stimuli", "images", f"images/{split}", f"{split}2014", split, "train2017", "val2017", "")
+    places = [Path(root) / sub for root in (folder, coco) if root for sub in usual]
+    places += sorted(p for p in folder.glob("**/*images*/*") if p.is_dir())  # COCO-Search18's categories
+    return {plain_name(p.name): p for place in reversed(places) if place.is_dir()
+            for p in entries(place, *IMAGE_SUFFIXES)}
 
 
 def load_gaze(folder: str | Path, split: str, coco: str | Path | None = None, limit: int | None = None
               ) -> tuple[list[GazeImage], dict[str, list[str]]]:
     """(images with fixations, {"train, missing", "train, no fixations": names of the others}); train or val.
 
-    folder: SALICON's or OSIE's, see `fixation_file`. SALICON's images are in images/, images/<split>/,
-    <split>/ or <split>2014/, there or in the COCO folder; OSIE's in stimuli/, of which a fixed random
-    OSIE_TEST is "val". limit: the first so many. InputError: no such file, no image left.
+    folder: with some of `gaze_files`. SALICON's images are in images/, images/<split>/, <split>/ or
+    <split>2014/, there or in the COCO folder (of 2014 or 2017); OSIE's in stimuli/, of which a fixed random
+    OSIE_TEST is "val"; COCO-FreeView's in images/<category>/, or they are COCO's (see `off_the_bars`). limit:
+    the first so many. InputError: no such file, no image left.
     """
-    file = fixation_file(Path(folder), split)
-    osie = file.name == "fixations.mat"
-    places = [Path(root) / sub for root in (folder, coco) if root
-              for sub in ("stimuli", "images", f"images/{split}", f"{split}2014", split, "")]
-    paths = {p.name: p for place in reversed(places) if place.is_dir() for p in place.iterdir()}
+    folder = Path(folder)
+    shown, gaze = read_gaze(folder, split)
+    paths = gaze_pictures(folder, coco, split)
     images, missing, unseen = [], [], []
-    for _, name, observers in load_osie(file) if osie else load_salicon(file):
-        size = OSIE_SIZE if osie else SALICON_SIZE
+    for name, observers in gaze:
+        path, size = paths.get(plain_name(name)), shown
+        if path is None:
+            missing.append(name)
+            continue
+        if shown == DISPLAY_SIZE:
+            size = picture_size(path)
+            observers = [off_the_bars(*observer, size) for observer in observers]
         points = [scale_fixations(*observer[:2], size, MAP_SIZE) for observer in observers]
         points = [(rows.astype(np.int16), cols.astype(np.int16)) for rows, cols in points]
-        if name not in paths:
-            missing.append(name)
-        elif not any(len(rows) for rows, _ in points):
+        if not any(len(rows) for rows, _ in points):
             unseen.append(name)
         else:
-            images.append(GazeImage(name, paths[name], points))
+            images.append(GazeImage(name, path, points, size))
     if not images:
-        raise InputError(f"{file}: {len(missing)} images without a file in {places[1]} and {len(unseen)} "
-                         "without fixations, no image left; add the files, or other fixations.")
-    if osie:
+        raise InputError(f"{folder}: {len(missing)} images without a file {missing[:1]} and {len(unseen)} "
+                         f"without fixations, no image left for {split}; add the files, or other fixations.")
+    if shown == OSIE_SIZE:
         order = torch.randperm(len(images), generator=generator(0)).tolist()
         n = round(OSIE_TEST * len(images))
         images = [images[i] for i in sorted(order[:n] if split == "val" else order[n:])]
     return images[:limit], {f"{split}, missing": missing, f"{split}, no fixations": unseen}
-
-
-def gaze_files(folder: str | Path | None) -> list[Path]:
-    """The files of fixations in a folder as load_gaze's, for the data fingerprint."""
-    names = "fixations.mat", "fixations_*2014.json", "fixations/*/*.mat"
-    return sorted(p for name in names for p in Path(folder).glob(name)) if folder else []
 
 
 # -------------------------------------------------------------------------------- COCO
@@ -327,10 +467,28 @@ def read_coco(files: Sequence[Path]) -> dict[str, list[dict]]:
     return {key: list(part.values()) for key, part in parts.items()}
 
 
+def check_coco(tree: dict[str, list[dict]], names: Sequence[str]) -> None:
+    """ValueError, with counts and an example, where the annotations of `read_coco` have no image or category
+    there, or none of the images `names` is there: objects would be missing without a reason."""
+    images, annotations = {image["id"] for image in tree["images"]}, tree["annotations"]
+    categories = {category["id"] for category in tree["categories"]}
+    lost = [a["image_id"] for a in annotations if a["image_id"] not in images]
+    nameless = [a["category_id"] for a in annotations if a["category_id"] not in categories]
+    if nameless or len(lost) == len(annotations):
+        raise ValueError(f"of {len(annotations)} annotations {len(lost)} have an image_id {lost[:1]} and "
+                         f"{len(nameless)} a category_id {nameless[:1]} that is not in the file")
+    there = [image["file_name"] for image in tree["images"]]
+    if not set(map(plain_name, there)) & set(map(plain_name, names)):
+        raise ValueError(f"{len(there)} images ({there[0]} ...), none with fixations ({names[0]} ...)")
+
+
 def coco_categories(files: Sequence[Path], names: Sequence[str]) -> dict[str, list[str]]:
     """{category: those of the images `names` that show it}, of coco_files."""
+    if not files:
+        return {}
     plain, tree, shown = {plain_name(name): name for name in names}, read_coco(files), {}
-    with input_errors(files[0] if files else "", "COCO's instances_*.json"):
+    with input_errors(files[0], "COCO's instances_*.json of these images, its ids in agreement"):
+        check_coco(tree, names)
         label = {c["id"]: c["name"] for c in tree["categories"]}
         image = {i["id"]: plain.get(plain_name(i["file_name"])) for i in tree["images"]}
         for a in tree["annotations"]:
@@ -361,16 +519,11 @@ def imagenet_meta(*folders: Path) -> tuple[list[str], list[str]]:
     return [], []
 
 
-def entries(folder: Path) -> list[Path]:
-    """What is in a folder, sorted, without hidden files."""
-    return sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=lambda p: p.name)
-
-
 def class_folders(folder: Path) -> list[tuple[Path, str]]:
     """(image, name of its class folder); ValueError where a class folder has no image."""
     named = []
     for p in [p for p in entries(folder) if p.is_dir()] or [folder]:
-        images = [q for q in entries(p) if q.suffix.lower() in IMAGE_SUFFIXES] if p != folder else []
+        images = entries(p, *IMAGE_SUFFIXES) if p != folder else []
         if not images:
             found = [q.name for q in entries(p)[:3]] or "nothing"
             raise ValueError(f"no class folder of images: '{p.name}' holds {found}")

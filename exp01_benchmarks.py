@@ -13,12 +13,14 @@ Commands
 
 The paper: BF01 222 (ImageNet), 242.8 (ImageNet-C), 89 (ObjectNet); it prints no accuracies. The demo: B - A
 -0.8, -0.6, 0.0 points, BF01 2, 14, 10.
+Pictures are squeezed to 256x256, as the paper says, so their aspect is lost; RESIZE = 256 keeps it.
 Departures: the corruptions are computed anew (the paper's package no longer imports); frost has drawn
 textures unless --frost names the six original ones.
 """
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import math
 import time
@@ -34,9 +36,9 @@ from torch import Tensor, nn
 
 import data
 import results
-from common import (InputError, Preprocess, ROOT, VIT_BENCHMARK, bf01_jzs, bf01_unit_information,
-                    bootstrap_ci, generator, init_distributed, input_errors, load_tuned, load_vit, mcnemar,
-                    paired_t, pick_device)
+from common import (InputError, Preprocess, ROOT, bf01_jzs, bf01_unit_information, bootstrap_ci,
+                    generator, init_distributed, input_errors, load_tuned, load_vit, mcnemar,
+                    paired_t, pick_device, rank_world)
 from corruptions import CORRUPTIONS, corrupt, frost_textures
 from results import Claim
 
@@ -50,6 +52,10 @@ NEEDS = dict.fromkeys(BENCHMARKS, "--imagenet") | {"objectnet": "--objectnet (de
 PAPER_BF01 = {"ImageNet": 222., "ImageNet-C": 242.8, "ObjectNet": 89.}  # the paper does not say of which form
 SEVERITY = 5  # of ImageNet-C's corruptions
 BORDER = 2  # px of red frame around every picture of ObjectNet
+# px, whatever the aspect ratio (Benchmark). RESIZE = 256 keeps it, with the short side at 256 px, as in the
+# pipelines whose accuracies of these weights are quoted.
+RESIZE = (256, 256)
+CROP = 224  # px, the middle
 CHANCE = 5  # %; model A below this is a mistake in labels or preprocessing, not a result
 JEFFREYS = {3: "moderate", 10: "strong", 30: "very strong", 100: "decisive"}  # BF01 above
 
@@ -147,10 +153,30 @@ class PictureViews(data.Images):
 
 # -------------------------------------------------------------------------------- model
 
+def papers(pre: Preprocess) -> Preprocess:
+    """The paper's resizing and crop for all benchmarks, otherwise the preprocessing of the weights."""
+    return dataclasses.replace(pre, resize=RESIZE, crop=CROP, squash=False)
+
+
 def load_model(name: str, weights: Path | None, device: torch.device) -> tuple[nn.Module, Preprocess]:
-    """(model A, its preprocessing: the paper resizes to 256 and crops here, and squashes for its maps)."""
+    """(model A, its preprocessing: of the paper's model the paper's, of others that of their weights)."""
     vit, pre = load_vit(name, weights)
-    return vit.to(device), VIT_BENCHMARK if name == PAPER["model"] else pre
+    return vit.to(device), papers(pre) if name == PAPER["model"] else pre
+
+
+def told_apart(models: dict[str, nn.Module]) -> tuple[dict[str, nn.Module], list[str]]:
+    """(the models whose weights are not A's, a sentence on each of the others): A is not compared with A."""
+    weights = {k: results.digest(model) for k, model in models.items()}
+    same = [k for k in models if k != "A" and weights[k] == weights["A"]]
+    said = [f"model {k}: it is A, its weights are the same; raise --lr, or name another file" for k in same]
+    return {k: model for k, model in models.items() if k not in same}, said
+
+
+def warn(sentences: Sequence[str]) -> None:
+    """Before the table, by the first process."""
+    for sentence in sentences:
+        if rank_world()[0] == 0:
+            print(f"warning: {sentence}")
 
 
 # -------------------------------------------------------------------------------- measure
@@ -339,11 +365,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     vit, pre = load_model(args.model, args.weights, device)
     models = {"A": vit}
     models |= {k: load_tuned(vit, file) for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
+    not_run = [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]
+    models, copies = told_apart(models)
     places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
-    pictures, not_run = load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed, args.frost)
+    pictures, missing = load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed, args.frost)
     if not pictures:
-        raise InputError("no benchmark can be run: " + "; ".join(not_run))
-    not_run += [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]
+        raise InputError("no benchmark can be run: " + "; ".join(missing))
     files = [p.path for some in pictures.values() for p in some]
     folder = results.begin(args, files, **models)
 
@@ -353,8 +380,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Accuracies, their differences, and the evidence that there is none.
     headline = results.evaluate(CLAIMS, arrays)
+    warn(copies)
     results.finish(args, "exp01_benchmarks", arrays, table(arrays), headline, draw, began, device,
-                   parity(arrays), not_run, unreadable=unreadable)
+                   parity(arrays), copies + missing + not_run, unreadable=unreadable)
 
 
 if __name__ == "__main__":

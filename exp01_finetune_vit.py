@@ -14,11 +14,13 @@ Commands
     OSIE, another model   python exp01_finetune_vit.py --salicon OSIE --model dinov2_vits14
     after a kill          the same command with --resume; to redraw: with --plot-only
 
-The paper: r(gain, consistency) -.55; a gain on every image and category; it prints no table of the metrics.
-The demo: CC of A, B, C .387, .487, .418; B above A on 88 % of the images.
-Departures, and choices where the paper is silent: KL(human || rollout); the CLS vector before the final norm;
-the held-out images are a random tenth of the training images, and C's are exchanged among themselves; weight
-decay .01; the loss before the first step counts as a validation; gains below min_delta add up.
+The paper: B better than A and C on five metrics, p < .001 each; a gain on every image and category; r(gain,
+consistency) -.55; no table. The demo: CC of A, B, C .387, .487, .418; B above A on 88 % of the images.
+Choices where the paper is silent: KL(human || rollout), both maps 224x224, min-max, then of sum 1; the CLS
+vector before the final norm; held out is a random tenth of the training images, C's exchanged among them;
+weight decay .01; early stopping begins with the first validation after a step, so A itself is never chosen;
+gains below min_delta add up. Two metrics have two conventions, both shown: NSS of each fixated pixel once, or
+of every fixation (nss_counts); KL with eps 2^-52, or with the 1e-10 of the paper's loss (kl_loss_eps).
 """
 from __future__ import annotations
 
@@ -44,9 +46,9 @@ import data
 import exp01_benchmarks as benchmarks
 import results
 from common import (InputError, Preprocess, VisionTransformer, attention_state, auc_judd, cc,
-                    fixation_counts, gather_rows, gaussian_blur, generator, init_distributed, kld, load_tuned,
-                    minmax, nss, observer_consistency, paired_t, pick_device, rank_world, rollout,
-                    shard, sim, upsample)
+                    fixation_counts, frozen_sha256, gather_rows, gaussian_blur, generator, init_distributed,
+                    kld, load_tuned, minmax, nss, observer_consistency, paired_t, pick_device, rank_world,
+                    rollout, shard, sim, upsample)
 from results import Claim
 
 # -------------------------------------------------------------------------------- constants
@@ -67,8 +69,18 @@ HELD_OUT = .1  # share of the training images that early stopping looks at; the 
 SHUFFLE_SEED = 42  # of model C's fixations (Model Variants)
 MAP_SIGMA = 15.  # px at 224x224, Gaussian on the fixations (Image & Human Behaviour Dataset)
 TRAIN_BATCH, EVAL_BATCH = 16, 32  # images at a time without gradients, for the training and elsewhere
-METRICS = {"cc": cc, "nss": nss, "auc": auc_judd, "kl": kld, "sim": sim}
-OF_FIXATIONS = ("nss", "auc")  # metrics of single fixations; the others compare with the map of all
+LOSS_EPS = 1e-10  # added to both maps in the loss (Fine-Tuning Procedure), the paper's only stated eps
+# Columns of per_image.csv. The paper does not say which NSS and KL it took: both conventions are reported.
+METRICS = {"cc": cc, "nss": nss, "nss_counts": partial(nss, counts=True), "auc": auc_judd, "kl": kld,
+           "kl_loss_eps": partial(kld, eps=LOSS_EPS), "sim": sim}
+NAMES = {"cc": "CC", "nss": "NSS", "nss_counts": "NSS of every fixation", "auc": "AUC", "kl": "KL",
+         "kl_loss_eps": "KL with eps 1e-10", "sim": "SIM"}
+CONVENTIONS = {  # of the metrics, for results.json
+    "nss": "each fixated pixel once", "nss_counts": "each pixel as often as it was fixated",
+    "auc": "Judd, each fixated pixel once, no jitter", "kl": "KL(human || model) in nats, eps 2^-52",
+    "kl_loss_eps": "the same with the loss's eps, 1e-10"}
+FIVE = ("cc", "nss", "auc", "kl", "sim")  # the paper's metrics, in its figures and comparisons
+OF_FIXATIONS = ("nss", "nss_counts", "auc")  # metrics of single fixations; the others take the map of all
 EXAMPLES = 4  # images of figure 1B, the first
 FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (annotations/, images)",
            "imagenet": "folder with val/", "objectnet": "folder with images/ and mappings/"}
@@ -166,7 +178,7 @@ def human_maps(counts: Tensor) -> Tensor:
     return minmax(gaussian_blur(counts, MAP_SIGMA))
 
 
-def attention_kl(model: Tensor, human: Tensor, eps: float = 1e-10) -> Tensor:
+def attention_kl(model: Tensor, human: Tensor, eps: float = LOSS_EPS) -> Tensor:
     """KL(human || model) = sum q log(q / p) in nats over the pixels of maps >= 0 (B, img_h, img_w), each
     divided by its sum (all zeros: uniform), eps added to both: (B,). A loss; the metric is common.kld."""
     p, q = (m.flatten(1) for m in (model, human))  # (B, N)
@@ -186,10 +198,11 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
     parallel = DistributedDataParallel(net) if rank_world()[1] > 1 else net
     tuned = {name: p for name, p in net.named_parameters() if p.requires_grad}
     optimiser = torch.optim.AdamW(tuned.values(), recipe["lr"], weight_decay=recipe["weight_decay"])
-    state = dict(step=-1, best_step=0, lowest=math.inf, mark=math.inf, waited=0, log=[], best={})
+    state = dict(step=-1, lowest=math.inf, mark=math.inf, waited=0, log=[])
     if file.exists():  # go on from the last validation
         state = results.load_checkpoint(file)
         optimiser.load_state_dict(state.pop("optimiser"))
+        optimiser.param_groups[0]["lr"] = recipe["lr"]  # another one than the file's after --resume --lr
         net.load_state_dict(net.state_dict() | state.pop("now"))
 
     def losses(batch: dict, forward: Callable) -> Tensor:
@@ -208,7 +221,7 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
         if step > state["step"] and (step % recipe["eval_every"] == 0 or step == last):
             with torch.no_grad():
                 found = [losses(batch, net).double().cpu() for batch in held_out_batches]
-            note_validation(state, step, found, tuned, recipe["min_delta"])
+            note_validation(state, step, found, tuned, optimiser, recipe["min_delta"])
             results.save_checkpoint(state | dict(optimiser=optimiser.state_dict(), now=tuned), file)
         if step == last or state["waited"] >= recipe["patience"]:
             break
@@ -220,19 +233,42 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
     return state
 
 
-def note_validation(state: dict, step: int, found: list[Tensor], tuned: dict, min_delta: float) -> None:
+def note_validation(state: dict, step: int, found: list[Tensor], tuned: dict,
+                    optimiser: torch.optim.Optimizer, min_delta: float) -> None:
     """Adds a validation to the state: the losses of the held-out images (found, (3, B) each), the weights if
-    they are the best, the age of the last gain."""
+    they are the best, the age of the last gain. InputError where anything to be kept is NaN or infinite.
+
+    Before the first step the losses are logged alone. Model A's distillation loss is 0 by construction, so it
+    could win over every tuned state although the attention loss falls; the paper validates after steps."""
     loss, mse, kl = torch.cat(gather_rows(found), 1).mean(1).tolist()
-    if not math.isfinite(loss):
-        raise InputError(f"the validation loss became {loss} at step {step}; lower --lr.")
-    state["log"].append(dict(step=step, val_loss=loss, val_distill=mse, val_kl=kl))
-    state |= dict(step=step, waited=state["waited"] + 1)
+    moments = [v for of_one in optimiser.state.values() for v in of_one.values()]
+    if not math.isfinite(loss) or not all(v.isfinite().all() for v in [*tuned.values(), *moments]):
+        raise InputError(f"the training broke before step {step}: validation loss {loss}, or a weight is no "
+                         "number; its last good state is kept, go on with --resume, --out and a lower --lr.")
+    lr = optimiser.param_groups[0]["lr"]
+    state["log"].append(dict(step=step, lr=lr, val_loss=loss, val_distill=mse, val_kl=kl))
+    state["step"] = step
+    if step == 0:
+        return
+    state["waited"] += 1
     if loss < state["mark"] - min_delta:  # the mark stays, so that small gains add up
         state |= dict(mark=loss, waited=0)
     if loss < state["lowest"]:
         best = {name: p.detach().cpu().clone() for name, p in tuned.items()}
         state |= dict(lowest=loss, best_step=step, best=best)
+
+
+def begin(args: argparse.Namespace, files: Sequence[Path], models: dict[str, nn.Module]) -> Path:
+    """results.begin; an unfinished run may go on with another --lr, as after a loss that became NaN.
+    The lr before each validation stands in tuned_*.csv."""
+    lr, file = args.lr, args.out / "args.json"
+    if args.resume and (args.out / "unfinished").exists():
+        args.lr = results.read_json(file).get("lr")
+    folder = results.begin(args, files, **models)
+    args.lr = lr
+    if rank_world()[0] == 0:
+        results.write_json(results.read_json(file) | {"lr": lr}, file)
+    return folder
 
 
 def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_state: Callable,
@@ -261,8 +297,19 @@ def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_sta
         kept = {key: v.cpu().to(getattr(torch, recipe["precision"])) for key, v in tuned_state(tuned).items()}
         tuned.load_state_dict(tuned.state_dict() | kept)
         models[name] = tuned
-        records[name] = state | dict(weights=kept)
+        records[name] = state | dict(weights=kept | {"frozen_sha256": frozen_sha256(net, tuned_state)})
     return models, records, [images[i].name for i in np.flatnonzero(taught["readable"] == 0)]
+
+
+def no_gain(records: dict[str, dict]) -> list[str]:
+    """A sentence on each training whose lowest validation loss is not below that of A at step 0."""
+    said = []
+    for name, record in records.items():
+        untuned = record["log"][0]["val_loss"]
+        if record["lowest"] >= untuned:
+            said.append(f"model {name}: no step lowered the validation loss, {untuned:.4g} of A, "
+                        f"{record['lowest']:.4g} at best; lower --lr or raise --lam")
+    return said
 
 
 def save_files(records: dict[str, dict], arrays: dict, folder: Path) -> None:
@@ -293,8 +340,8 @@ def agreement(batch: dict, nets: dict[str, nn.Module], observers: Sequence, devi
 
 def align(nets: dict[str, nn.Module], images: Sequence, transform: Callable, shown: dict[str, list[str]],
           folder: Path, device: torch.device, workers: int) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(arrays, unreadable images). Arrays: models (M,); image, consistency (n,); cc, nss, auc, kl, sim
-    (n, M); category (K,), category_cc, the mean CC of the images that show it (K, M)."""
+    """(arrays, unreadable images). Arrays: models (M,); image, consistency (n,); each of METRICS (n, M);
+    category (K,), category_cc, the mean CC of the images that show it (K, M)."""
     measure = partial(agreement, nets=nets, observers=[image.observers for image in images], device=device)
     arrays = results.in_batches(folder / "maps", gaze_images(images, transform), EVAL_BATCH, measure, workers)
     arrays, names, unreadable = data.readable_only(arrays, [image.name for image in images])
@@ -307,8 +354,12 @@ def align(nets: dict[str, nn.Module], images: Sequence, transform: Callable, sho
 
 
 @torch.no_grad()
-def examples(nets: dict[str, nn.Module], images: Sequence, transform: Callable, device: torch.device) -> dict:
-    """Arrays example_image, _human, _A, _B: the images, people's maps, the models' maps, 224x224."""
+def examples(nets: dict[str, nn.Module], images: Sequence, names: Sequence[str], transform: Callable,
+             device: torch.device) -> dict:
+    """Arrays example_image, _human, _A, _B: the images `names`, people's maps, the models' maps, 224x224."""
+    if "B" not in nets:
+        return {}
+    images = [image for image in images if image.name in names]
     batch = next(iter(DataLoader(gaze_images(images, transform), len(images))))
     pictures = [np.asarray(TF.resize(data.read_image(image.path), list(data.MAP_SIZE))) for image in images]
     maps = {f"example_{k}": nets[k](batch["image"].to(device))[1].cpu().numpy() for k in "AB"}
@@ -328,8 +379,10 @@ def by_image(arrays: dict) -> dict[str, np.ndarray]:
     known = ~np.isnan(arrays["consistency"])
     cc_of = {k: v[known] for k, v in scores(arrays, "cc").items()}
     found = {"consistency": arrays["consistency"][known]} | {f"CC of {k}": v for k, v in cc_of.items()}
-    found |= {f"gain B - {k}": cc_of["B"] - v for k, v in cc_of.items() if k != "B"}
-    return found | {"headroom gain": found["gain B - A"] / (1 - cc_of["A"] + 1e-8)}
+    if "B" in cc_of:
+        found |= {f"gain B - {k}": cc_of["B"] - v for k, v in cc_of.items() if k != "B"}
+        found["headroom gain"] = found["gain B - A"] / (1 - cc_of["A"] + 1e-8)
+    return found
 
 
 def quarters(consistency: np.ndarray) -> list[np.ndarray]:
@@ -342,17 +395,29 @@ def mean_score(arrays: dict, metric: str, model: str) -> dict | None:
     return None if values is None else results.estimate(values)
 
 
+def images_gaining(arrays: dict) -> dict | None:
+    """Share of images on which B's CC is above A's, in %."""
+    values = scores(arrays, "cc")
+    return results.estimate(100. * (values["B"] > values["A"])) if "B" in values else None
+
+
 def categories_gaining(arrays: dict) -> dict | None:
     """Share of COCO categories in whose images B's mean CC is above A's, in %."""
-    if not len(arrays["category"]):
+    values = scores(arrays, "category_cc")  # {} without categories
+    if "B" not in values:
         return None
-    a, b = arrays["category_cc"].T[:2]
-    return dict(ours=100 * float(np.mean(b > a)), n=len(a))
+    return dict(ours=100 * float(np.mean(values["B"] > values["A"])), n=len(values["B"]))
 
 
-def mean_of(arrays: dict, key: str) -> dict | None:
-    values = by_image(arrays)[key]
-    return results.estimate(values) if len(values) > 3 else None
+def mean_of(arrays: dict, key: str, quartile: int | None = None) -> dict | None:
+    """Mean of a value of by_image, over all images or a quartile of consistency (1 to 4, 1 the lowest)."""
+    found = by_image(arrays)
+    if len(found["consistency"]) < 4 or key not in found:
+        return None
+    values = found[key]
+    if quartile:
+        values = values[quarters(found["consistency"])[quartile - 1]]
+    return results.estimate(values)
 
 
 def gain_and_consistency(arrays: dict) -> dict | None:
@@ -362,15 +427,36 @@ def gain_and_consistency(arrays: dict) -> dict | None:
     return None
 
 
-CLAIMS = [Claim(f"{_metric.upper()}, {_model}", None, "nats" if _metric == "kl" else "",
+def comparisons(arrays: dict) -> list[Claim]:
+    """B is better than A and than C on all five metrics, each p < .001 (Saliency Alignment): the mean
+    difference, with t, Cohen's d and p in the column of the unit. Lower KL is better."""
+    rows = []
+    for test in alignment_tests(arrays):
+        if test["test"] != "paired t" or test["metric"] not in FIVE or test["pair"] == "C - A":
+            continue
+        better = "< 0" if test["metric"] == "kl" else "> 0"
+        p = "p < .001" if test["p"] < .001 else f"p = {test['p']:.3f}"
+        found = dict(ours=test["mean"], ci=test["ci"], n=test["n"])
+        rows.append(Claim(f"{NAMES[test['metric']]}, {test['pair']}", better,
+                          f"t {test['t']:.1f}, d {test['dz']:.2f}, {p}", lambda arrays, found=found: found))
+    return rows
+
+
+CLAIMS = [Claim(f"{_name}, {_model}", None, "nats" if _metric.startswith("kl") else "",
                 partial(mean_score, metric=_metric, model=_model))
-          for _metric in METRICS for _model in "ABC"]
-CLAIMS += [Claim("images with a gain in CC", 100., "%",
-                 lambda arrays: results.estimate(100. * (arrays["cc"][:, 1] > arrays["cc"][:, 0]))),
+          for _metric, _name in NAMES.items() for _model in "ABC"]
+CLAIMS += [Claim("images with a gain in CC", 100., "%", images_gaining),
            Claim("COCO categories with a gain in CC", 100., "%", categories_gaining)]
 CONSISTENCY_CLAIMS = [Claim("inter-observer consistency", None, "", partial(mean_of, key="consistency")),
                       Claim("r(gain, consistency)", -.55, "", gain_and_consistency),
                       Claim("headroom gain", None, "", partial(mean_of, key="headroom gain"))]
+CONSISTENCY_CLAIMS += [Claim(f"headroom gain, quartile {_q} of consistency", "> 0", "",
+                             partial(mean_of, key="headroom gain", quartile=_q)) for _q in (1, 2, 3, 4)]
+
+
+def claims(arrays: dict) -> list[Claim]:
+    """Every number of the paper's sections Saliency Alignment and Benchmark Evaluation."""
+    return [*CLAIMS, *comparisons(arrays), *CONSISTENCY_CLAIMS, *benchmarks.CLAIMS]
 
 
 def alignment_tests(arrays: dict) -> list[dict]:
@@ -400,8 +486,8 @@ def alignment_tests(arrays: dict) -> list[dict]:
 
 
 def table(arrays: dict) -> list[dict]:
-    """Rows of per_image.csv: image; condition, the model; cc, nss, auc, kl, sim of its map and the fixations;
-    consistency of the image's observers."""
+    """Rows of per_image.csv: image; condition, the model; METRICS of its map and the fixations; consistency
+    of the image's observers."""
     rows = []
     for i, m in np.ndindex(arrays["cc"].shape):
         values = {metric: arrays[metric][i, m] for metric in METRICS}
@@ -434,7 +520,7 @@ def draw_examples(arrays: dict, folder: Path) -> None:
 
 def draw_metrics(arrays: dict, axes: Sequence) -> None:
     """The means of the five metrics, +-1 SEM, a panel each."""
-    for ax, metric in zip(axes, METRICS):
+    for ax, metric in zip(axes, FIVE):
         for k, v in scores(arrays, metric).items():
             ax.bar(k, v.mean(), yerr=stats.sem(v), color=results.PALETTE[k], capsize=3)
         ax.set(title=metric.upper())
@@ -477,15 +563,15 @@ def draw_consistency(found: dict, folder: Path) -> None:
 
 
 def draw(arrays: dict, facts: dict, folder: Path) -> None:
-    """All figures, from arrays.npz."""
-    draw_examples(arrays, folder)
+    """All figures, from arrays.npz; those that compare B with A where there is a B."""
     fig, axes = results.figure_grid(1, 5, 1.7, 2.6)
     draw_metrics(arrays, axes[0])
     results.save_figure(fig, folder / "fig_2A")
-    draw_gain(arrays, folder / "fig_2B")
-    found = by_image(arrays)
-    if len(found["consistency"]) > 7:  # two images a quarter
-        draw_consistency(found, folder)
+    if "B" in arrays["models"]:
+        draw_examples(arrays, folder)
+        draw_gain(arrays, folder / "fig_2B")
+        if len(by_image(arrays)["consistency"]) > 7:  # two images a quarter
+            draw_consistency(by_image(arrays), folder)
     benchmarks.draw(arrays, facts, folder)
 
 
@@ -532,28 +618,29 @@ def main(argv: Sequence[str] | None = None) -> None:
                                              args.frost)
     models = {"A": vit} | {k: load_tuned(vit, file)
                            for k, file in [("B", args.model_b), ("C", args.model_c)] if file}
-    folder = results.begin(args, files_of(places, training + validation, pictures), **models)
+    folder = begin(args, files_of(places, training + validation, pictures), models)
 
     # A is the teacher. B learns where people looked on each image, C where they looked on another one.
     tuned, records, bad = tuned_models([k for k in "BC" if k not in models], vit, RolloutViT,
                                        attention_state, training, squash, vars(args), folder, args.workers)
-    models = dict(sorted((models | tuned).items()))
+    models, said = benchmarks.told_apart(dict(sorted((models | tuned).items())))
+    said += no_gain(records)
 
     # On new images: how well do the models' maps agree with the fixations, and people with each other?
     nets = {k: RolloutViT(model) for k, model in models.items()}
     arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
-    pictured = [image for image in validation if image.name in arrays["image"][:EXAMPLES]]
-    arrays |= examples(nets, pictured, squash, device)
+    arrays |= examples(nets, validation, arrays["image"][:EXAMPLES], squash, device)
 
     # Do the models still recognise what they see?
     found, worse = benchmarks.measure(models, crop, pictures, folder, device, args.workers,
                                       args.dtype == "bfloat16", args.seed, args.frost)
     arrays |= found
     save_files(records, arrays, args.out)
-    headline = results.evaluate([*CLAIMS, *CONSISTENCY_CLAIMS, *benchmarks.CLAIMS], arrays)
+    headline = results.evaluate(claims(arrays), arrays)
+    benchmarks.warn(said)
     results.finish(args, "exp01_finetune_vit", arrays, table(arrays), headline, draw, began, device,
-                   alignment_tests(arrays) + benchmarks.parity(arrays), not_run + missing,
-                   left_out=left_out | {"unreadable": bad + more + worse})
+                   alignment_tests(arrays) + benchmarks.parity(arrays), said + not_run + missing,
+                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS)
 
 
 if __name__ == "__main__":

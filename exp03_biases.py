@@ -34,8 +34,8 @@ import torch.nn.functional as F
 from pycocotools.coco import COCO
 from torch import Tensor
 
+import data
 from common import InputError, init_distributed, input_errors, load_tuned, load_vit, paired_t, pick_device
-from data import Images, coco_files, data_places, load_gaze, plain_name, read_coco, read_map, readable_only
 from exp01_finetune_vit import RolloutViT, human_maps
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      only_draw, parse_args, redraw, save_figure)
@@ -47,6 +47,7 @@ from results import (Claim, argument_parser, begin, cli, estimate, evaluate, fig
 ANIMATE = "person, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe".split(", ")
 EXCLUDED = "tv, laptop, cell phone, teddy bear, potted plant".split(", ")
 SMALL, LARGE = 32**2, 96**2  # px^2 in the original image: small < 1,024 <= medium < 9,216 <= large (COCO)
+SAME_SHAPE = .02  # by which the aspect of a picture may differ from COCO's: pixels are whole
 SCALE = 10_000  # of densities, "for readability" (Animacy Bias)
 MAP_SIZE = 224, 224  # px
 SPLIT = "val"  # of SALICON and COCO (Cognitive Bias Analyses)
@@ -70,42 +71,57 @@ PAPER = {
     ("sparsity", "human"): (14.99, .17), ("sparsity", "A"): (15.42, .09), ("sparsity", "B"): (15.38, .12),
     ("sparsity", "B", "A"): (-.043, -61.90, P, -.88), ("sparsity", "B", "human"): (None, None, P, "> 2.6"),
     ("sparsity", "C", "A"): (-.012, None, None, -.31), ("sparsity", "C", "human"): (None, None, P, "> 2.6"),
-    ("sparsity", "A", "human"): (None, None, P, "> 2.6")}
+    ("sparsity", "A", "human"): (None, None, P, "> 2.6"),
+    ("sparsity", "B", "C"): ("< 0", None, "significant", None)}  # Figure 3C
+ON_SCREEN = (r"(animacy|size), \w+: (animate|inanimate|small|large)|sparsity, \w+: entropy|"
+             r".* - human: d|.*(animate|small): B - A: d")  # rows of the printed table
 
 # -------------------------------------------------------------------------------- data
 
 def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folders: Sequence[Path]) -> tuple:
     """(images with fixations, names of the others, annotations, scene of every image, {model: map files})."""
-    images, left_out = load_gaze(salicon, SPLIT, coco_folder, limit)
+    images, left_out = data.load_gaze(salicon, SPLIT, coco_folder, limit)
     coco, scenes, maps = COCO(), [NO_SCENE for _ in images], {}
     if coco_folder:
         coco, scenes = load_scenes(coco_folder, [image.name for image in images])
+        absent = [image.name for image, scene in zip(images, scenes) if scene is NO_SCENE]
+        left_out["of densities, not in COCO's annotations"] = absent
+    for image, scene in zip(images, scenes):
+        (img_h, img_w), height, width = image.size, scene["height"], scene["width"]
+        if scene is not NO_SCENE and abs(img_h * width / (img_w * height) - 1) > SAME_SHAPE:
+            raise InputError(f"{image.path} is {img_h} x {img_w} px, but {height} x {width} in COCO: its "
+                             "objects would be sought elsewhere; give COCO's own pictures (val2017 ...).")
     for folder in folders:
         if not folder.is_dir() or folder.name in (*COLOURS, *maps):
             raise InputError(f"--maps {folder}: expected a folder with a name that no other source has.")
-        there = {path.stem: path for path in sorted(folder.iterdir())}
-        maps[folder.name] = [there.get(Path(image.name).stem, folder / "missing") for image in images]
-        if not any(path.is_file() for path in maps[folder.name]):
+        files = data.entries(folder, ".npy", *data.IMAGE_SUFFIXES)
+        there = {data.plain_name(path.name): path for path in files}
+        maps[folder.name] = [there.get(data.plain_name(image.name), folder / "missing") for image in images]
+        found = [path for path in maps[folder.name] if path.is_file()]
+        if not found:
             raise InputError(f"--maps {folder}: no map of any image; {images[0].name} wants "
                              f"{Path(images[0].name).stem}.npy or .png.")
+        data.read_map(found[0])  # colours, for one, are no map: refused before anything is measured
     return images, left_out, coco, scenes, maps
 
 
 def load_scenes(folder: Path, names: Sequence[str]) -> tuple[COCO, list[dict]]:
     """(annotations, COCO's record of every image with its "anns", number of "objects", whether a category is
-    "excluded"). InputError: no instances_*.json of COCO's."""
-    coco, files = COCO(), coco_files(folder, SPLIT)
-    coco.dataset = read_coco(files)
+    "excluded"). InputError: no instances_*.json of COCO's, none with these images."""
+    coco, files = COCO(), data.coco_files(folder, SPLIT)
+    coco.dataset = data.read_coco(files)
     with input_errors(files[0], "COCO's images with height and width, annotations, categories"), \
             redirect_stdout(io.StringIO()):  # pycocotools reports its progress there
+        if names:
+            data.check_coco(coco.dataset, names)
         coco.createIndex()
-        scenes = {plain_name(image["file_name"]): image for image in coco.dataset["images"]}
-        for scene in [scenes[name] for name in map(plain_name, names) if name in scenes]:
+        scenes = {data.plain_name(image["file_name"]): image for image in coco.dataset["images"]}
+        for scene in [scenes[name] for name in map(data.plain_name, names) if name in scenes]:
             anns = [with_mask(ann, coco, scene, files[0]) for ann in coco.imgToAnns[scene["id"]]]
             scene["anns"] = [ann for ann in anns if ann["segmentation"]]
             scene["objects"] = float(sum(not ann.get("iscrowd") for ann in scene["anns"]))
             scene["excluded"] = float(any(ann["name"] in EXCLUDED for ann in scene["anns"]))
-    return coco, [scenes.get(plain_name(name), NO_SCENE) for name in names]
+    return coco, [scenes.get(data.plain_name(name), NO_SCENE) for name in names]
 
 
 def with_mask(ann: dict, coco: COCO, image: dict, file: Path) -> dict:
@@ -140,7 +156,7 @@ def paint_masks(anns: Sequence[dict], coco: COCO, img_h: int, img_w: int) -> Ten
 def other_map(path: Path) -> Tensor:
     """A model's map from a file, less its minimum, bilinear at MAP_SIZE; NaN where no file can be read."""
     try:
-        values = torch.from_numpy(read_map(path))[None, None]  # (1, 1, h, w)
+        values = torch.from_numpy(data.read_map(path))[None, None]  # (1, 1, h, w)
     except InputError:
         return torch.full(MAP_SIZE, torch.nan)
     values = F.interpolate(values, MAP_SIZE, mode="bilinear", antialias=True)[0, 0]
@@ -224,7 +240,7 @@ def by_source(arrays: dict[str, np.ndarray]) -> dict[str, dict[str, np.ndarray]]
     use = {"animacy": arrays["excluded"] == 0, "size": arrays["objects"] >= 2}
     table = {}
     for s, source in enumerate(arrays["sources"].tolist()):
-        fields = {name: arrays[name][:, s] for name in ("entropy", *REGIONS)}
+        fields = {name: arrays[name][:, s] for name in ("entropy", *REGIONS)} | {"objects": arrays["objects"]}
         fields["bias_sparsity"] = fields["entropy"] - arrays["entropy"][:, 1]  # of human, A, ...
         for analysis, (first, second) in PAIRS.items():
             bias = np.where(use[analysis], fields[first] - fields[second], np.nan)
@@ -244,9 +260,25 @@ def number(table: dict, key: str, source: str, field: str, less: str = "") -> di
     if key == "mean":
         return estimate(v)
     test = paired_t(v, np.zeros(len(v)))
+    d = test["dz"]
+    half = 1.96 * ((1 + d * d / 2) / len(v))**.5  # of d's 95 % interval (Hedges & Olkin 1985)
     numbers = {"images": len(v), "SD": float(v.std(ddof=1)), "mean difference": test["mean"], "t": test["t"],
-               "p": test["p"], "d": test["dz"]}
-    return dict(ours=numbers[key], ci=test["ci"] if key == "mean difference" else None, n=len(v))
+               "p": test["p"], "d": d}
+    intervals = {"mean difference": test["ci"], "d": (d - half, d + half)}
+    return dict(ours=numbers[key], ci=intervals.get(key), n=len(v))
+
+
+def levels_of(objects: np.ndarray) -> list[float]:
+    """The numbers of objects that two images or more have (Figure 3C, scene clutter)."""
+    return [k for k in np.unique(objects) if (objects == k).sum() > 1]
+
+
+def lower_entropy(table: dict, a: str, b: str) -> dict | None:
+    """Value of a claim: at how many levels of clutter the mean entropy of a lies below that of b."""
+    less, objects = table[a]["entropy"] - table[b]["entropy"], table[a]["objects"]
+    levels = levels_of(objects)
+    lower = [k for k in levels if np.nanmean(less[objects == k]) < 0]
+    return dict(ours=f"{len(lower)} of {len(levels)}", n=len(less)) if levels else None
 
 
 def t_claims(name: str, paper: Sequence, unit: str, **where) -> list[Claim]:
@@ -277,6 +309,10 @@ def claims(sources: Sequence[str]) -> list[Claim]:
             if of == analysis and b and {a, *b} <= set(sources):
                 name = f"{analysis}, {first}: {a} - {b[0]}"
                 rows += t_claims(name, paper, unit, source=a, field=first, less=b[0])
+    for k in "AC":
+        if {"B", k} <= set(sources):
+            value = partial(lower_entropy, a="B", b=k)
+            rows.append(Claim(f"sparsity: levels of clutter with B below {k}", "all", "", value))
     return rows
 
 
@@ -299,11 +335,11 @@ def mean_sem(v: np.ndarray) -> tuple[float, float]:
     return np.nanmean(v), np.nanstd(v, ddof=1) / np.isfinite(v).sum()**.5
 
 
-def draw_clutter(ax, table: dict[str, dict[str, np.ndarray]], objects: np.ndarray, colours: list) -> None:
+def draw_clutter(ax, table: dict[str, dict[str, np.ndarray]], colours: list) -> None:
     """Fig 3C, right: entropy by the number of objects, where two images or more have it."""
-    present = [k for k in np.unique(objects) if (objects == k).sum() > 1]
     for (source, fields), face in zip(table.items(), colours):
-        found = [mean_sem(fields["entropy"][objects == k]) for k in present]
+        present = levels_of(fields["objects"])
+        found = [mean_sem(fields["entropy"][fields["objects"] == k]) for k in present]
         ax.errorbar(present, [mean for mean, _ in found], [sem for _, sem in found], marker="o", capsize=2,
                     mfc=face, color="black" if source == "human" else face, label=source)
     ax.set(xlabel="objects in the image", ylabel="entropy (bits)")
@@ -330,7 +366,7 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
             right.set_xticks(x, list(table))
             right.axhline(SCALE / math.prod(MAP_SIZE), color="black", linewidth=.8, linestyle=":")
         else:
-            draw_clutter(right, table, arrays["objects"], colours)
+            draw_clutter(right, table, colours)
         fig.supxlabel("means over images; error bars: ±1 SEM; dots: uniform attention", fontsize=7)
         save_figure(fig, folder / f"fig_3{letter}")
 
@@ -340,7 +376,7 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     p = argument_parser(__file__, __doc__)
     add = p.add_argument_group("study", "Nothing is drawn at random: --seed changes no number.").add_argument
-    add("--salicon", type=Path, help="SALICON's folder (or OSIE's, for the entropy alone)")
+    add("--salicon", type=Path, help="folder of SALICON, COCO-FreeView, or OSIE (entropy alone)")
     add("--coco", type=Path, help="COCO's folder (annotations/instances_*.json)")
     add("--model", help="model A (default: vit_base_patch16_224; demo: demo_sl12); --weights: its file")
     add("--model-b", type=Path, help="attention weights of B, from exp01 (demo: those in checkpoints/)")
@@ -363,7 +399,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return redraw(args.out, draw)
 
     # Images with people's fixations, COCO's masks of them, maps of other models; models A, B and C
-    places = data_places(args, ("salicon", "coco"), ("salicon",))
+    places = data.data_places(args, ("salicon", "coco"), ("salicon",))
     if not places["salicon"]:
         raise InputError("no fixations; give --salicon, whose images are measured.")
     images, left_out, coco, scenes, maps = load_data(places["salicon"], places["coco"], args.limit, args.maps)
@@ -372,13 +408,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     models, preprocess = load_models(args.model, args.weights, tuned)
 
     # Entropy and densities of every source's map, on every image
-    files = [*paths, *sorted(places["salicon"].rglob("fixations*")), *coco_files(places["coco"], SPLIT)]
+    files = [*paths, *data.gaze_files(places["salicon"]), *data.coco_files(places["coco"], SPLIT)]
     folder = begin(args, [*files, *itertools.chain(*maps.values())], **models)
     how = partial(measure, models=[model.to(device).eval() for model in models.values()], scenes=scenes,
                   device=device, dtype=getattr(torch, args.dtype))
-    data = Images(paths, preprocess, partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps))
-    arrays = in_batches(folder / "images", data, args.batch_size, how, args.workers)
-    arrays, names, left_out["unreadable"] = readable_only(arrays, names)
+    more = partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps)
+    items = data.Images(paths, preprocess, more, as_displayed=True)
+    arrays = in_batches(folder / "images", items, args.batch_size, how, args.workers)
+    arrays, names, left_out["unreadable"] = data.readable_only(arrays, names)
     arrays["sources"] = np.array(["human", *models, *maps])
 
     # The paper's numbers beside ours; and the biases of every two sources, because the densities that the
@@ -393,7 +430,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     left_out |= {f"no map of {k}": [name for name, v in zip(names, fields["entropy"]) if np.isnan(v)]
                  for k, fields in table.items()}
     finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
-           draw, began, device, tests, not_run, left_out=left_out)
+           draw, began, device, tests, not_run, left_out=left_out, on_screen=ON_SCREEN)
 
 
 if __name__ == "__main__":

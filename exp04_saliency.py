@@ -19,7 +19,6 @@ Departure: GBVS is written anew (gbvs.py); the paper's Python port has faulty fi
 from __future__ import annotations
 
 import argparse
-import math
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -39,7 +38,7 @@ import results
 from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_distributed, input_errors,
                     load_resnet, locate_weights, pick_device, read_state_dict, upsample)
 from gbvs import gbvs
-from results import (Claim, begin, cli, difference, estimate, evaluate, figure_grid, finish, in_batches,
+from results import (Claim, begin, cli, difference, evaluate, figure_grid, finish, in_batches,
                      parse_args, read_arrays, save_figure)
 from unisal import UNISAL
 
@@ -97,21 +96,21 @@ def load_images(paths: list[Path], size: Sequence[int], grid: tuple[int, int], m
 def run_before(folder: Path | None, fovea: int, names: Sequence[str], asked: dict) -> dict[str, np.ndarray]:
     """{attention before, random before}: accuracy (n,) of these images in a run of exp04_saccades.py, NaN for
     those not measured there; {} without such a run. InputError: a run of other arguments, of other images."""
-    found = {}
-    if folder:
-        before = results.read_json(folder / "args.json")
-        for key in SAME:
-            if before.get(key) != asked[key]:
-                raise InputError(f"--saccades {folder} was run with {key} {before.get(key)}, not "
-                                 f"{asked[key]}; give a run of the same model, images and settings.")
-        with input_errors(f"--saccades {folder}", f"a finished run of exp04_saccades.py with fovea {fovea}"):
-            arrays = read_arrays(folder / "arrays.npz")
-            for kind in ("attention", "random"):
-                values = exp04.condition(arrays, f"{kind} fovea{fovea}")["accuracy"]
-                value = dict(zip(arrays["image"].tolist(), values))
-                found[f"{kind} before"] = np.array([value.get(name, np.nan) for name in names])
-            if np.isfinite(found["random before"]).sum() < 2:
-                raise ValueError("fewer than two of these images were measured there")
+    if not folder:
+        return {}
+    before, found = results.read_json(folder / "args.json"), {}
+    for key in SAME:
+        if before.get(key) != asked[key]:
+            raise InputError(f"--saccades {folder} was run with {key} {before.get(key)}, not {asked[key]}; "
+                             "give a run of the same model, images and settings.")
+    with input_errors(f"--saccades {folder}", f"a finished run of exp04_saccades.py with fovea {fovea}"):
+        arrays = read_arrays(folder / "arrays.npz")
+        for kind in ("attention", "random"):
+            values = exp04.condition(arrays, f"{kind} fovea{fovea}")["accuracy"]
+            value = dict(zip(arrays["image"].tolist(), values))
+            found[f"{kind} before"] = np.array([value.get(name, np.nan) for name in names])
+        if np.isfinite(found["random before"]).sum() < 2:
+            raise ValueError("fewer than two of these images were measured there")
     return found
 
 
@@ -128,16 +127,14 @@ def load_unisal(file: Path | None = None) -> UNISAL:
 def load_others(demo: bool, unisal_file: Path | None, n_classes: int
                 ) -> tuple[nn.Module | None, nn.Module | None, list[str]]:
     """(UNISAL, ResNet, what cannot run): None where weights that were not named cannot be had."""
-    unisal, resnet, not_run = None, None, []
-    if unisal_file:
-        unisal = load_unisal(unisal_file)
-    elif demo:
+    unisal, resnet, not_run = unisal_file and load_unisal(unisal_file), None, []
+    if demo and not unisal_file:
         not_run.append("UNISAL: the demo has no weights for it; give --unisal-weights.")
-    else:
-        try:
+    try:
+        if not (demo or unisal_file):
             unisal = load_unisal()
-        except InputError as e:
-            not_run.append(f"UNISAL: {e}".replace("--weights", "--unisal-weights"))
+    except InputError as e:
+        not_run.append(f"UNISAL: {e}".replace("--weights", "--unisal-weights"))
     try:
         if not demo and n_classes != 1000:
             raise InputError(f"torchvision's ResNet-50 has 1000 classes, the data {n_classes}.")
@@ -202,16 +199,17 @@ def measure(batch: dict, model: nn.Module, head: nn.Linear, labels: Tensor, view
     images = batch["image"].to(model.pos_embed.device)  # (B, 3, img_h, img_w) in [0, 1]
     label = labels[batch["index"]].to(images.device)
     x = normalize(images, view.mean, view.std).to(model.pos_embed)
-    full, maps = exp04.full_image(model, head, x, label, block)  # maps (B, L, h, w)
-    guides = policy_maps(batch, images, maps[:, block], unisal, seed)
-    found = exp04.saccades(model, head, x, label, [(guide, fovea) for guide in guides.values()], border)
-    found["maps"] = torch.stack(list(guides.values()), 1)
+    features, maps = exp04.look(model, x, [block], head.in_features // model.embed_dim)  # maps (B, 1, h, w)
+    maps = policy_maps(batch, images, maps[:, 0], unisal, seed)
+    guides = [(att, fovea) for att in maps.values()]
+    found = exp04.saccades(model, head, x, label, features, guides, border)
+    found["maps"] = torch.stack(list(maps.values()), 1)
     found["crop_correct"] = torch.zeros(len(label), 0)
     if resnet:
         first = torch.stack([found["row"][:, :, 0], found["col"][:, :, 0]], 2)  # (B, P, 2)
         pred = crop_answers(resnet, images, first, model.patch_size, fovea * model.patch_size)
         found["crop_correct"] = pred == label[:, None]
-    return full | found | dict(index=batch["index"], readable=batch["readable"])
+    return found | dict(index=batch["index"], readable=batch["readable"])
 
 
 def examples(arrays: dict, images: data.Images) -> dict:
@@ -237,10 +235,15 @@ def from_first(t: dict) -> np.ndarray:
     return np.hypot(t["row"] - t["row"][:, :1], t["col"] - t["col"][:, :1])
 
 
-def loss_by_size(random_before: np.ndarray, random: dict, dino_before: np.ndarray, dino: dict) -> dict:
-    """Accuracy lost from exp04_saccades.py's images to these, of random less that of DINO."""
-    both = ~np.isnan(random_before)
-    return difference((random_before - random["accuracy"])[both], (dino_before - dino["accuracy"])[both])
+def both_sizes(t: dict, before: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Accuracy on these images and on exp04_saccades.py's smaller copies, where both were measured, (m,)."""
+    both = ~np.isnan(before)
+    return t["accuracy"][both], before[both]
+
+
+def parting(a: dict, b: dict) -> np.ndarray:
+    """Distance between the fixations of a and b at saccade 10 less that at saccade 1, (n,), tokens."""
+    return distances(a, b)[:, -1] - distances(a, b)[:, 0]
 
 
 def line(name: str, paper: str, unit: str, needs: Sequence[str], value: Callable) -> Claim:
@@ -250,21 +253,23 @@ def line(name: str, paper: str, unit: str, needs: Sequence[str], value: Callable
 
 
 def less(what: str, a: str, b: str, paper: str, unit: str, quantity: Callable) -> Claim:
-    """A policy less another one in a quantity of an image, (n,)."""
+    """A policy less another one in a quantity of an image, (n,); points: of a share."""
+    scale = 100 if unit == "points" else 1
     return line(f"{what}, {title(a)} - {title(b)}", paper, unit, (a, b),
-                lambda x, y: difference(quantity(x), quantity(y)))
+                lambda x, y: difference(quantity(x), quantity(y), scale))
 
 
 # found: {policy: what it gave, crop at policy: whether the ResNet was right (n,), ... before: see run_before}
 CLAIMS = [
-    line("accuracy, larger full image", None, "%", ["dino"], lambda t: estimate(100 * t["correct_full"])),
+    line("accuracy, larger full image", None, "%", ["dino"], lambda t: exp04.share(t["correct_full"])),
     less("accuracy", "dino", "gbvs", "about 5", "points", lambda t: t["accuracy"]),
     less("accuracy", "dino", "unisal", "about 5", "points", lambda t: t["accuracy"]),
-    less("accuracy", "dino", "random", "> 0", "points", lambda t: t["accuracy"]),
+    *[less("accuracy", name, "random", "> 0", "points", lambda t: t["accuracy"])
+      for name in ("dino", "gbvs", "unisal")],
     less("accuracy, saccades 1-5", "gbvs", "unisal", "< 0", "points",
-         lambda t: 100 * t["correct"][:, :5].mean(1)),
+         lambda t: t["correct"][:, :5].mean(1)),
     less("accuracy, saccades 6-10", "gbvs", "unisal", "about 0", "points",
-         lambda t: 100 * t["correct"][:, 5:].mean(1)),
+         lambda t: t["correct"][:, 5:].mean(1)),
     less("visible", "dino", "unisal", "> 0", "% of image", lambda t: t["visible"].mean(1)),
     less("from first fixation", "dino", "unisal", "> 0", "tokens", lambda t: from_first(t)[:, 1:].mean(1)),
     less("visible", "gbvs", "unisal", "> 0", "% of image", lambda t: t["visible"].mean(1)),
@@ -272,12 +277,19 @@ CLAIMS = [
     *[line(f"{title(a)} to {title(b)}, saccade 10 - 1", "> 0", "tokens", (a, b),
            lambda t, u: difference(distances(t, u)[:, -1], distances(t, u)[:, 0]))
       for a, b in combinations(("dino", "gbvs", "unisal"), 2)],
+    *[line(f"DINO to {title(a)} - GBVS to UNISAL, saccade 10 - 1", "> 0", "tokens",
+           ("dino", a, "gbvs", "unisal"), lambda t, u, v, w: difference(parting(t, u), parting(v, w)))
+      for a in ("gbvs", "unisal")],
     line("DINO to UNISAL - to GBVS, saccades 1-3", "< 0", "tokens", ("dino", "unisal", "gbvs"),
          lambda t, u, v: difference(distances(t, u)[:, :3].mean(1), distances(t, v)[:, :3].mean(1))),
+    *[line(f"accuracy, larger - smaller images, {title(a)}", "< 0", "points", (a, before),
+           lambda t, u: difference(*both_sizes(t, u), 100))
+      for a, before in (("dino", "attention before"), ("random", "random before"))],
     line("loss by larger images, random - DINO", "> 0", "points",
-         ("random before", "random", "attention before", "dino"), loss_by_size),
+         ("dino", "attention before", "random", "random before"),
+         lambda t, u, v, w: difference(np.subtract(*both_sizes(t, u)), np.subtract(*both_sizes(v, w)), 100)),
     *[line(f"ResNet on a crop, {title(a)} - {title(b)}", "> 0", "points", (f"crop at {a}", f"crop at {b}"),
-           lambda right_a, right_b: difference(100. * right_a, 100. * right_b))
+           lambda right_a, right_b: difference(right_a, right_b, 100))
       for a, b in combinations(CROP_ORDER, 2)]]
 
 
@@ -288,6 +300,12 @@ def tables(arrays: dict) -> tuple[dict, dict]:
     return found, dict(zip(places, arrays["crop_correct"].T))
 
 
+def claims(arrays: dict, before: dict) -> list[dict]:
+    """The lines of the table. before: of `run_before`, for the images of the arrays."""
+    found, crops = tables(arrays)
+    return evaluate(CLAIMS, found | crops | before)
+
+
 # -------------------------------------------------------------------------------- figures
 
 def draw_policies(found: dict, crops: dict, folder: Path) -> None:
@@ -296,11 +314,13 @@ def draw_policies(found: dict, crops: dict, folder: Path) -> None:
     bars, accuracy, visible = axes[0]
     bars.set(ylabel="accuracy of the ResNet (%), 95 %", title="crop at the first fixation")
     for place in sorted(crops, key=lambda k: -crops[k].mean()):
-        name, right = place.removeprefix("crop at "), 100. * crops[place]
-        half = 1.96 * right.std() / math.sqrt(len(right))
-        bars.bar(title(name), right.mean(), yerr=half, color=COLOURS[name])
+        name, right = place.removeprefix("crop at "), crops[place].astype(float)
+        low, high = exp04.interval(right)
+        error = 100 * np.array([[right.mean() - low], [high - right.mean()]])  # (2, 1)
+        bars.bar(title(name), 100 * right.mean(), yerr=error, color=COLOURS[name])
     for name, t in found.items():
         exp04.accuracy_panels(accuracy, visible, t, title(name), COLOURS[name])
+    exp04.legend_beside(visible)
     save_figure(fig, folder / "fig10_policies")
 
 
@@ -312,10 +332,12 @@ def draw_fixations(found: dict, folder: Path) -> None:
     for (a, b), style in zip(pairs, ("o-", "s-", "^-", "o--", "s--", "^--")):
         exp04.band(between, distances(found[a], found[b]), f"{title(a)} - {title(b)}", COLOURS[b],
                    "between two models (tokens)", style)
+    exp04.legend_beside(between)
     for name, t in found.items():
         exp04.band(spread, from_first(t), title(name), COLOURS[name], "from the first fixation (tokens)")
         step = np.hypot(np.diff(t["row"], prepend=np.nan), np.diff(t["col"], prepend=np.nan))
         exp04.band(amplitude, step, title(name), COLOURS[name], "saccade amplitude (tokens)")
+    exp04.legend_beside(amplitude)
     save_figure(fig, folder / "fig11_fixations")
 
 
@@ -375,13 +397,14 @@ def main(argv: list[str] | None = None) -> None:
     # The network and classifier of exp04_saccades.py; ten images of each class, squashed to one size.
     name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
     fitted = args.saccades / "linear_head.pth" if args.saccades and args.train_head else args.head
+    items, fit, classes = exp04.load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
+    items = some_per_class(items, PER_CLASS, args.seed)
+    maps = [find_map(args.saliency_dir, path) for path, _ in items] if args.saliency_dir else []
     model, view, head, block = exp04.load_model(name, args.weights, fitted, args.train_head, args.block)
-    n_out = None if args.train_head else head.out_features
-    items, fit, classes = exp04.load_data(args.data, n_out, args.limit, args.seed, args.workers)
-    paths, labels = zip(*some_per_class(items, PER_CLASS, args.seed))
+    items, classes = exp04.labels_of(head, items, classes)
+    paths, labels = zip(*items)
     names, fovea = list(map(data.image_name, paths)), args.fovea[0]
     size, grid = image_size(args.size, model.patch_size, fovea)
-    maps = [find_map(args.saliency_dir, path) for path in paths] if args.saliency_dir else []
     images = load_images(paths, size, grid, maps)
     unisal, resnet, not_run = load_others(args.data == "demo", args.unisal_weights, len(classes))
     before = run_before(args.saccades, fovea, names, results.fixed_args(args))
@@ -390,10 +413,10 @@ def main(argv: list[str] | None = None) -> None:
     nets = dict(model=model, head=head, unisal=unisal, resnet=resnet)
     folder = begin(args, [*paths, *maps], **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
-    unreadable = []
+    fitted = {}
     if head is None:
-        nets["head"], unreadable = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
-                                                  args.workers)
+        nets["head"], fitted = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
+                                              args.workers)
     nets = {key: net and net.to(device) for key, net in nets.items()}
     # On every image each model's map guides ten saccades; the ResNet sees a crop at the first of them.
     arrays = in_batches(folder / "saliency", images, args.batch_size, partial(
@@ -402,10 +425,9 @@ def main(argv: list[str] | None = None) -> None:
     arrays, names, bad = data.readable_only(arrays, names, least=2)
     arrays |= dict(image=np.array(names), conditions=np.array(policies(unisal, args.saliency_dir)))
     arrays |= examples(arrays, images)
-    found, crops = tables(arrays)
-    headline = evaluate(CLAIMS, found | crops | {k: v[arrays["index"]] for k, v in before.items()})
+    headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
-           not_run, model=name, size=size, patch=model.patch_size, unreadable=unreadable + bad)
+           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad)
 
 
 if __name__ == "__main__":

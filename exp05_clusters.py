@@ -346,7 +346,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return redraw(args.out, draw)
     study = videos.load_study(args.data, args.seed)
     scenes, unread = looking.load_scenes(arrays, study.clips)
-    models = load_models(run["args"]["models"], Path(args.weights) if args.weights else None, device)
+    models = load_models(run["args"]["models"], args.weights, device, run["args"]["heads"])
     given = [file for clip in study.clips for file in (clip.points, clip.annotation, clip.masks) if file]
     begin(args, [*arrays["condition"], *given])
 

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.models.resnet import ResNet
 from torchvision.transforms import v2 as T
-from torchvision.transforms.functional import normalize
 
-from common import IMAGENET, fit_linear
+from common import IMAGENET, InputError, fit_linear, gather_rows, rank_world, shard
 from data import Images, image_name, readable_only
-from results import Claim, estimate, figure_grid, in_batches, save_checkpoint, save_figure
+from results import (Claim, batch_files, estimate, figure_grid, in_batches, read_arrays, save_checkpoint,
+                     save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -57,9 +57,15 @@ def load_data(samples: list, resize: int, flip: bool = False, masks: bool = Fals
     return Images([path for path, _ in samples], view, partial(truth, samples, masks))
 
 
-def normalise(images: Tensor) -> Tensor:
+def mean_sd(device: torch.device) -> Tensor:
+    """ImageNet's mean and SD of each colour, (2, 3, 1, 1), made once: torchvision's normalize copies them to
+    the GPU, and waits for it, at every call."""
+    return torch.tensor(IMAGENET, device=device)[..., None, None]
+
+
+def normalise(images: Tensor, mean_sd: Tensor) -> Tensor:
     """(B, 3, img_h, img_w) uint8 -> float32, ImageNet mean 0 and SD 1."""
-    return normalize(images.float() / 255, *IMAGENET)
+    return (images.float() / 255 - mean_sd[0]) / mean_sd[1]
 
 
 # -------------------------------------------------------------------------------- measure
@@ -83,40 +89,58 @@ def attention_lift(attention: Tensor, masks: Tensor) -> Tensor:
     return (attention * share).sum(-1) / attention.sum(-1) - share.mean(-1)
 
 
-def measure(model: nn.Module, device: torch.device, batch: dict) -> dict:
+def measure(model: nn.Module, mean_sd: Tensor, batch: dict) -> dict:
     """features (B, 4 D) and, where masks are known, lift (B, H)."""
-    features, attention = look(model, normalise(batch["image"].to(device)))
-    found = dict(label=batch["label"], readable=batch["readable"], features=features)
+    features, attention = look(model, normalise(batch["image"].to(mean_sd.device), mean_sd))
+    found = {key: batch[key] for key in ("index", "label", "readable")} | {"features": features}
     if "mask" in batch:
         found["lift"] = attention_lift(attention.cpu(), batch["mask"])
     return found
 
 
-def knn(bank: Tensor, bank_labels: Tensor, x: Tensor, n_classes: int) -> Tensor:
-    """Classes (n,) by weighted k-NN (DINO's eval_knn.py): the 20 of largest cosine s vote with exp(s / .07).
-    bank (m, D) with labels (m,), x (n, D)."""
-    bank, out = F.normalize(bank, dim=1), []
-    for part in F.normalize(x, dim=1).split(256):
-        s, i = (part @ bank.T).topk(min(KNN_K, len(bank)), 1)  # (b, k)
-        votes = torch.zeros(len(part), n_classes, device=x.device)
-        out.append(votes.scatter_add_(1, bank_labels[i], (s / KNN_TEMP).exp()).argmax(1))
-    return torch.cat(out)
+def nearest(cosines: Tensor, classes: Tensor) -> tuple[Tensor, Tensor]:
+    """The KNN_K largest cosines (n, m) of each image, and their neighbours' classes: (n, 20) each."""
+    cosines, i = cosines.topk(min(KNN_K, cosines.shape[1]), 1)
+    return cosines, classes.gather(1, i)
 
 
-def features(model: nn.Module, device: torch.device, recipe: argparse.Namespace, samples: list, folder: Path,
-             **how) -> tuple[dict, list[str], list[str]]:
-    """What `measure` gives of the readable samples, their names, the names of the others."""
-    data = load_data(samples, recipe.eval_resize, **how)
-    arrays = in_batches(folder, data, BATCH, partial(measure, model, device), recipe.workers)
-    return readable_only(arrays, [image_name(path) for path, _ in samples])
+def vote(cosines: Tensor, classes: Tensor, n_classes: int) -> Tensor:
+    """Class (n,) by weighted k-NN (DINO's eval_knn.py): neighbours, (n, 20), vote with exp(cosine / .07)."""
+    votes = torch.zeros(len(cosines), n_classes, device=cosines.device)
+    return votes.scatter_add_(1, classes, (cosines / KNN_TEMP).exp()).argmax(1)
 
 
-def fit_head(x: Tensor, y: Tensor, n_classes: int, file: Path) -> dict:
-    """A linear head for features x (m, 4 D) of the classes y (m,), also written to `file`."""
-    weight, bias = fit_linear(x, y, n_classes)
-    head = {"weight": weight.cpu(), "bias": bias.cpu()}
-    save_checkpoint(head, file)
-    return head
+def neighbours(files: list[Path], x: Tensor) -> tuple[Tensor, Tensor, list[int]]:
+    """`nearest` of features x (n, D), the last block's, among the training images in the files of
+    `batch_files`; the numbers of unreadable ones. A process goes through its share of the files, one of them
+    in memory (ImageNet's are 7.9 GB together), then the processes compare what they found."""
+    x, bad = F.normalize(x, dim=1), []
+    cosines, classes = x.new_zeros(len(x), 0), torch.zeros(len(x), 0, dtype=torch.long, device=x.device)
+    for file in shard(files):
+        part = {name: torch.from_numpy(values).to(x.device) for name, values in read_arrays(file).items()}
+        good = part["readable"]
+        bad += part["index"][~good].tolist()
+        bank = F.normalize(part["features"][good, -x.shape[1]:], dim=1)  # (b, D)
+        labels = part["label"][good].expand(len(x), -1)  # (n, b)
+        cosines, classes = nearest(torch.cat([cosines, x @ bank.T], 1), torch.cat([classes, labels], 1))
+    found = gather_rows([(cosines.cpu(), classes.cpu(), bad)])  # a row a process
+    cosines, classes = nearest(*(torch.cat([row[i] for row in found], 1).to(x.device) for i in (0, 1)))
+    if not cosines.shape[1]:
+        raise InputError("none of the training images can be read; check the files.")
+    return cosines, classes, sorted(i for row in found for i in row[2])
+
+
+def fit_head(files: list[Path], n_classes: int, device: torch.device, file: Path) -> dict:
+    """A linear head for the features in the files of `batch_files`; the first process fits and writes it."""
+    head = {}
+    if rank_world()[0] == 0:
+        parts = [read_arrays(part) for part in files]
+        x, y = (np.concatenate([part[name][part["readable"]] for part in parts])
+                for name in ("features", "label"))  # (2 m, 4 D), (2 m,)
+        weight, bias = fit_linear(torch.from_numpy(x).to(device), torch.from_numpy(y).to(device), n_classes)
+        head = {"weight": weight.cpu(), "bias": bias.cpu()}
+        save_checkpoint(head, file)
+    return gather_rows([head])[0]
 
 
 def score(model: nn.Module, train_set: list, val_set: list, n_classes: int, recipe: argparse.Namespace,
@@ -124,27 +148,29 @@ def score(model: nn.Module, train_set: list, val_set: list, n_classes: int, reci
     """Of the readable validation images 0 or 1 (n,): knn, top1 (own head), linear; in the demo lift (n,);
     their names; the names of unreadable ones. A sample is (path, class). A linear head is fitted to the
     training images, plain and flipped, where none is given and the recipe wants one."""
-    seen = partial(features, model, device, recipe)
-    on_demo = recipe.data == "demo" and recipe.arch == "vit"
-    val, names, bad = seen(val_set, folder / "val", masks=on_demo)
-    bank, _, bad_bank = seen(train_set, folder / "train")
-    x, z = (torch.from_numpy(part["features"]).to(device) for part in (val, bank))  # (n, 4 D), (m, 4 D)
-    y, bank_y = (torch.from_numpy(part["label"]).to(device) for part in (val, bank))
-    if recipe.train_head and not head:
-        flipped, _, _ = seen(train_set, folder / "train_flipped", flip=True)
-        both = torch.cat([z, torch.from_numpy(flipped["features"]).to(device)])  # (2 m, 4 D)
-        head = fit_head(both, bank_y.repeat(2), n_classes, folder / "linear_head.pth")
+    r, look_at = recipe, partial(measure, model, mean_sd(device))
+    masks = r.data == "demo" and r.arch == "vit"
+    pictures = load_data(val_set, r.eval_resize, masks=masks)
+    val, names, bad = readable_only(in_batches(folder / "val", pictures, BATCH, look_at, r.workers),
+                                    [image_name(path) for path, _ in val_set])
+    x, y = (torch.from_numpy(val[key]).to(device) for key in ("features", "label"))  # (n, 4 D), (n,)
     d = getattr(model, "embed_dim", x.shape[1])  # the last block's CLS token stands last
-    right = {"knn": knn(z[:, -d:], bank_y, x[:, -d:], n_classes) == y}
-    if recipe.method == "supervised":
-        own = model.fc if recipe.arch == "resnet" else model.head
+    bank = batch_files(folder / "train", load_data(train_set, r.eval_resize), BATCH, look_at, r.workers)
+    cosines, classes, gone = neighbours(bank, x[:, -d:])
+    right = {"knn": vote(cosines, classes, n_classes) == y}
+    if r.method == "supervised":
+        own = model.fc if r.arch == "resnet" else model.head
         right["top1"] = own(x[:, -d:]).argmax(1) == y
+    if r.train_head and not head:
+        flipped = load_data(train_set, r.eval_resize, flip=True)
+        bank += batch_files(folder / "train_flipped", flipped, BATCH, look_at, r.workers)
+        head = fit_head(bank, n_classes, device, folder / "linear_head.pth")
     if head:
         right["linear"] = F.linear(x, head["weight"].to(x), head["bias"].to(x)).argmax(1) == y
-    found = {key: v.double().cpu().numpy() for key, v in right.items()}
-    if on_demo:
+    found = {key: v.cpu().double().numpy() for key, v in right.items()}  # MPS has no float64
+    if masks:
         found["lift"] = val["lift"].mean(1, dtype=np.float64)  # over the heads
-    return found, names, sorted(bad + bad_bank)
+    return found, names, sorted(bad + [image_name(train_set[i][0]) for i in gone])
 
 
 @torch.no_grad()
@@ -156,7 +182,7 @@ def examples(model: nn.Module, val_set: list, names: list[str], recipe: argparse
     some = [readable[i * len(readable) // EXAMPLES] for i in range(EXAMPLES)]
     data = load_data(some, recipe.eval_resize)
     images = torch.stack([data[i]["image"] for i in range(len(data))])  # (n, 3, 224, 224)
-    _, attention = look(model, normalise(images.to(device)))
+    _, attention = look(model, normalise(images.to(device), mean_sd(device)))
     return {} if attention is None else dict(images=images.permute(0, 2, 3, 1), maps=attention)
 
 

@@ -18,8 +18,8 @@ Commands
 
 Paper (N2010, px from the median viewer, medians of the five best heads of six models): DINO with 4, 8 and 12
 layers 94.2, 74.8, 62.6; supervised 166.5, 155.7, 147.6. The demo (320x240 px, one model each): 28.7, 23.2,
-22.2; 50.2, 28.2, 29.5. Departures: of equal maxima the first in reading order (authors: any); GBVS without
-flicker and motion. The data's layouts: exp05_data.py; more in docs/notes_exp05_gaze_video.md.
+22.2; 50.2, 28.2, 29.5. Departures: of equal maxima the first in reading order (authors: any); GBVS is
+this project's own. The data's layouts: exp05_data.py; more in docs/notes_exp05_gaze_video.md.
 """
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ import runpy
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -45,27 +46,47 @@ import exp05_data as videos
 import exp05_scaling as scaling
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
-from data import read_csv
-from exp05_data import Watched
 from gbvs import gbvs
-from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish,
-                     in_batches, only_draw, parse_args, redraw, save_figure, write_csv)
+from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
+                     finish, in_batches, only_draw, parse_args, read_arrays, redraw, save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
 # Shapes: B frames of a batch, L blocks, H heads, h, w patch grid; T frames, S gaze samples, V viewers, C
 # traces (heads and GBVS: what looks somewhere in every frame), K late heads. Gaze is x, y in px.
 ADULT = "viewer adult"  # the group that the others, heads and models are tested against
+HEADS = 6  # of a block, in the models of exp05_train_vits.py
 BEST = 5  # heads of a model that are compared with viewers
 SHALLOWEST = 5  # blocks of a model whose late heads are clustered; the paper's have 8 and 12
-CHANNELS = {"GBVS": "DIO", "GBVS colour": "D", "GBVS intensity": "I", "GBVS orientation": "O"}
+CHANNELS = {"GBVS": "DIORFM", "GBVS intensity": "I", "GBVS orientation": "O", "GBVS contrast": "R",
+            "GBVS flicker": "F", "GBVS motion": "M", "GBVS colour": "D"}  # the authors' seven
 GBVS_SIDE = 64  # px, the smallest side that gbvs takes
 DEMO_MODELS = ("demo_dino4", "demo_dino8", "demo_dino12", "demo_sl4", "demo_sl8", "demo_sl12")
 OFFICIAL = ("dino_vits16", "deit_small_patch16_224")
+ON_SCREEN = r"(?!GBVS [a-z]).*|GBVS vs .*"  # rows that are printed: of GBVS not the single channels
 EXAMPLES = 6  # frames that the figures show
-# The paper's numbers on N2010, px: medians of five best heads of six models; best head of OFFICIAL; GBVS
-PAPER = {"dino4": 94.2, "dino8": 74.8, "dino12": 62.6, "sl4": 166.5, "sl8": 155.7, "sl12": 147.6,
-         "dino_vits16": 53.1, "deit_small_patch16_224": 88.2, "GBVS": 137.0}
+# The paper's MDS distances. N2010, px: medians of the five best heads of six models, best head of OFFICIAL,
+# GBVS. Genres of CW2019, in median distances between viewers: the same, and the median viewer.
+PAPER = {
+    "N2010": {"dino4": 94.2, "dino8": 74.8, "dino12": 62.6, "sl4": 166.5, "sl8": 155.7, "sl12": 147.6,
+              "dino_vits16": 53.1, "deit_small_patch16_224": 88.2, "GBVS": 137.0, "GBVS intensity": 108.2,
+              "GBVS orientation": 101.9, "GBVS contrast": 150.2, "GBVS flicker": 162.6, "GBVS motion": 154.9,
+              "GBVS colour": 134.3},
+    "drama": dict(viewer=.68, dino4=1.30, dino8=.94, dino12=.92, sl4=2.54, sl8=2.20, sl12=1.94,
+                  dino_vits16=.97, GBVS=1.63),
+    "animation": dict(viewer=.70, dino4=1.40, dino8=1.14, dino12=1.13, sl4=2.19, sl8=1.95, sl12=1.95,
+                      dino_vits16=1.04, GBVS=1.40),
+    "nature": dict(viewer=.72, dino4=1.22, dino8=1.11, dino12=1.08, sl4=2.12, sl8=1.83, sl12=1.82,
+                   dino_vits16=1.11, GBVS=1.18)}
+# r, over the heads of a kind, between the distances on N2010 and in a genre of CW2019
+PAPER_R = {"drama": dict(dino4=.93, dino8=.96, dino12=.94, sl4=.91, sl8=.94, sl12=.93),
+           "animation": dict(dino4=.90, dino8=.95, dino12=.90, sl4=.92, sl8=.91, sl12=.88),
+           "nature": dict(dino4=.91, dino8=.91, dino12=.89, sl4=.89, sl8=.84, sl12=.79)}
+# p against adults on N2010, times the ten groups tested; dino8's Cohen's d; p of DINO against supervised
+PAPER_P = {"viewer child": .0039, "viewer adult ASD": .00051, "viewer child ASD": 6.2e-10, "dino4": 2.1e-9,
+           "dino8": 4.1e-5, "dino12": .100, "sl4": 1.4e-15, "sl8": 1.0e-14, "sl12": 5.3e-13, "GBVS": 3.7e-6}
+PAPER_D, PAPER_PAIRS = 1.43, "<= 8.2e-07"
+DATA_SETS = {"n2010": "N2010", "cw2019": "CW2019"}  # by layout; other runs have their folder's name
 COLOURS = {"viewer": PALETTE["human"], "GBVS": PALETTE["gbvs"],  # by the beginning of a kind's name
            "dino4": "#74b3e0", "dino8": "#2b7bba", "dino": PALETTE["dino"],
            "sl4": "#fdb863", "sl8": "#d8912b", "sl": "#8c510a", "deit": PALETTE["sl"]}
@@ -75,7 +96,7 @@ FEWEST = 5  # values whose median and quartiles are drawn
 
 # -------------------------------------------------------------------------------- data
 
-def load_data(data: str, seed: int, limit: int | None) -> tuple[videos.Study, list[Watched]]:
+def load_data(data: str, seed: int, limit: int | None) -> tuple[videos.Study, list[videos.Watched]]:
     """The data set, and its clips with their viewers. InputError: frames too small for GBVS."""
     study = videos.load_study(data, seed)
     watched = videos.watch_all(study, limit)
@@ -87,15 +108,35 @@ def load_data(data: str, seed: int, limit: int | None) -> tuple[videos.Study, li
 
 
 def other_distances(folder: Path | None) -> dict[str, dict[str, float]]:
-    """{"run: set of clips": {head: distance}} of another finished run."""
+    """{"data set or run: set of clips": {head: distance}} of another finished run."""
     if folder is None:
         return {}
-    if not (folder / "distances.csv").is_file():
-        raise InputError(f"--compare {folder}: no distances.csv; give the folder of a finished run.")
-    sets: dict[str, dict[str, float]] = {}
-    for row in read_csv(folder / "distances.csv"):
-        sets.setdefault(f"{folder.resolve().name}: {row['set']}", {})[row["condition"]] = row["distance"]
-    return sets
+    if not (folder / "arrays.npz").is_file():
+        raise InputError(f"--compare {folder}: no arrays.npz; give the folder of a finished run.")
+    run = read_arrays(folder / "arrays.npz")
+    name = DATA_SETS.get(str(run["layout"]), folder.resolve().name)
+    own = zip(run["sets"].tolist(), run["units"], run["distance"])  # without those that it was compared with
+    return {f"{name}: {place}": dict(zip(run["condition"].tolist(), distance)) for place, _, distance in own}
+
+
+class FramePairs(torch.utils.data.Dataset):
+    """Item i -> dict(image=frame i, previous=the one before it), each (img_h, img_w, 3) uint8, of the first n
+    frames of a clip. The first and those after blanks are their own predecessors, so that nothing moves."""
+
+    def __init__(self, clip: videos.Clip, n: int):
+        self.frames = videos.Frames(replace(clip, records=dict), n)  # a worker needs no gaze
+        self.starts = {0, *(t + 1 for t in clip.blank)}
+        self.given, self.image = -1, None  # the frame that was asked for last
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, i: int) -> dict:
+        previous = self.image
+        if i not in self.starts and i - 1 != self.given:
+            previous = self.frames[i - 1]["image"]  # the batch before is another process's, or done
+        self.given, self.image = i, self.frames[i]["image"]
+        return dict(image=self.image, previous=self.image if i in self.starts else previous)
 
 
 # -------------------------------------------------------------------------------- model
@@ -116,20 +157,26 @@ class Model(NamedTuple):
         return first, first + 1
 
 
-def load_models(names: Sequence[str], weights: Path | None, device: torch.device) -> list[Model]:
-    """NAME of common.WEIGHTS, or KIND=FILE, KIND dino4 ... sl12 (six heads, of exp05_train_vits.py)."""
+def load_models(names: Sequence[str], weights: Path | str | None, device: torch.device,
+                heads: int | None = None) -> list[Model]:
+    """NAME of common.WEIGHTS, or KIND=FILE, KIND dino4 ... sl12. heads: of a block in these files, which do
+    not say it; without it those 96 or 384 wide have six, as exp05_train_vits.py makes them."""
     models = []
     if weights and len(names) > 1:
         raise InputError("--weights belongs to one model; give several as --models KIND=FILE KIND=FILE.")
+    if heads and not any("=" in name for name in names):
+        raise InputError("--heads belongs to models given as KIND=FILE; all others have heads of their own.")
     for name in names:
         kind, _, file = name.partition("=")
         if file and not re.fullmatch(r"(dino|sl)\d+", kind):
             raise InputError(f"--models {name}: expected KIND=FILE with a kind like dino12 or sl4.")
         if file:
-            net, norm = vit_from_state(read_state_dict(file), num_heads=6), IMAGENET
-            if len(net.blocks) != int(re.sub(r"\D", "", kind)) or net.embed_dim not in (96, 384):
-                raise InputError(f"--models {name}: {len(net.blocks)} blocks, {net.embed_dim} wide; "
-                                 f"expected the blocks that {kind} says, 96 or 384 wide.")
+            net, norm = vit_from_state(read_state_dict(file), num_heads=heads or HEADS), IMAGENET
+            if len(net.blocks) != int(re.sub(r"\D", "", kind)):
+                raise InputError(f"--models {name}: {len(net.blocks)} blocks; expected those of {kind}.")
+            if heads is None and net.embed_dim not in (96, 384):
+                raise InputError(f"--models {name}: {net.embed_dim} wide, so not of exp05_train_vits.py; say "
+                                 "with --heads how many heads a block has.")
         else:
             net, preprocess = load_vit(name, weights)
             kind, norm = name.removeprefix("demo_"), (preprocess.mean, preprocess.std)
@@ -140,6 +187,12 @@ def load_models(names: Sequence[str], weights: Path | None, device: torch.device
     if len({m.net.patch_size for m in models}) > 1:
         raise InputError("models of different patch sizes have maps of different sizes; run them one by one.")
     return models
+
+
+def assumed(names: Sequence[str], heads: int | None) -> list[str]:
+    """What the models given as KIND=FILE are taken to be, because their files do not say it."""
+    what = f"{heads} heads a block (--heads)" if heads else f"assumed: {HEADS} heads a block (else --heads)"
+    return [f"{name}: {what}; assumed: mean and SD of ImageNet" for name in names if "=" in name]
 
 
 def corner_means(n: int, patch: int) -> tuple[Tensor, Tensor]:
@@ -176,12 +229,14 @@ def attend(images: Tensor, model: Model, scale: float | None, dtype: str = "floa
         return cls_attention(model.net, x)
 
 
-def saliency_gaze(rgb: Tensor, channels: str) -> Tensor:
-    """Peak of the GBVS map at full size: (B, 3, img_h, img_w) in [0, 1] -> (B, 2) x, y."""
-    maps = gbvs(rgb, channels)  # (B, h, w)
+def saliency_gaze(rgb: Tensor, channels: str, previous: Tensor) -> Tensor:
+    """Peak of the GBVS map at full size, NaN where nothing stands out (or moves): frames and those before
+    them, (B, 3, img_h, img_w) in [0, 1] -> (B, 2) x, y."""
+    maps = gbvs(rgb, channels, previous)  # (B, h, w)
     rows, cols = (resize_matrix(a, b, "bicubic").to(maps) for a, b in zip(maps.shape[1:], rgb.shape[2:]))
     best = (rows @ maps @ cols.T).flatten(1).argmax(1).cpu()
-    return torch.stack([best % rgb.shape[-1], best // rgb.shape[-1]], -1).float()
+    xy = torch.stack([best % rgb.shape[-1], best // rgb.shape[-1]], -1).float()
+    return xy.where(maps.amax((1, 2)).cpu()[:, None] > 0, torch.nan)
 
 
 # -------------------------------------------------------------------------------- measure
@@ -220,21 +275,22 @@ def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: st
         if m.late():
             late.append(attn[:, list(m.late())].flatten(1, 2))  # (B, 2 H, h, w)
     if CHANNELS:
-        rgb = videos.resized(images, 1, scale)
+        previous = batch.get("previous", batch["image"]).to(device).permute(0, 3, 1, 2)
+        rgb, before = videos.resized(images, 1, scale), videos.resized(previous, 1, scale)
         seen = torch.tensor([rgb.shape[3], rgb.shape[2]])
-        gaze += [(saliency_gaze(rgb, c) * frame / seen)[:, None] for c in CHANNELS.values()]
+        gaze += [(saliency_gaze(rgb, c, before) * frame / seen)[:, None] for c in CHANNELS.values()]
     apart = cosine_distances(torch.cat(late, 1)) if late else torch.zeros(len(images), 0, 0)
     return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart)
 
 
-def watch_all(watched: Sequence[Watched], folder: Path, batch_size: int, look: Callable, workers: int
+def watch_all(watched: Sequence[videos.Watched], folder: Path, batch_size: int, look: Callable, workers: int
               ) -> dict:
     """What exp05_clusters.py needs of every clip: gaze (T, C, 2), times (T,), size; over the frames of all
     clips that hold a picture the mean of alike (heads,) and apart (K, K). look: `measure` of a batch."""
     arrays, alike, apart, n = {}, 0, 0, 0
     for w in watched:
-        found = in_batches(folder / w.clip.name, videos.Frames(w.clip, len(w.times)), batch_size, look,
-                           workers if w.clip.source.is_dir() else 0)  # a video is decoded in order
+        at_once = workers if w.clip.source.is_dir() else min(workers, 1)  # a video is decoded in order
+        found = in_batches(folder / w.clip.name, FramePairs(w.clip, len(w.times)), batch_size, look, at_once)
         shown = ~np.isin(np.arange(len(w.times)), w.clip.blank)
         arrays |= {f"gaze/{w.clip.name}": found["gaze"], f"times/{w.clip.name}": w.times,
                    f"size/{w.clip.name}": w.size}
@@ -244,7 +300,7 @@ def watch_all(watched: Sequence[Watched], folder: Path, batch_size: int, look: C
     return arrays | dict(alike=alike / n, apart=apart / n)
 
 
-def example_frames(watched: Sequence[Watched], models: Sequence[Model], look: Callable) -> dict:
+def example_frames(watched: Sequence[videos.Watched], models: Sequence[Model], look: Callable) -> dict:
     """Up to EXAMPLES frames, evenly over all clips: picture, all heads' maps (heads, h, w), gaze of its
     viewers. look(frames, model) -> (B, L, H, h, w)."""
     shown = [(w, t) for w in watched for t in range(len(w.times)) if t not in w.clip.blank]
@@ -260,7 +316,7 @@ def example_frames(watched: Sequence[Watched], models: Sequence[Model], look: Ca
     return arrays
 
 
-def image_rows(watched: Sequence[Watched], by_clip: Sequence[np.ndarray], table: dict[str, np.ndarray]
+def image_rows(watched: Sequence[videos.Watched], by_clip: Sequence[np.ndarray], table: dict[str, np.ndarray]
                ) -> list[dict]:
     """per_image.csv: of every head, GBVS and viewer of every clip the distance to the other viewers, px
     (median over them). by_clip: distances (R, V)."""
@@ -282,6 +338,9 @@ def heads_among_viewers(sets: dict[str, tuple[str, np.ndarray]], others: dict[st
     names and units of the sets; facts of every own set)."""
     scaled = {name: scaling.scaled(d) for name, (_, d) in sets.items()}
     placed = {name: found for name, found in scaled.items() if found}
+    for name, found in placed.items():  # whoever never looks is nowhere
+        found["distance"][np.isnan(sets[name][1]).all(1)] = np.nan
+        found["xy"][np.isnan(found["distance"])] = np.nan
     if not placed:
         raise InputError("no 4 viewers who saw what another saw; give clips that several people watched.")
     xy = [found.pop("xy") for found in placed.values()]
@@ -335,42 +394,83 @@ def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.
     return tests
 
 
-def set_correlations(sets: Sequence[str], distance: np.ndarray) -> list[dict]:
-    """Pearson r over heads between the MDS distances in every two sets of clips; distance (sets, heads)."""
-    out = []
-    for (a, x), (b, y) in itertools.combinations(zip(sets, distance), 2):
-        both = np.isfinite(x) & np.isfinite(y)
-        if both.sum() > 2:
-            r, p = stats.pearsonr(x[both], y[both])
-            out.append(dict(sets=[a, b], r=float(r), p=float(p), n=int(both.sum())))
-    return out
+def set_correlations(sets: Sequence[str], table: dict[str, np.ndarray], distance: np.ndarray) -> list[dict]:
+    """Pearson r, over the heads of a kind (method and depth), between the MDS distances in every two sets of
+    clips; distance (sets, R)."""
+    kind, found = table["kind"], []
+    for k in dict.fromkeys(kind[table["model"] != ""].tolist()):
+        for (a, x), (b, y) in itertools.combinations(zip(sets, distance), 2):
+            both = (kind == k) & np.isfinite(x) & np.isfinite(y)
+            if both.sum() > 2:
+                r, p = stats.pearsonr(x[both], y[both])
+                found.append(dict(name=f"{k}: {a} and {b}", r=float(r), p=float(p), n=int(both.sum())))
+    return found
 
 
-def nearness(kind: str, table: dict[str, np.ndarray]) -> dict:
-    """Distance of a kind: the best head of an official model, the median of the best heads of the others,
-    GBVS with all channels (its first), the median viewer."""
-    mine = (table["kind"] == kind) & np.isfinite(table["distance"])
-    distance, model = table["distance"][mine], table["model"][mine]
-    if kind == "GBVS":
+def nearness(who: str, place: str, arrays: dict, tests: Sequence[dict]) -> dict | None:
+    """Distance in a set of clips: the best head of an official model, the median of the best heads of other
+    kinds, GBVS with all channels (its first) or one, the median viewer."""
+    distance = arrays["distance"][arrays["sets"].index(place)]
+    mine = ((arrays["kind"] == who) | (arrays["condition"] == who)) & np.isfinite(distance)
+    distance, model = distance[mine], arrays["model"][mine]
+    if len(distance) == 0:  # such as flicker in one frame
+        return None
+    if who in CHANNELS:
         return dict(ours=float(distance[0]), n=1)
-    if kind in OFFICIAL:
+    if who in OFFICIAL:
         return dict(ours=float(distance.min()), n=len(distance))
-    return estimate(distance if kind.startswith("viewer") else best_heads(distance, model), np.median)
+    return estimate(distance if who.startswith("viewer") else best_heads(distance, model), np.median)
 
 
-def claims(kinds: Sequence[str], unit: str) -> list[Claim]:
-    """A row for every kind that looks; value(table) takes the columns of `trace_table` with the distance of
-    the first set of clips. The paper's pixels stand only where ours are pixels."""
-    what = {kind: "" if kind.startswith("viewer") else f", {BEST} best heads" for kind in kinds}
-    what |= {kind: ", best head" for kind in OFFICIAL} | {"GBVS": ", all channels"}
-    return [Claim(kind + what[kind], PAPER.get(kind) if unit == "px" else None, unit, partial(nearness, kind))
-            for kind in kinds]
+def reported(name: str, key: str, arrays: dict, tests: Sequence[dict]) -> dict | None:
+    """A number of the test or correlation of this name; n of all its groups together."""
+    for test in tests:
+        if test["name"] == name and test[key] is not None:
+            return dict(ours=test[key], n=int(np.sum(test["n"])))
+    return None
 
 
-def missing_parts(kinds: Sequence[str]) -> list[str]:
+def title(who: str) -> str:
+    """Name of a row of distances."""
+    if who == "GBVS":
+        return "GBVS, all channels"
+    if who in OFFICIAL:
+        return f"{who}, best head"
+    return who if who.startswith(("GBVS", "viewer")) else f"{who}, {BEST} best heads"
+
+
+def claims(layout: str, kinds: Sequence[str], units: dict[str, str]) -> list[Claim]:
+    """The table's rows; value(arrays, tests and correlations). units: of the sets of clips. CW2019: distances
+    by genre; all other data: distances and tests over all clips. GBVS's channels: those that the paper tells.
+    """
+    rows, everyone, places = [], [], {"all": "N2010"}
+    for kind in kinds:
+        everyone += CHANNELS if kind == "GBVS" else [kind]
+    if layout == "cw2019":
+        places = {genre: genre for genre in PAPER_R if genre in units} or {"all": ""}
+    for place, of_paper in places.items():
+        paper, prefix = PAPER.get(of_paper, {}), "" if place == "all" else f"{place}: "
+        rows += [Claim(prefix + title(who), paper.get(who), units[place], partial(nearness, who, place))
+                 for who in everyone if who in paper or who not in CHANNELS]
+    if layout != "cw2019":
+        rows += [Claim(f"{kind} vs {ADULT}", PAPER_P.get(kind), "p, Bonferroni",
+                       partial(reported, f"all, heads: {kind} vs {ADULT}", "p_bonferroni")) for kind in kinds]
+        rows.append(Claim(f"dino8 vs {ADULT}, Cohen's d", PAPER_D, "d",
+                          partial(reported, f"all, heads: dino8 vs {ADULT}", "d")))
+        rows += [Claim(f"dino{depth} vs sl{depth}", PAPER_PAIRS, "p",
+                       partial(reported, f"all, heads: dino{depth} vs sl{depth}", "p"))
+                 for depth in (4, 8, 12)]
+    for genre, paper in PAPER_R.items():
+        pair = f"{genre} and N2010: all" if layout == "cw2019" else f"all and CW2019: {genre}"
+        rows += [Claim(f"{kind}: heads' distances on N2010 and {genre}", r, "r",
+                       partial(reported, f"{kind}: {pair}", "r")) for kind, r in paper.items()]
+    return rows
+
+
+def missing_parts(layout: str, kinds: Sequence[str]) -> list[str]:
     """Parts of the study that were not run, and why."""
-    parts = ["GBVS: its flicker and motion channels are not built"]
-    if ADULT not in kinds:
+    parts = []
+    if ADULT not in kinds and layout != "cw2019":  # there the paper, too, tests against all viewers
         parts.append("tests against the group adult: no such viewers; all instead")
     if not any(kind.startswith("dino") and kind.replace("dino", "sl") in kinds for kind in kinds):
         parts.append("DINO against supervised: needs dinoN and slN")
@@ -509,6 +609,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--models", nargs="+", metavar="MODEL",
         help="names of common.WEIGHTS, or KIND=FILE with a kind dino4 ... sl12; several files of a kind are "
              f"its seeds (default: the demo's six; with data {' '.join(OFFICIAL)})")
+    add("--heads", type=at_least(1), metavar="N",
+        help=f"heads of a block in the files of KIND=FILE (default: {HEADS} if 96 or 384 wide)")
     add("--compare", type=Path, help="folder of another run, to correlate its heads' distances with these")
     args = parse_args(parser, argv)
     args.models = args.models or list(DEMO_MODELS if args.data == "demo" else OFFICIAL)
@@ -525,13 +627,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Videos and their viewers; models; the distances of another run.
     study, watched = load_data(args.data, args.seed, args.limit)
-    models = load_models(args.models, args.weights, device)
+    models = load_models(args.models, args.weights, device, args.heads)
     viewers = sorted({viewer for w in watched for viewer in w.viewers})
     table, others = trace_table(models, viewers, study.groups), other_distances(args.compare)
 
     # Where every head looks in every frame.
-    files = [file for w in watched for file in w.clip.files()]
-    folder = begin(args, files, **{m.name: m.net for m in models})
+    folder = begin(args, [f for w in watched for f in w.clip.files()], **{m.name: m.net for m in models})
     how = dict(scale=videos.CW_SCALE if study.layout == "cw2019" else None, dtype=args.dtype)
     look = partial(measure, models=models, device=device, **how)
     arrays = watch_all(watched, folder, args.batch_size, look, args.workers)
@@ -545,15 +646,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     by_clip = [scaling.distances(w, trace, viewers) for w, trace in zip(watched, traces)]  # (R, V) each, px
     sets = scaling.distance_sets(watched, traces, by_clip, viewers, pool=study.layout != "cw2019")
     placed, facts = heads_among_viewers(sets, others, table["condition"])
-    arrays |= placed | dict(nearest=nearest_heads(table, placed["distance"][0]))
-    kinds, heads = list(dict.fromkeys(table["kind"].tolist())), table["model"] != ""
+    arrays |= placed | dict(nearest=nearest_heads(table, placed["distance"][0]), layout=study.layout)
     tests = [test for name, d in zip(facts, placed["distance"])
              for test in compare_kinds(name, table["kind"], table["model"], d)]
-    headline = evaluate(claims(kinds, placed["units"][0]), table | dict(distance=placed["distance"][0]))
+    tests += set_correlations(placed["sets"], table, placed["distance"])
+    kinds, units = list(dict.fromkeys(table["kind"].tolist())), dict(zip(facts, placed["units"]))
+    headline = evaluate(claims(study.layout, kinds, units), arrays, tests)
     finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table), headline, draw, began,
-           device, tests, missing_parts(kinds), layout=study.layout, sets=facts,
-           best_head=str(table["condition"][arrays["nearest"][0]]), notes=sorted(set(study.notes)),
-           correlations=set_correlations(placed["sets"], placed["distance"][:, heads]))
+           device, tests, missing_parts(study.layout, kinds), layout=study.layout, sets=facts,
+           best_head=str(table["condition"][arrays["nearest"][0]]), on_screen=ON_SCREEN,
+           notes=sorted({*study.notes, *assumed(args.models, args.heads)}))
     start_clusters(args)
 
 

@@ -38,12 +38,12 @@ from torchvision.models.resnet import Bottleneck, ResNet
 from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
+import exp05_evaluate_vits as scores
 from common import (IMAGENET, InputError, VisionTransformer, barrier, generator, init_distributed,
                     pick_device, rank_world)
 from data import Images, demo_folder, load_imagefolder, training_order
-from exp05_evaluate_vits import CLAIMS, draw, examples, normalise, score
 from results import (argument_parser, at_least, begin, cli, evaluate, finish, load_checkpoint, only_draw,
-                     parse_args, redraw, save_checkpoint, write_csv)
+                     parse_args, read_json, redraw, save_checkpoint, write_csv, write_json)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -247,10 +247,11 @@ def mix(images: Tensor, target: Tensor, mixup: float, cutmix: float,
         img_h, img_w = images.shape[-2:]
         half_h, half_w = (int(s * math.sqrt(1 - ratio)) // 2 for s in (img_h, img_w))
         row, col = rng.integers(img_h), rng.integers(img_w)
-        inside = torch.zeros(img_h, img_w, dtype=torch.bool, device=images.device)
-        inside[max(row - half_h, 0):row + half_h, max(col - half_w, 0):col + half_w] = True
-        images = torch.where(inside, other, images)
-        ratio = 1 - float(inside.float().mean())  # the border may cut the box
+        top, bottom = max(row - half_h, 0), min(row + half_h, img_h)
+        left, right = max(col - half_w, 0), min(col + half_w, img_w)
+        images = images.clone()
+        images[..., top:bottom, left:right] = other[..., top:bottom, left:right]
+        ratio = 1 - (bottom - top) * (right - left) / (img_h * img_w)  # the border may have cut the box
     else:
         images = ratio * images + (1 - ratio) * other
     return images, ratio * target + (1 - ratio) * other_target
@@ -285,10 +286,20 @@ def parameter_groups(net: nn.Module, decay_embeddings: bool) -> list[dict]:
 
 
 @torch.no_grad()
+def clip_each(parameters: Iterable[Tensor], longest: float) -> None:
+    """Gradients of a norm above `longest` are shortened to it, each by its own norm, not by their common one.
+    Equals nn.utils.clip_grad_norm_(p, longest) for every p, in an eighth of the launches."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    norms = torch.stack(torch._foreach_norm(gradients))
+    torch._foreach_mul_(gradients, list((longest / (norms + 1e-6)).clamp(max=1)))
+
+
+@torch.no_grad()
 def ema(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """teacher <- momentum teacher + (1 - momentum) student."""
-    for t, s in zip(teacher.parameters(), student.parameters()):
-        t.mul_(momentum).add_((1 - momentum) * s)
+    """teacher <- momentum teacher + (1 - momentum) student, for all parameters at once."""
+    kept = list(teacher.parameters())
+    torch._foreach_mul_(kept, momentum)
+    torch._foreach_add_(kept, torch._foreach_mul(list(student.parameters()), 1 - momentum))
 
 
 def process_mean(x: Tensor) -> Tensor:
@@ -309,6 +320,7 @@ class Training:
         self.total = r.epochs * per_epoch
         self.stop = min(r.stop_step or self.total, self.total)
         self.log: list[dict] = []  # a row an epoch
+        self.notes: list[str] = []  # for the table's reader
         self.loss = torch.zeros((), device=device)  # sum over this epoch
         gen = generator(r.seed, 2)
         self.model = self.student = build(r, n_classes, gen)  # model: what is kept
@@ -318,10 +330,18 @@ class Training:
             self.teacher = copy.deepcopy(self.student).requires_grad_(False).to(device).eval()  # no drop path
             self.model = self.teacher.backbone
         self.net = self.student.to(device).train()
+        self.mean_sd = scores.mean_sd(device)
         groups = parameter_groups(self.student, decay_embeddings=r.method == "dino")
         self.optimiser = torch.optim.AdamW(groups, lr=0., weight_decay=r.weight_decay)
         if dist.is_initialized():
             self.net = nn.parallel.DistributedDataParallel(self.student)
+
+    def require_finite(self, folder: Path) -> None:
+        """InputError, so that nothing is saved, where the loss, weights or AdamW's moments are not finite."""
+        moments = [v for state in self.optimiser.state.values() for v in state.values()]
+        if not all(v.isfinite().all() for v in (self.loss, *self.student.state_dict().values(), *moments)):
+            raise InputError(f"loss or weights are not finite after step {self.step}; the same command with "
+                             f"--out {folder.parent} --resume and a lower --lr goes on from what was saved.")
 
     def save(self, folder: Path) -> None:
         """model.pth (fp16: the teacher's backbone, or the supervised network), log.csv, and last.pt."""
@@ -329,14 +349,16 @@ class Training:
         save_checkpoint({name: v.cpu() for name, v in kept.items()}, folder / "model.pth")  # first process
         write_csv(self.log, folder / "log.csv")
         parts = {name: getattr(self, name).state_dict() for name in ("student", "teacher", "optimiser")}
-        save_checkpoint(parts | dict(step=self.step, log=self.log, loss=self.loss), folder / "last.pt")
+        save_checkpoint(parts | dict(step=self.step, log=self.log, notes=self.notes, loss=self.loss),
+                        folder / "last.pt")
 
     def load(self, file: Path) -> None:
         """Go on from a last.pt."""
         state = load_checkpoint(file)
         for name in ("student", "teacher", "optimiser"):
             getattr(self, name).load_state_dict(state[name])
-        self.step, self.log, self.loss = state["step"], state["log"], state["loss"].to(self.device)
+        self.step, self.log, self.notes = state["step"], state["log"], state["notes"]
+        self.loss = state["loss"].to(self.device)
 
 
 def train(t: Training, batches: Iterable, folder: Path) -> None:
@@ -349,7 +371,8 @@ def train(t: Training, batches: Iterable, folder: Path) -> None:
         for group, decay in zip(t.optimiser.param_groups, (now["wd"], 0.)):  # see parameter_groups
             group.update(lr=now["lr"], weight_decay=decay)
         torch.manual_seed(generator(r.seed, 4, t.step, rank).initial_seed())  # drop path draws from it
-        views = [normalise(v.to(t.device, non_blocking=True)) for v in views]  # V x (B, 3, s, s)
+        views = [v.to(t.device, non_blocking=True) for v in views]
+        views = [scores.normalise(v, t.mean_sd) for v in views]  # V x (B, 3, s, s)
 
         with torch.autocast(t.device.type, torch.bfloat16, enabled=r.dtype == "bfloat16"):
             if r.method == "dino":
@@ -357,8 +380,8 @@ def train(t: Training, batches: Iterable, folder: Path) -> None:
                     teacher = t.teacher(views[:2])  # (2, B, K)
                 loss = dino_loss(t.net(views), teacher, t.teacher.centre, r.teacher_temp)
             else:
-                target = F.one_hot(labels.to(t.device), t.n_classes)  # (B, classes)
-                target = target * (1 - r.smoothing) + r.smoothing / t.n_classes
+                target = F.one_hot(labels, t.n_classes) * (1 - r.smoothing) + r.smoothing / t.n_classes
+                target = target.to(t.device, non_blocking=True)  # (B, classes); one_hot on a GPU waits for it
                 if r.mixup:
                     rng = np.random.default_rng([r.seed, 3, t.step])  # the same in all processes
                     views[0], target = mix(views[0], target, r.mixup, r.cutmix, rng)
@@ -366,8 +389,7 @@ def train(t: Training, batches: Iterable, folder: Path) -> None:
         t.optimiser.zero_grad()
         loss.backward()
         if r.clip_grad:
-            for p in t.student.parameters():  # each by its own norm, not all by their common one
-                nn.utils.clip_grad_norm_(p, r.clip_grad)
+            clip_each(t.student.parameters(), r.clip_grad)
         if r.method == "dino" and t.step < r.freeze_last_layer * t.per_epoch:
             t.student.prototypes.grad = None  # AdamW leaves it alone, decay included
         t.optimiser.step()
@@ -379,15 +401,26 @@ def train(t: Training, batches: Iterable, folder: Path) -> None:
         t.step += 1
         t.loss = t.loss + process_mean(loss.detach())
         whole = t.step % t.per_epoch == 0
-        if whole:
-            mean_loss = float(t.loss) / t.per_epoch
-            if not math.isfinite(mean_loss):
-                raise InputError(f"the loss became {mean_loss}; lower --lr or raise --warmup-epochs.")
-            t.log.append({"epoch": t.step // t.per_epoch, "step": t.step, "loss": mean_loss, **now})
-            t.loss = torch.zeros_like(t.loss)
         if whole or t.step == t.stop or time.time() - saved > 60 * r.save_minutes:
+            t.require_finite(folder)
+            if whole:
+                mean_loss = float(t.loss) / t.per_epoch
+                t.log.append({"epoch": t.step // t.per_epoch, "step": t.step, "loss": mean_loss, **now})
+                t.loss = torch.zeros_like(t.loss)
             t.save(folder)
             saved = time.time()
+
+
+def begin_or_change_lr(args: argparse.Namespace, items: list[Path]) -> tuple[Path, float]:
+    """`begin`, and the learning rate so far: it alone may change with --resume (args.json takes the new one),
+    because a lower one is the remedy for a loss that is not finite."""
+    file, before = args.out / "args.json", args.lr
+    if args.resume and (args.out / "unfinished").exists() and file.exists():
+        before = read_json(file).get("lr", args.lr)
+    folder = begin(argparse.Namespace(**vars(args) | {"lr": before}), items)
+    if before != args.lr and rank_world()[0] == 0:
+        write_json(read_json(file) | {"lr": args.lr}, file)
+    return folder, before
 
 
 def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: list[str],
@@ -400,9 +433,11 @@ def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: 
     if world > 1 and r.arch == "resnet":
         raise InputError("--arch resnet needs the whole batch for its batch norm; use one process.")
     training = Training(r, n_classes, len(train_set) // r.batch_size, device)
-    folder = begin(r, items)
+    folder, lr_before = begin_or_change_lr(r, items)
     if (folder / "last.pt").exists():
         training.load(folder / "last.pt")
+    if lr_before != r.lr:
+        training.notes.append(f"--lr was {lr_before} up to step {training.step}, then {r.lr}")
     order = training_order(len(train_set), r.batch_size, r.seed, training.step, training.stop)
     train(training, DataLoader(Views(train_set, r), batch_sampler=order, num_workers=r.workers,
                                pin_memory=device.type == "cuda"), folder)
@@ -457,14 +492,14 @@ def main(argv: list[str] | None = None) -> None:
     if args.eval:
         args.out = run / "eval"  # an evaluation leaves the training's files alone
     if only_draw(args):
-        return redraw(args.out, draw)
+        return redraw(args.out, scores.draw)
     train_set, val_set, classes = load_data(args.data, args.limit, args.workers)
     items = [path for path, _ in train_set + val_set]
 
     # Train the network and keep it, or take one that is there.
     if args.eval:
         model, head, files = load_model(args, len(classes), run)
-        folder = begin(args, items, **files)
+        folder, notes = begin(args, items, **files), []
     else:
         training, folder = trained(args, train_set, len(classes), items, device)
         if training.step < training.total:
@@ -472,18 +507,19 @@ def main(argv: list[str] | None = None) -> None:
                 print(f"stopped at step {training.step} of {training.total}; --resume goes on.")
             return
         model, head, _ = load_model(args, len(classes), folder)
+        notes = training.notes
     model.to(device).eval()
 
     # Classify the held-out images by their neighbours and by heads; on the demo, see where attention lands.
-    found, names, bad = score(model, train_set, val_set, len(classes), args, device, folder, head)
-    arrays = found | examples(model, val_set, names, args, device)
+    found, names, bad = scores.score(model, train_set, val_set, len(classes), args, device, folder, head)
+    arrays = found | scores.examples(model, val_set, names, args, device)
     columns = {"image": names, "condition": [args.method] * len(names)} | found
     rows = [dict(zip(columns, values)) for values in zip(*columns.values())]
     for name in ("model.pth", "linear_head.pth", "log.csv"):
         if rank == 0 and (folder / name).exists():
             (folder / name).replace(args.out / name)
-    finish(args, "exp05_train_vits", arrays, rows, evaluate(CLAIMS, found), draw, began, device,
-           unreadable=bad)
+    finish(args, "exp05_train_vits", arrays, rows, evaluate(scores.CLAIMS, found), scores.draw, began, device,
+           unreadable=bad, notes=notes)
 
 
 if __name__ == "__main__":

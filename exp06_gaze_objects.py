@@ -12,16 +12,16 @@ Commands
     OSIE, any weights     python exp06_gaze_objects.py --data OSIE --model auto --weights FILE --layer 8 11
 
 Heads are counted from 0 here, from 1 in the paper. Paper: best sigma 2.4 +- .03 (unit not stated); head 11
-best, 6 and 8 worst; lift 30 to 40 points. Demo (other pictures, people, model): 3.0, the end of the sweep;
+best, 6 and 8 worst; lift 30 to 40 points. Demo (other pictures, people, model): 4.0, the end of the sweep;
 head 3 best, 1 worst of 6; lift 16. Not stated, so our choice: last block; 480x480 px; Gaussian in patches, on
-the fixations; KL(human || attention), eps 1e-10; heads compared at the sigma of least mean KL. More in
-docs/notes_exp06_gaze_objects.md.
+the fixations, weighted by duration; KL(human || attention), eps 1e-10; heads compared at the sigma of least
+mean KL; lift = attention's share on the object less its share of the area. See also the notes in docs/.
 """
 from __future__ import annotations
 
 import argparse
-import itertools
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,24 +30,27 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from PIL import Image, ImageColor, ImageOps
 from scipy import ndimage, stats
+from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 
 from common import (InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors, kld,
                     load_vit, minmax, pick_device, sim)
-from data import Images, demo_folder, load_osie, read_csv, read_image
+from data import Images, demo_folder, load_osie, read_csv, read_image, read_mask
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      only_draw, parse_args, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
 # Shapes: P participants, O objects (images), B of a batch, H heads compared, S sigmas, h, w patch grid.
-SIGMAS = .1, 3., .1  # first, last, step (arXiv abstract; the journal's 1,152,000 values mean 4.0), in patches
+SIGMAS = .1, 4., .1  # first, last, step in patches: the journal's range; its 1,152,000 values give the step
 EPS = 1e-10  # in KL, added to attention and ratio; the paper's own is not stated
 SIZE = 480, 480  # px, input of DINO's visualize_attention.py; the paper's own is not stated
 DEMO_SIZE = 224, 224  # px, what the demo's models were trained on
 SSIM_SD, SSIM_RADIUS, SSIM_C = 1.5, 5, (.01 ** 2, .03 ** 2)  # Wang et al. 2004: window of 11, here in patches
 N_BOOT = 2000  # draws of participants and objects
+TAIL_POINTS = 250  # at which the studentized range is computed
 EXAMPLES = 4  # objects of fig_examples, evenly spaced
 PLAIN_RANGE, PLAIN_SHARE = 12, .95  # grey levels; share of border pixels within it on a plain background
 BEST, WORST, OTHER = "#1f77b4", "#ff7f0e", "#b0b0b0"  # colours of heads
@@ -62,9 +65,9 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
     """Image name -> Gaze, of a fixations.csv: participant, image, x_px, y_px and, if known, duration_s.
     Empty coordinates become NaN, an empty duration 1. InputError: no such column, no number, no fixation."""
     found: dict[str, Gaze] = {}
-    with input_errors(path, "columns participant, image, x_px, y_px, duration_s; numbers, durations from 0"):
-        for line in read_csv(path):
-            row, col = (np.nan if line[key] == "" else float(line[key]) for key in ("y_px", "x_px"))
+    with input_errors(path, "fixations, whose duration_s, if any, are seconds from 0"):
+        for line in read_csv(path, ["participant", "image"], ["x_px", "y_px"]):
+            row, col = (np.nan if line[key] == "" else line[key] for key in ("y_px", "x_px"))
             seconds = 1. if line.get("duration_s", "") == "" else float(line["duration_s"])
             if not 0 <= seconds < np.inf:
                 raise ValueError(f"a duration of {seconds}")
@@ -90,6 +93,36 @@ def load_data(data: str, limit: int | None) -> list[tuple[Path, Gaze]]:
     if sum(len({person for person, *_ in gaze}) for _, gaze in items) < 2:
         raise InputError(f"{folder}: fewer than two maps of a participant on an image; give more of them.")
     return items
+
+
+def mask_file(path: Path) -> Path:
+    """Where the mask of an image's object is, if there is one."""
+    return path.parents[1] / "masks" / f"{path.stem}.png"
+
+
+def check_pictures(paths: Sequence[Path]) -> None:
+    """InputError before anything is measured: none of the images is there, an empty or full mask."""
+    if not any(path.is_file() for path in paths):
+        raise InputError(f"{paths[0]}: no such image, as all {len(paths)} with fixations; correct the names.")
+    for mask in map(mask_file, paths):
+        if mask.is_file():
+            read_mask(mask)
+
+
+def as_seen(path: Path, background: tuple[int, ...]) -> tuple[Image.Image, np.ndarray | None]:
+    """(Picture as people saw it, RGB; where its object is, (img_h, img_w) bool, or None). A cut-out, an image
+    with transparent pixels, lies on the background; its object is where it is at least half opaque."""
+    picture = read_image(path, as_displayed=True)
+    with open(path, "rb") as file, Image.open(file) as image:
+        if not image.has_transparency_data:
+            return picture, None
+        ImageOps.exif_transpose(image, in_place=True)
+        rgba = image.convert("RGBA")
+    alpha = np.asarray(rgba)[..., 3]  # (img_h, img_w), 255 = opaque
+    if alpha.min() == 255:
+        return picture, None
+    canvas = Image.new("RGBA", rgba.size, background)
+    return Image.alpha_composite(canvas, rgba).convert("RGB"), alpha >= 128
 
 
 def fixation_maps(gaze: Gaze, people: Sequence[str], size: Sequence[int], grid: Sequence[int]) -> tuple:
@@ -118,21 +151,26 @@ def object_mask(image: np.ndarray) -> np.ndarray | None:
     return ndimage.binary_fill_holes(regions == 1 + np.bincount(regions.ravel())[1:].argmax())
 
 
-def looked_at(i: int, items: list[tuple[Path, Gaze]], people: Sequence[str], grid: Sequence[int]) -> dict:
-    """Of image i: fixation maps (P, h, w), dropped fixations, the object's share of every patch (h, w), NaN
-    where it is unknown. The object: masks/<image's stem>.png where not 0, else `object_mask`."""
+def looked_at(i: int, items: list[tuple[Path, Gaze]], people: Sequence[str], grid: Sequence[int],
+              preprocess: Callable, background: tuple[int, ...]) -> dict:
+    """Of image i as people saw it: the model's input, whether it is a cut-out, fixation maps (P, h, w) and
+    dropped fixations, the share of every patch that the object covers (h, w), NaN where it is unknown. The
+    object: `mask_file` where not 0, else a cut-out's, else `object_mask`."""
     path, gaze = items[i]
-    mask_file = path.parents[1] / "masks" / f"{path.stem}.png"
     try:
-        image = np.asarray(read_image(path))  # (img_h, img_w, 3)
+        picture, mask = as_seen(path, background)
     except InputError:  # left out later: see Images
-        image = np.zeros((1, 1, 3))
-    mask = np.asarray(read_image(mask_file)).any(-1) if mask_file.is_file() else object_mask(image)
-    fix, dropped = fixation_maps(gaze, people, image.shape[:2], grid)
+        picture, mask = Image.new("RGB", (1, 1)), None
+    is_cut_out = mask is not None
+    if mask_file(path).is_file():
+        mask = read_mask(mask_file(path))
+    elif not is_cut_out:
+        mask = object_mask(np.asarray(picture))
+    fix, dropped = fixation_maps(gaze, people, picture.size[::-1], grid)
     coverage = torch.full(grid, torch.nan)
     if mask is not None:
         coverage = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), grid)[0]
-    return dict(fix=fix, dropped=dropped, coverage=coverage)
+    return dict(image=preprocess(picture), cut_out=is_cut_out, fix=fix, dropped=dropped, coverage=coverage)
 
 
 # -------------------------------------------------------------------------------- model
@@ -198,29 +236,37 @@ def measure(batch: dict, model: nn.Module, blocks: list[int], sigmas: np.ndarray
     fix = batch["fix"].to(attn).transpose(0, 1)  # (P, B, h, w)
     found = {name: kl_sweep(attn, fix, sigmas, metric, blur).transpose(0, 1).float()
              for name, metric in METRICS.items()}
-    kept = {name: batch[name] for name in ("fix", "coverage", "dropped", "readable")}
+    kept = {name: batch[name] for name in ("fix", "coverage", "dropped", "cut_out", "readable")}
     return found | kept | {"attn": attn}
 
 
 def usable(arrays: dict[str, np.ndarray], paths: Sequence[Path]) -> tuple:
     """(arrays, paths) of the readable images with a fixation on them, metrics as (P, O, H, S), and notes on
     what was left out. InputError: nothing is left."""
-    seen = arrays["readable"] & arrays["fix"].any((1, 2, 3))
-    notes = [f"{path.name}: unreadable, or no fixation on it" for path, ok in zip(paths, seen) if not ok]
+    absent = np.array([not path.is_file() for path in paths])
+    unseen = ~arrays["fix"].any((1, 2, 3))
+    reasons = np.select([absent, ~arrays["readable"], unseen], [
+        "there are fixations, but no such image", "no readable image",
+        "no fixation on it, all lie outside the image or have no coordinates"], "")
+    notes = [f"{path.name}: {reason}" for path, reason in zip(paths, reasons) if reason]
+    seen = reasons == ""
     if not seen.any():
-        raise InputError(f"{notes[0]}, as all {len(seen)} images; check them and the fixations' pixels.")
-    dropped = arrays.pop("dropped")[seen].sum()
+        raise InputError(f"none of the {len(paths)} images can be used (first: {notes[0]}); check them and "
+                         "the fixations' pixels.")
+    dropped, cut_outs = (arrays.pop(name)[seen].sum() for name in ("dropped", "cut_out"))
     if dropped:
         notes.append(f"{dropped} fixations left out: outside the image or no coordinates")
+    if cut_outs:
+        notes.append(f"{cut_outs} images are cut-outs, laid on the colour of --background")
     arrays = {name: values[seen].astype(np.float64) for name, values in arrays.items()}
     arrays |= {name: arrays[name].swapaxes(0, 1) for name in METRICS}
     return arrays, [path for path, ok in zip(paths, seen) if ok], notes
 
 
-def examples(paths: Sequence[Path], size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """Indices of EXAMPLES images, and their pictures squashed to `size`, (n, img_h, img_w, 3) uint8."""
+def examples(paths: Sequence[Path], size: Sequence[int], background: tuple) -> dict[str, np.ndarray]:
+    """Indices of EXAMPLES images, their pictures squashed to `size`, (n, img_h, img_w, 3) uint8."""
     chosen = np.unique(np.arange(EXAMPLES) * len(paths) // EXAMPLES)
-    pictures = [np.asarray(read_image(paths[i]).resize(size[::-1])) for i in chosen]
+    pictures = [np.asarray(as_seen(paths[i], background)[0].resize(size[::-1])) for i in chosen]
     return dict(examples=chosen, pictures=np.stack(pictures))
 
 
@@ -251,19 +297,36 @@ def crossed_bootstrap(values: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -
     return np.concatenate(out)[:n_boot].reshape(-1, *values.shape[2:])
 
 
-def anova(values: np.ndarray, heads: Sequence[str]) -> list[dict]:
+def studentized_tail(q: np.ndarray, k: int, df: int) -> np.ndarray:
+    """P(Q > q) of the studentized range of k groups, q (n,) >= 0. SciPy takes 10 ms a value: more values than
+    TAIL_POINTS are read off a cubic spline through so many; error below 1e-6."""
+    if len(q) <= TAIL_POINTS:
+        return stats.studentized_range.sf(q, k, df)
+    u = np.linspace(0, q.max() / (4 + q.max()), TAIL_POINTS)  # u = q / (4 + q): dense where the tail is steep
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about integrals where the tail is 0
+        spline = CubicSpline(u, stats.studentized_range.sf(4 * u / (1 - u), k, df))
+    return spline(q / (4 + q)).clip(0, 1)
+
+
+def anova(values: np.ndarray, heads: Sequence[str]) -> tuple[list[dict], dict[str, dict]]:
     """One-way ANOVA over heads of values (P, O, H), every seen pair one value, as the paper; eta2: share of
-    the variance between heads. Then Tukey's HSD of every two heads: mean of a - b, its interval, p."""
+    the variance between heads. Then Tukey's HSD of every two heads: mean of a - b, its simultaneous 95 %
+    interval, p. And {head: its mean less the least one, with the same interval}."""
     groups = values[~np.isnan(values[..., 0])].T  # (H, n)
+    k, n = groups.shape
+    df = k * (n - 1)
     f, p = stats.f_oneway(*groups)
-    df1, df2 = len(groups) - 1, groups.size - len(groups)
-    tests = [dict(test="ANOVA", F=f, df1=df1, df2=df2, p=p, eta2=f * df1 / (f * df1 + df2))]
-    tukey = stats.tukey_hsd(*groups)
-    ci = tukey.confidence_interval()  # simultaneous, 95 %
-    for i, j in itertools.combinations(range(len(heads)), 2):
-        tests.append(dict(test="Tukey HSD", head_a=heads[i], head_b=heads[j], p=tukey.pvalue[i, j],
-                          difference=tukey.statistic[i, j], ci=(ci.low[i, j], ci.high[i, j])))
-    return tests
+    tests = [dict(test="ANOVA", F=f, df1=k - 1, df2=df, p=p, eta2=f * (k - 1) / (f * (k - 1) + df))]
+    means, error = groups.mean(1), (groups.var(1, ddof=1).mean() / n) ** .5  # standard error of a mean
+    half = error * stats.studentized_range.ppf(.95, k, df)  # of every interval
+    a, b = np.triu_indices(k, 1)  # (pairs,) each
+    difference = means[a] - means[b]
+    for i, j, d, p in zip(a, b, difference, studentized_tail(abs(difference) / error, k, df)):
+        tests.append(dict(test="Tukey HSD", head_a=heads[i], head_b=heads[j], difference=d,
+                          ci=(d - half, d + half), p=p))
+    return tests, {head: dict(ours=d, ci=(d - half, d + half), n=n)
+                   for head, d in zip(heads, means - means.min())}
 
 
 def lift_of(arrays: dict[str, np.ndarray], heads: Sequence[str]) -> tuple[np.ndarray, dict[str, dict]]:
@@ -301,10 +364,28 @@ def compare_heads(values: np.ndarray, sign: int, sigmas: np.ndarray, patch: int,
                 ranking=[heads[i] for i in curves[:, s].argsort()])
 
 
+def compare(arrays: dict[str, np.ndarray], heads: Sequence[str], sigmas: np.ndarray, patch: int, seed: int
+            ) -> tuple[dict, list[dict], np.ndarray]:
+    """(What the claims and figures show; the tests of `anova` at KL's best sigma; lift, see `lift_of`)."""
+    lift, lift_by_head = lift_of(arrays, heads)
+    found = dict(heads=heads, sigmas=sigmas, lift=lift_by_head)
+    for name in METRICS:
+        found[name] = compare_heads(arrays[name], SIGN[name], sigmas, patch, heads, seed)
+    found["best"] = found["kl"]["ranking"][0]
+    tests, found["tukey"] = anova(arrays["kl"][..., found["kl"]["sigma_index"]], heads)
+    found["anova"] = dict(ours=tests[0]["F"], n=found["kl"]["sigma"]["n"])
+    return found, tests, lift
+
+
 def ranked(found: dict, metric: str, place: int) -> dict:
     """Value of a claim: the head at a place of a metric's ranking."""
     name = found[metric]["ranking"][place]  # b11h03
     return dict(ours=f"block {int(name[1:3])}, head {int(name[-2:])}", n=found[metric]["sigma"]["n"])
+
+
+def above_best(found: dict, place: int) -> dict:
+    """Value of a claim: KL of a head less the best's, with Tukey's interval: it excludes 0 if p < .05."""
+    return found["tukey"][found["kl"]["ranking"][place]]
 
 
 def lifted(found: dict) -> dict | None:
@@ -314,18 +395,28 @@ def lifted(found: dict) -> dict | None:
     return dict(ours=f"{len(sure)} of {len(lifts)}", n=lifts[0]["n"]) if lifts else None
 
 
-CLAIMS = [
+def highest_lifts(found: dict) -> dict | None:
+    """Value of a claim: the least and the largest of the three highest lifts of a head."""
+    highest = sorted(v["ours"] for name, v in found["lift"].items() if name != "people")[-3:]
+    return dict(ours=(highest[0], highest[-1]), n=found["lift"]["people"]["n"]) if highest else None
+
+
+CLAIMS = [  # "head 11 (#12)": the paper counts heads from 1
     Claim("best sigma, best head, KL", 2.4, "patches", lambda found: found["kl"]["sigma"]),
     Claim("  in pixels of the input", None, "px", lambda found: found["kl"]["sigma_px"]),
     Claim("  SD of the bootstrap", .03, "patches", lambda found: found["kl"]["sigma_sd"]),
     Claim("best sigma, mean of heads, KL", None, "patches", lambda found: found["kl"]["sigma_of_mean"]),
+    Claim("ANOVA over heads, KL: F", "significant", "", lambda found: found["anova"]),
     Claim("worst head, KL", "heads 6, 8 (#7, #9)", "from 0", lambda found: ranked(found, "kl", -1)),
-    Claim("best head, KL", "head 11 (#12)", "from 0", lambda found: ranked(found, "kl", 0)),
-    Claim("best head, CC", "head 11 (#12)", "from 0", lambda found: ranked(found, "cc", 0)),
-    Claim("best head, SIM", "head 11 (#12)", "from 0", lambda found: ranked(found, "sim", 0)),
-    Claim("best head, SSIM", "head 11 (#12)", "from 0", lambda found: ranked(found, "ssim", 0)),
+    Claim("  its KL less the best head's, Tukey", "> 0", "nats", lambda found: above_best(found, -1)),
+    Claim("second worst head, KL", "heads 6, 8 (#7, #9)", "from 0", lambda found: ranked(found, "kl", -2)),
+    Claim("  second worst's KL less the best head's, Tukey", "> 0", "nats",
+          lambda found: above_best(found, -2)),
+    *[Claim(f"best head, {name.upper()}", "head 11 (#12)", "from 0", partial(ranked, metric=name, place=0))
+      for name in METRICS],
     Claim("KL of the best head", None, "nats", lambda found: found["kl"]["heads"][found["best"]]),
     Claim("lift of the best head", "30 to 40", "points", lambda found: found["lift"].get(found["best"])),
+    Claim("lift of the three highest heads", "30 to 40 (#12, #1, #3)", "points", highest_lifts),
     Claim("heads with lift > 0, p <= .0001", "12 of 12", "", lifted)]
 
 
@@ -384,10 +475,11 @@ def draw_examples(arrays: dict[str, np.ndarray], summary: dict, folder: Path) ->
     three = {"best": ranking[0], "middle": ranking[len(ranking) // 2], "worst": ranking[-1]}
     fig, axes = figure_grid(len(arrays["examples"]), 5, 2, 2.2)
     for row, picture, o in zip(axes, arrays["pictures"], arrays["examples"]):
-        gaze = arrays["fix"][o].sum(0)  # (h, w)
+        gaze, title = arrays["fix"][o].sum(0), "people's gaze"  # (h, w)
         if summary["blur"] == "fixations":
             gaze = gaussian_blur(gaze, summary["sigmas"][s]).numpy()
-        panels = {"people's gaze": gaze}
+            title += f", sigma {summary['sigmas'][s]:.1f}"
+        panels = {title: gaze}
         for word, name in three.items():
             head = summary["heads"].index(name)
             kl = np.nanmean(arrays["kl"][:, o, head, s])
@@ -419,9 +511,11 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--size", type=int, nargs=2, metavar=("H", "W"),
         help="px of the model's input, rounded to whole patches (default: 480 480; demo: 224 224)")
     add("--sigmas", type=float, nargs=3, default=SIGMAS, metavar=("FIRST", "LAST", "STEP"),
-        help="blur widths in patches (default: .1 3 .1)")
+        help="blur widths in patches (default: .1 4 .1)")
     add("--blur", choices=["fixations", "attention"], default="fixations",
         help="which of the two maps is smoothed (default: fixations)")
+    add("--background", type=ImageColor.getrgb, default=(255, 255, 255), metavar="COLOUR",
+        help="colour behind cut-outs, images with transparent pixels (default: white)")
     args = parse_args(parser, argv, paper=dict(model="dino_vitb16", size=SIZE),
                       demo=dict(model="demo_dino12", size=DEMO_SIZE))
     first, last, step = args.sigmas
@@ -440,6 +534,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
     items = load_data(args.data, args.limit)
     paths = [path for path, _ in items]
+    check_pictures(paths)
     people = sorted({person for _, gaze in items for person, *_ in gaze})
     model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer)
     grid = tuple(n // model.patch_size for n in preprocess.crop)
@@ -450,23 +545,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     root = paths[0].parents[1]
     tables = [*sorted(root.glob("fixations.*")), *sorted(root.glob("masks/*"))]
     folder = begin(args, [*paths, *tables], model=model)
-    images = Images(paths, preprocess, partial(looked_at, items=items, people=people, grid=grid))
+    images = Images(paths, preprocess, partial(looked_at, items=items, people=people, grid=grid,
+                                               preprocess=preprocess, background=args.background))
     how = partial(measure, model=model.to(device), blocks=blocks, sigmas=sigmas, blur=args.blur,
                   device=device, dtype=getattr(torch, args.dtype))
     arrays = in_batches(folder / "images", images, args.batch_size, how, args.workers)
     arrays, paths, notes = usable(arrays, paths)
 
     # The best sigma and head of each metric, ANOVA and Tukey over heads, lift, the paper's numbers
-    lift, lift_by_head = lift_of(arrays, heads)
-    found = dict(heads=heads, sigmas=sigmas, blur=args.blur, lift=lift_by_head)
-    for name in METRICS:
-        found[name] = compare_heads(arrays[name], SIGN[name], sigmas, model.patch_size, heads, args.seed)
-        if found[name]["sigma"]["ours"] in (sigmas[0], sigmas[-1]):
-            notes.append(f"{LABELS[name]}: the best sigma is an end of the sweep, no optimum")
-    found["best"] = found["kl"]["ranking"][0]
-    tests = anova(arrays["kl"][..., found["kl"]["sigma_index"]], heads)
-    not_run = [] if lift_by_head else ["lift (fewer than two images with a mask or a plain background)"]
-    finish(args, "exp06_gaze_objects", arrays | examples(paths, preprocess.crop),
+    found, tests, lift = compare(arrays, heads, sigmas, model.patch_size, args.seed)
+    found["blur"] = args.blur
+    notes += [f"{LABELS[name]}: the best sigma is an end of the sweep, no optimum" for name in METRICS
+              if found[name]["sigma"]["ours"] in (sigmas[0], sigmas[-1])]
+    not_run = [] if found["lift"] else ["lift (fewer than two images with a mask or a plain background)"]
+    finish(args, "exp06_gaze_objects", arrays | examples(paths, preprocess.crop, args.background),
            image_rows(paths, arrays, lift, found), evaluate(CLAIMS, found), draw, began, device, tests,
            not_run, summary=found, notes=notes)
 

@@ -5,7 +5,7 @@ MATLAB toolbox (August 2008), whose defaults the constants are. This file stands
 
     images = torch.rand(2, 3, 288, 384)         # (B, 3, img_h, img_w), RGB in [0, 1]
     maps = gbvs(images)                         # (B, 24, 32) in [0, 1]
-    maps = gbvs(images, channels="O")           # orientation alone; on the images' device
+    film = gbvs(images[1:], "DIORFM", images[:-1])      # with contrast, flicker, motion: (1, 24, 32)
 
 Shapes: B images, M feature maps of an image; y, x pixels of one scale; h, w the saliency map, P = h w nodes.
 """
@@ -22,6 +22,7 @@ GBVS_LEVELS = (2, 3, 4)   # feature scales: the image halved 2, 3 and 4 times
 GBVS_SIGMA = 0.15         # of the mean grid side: how fast edge weights fall with distance
 GBVS_BLUR = 0.64          # nodes, 2 % of the longer side: sd of the final Gaussian, cut at 2 sd
 GBVS_POWER = 1.5          # concentrates each activation map before the maps are summed
+GBVS_CONTRAST = 0.1       # of the image's height: side of the square in which contrast is measured
 GBVS_FLAT = 1e-5          # a feature map with a smaller range is constant (float32 rounding stays near 1e-6)
 RGB_LIGHT = ((.025, .027, .051, .129, .283, .488, .650, .782, .986),  # monitor's light at R, G, B = 0, 1/8 ..
              (.008, .009, .038, .125, .289, .499, .663, .789, .988),  # (9 knots, least-squares fit to the
@@ -43,6 +44,17 @@ def gabor_filters() -> Tensor:
     return F.normalize(bank - bank.mean((2, 3), True), dim=(2, 3)).float()
 
 
+def shift_filters() -> Tensor:
+    """(4, 1, 3, 3): each pixel takes the value one pixel away at 0, 45, 90, 135 degrees (right, up and right,
+    up, up and left), interpolated bilinearly."""
+    offsets, bank = torch.arange(-1, 2, dtype=torch.float64), []
+    for angle in torch.arange(4, dtype=torch.float64) * math.pi / 4:
+        rows = (1 - (offsets + angle.sin()).abs()).clamp(min=0)               # (3,)
+        cols = (1 - (offsets - angle.cos()).abs()).clamp(min=0)
+        bank.append(torch.outer(rows, cols))
+    return torch.stack(bank)[:, None].float()
+
+
 def attenuate_borders(maps: Tensor, border: int) -> Tensor:
     """Multiply (..., h, w) by k/(border+1) at the k-th pixel from each side; border at most half a side."""
     border = min(border, maps.shape[-2] // 2, maps.shape[-1] // 2)
@@ -62,29 +74,64 @@ def halve(x: Tensor) -> Tensor:
     return x
 
 
-def feature_maps(x: Tensor, channels: str) -> Tensor:
-    """(B, M, y, x) of one scale; x (B, 4, y, x) holds R, G, B and the intensity I = max(R, G, B), halved.
+def color_opponency(rgb: Tensor, lum: Tensor) -> Tensor:
+    """|B - min(R, G)| / I and |R - G| / I, (B, 2, y, x); 0 where the picture is black."""
+    r, g, b = rgb.split(1, 1)
+    opponents = torch.cat([(b - torch.minimum(r, g)).abs(), (r - g).abs()], 1)
+    return opponents / torch.where(lum > 0, lum, 1)
 
-    C: |B - min(R, G)| / I, |R - G| / I. D: DKL luminance, L - M, S - (L + M), each up to an affine map, which
-    the graph ignores. I: I. O: |even| + |odd| Gabor response of I at 4 angles.
-    """
-    rgb, lum, maps = x[:, :3], x[:, 3:], []
+
+def dkl(rgb: Tensor) -> Tensor:
+    """Luminance, L - M, S - (L + M), (B, 3, y, x), each up to an affine map, which the graph ignores."""
+    hat = (1 - (rgb[..., None] * 8 - torch.arange(9).to(rgb)).abs()).clamp(min=0)        # (B, 3, y, x, 9)
+    grey, light, to_lms = (torch.tensor(table).to(rgb) for table in (LMS_GREY, RGB_LIGHT, RGB_TO_LMS))
+    lms = torch.einsum("lc,ck,bcyxk->blyx", to_lms / grey[:, None], light, hat)          # light interpolated
+    lum_lm = (lms[:, :2] * grey[:2, None, None]).sum(1) / grey[:2].sum()
+    return torch.stack([lum_lm, lms[:, 0] - lms[:, 1], lms[:, 2] - lum_lm], 1)
+
+
+def gabor_energy(lum: Tensor) -> Tensor:
+    """|even| + |odd| Gabor response at 4 angles, (B, 4, y, x)."""
+    padded = F.pad(lum - lum.mean((2, 3), keepdim=True), (13,) * 4, mode="replicate")
+    response = F.conv2d(padded, gabor_filters().to(lum)).abs()                # (B, 8, y, x)
+    return attenuate_borders(response[:, 0::2] + response[:, 1::2], 13)
+
+
+def local_variance(lum: Tensor) -> Tensor:
+    """Variance in the square around each pixel, cut at the picture's edge, (B, 1, y, x)."""
+    reach = int(lum.shape[2] * GBVS_CONTRAST + .5) // 2
+    centred = lum - lum.mean((2, 3), keepdim=True)                            # keeps float32's digits
+    window = dict(kernel_size=2 * reach + 1, stride=1, padding=reach, count_include_pad=False)
+    return F.avg_pool2d(centred.square(), **window) - F.avg_pool2d(centred, **window).square()
+
+
+def reichardt(lum: Tensor, before: Tensor) -> Tensor:
+    """Motion along 4 axes: |now * shifted before - before * shifted now|, (B, 4, y, x); either way counts."""
+    padded = F.pad(torch.cat([lum, before]), (1,) * 4, mode="replicate")
+    shifted_now, shifted_before = F.conv2d(padded, shift_filters().to(lum)).chunk(2)
+    return (lum * shifted_before - before * shifted_now).abs()
+
+
+def feature_maps(x: Tensor, channels: str) -> Tensor:
+    """(B, M, y, x) of one scale, the toolbox's letters, all of weight 1: C colour, D DKL colour, I intensity,
+    O orientation, R contrast, F flicker, M motion. x (B, 4 or 5, y, x): R, G, B, intensity max(R, G, B), and
+    for F and M the intensity of the frame before, all halved."""
+    rgb, lum, before = x[:, :3], x[:, 3:4], x[:, 4:]
+    maps = []
     if "C" in channels:
-        r, g, b = rgb.split(1, 1)
-        safe = torch.where(lum > 0, lum, 1)                                   # black has no colour: 0/0 = 0
-        maps += [(b - torch.minimum(r, g)).abs() / safe, (r - g).abs() / safe]
+        maps.append(color_opponency(rgb, lum))
     if "D" in channels:
-        hat = (1 - (rgb[..., None] * 8 - torch.arange(9).to(x)).abs()).clamp(min=0)      # (B, 3, y, x, 9)
-        grey, light, to_lms = (torch.tensor(table).to(x) for table in (LMS_GREY, RGB_LIGHT, RGB_TO_LMS))
-        lms = torch.einsum("lc,ck,bcyxk->blyx", to_lms / grey[:, None], light, hat)      # light interpolated
-        lum_lm = (lms[:, :2] * grey[:2, None, None]).sum(1) / grey[:2].sum()
-        maps.append(torch.stack([lum_lm, lms[:, 0] - lms[:, 1], lms[:, 2] - lum_lm], 1))
+        maps.append(dkl(rgb))
     if "I" in channels:
         maps.append(lum)
     if "O" in channels:
-        padded = F.pad(lum - lum.mean((2, 3), keepdim=True), (13,) * 4, mode="replicate")
-        response = F.conv2d(padded, gabor_filters().to(x)).abs()              # (B, 8, y, x)
-        maps.append(attenuate_borders(response[:, 0::2] + response[:, 1::2], 13))
+        maps.append(gabor_energy(lum))
+    if "R" in channels:
+        maps.append(local_variance(lum))
+    if "F" in channels:
+        maps.append((lum - before).abs())
+    if "M" in channels:
+        maps.append(reichardt(lum, before))
     return torch.cat(maps, 1)
 
 
@@ -113,26 +160,42 @@ def markov_equilibrium(maps: Tensor, sigma: float) -> Tensor:
     return torch.where(total > 0, strength / total, 1 / (h * w)).view(maps.shape)
 
 
+def check(images: Tensor, channels: str, previous: Tensor | None) -> None:
+    """ValueError with one sentence for input that gbvs cannot use."""
+    if not channels or not set(channels) <= set("CDIORFM"):
+        raise ValueError(f"gbvs got channels {channels!r}, expected letters of 'CDIORFM': pass 'DIO'.")
+    for frames in (images,) if previous is None else (images, previous):
+        batch, rgb, img_h, img_w = frames.shape if frames.ndim == 4 else (0, 0, 0, 0)
+        if batch < 1 or rgb != 3 or min(img_h, img_w) < 64 or not frames.is_floating_point():
+            raise ValueError(f"gbvs got {frames.dtype} of shape {tuple(frames.shape)}, expected float images "
+                             "(B, 3, img_h, img_w) of at least 64x64 px: convert, permute or enlarge them.")
+        if not ((frames >= 0) & (frames <= 1)).all():
+            raise ValueError("gbvs got NaN or values outside [0, 1], expected RGB in [0, 1]: scale them.")
+    if set(channels) & set("FM") and (previous is None or previous.shape != images.shape):
+        found = None if previous is None else tuple(previous.shape)
+        raise ValueError(f"gbvs got previous={found}, expected for flicker (F) and motion (M) the frame "
+                         f"before each image, {tuple(images.shape)}: pass previous=frames.")
+
+
 @torch.no_grad()
-def gbvs(images: Tensor, channels: str = "DIO") -> Tensor:
+def gbvs(images: Tensor, channels: str = "DIO", previous: Tensor | None = None) -> Tensor:
     """Graph-based visual saliency of RGB images (B, 3, img_h, img_w) in [0, 1]: (B, h, w) in [0, 1].
 
     Features at 3 scales -> Markov equilibrium -> power 1.5 -> sum of all maps -> borders attenuated -> blur
-    -> min-max. max(h, w) = 32 (24x32 for 600x800, 19x32 for 224x384). channels: letters of "CDIO" (colour,
-    DKL colour, intensity, orientation). In float32 on the images' device. An image without contrast: zeros.
-    Raises ValueError for a wrong shape, type or channel, NaN, values outside [0, 1], or a side below 64 px.
+    -> min-max. max(h, w) = 32 (24x32 for 600x800, 19x32 for 224x384). channels: letters of `feature_maps`.
+    previous, for F and M alone: the frame before each image, of the images' shape; for the first frame of a
+    clip and the first after a cut the image itself, which makes both 0. In float32 on the images' device. An
+    image without contrast: zeros. Raises ValueError for a wrong shape, type or channel, NaN, values outside
+    [0, 1], a side below 64 px, or F or M without previous.
     """
-    batch, rgb, img_h, img_w = images.shape if images.ndim == 4 else (0, 0, 0, 0)
-    if batch < 1 or rgb != 3 or min(img_h, img_w) < 64 or not images.is_floating_point():
-        raise ValueError(f"gbvs got {images.dtype} of shape {tuple(images.shape)}, expected float images "
-                         "(B, 3, img_h, img_w) of at least 64x64 px: convert, permute or enlarge them.")
-    if not ((images >= 0) & (images <= 1)).all():
-        raise ValueError("gbvs got NaN or values outside [0, 1], expected RGB in [0, 1]: scale the images.")
-    if not channels or not set(channels) <= set("CDIO"):
-        raise ValueError(f"gbvs got channels {channels!r}, expected letters of 'CDIO': pass 'DIO'.")
+    check(images, channels, previous)
+    img_h, img_w = images.shape[2:]
     h, w = (max(1, int(n * GBVS_GRID / max(img_h, img_w) + .5)) for n in (img_h, img_w))
     with torch.autocast(images.device.type, enabled=False):                   # the sums need float32's digits
-        x, maps = torch.cat([images, images.amax(1, True)], 1).float(), []    # (B, 4, img_h, img_w)
+        parts = [images, images.amax(1, True)]
+        if set(channels) & set("FM"):
+            parts.append(previous.amax(1, True))
+        x, maps = torch.cat(parts, 1).float(), []                             # (B, 4 or 5, img_h, img_w)
         for level in range(1, max(GBVS_LEVELS) + 1):
             if min(x.shape[2:]) > 10:                                         # smaller ones stay (toolbox)
                 x = halve(x)

@@ -320,9 +320,9 @@ def begin(args: argparse.Namespace, items: Iterable, **weights: nn.Module | Path
     return batches
 
 
-def in_batches(folder: Path, data: Dataset, batch_size: int, measure: Callable, workers: int = 0
-               ) -> dict[str, np.ndarray]:
-    """measure(batch) -> {name: values of its items}, for all items of a data set, joined: {name: (n, ...)}.
+def batch_files(folder: Path, data: Dataset, batch_size: int, measure: Callable, workers: int = 0
+                ) -> list[Path]:
+    """measure(batch) -> {name: values of its items}, for all items of a data set: an .npz file a batch.
 
     A batch is a file that is whole or absent, so the same call goes on after a kill, on any number of
     processes: process r of w measures the batches r, r + w, r + 2w ... that are not there yet.
@@ -336,7 +336,12 @@ def in_batches(folder: Path, data: Dataset, batch_size: int, measure: Callable, 
         for batch, k in zip(tqdm(loader, desc=folder.name, disable=rank > 0, mininterval=1), todo):
             save_arrays(files[k], **measure(batch))
     barrier()
-    parts = [read_arrays(file) for file in files]
+    return files
+
+
+def in_batches(*what, **how) -> dict[str, np.ndarray]:
+    """The files of `batch_files`, whose arguments it takes, joined in every process: {name: (n, ...)}."""
+    parts = [read_arrays(file) for file in batch_files(*what, **how)]
     barrier()  # nobody removes the files before all have read them
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -401,12 +406,9 @@ def estimate(values, stat: Callable = np.mean) -> dict:
 def difference(a, b, scale: float = 1.) -> dict:
     """Mean of a - b with its 95 % interval: McNemar's of answers 0 and 1, else the paired t test's."""
     a, b = np.asarray(a, float), np.asarray(b, float)
-    if np.isin(np.concatenate([a, b]), (0, 1)).all():
-        found = mcnemar(a, b)
-        mean = found["diff"]
-    else:
-        found = paired_t(a, b)
-        mean = found["mean"]
+    answers = np.isin(np.concatenate([a, b]), (0, 1)).all()
+    found = mcnemar(a, b) if answers else paired_t(a, b)
+    mean = found["diff"] if answers else found["mean"]
     return dict(ours=float(scale * mean), ci=tuple(scale * v for v in found["ci"]), n=len(a))
 
 
@@ -471,7 +473,8 @@ def print_table(results: dict) -> None:
     left_out = {"unreadable": results.get("unreadable", ())} | results.get("left_out", {})
     for reason, names in left_out.items():
         if names:
-            print(f"left out, {reason}: {len(names)} ({names[0]} ...; results.json lists them)")
+            first = os.fsencode(names[0]).decode(errors="replace")  # other bytes cannot be printed
+            print(f"left out, {reason}: {len(names)} ({first} ...; results.json lists them)")
     for note in results.get("notes", ()):
         print(note)
     if results["data"] == "demo":

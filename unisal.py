@@ -10,6 +10,7 @@ the authors' code. This file stands alone: it needs only torch. B clips, T frame
 """
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 
@@ -53,12 +54,10 @@ class ConvGRUCell(nn.Module):
     def __init__(self, channels: int, norm: Callable):
         super().__init__()
         for name in ("w_r", "u_r", "w_z", "u_z", "w", "u"):  # w: from the input, u: from the state
-            conv = nn.Sequential()
-            conv.add_module("conv_dw", nn.Conv2d(channels, channels, 3, 1, 1, groups=channels, bias=False))
-            conv.add_module("sep_bn", norm(channels))
-            conv.add_module("sep_relu", nn.ReLU6())
-            conv.add_module("conv_sep", nn.Conv2d(channels, channels, 1, bias=False))
-            self.add_module(name, conv)
+            self.add_module(name, nn.Sequential(OrderedDict(
+                conv_dw=nn.Conv2d(channels, channels, 3, 1, 1, groups=channels, bias=False),
+                sep_bn=norm(channels), sep_relu=nn.ReLU6(),
+                conv_sep=nn.Conv2d(channels, channels, 1, bias=False))))
         for gate, out in (("r", "r"), ("z", "z"), ("h", "out")):  # reset, update, new state
             self.register_parameter(f"b_{gate}", nn.Parameter(torch.zeros(channels, 1, 1)))
             for source in ("x", "h"):
@@ -113,11 +112,9 @@ def skip(n_in: int, n_out: int, norm: Callable) -> nn.ModuleDict:
 
 class UNISAL(nn.Module):
     """Unified image and video saliency, with the state-dict keys of the official weights (835).
-
     forward(x (B, T, 3, img_h, img_w), static=False) -> (B, T, 1, img_h, img_w), log probability over pixels.
     x: RGB with ImageNet's mean and SD, sides multiples of 32. static: without the GRU (the authors' setting
-    for the domain SALICON). domain: one of DOMAINS.
-    """
+    for the domain SALICON). domain: one of DOMAINS. ValueError: another shape."""
 
     def __init__(self, domain: str = "DHF1K"):
         super().__init__()
@@ -152,6 +149,9 @@ class UNISAL(nn.Module):
         return x.flatten(1).log_softmax(1).view(-1, 1, *size)
 
     def forward(self, x: Tensor, static: bool = False) -> Tensor:
+        if x.ndim != 5 or x.shape[2] != 3 or x.shape[3] % 32 or x.shape[4] % 32:
+            raise ValueError(f"UNISAL got shape {tuple(x.shape)}, expected (B, T, 3, img_h, img_w), "
+                             "sides multiples of 32: resize it, or give stills a time axis, images[:, None].")
         state, out = None, []
         for frame in x.unbind(1):
             coarse, half, quarter = self.cnn(frame)

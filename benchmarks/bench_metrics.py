@@ -1,5 +1,5 @@
 """Five metrics (CC, NSS, AUC-Judd, KL, SIM) of 224x224 maps: ours on a batch, pysaliency per image; and
-inter-observer consistency of 60 observers: ours without their maps, a loop over the pairs of maps.
+inter-observer consistency of 60 observers: ours by the sum of their maps, a loop over the pairs of maps.
 
     python benchmarks/bench_metrics.py [--quick]
 

@@ -116,7 +116,7 @@ def processes_worker(device: torch.device) -> dict | None:
     rank, world = init_distributed(device)
     times = {}
     model, view, head, block = exp04.load_model("demo_dino12", None, None, False, None)
-    items, _, _ = exp04.load_data("demo", head.out_features, N_EVAL, 0, 0)
+    items, _, _ = exp04.load_data("demo", False, N_EVAL, 0, 0)
     images = Images([path for path, _ in items], view)
     measure = partial(exp04.measure, model=model.to(device), head=head.to(device), block=block,
                       labels=torch.tensor([label for _, label in items]), foveas=exp04.FOVEAS, border="clip",

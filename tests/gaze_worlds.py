@@ -120,3 +120,34 @@ def n2010_as_distributed(root: Path) -> Path:
         eyeclip1=cells, goodsubj=np.arange(1, 13), gr=[1] * 4 + [2] * 4 + [5] * 4 + [1],
         xx_all=xy[..., 0], yy_all=xy[..., 1]))
     return root
+
+
+def cw2019_world(root: Path, viewers: int = 5, frames: int = 4) -> Path:
+    """CW2019 as distributed: two clips of 128x96 px of each genre, of which the last viewer saw one; every
+    gaze in px of the 2560x1440 display."""
+    (root / "Clips_small_size").mkdir(parents=True)
+    rng, rows = np.random.default_rng(8), []
+    for genre in ("a demo (drama/other)", "cartoon", "doc/nature"):
+        for n in "12":
+            name = f"{genre[:3].strip()}_{n}a"
+            rows.append({"index": len(rows), "file name": name, "genre category": genre})
+            write_video(root / "Clips_small_size" / f"{name}_c.mov", frames, (96, 128))
+            for v in range(viewers if n == "1" else viewers - 1):
+                t = np.arange(0, 1000 * frames / 24, 4.)
+                record = dict(t=5000 + t, x=rng.uniform(300, 2200) + t, y=rng.uniform(300, 1100) - t,
+                              missing=(t > 150).astype(float))
+                folder = root / "GazeData" / "NV" / f"{v:04d}er"
+                folder.mkdir(parents=True, exist_ok=True)
+                scipy.io.savemat(folder / f"{name}.mat",
+                                 dict(eyetrackRecord=record, movieFileName=f"{name}_c.mov"))
+    write_csv(rows, root / "30s_segment_description.csv")
+    return root
+
+
+def n2010_world(root: Path) -> Path:
+    """N2010 with 14 frames of its video, gaze of six viewers in gaze.npz."""
+    (root / "clips").mkdir(parents=True)
+    write_video(root / "clips" / "all.mp4", 14)
+    gaze = np.random.default_rng(7).uniform(0, 64, (6, 2327, 2))
+    np.savez(root / "gaze.npz", gaze=gaze, group=np.array([0, 0, 0, 1, 1, 3]))
+    return root

@@ -150,6 +150,7 @@ def test_function_runs_alone_with_the_names_that_the_readme_lists(name):
 WHOLE_FILES = {
     "gbvs.py": ("gbvs", "", """
 assert maps.shape == (2, 24, 32) and maps.min() == 0 and maps.max() == 1
+assert film.shape == (1, 24, 32) and not film.equal(maps[1:])
 """),
     "unisal.py": ("UNISAL", """
 torch.save(UNISAL().state_dict(), "weights_best.pth")

@@ -17,8 +17,9 @@ from torchvision import transforms
 
 import data
 from common import InputError, Preprocess, generator, input_errors
-from data import (Images, imagenet_wnids, load_gaze, load_imagefolder, load_osie, load_salicon, read_csv,
-                  read_image, readable_only, training_order)
+from data import (Images, coco_categories, entries, gaze_files, imagenet_wnids, load_gaze, load_imagefolder,
+                  load_osie, load_salicon, off_the_bars, read_csv, read_image, read_map, read_mask,
+                  readable_only, training_order, unread_files)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet statistics
@@ -401,11 +402,134 @@ def test_16_bit_grey_keeps_the_high_byte(tmp_path, name):
     np.testing.assert_array_equal(np.asarray(read_image(tmp_path / name))[:, :, 1], GREY)
 
 
-def test_exif_orientation_is_not_applied(tmp_path):
+TURNED = {"a.jpg": {}, "a.png": {}, "a.webp": {"lossless": True}}  # of the same pixels
+
+
+def write_turned(path: Path, pixels: np.ndarray, orientation: int, **options) -> Path:
     exif = Image.Exif()
-    exif[0x0112] = 6  # rotate by 90 degrees
-    Image.new("RGB", (20, 16)).save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg").size == (20, 16)
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(path, exif=exif, **options)
+    return path
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_orientation_counts_where_the_displayed_picture_is_asked_for_and_nowhere_else(tmp_path, name):
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    pixels[:8, :8] = 255  # top left as stored; turned by a quarter to the right: top right
+    path = write_turned(tmp_path / name, pixels, 6, **TURNED[name])
+    stored = np.asarray(read_image(path))[..., 0]
+    seen = np.asarray(read_image(path, as_displayed=True))[..., 0]
+    assert stored.shape == (16, 32) and stored[:7, :7].min() > 200
+    assert seen.shape == (32, 16) and seen[:7, 9:].min() > 200 and seen[:, :7].max() < 50
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_every_orientation_shows_the_same_picture(tmp_path, orientation):
+    """The second example: mirrored pictures of front cameras, and TIFF, which Pillow turns by itself."""
+    seen = np.arange(6, dtype=np.uint8).reshape(2, 3) * 40
+    stored = {1: seen, 2: seen[:, ::-1], 3: seen[::-1, ::-1], 4: seen[::-1], 5: seen.T, 6: np.rot90(seen),
+              7: seen[::-1, ::-1].T, 8: np.rot90(seen, 3)}[orientation]
+    for name in ("a.png", "a.tif"):
+        path = write_turned(tmp_path / name, np.ascontiguousarray(stored), orientation)
+        np.testing.assert_array_equal(np.asarray(read_image(path, as_displayed=True))[..., 0], seen)
+        np.testing.assert_array_equal(read_map(path), seen)  # maps and masks are of what was displayed
+
+
+def test_images_are_turned_when_they_are_asked_to(tmp_path):
+    pixels = np.zeros((16, 32, 3), np.uint8)
+    paths = [write_turned(tmp_path / "a.png", pixels, 6)]
+    assert Images(paths, lambda image: image.size)[0]["image"] == (32, 16)
+    assert Images(paths, lambda image: image.size, as_displayed=True)[0]["image"] == (16, 32)
+
+
+def test_a_map_of_floats_is_no_photograph(tmp_path):
+    Image.fromarray(np.random.default_rng(0).random((6, 8), np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="a.tif: floating-point values, no photograph"):
+        read_image(tmp_path / "a.tif")
+
+
+def entropy(values: np.ndarray) -> float:
+    """Bits of a map >= 0 scaled to sum 1, by a plain loop."""
+    p = values.astype(np.float64) / values.astype(np.float64).sum()
+    return -sum(v * np.log2(v) for v in p.ravel() if v > 0)
+
+
+def write_values(path: Path, values: np.ndarray) -> Path:
+    np.save(path, values) if path.suffix == ".npy" else Image.fromarray(values).save(path)
+    return path
+
+
+@pytest.mark.parametrize("values, names", [
+    (np.arange(48, dtype=np.uint8).reshape(6, 8) * 5, ("a.npy", "a.png", "a.tif")),
+    (np.arange(48, dtype=np.uint16).reshape(6, 8) * 900, ("a.npy", "a.png", "a.tif")),
+    (np.arange(48, dtype=np.float32).reshape(6, 8) / 3e4, ("a.npy", "a.tif")),
+    (np.arange(48, dtype=np.int32).reshape(6, 8) * 70_000, ("a.npy", "a.tif")),
+    (np.arange(48, dtype=np.float64).reshape(6, 8) * 1e6, ("a.npy",))],
+    ids=lambda v: str(getattr(v, "dtype", "")))
+def test_the_same_map_has_the_same_values_and_entropy_in_every_file(tmp_path, values, names):
+    for name in names:
+        found = read_map(write_values(tmp_path / name, values))
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, values.astype(np.float32))
+        assert entropy(found) == pytest.approx(entropy(values), abs=1e-6)
+
+
+def test_a_grey_map_saved_as_colours_is_read_and_a_colour_map_is_refused(tmp_path):
+    for mode, name in (("RGB", "a.png"), ("RGBA", "b.png"), ("RGB", "c.jpg"), ("LA", "d.png")):
+        Image.fromarray(GREY).convert(mode).save(tmp_path / name, quality=95)
+        np.testing.assert_allclose(read_map(tmp_path / name), GREY, atol=6 if name == "c.jpg" else 0)
+    noisy().save(tmp_path / "jet.png")
+    with pytest.raises(InputError, match="jet.png: shape"):
+        read_map(tmp_path / "jet.png")
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize("values", [
+    np.full((3, 3), np.nan), np.zeros((0, 3)), np.zeros((2, 3, 3)), np.zeros(3), np.full((2, 2), 1e300)])
+def test_what_is_no_map_is_refused(tmp_path, values):
+    np.save(tmp_path / "a.npy", values)
+    with pytest.raises(InputError, match="a.npy: shape"):
+        read_map(tmp_path / "a.npy")
+
+
+OBJECT = np.zeros((6, 8), bool)
+OBJECT[1:3, 2:7] = True
+
+
+@pytest.mark.parametrize("mode, on", [
+    ("1", 1), ("L", 1), ("L", 255), ("P", 1), ("P", 200), ("I;16", 1), ("I;16", 255), ("I", 3), ("I", -2),
+    ("F", .01), ("F", -1.), ("RGB", (1, 0, 0)), ("RGB", (0, 0, 1)), ("RGBA", (0, 1, 0, 255)),
+    ("RGBA", (9, 9, 9, 1)), ("LA", (1, 255))])
+def test_whatever_is_not_0_is_object_in_every_mode(tmp_path, mode, on):
+    kind = {"1": bool, "I;16": np.uint16, "I": np.int32, "F": np.float32}.get(mode, np.uint8)
+    values = (OBJECT[..., None] * np.array(on).reshape(1, 1, -1)).astype(kind)
+    image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
+    if mode == "P":
+        image.putpalette([200, 0, 0] + [0] * 765)  # colours that say the opposite: indices are the data
+    path = tmp_path / ("a.tif" if mode in ("I", "F") else "a.png")
+    image.save(path)
+    with Image.open(path) as saved:
+        assert saved.mode == mode
+    np.testing.assert_array_equal(read_mask(path), OBJECT)
+
+
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "CMYK"])
+def test_black_and_transparent_are_off_the_object(tmp_path, mode):
+    """The second example: white off the object, but transparent; and CMYK, in which 0 is white."""
+    image = Image.fromarray(np.where(OBJECT, 255, 0).astype(np.uint8)).convert("RGB").convert(mode)
+    if mode != "CMYK":
+        image = Image.new(mode, (8, 6), "white")
+        image.putalpha(Image.fromarray(np.where(OBJECT, 255, 0).astype(np.uint8)))
+    image.save(tmp_path / "a.tif")
+    np.testing.assert_array_equal(read_mask(tmp_path / "a.tif"), OBJECT)
+
+
+@pytest.mark.parametrize("values, said", [(OBJECT & False, "empty mask"), (OBJECT | True, "full mask"),
+                                          (OBJECT * np.nan, "not finite"), (np.zeros((2, 3, 3)), "shape")])
+def test_masks_that_tell_nothing_are_refused_by_name(tmp_path, values, said):
+    np.save(tmp_path / "bag01.npy", values)
+    with pytest.raises(InputError, match=f"bag01.npy: .*{said}"):
+        read_mask(tmp_path / "bag01.npy")
 
 
 def noisy(size=(80, 60)) -> Image.Image:
@@ -537,11 +661,75 @@ def test_numbers_of_a_csv_become_floats_and_names_stay_text(tmp_path):
     assert found == [dict(image="01", viewer="02", x=3.), dict(image="04", viewer="05", x="")]
 
 
-@pytest.mark.parametrize("text", ["a,b\n1\n", "a,b\n1,2,3\n"])
-def test_ragged_csv_is_refused(tmp_path, text):
-    (tmp_path / "a.csv").write_text(text)
-    with pytest.raises(InputError, match="row 2 is not as long"):
-        read_csv(tmp_path / "a.csv")
+def refused(path: Path, content: str | bytes, said: str) -> None:
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+    with pytest.raises(InputError, match=f"{path.name}: .*{said}"):
+        read_csv(path, text=["viewer"], numbers=["t_s", "x_px"])
+
+
+GAZE = "viewer,t_s,x_px\n01,0.1,5\n02,0.2,\n"
+
+
+@pytest.mark.parametrize("content", [
+    GAZE, "\ufeff" + GAZE, GAZE.replace("\n", "\r\n"), GAZE.replace(",", ", "),
+    " viewer , t_s,x_px \n\n01,.1,5\n02,.2,\n",
+    GAZE.replace("x_px", "x_px,note").replace("5\n", "5,_\n").replace(",\n", ",,b\n")],
+    ids=["plain", "BOM", "CRLF", "spaces", "spaces in the header", "more columns"])
+def test_a_table_is_read_however_a_spreadsheet_writes_it(tmp_path, content):
+    (tmp_path / "a.csv").write_bytes(content.encode("utf-8"))
+    rows = read_csv(tmp_path / "a.csv", text=["viewer"], numbers=["t_s", "x_px"])
+    assert [(r["viewer"], r["t_s"], r["x_px"]) for r in rows] == [("01", .1, 5.), ("02", .2, "")]
+
+
+def test_wrong_tables_are_told_with_the_line(tmp_path):
+    path = tmp_path / "gaze.csv"
+    refused(path, GAZE.replace(",", ";"), "semicolons; save it in UTF-8, with commas")
+    refused(path, GAZE.replace(",", "\t"), "tabs; save")
+    refused(path, GAZE.encode("utf-16"), "UTF-16; save")
+    refused(path, GAZE.replace("x_px", "x"), r"no column x_px in the header \(viewer, t_s, x\)")
+    refused(path, "viewer,t_s,t_s,x_px\n01,.1,.1,5\n", "two columns of one name")
+    refused(path, GAZE.split("\n", 1)[1], "no column viewer")  # no header
+    refused(path, "", "no column viewer")
+    refused(path, GAZE.replace("5\n", "5,6\n"), "line 2 is not as long")
+    refused(path, GAZE.replace("0.2,", "0.2"), "line 3 is not as long")
+    refused(path, 'viewer,t_s,x_px\n"a\nb",1,2\nc,1,two\n', "line 4: x_px is 'two', no finite number")
+    refused(path, GAZE.replace("0.2", "inf"), "line 3: t_s is 'inf'")
+    refused(path, GAZE.replace("0.1", "0:01"), "line 2: t_s is '0:01'")
+
+
+def test_a_name_that_is_no_utf_8_is_kept(tmp_path):
+    (tmp_path / "a.csv").write_bytes(b"image,x\ncaf\xe9.jpg,1\n")
+    assert os.fsencode(read_csv(tmp_path / "a.csv")[0]["image"]) == b"caf\xe9.jpg"
+
+
+def test_files_that_begin_with_a_dot_are_never_listed(tmp_path):
+    for name in ("b.mat", "a.MAT", "._b.mat", ".DS_Store", "c.txt"):
+        (tmp_path / name).write_bytes(b"")
+    assert [p.name for p in entries(tmp_path)] == ["a.MAT", "b.mat", "c.txt"]
+    assert [p.name for p in entries(tmp_path, ".mat")] == ["a.MAT", "b.mat"]
+
+
+def test_companions_that_macos_leaves_cost_no_gaze_and_no_image(tmp_path):
+    mats = tmp_path / "fixations" / "val"
+    mats.mkdir(parents=True)
+    write_salicon_mat(mats / "COCO_val2014_000000000042.mat", [[5, 6]])
+    (mats / "._COCO_val2014_000000000042.mat").write_bytes(b"\0\5\x16\7")
+    write_jpeg(tmp_path / "images" / "COCO_val2014_000000000042.jpg")
+    (tmp_path / "images" / "._COCO_val2014_000000000042.jpg").write_bytes(b"\0\5\x16\7")
+    images, other = load_gaze(tmp_path, "val")
+    assert [image.path.name for image in images] == ["COCO_val2014_000000000042.jpg"]
+    assert not any(other.values())
+    assert gaze_files(tmp_path) == [mats / "COCO_val2014_000000000042.mat"]
+
+
+def test_files_of_an_ending_that_nothing_reads_are_named_and_what_pillow_reads_is_read(tmp_path):
+    for name in ("a.jpg", "b.jfif", "c.JPE"):
+        write_jpeg(tmp_path / "val" / "n01" / name)
+    for name in ("d.heic", "e.npy", "._f.heic"):
+        (tmp_path / "val" / "n01" / name).write_bytes(b"x")
+    items, _ = load_imagefolder(tmp_path)
+    assert [path.name for path, _ in items] == ["a.jpg", "b.jfif", "c.JPE"]
+    assert unread_files(tmp_path) == unread_files(tmp_path / "val") == ["n01/d.heic", "n01/e.npy"]
 
 
 def test_training_order_covers_every_epoch_once_and_is_shared_by_processes(monkeypatch):
@@ -573,3 +761,114 @@ def test_gaze_is_scaled_to_the_map_and_images_without_file_or_fixations_are_list
         load_gaze(tmp_path, "val")
     with pytest.raises(InputError, match="fixations_train2014.json"):
         load_gaze(tmp_path, "train")
+
+
+def test_images_of_cocos_2017_release_are_those_of_2014(tmp_path):
+    write_salicon(tmp_path / "salicon.json", [[1, 1]]).rename(tmp_path / "fixations_val2014.json")
+    write_jpeg(tmp_path / "coco" / "train2017" / "000000000042.jpg")
+    images, _ = load_gaze(tmp_path, "val", tmp_path / "coco")
+    assert images[0].path.name == "000000000042.jpg" and images[0].size == (480, 640)
+
+
+# --- COCO-FreeView and COCO-Search18 --------------------------------------------------------------------
+
+def record(name: str, subject: int, x: list, y: list, split: str = "valid", **more) -> dict:
+    """As in COCOFreeView_fixations_trainval.json; the first fixation is the one in the centre."""
+    return dict(name=name, subject=subject, X=[840., *x], Y=[525., *y], T=[200] * (1 + len(x)), split=split,
+                condition="freeview", length=1 + len(x), **more)
+
+
+def write_freeview(folder: Path, records: list, name: str = "COCOFreeView_fixations_trainval.json") -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text(json.dumps(records))
+    return folder
+
+
+def test_freeview_is_recognised_and_its_displayed_pictures_are_taken_as_a_whole(tmp_path):
+    some = [record("000000000042.jpg", 1, [0, 1679.9], [0, 1049.9]),
+            record("000000000042.jpg", 2, [839], [524]), record("000000000042.jpg", 3, [], []),
+            record("000000000007.jpg", 1, [5], [5], split="train")]
+    folder = write_freeview(tmp_path / "fv", some)
+    write_jpeg(folder / "COCOSearch18-images-TP" / "images" / "bottle" / "000000000042.jpg", (1680, 1050))
+    images, other = load_gaze(folder, "val")
+    (image,) = images
+    assert image.size == (1050, 1680) and not any(other.values())
+    points = [list(zip(rows.tolist(), cols.tolist())) for rows, cols in image.observers]
+    assert points == [[(0, 0), (223, 223)], [(111, 111)], []]  # floor(524 224 / 1050), floor(839 224 / 1680)
+    assert gaze_files(folder) == [folder / "COCOFreeView_fixations_trainval.json"]
+    with pytest.raises(InputError, match="1 images without a file .*000000000007.jpg.* left for train"):
+        load_gaze(folder, "train")
+
+
+@pytest.mark.parametrize("size, bars, scale", [((640, 480), (140, 0), 2.1875), ((640, 320), (0, 105), 2.625)])
+def test_gaze_on_cocos_own_pictures_loses_the_bars_of_the_display(tmp_path, size, bars, scale):
+    """640x480 was shown 1400x1050 px between bars of 140 px, 640x320 1680x840 px between bars of 105 px."""
+    left, top = bars
+    inside = [left + scale * 320, left + scale * 639.5], [top + scale * 160, top + scale * 0.5]
+    outside = [left - 1 if left else 600, 1680 - left + 1 if left else 600], [top - 1, 1050 - top + 1]
+    x, y = inside[0] + outside[0], inside[1] + outside[1]
+    folder = write_freeview(tmp_path / "fv", [record("000000000042.jpg", 1, x, y)])
+    write_jpeg(tmp_path / "coco" / "val2014" / "COCO_val2014_000000000042.jpg", size)
+    (image,), _ = load_gaze(folder, "val", tmp_path / "coco")
+    rows, cols = image.observers[0]
+    assert image.size == size[::-1]
+    assert cols.tolist() == [112, 223] and rows.tolist() == [160 * 224 // size[1], 0]
+
+
+def test_a_picture_of_another_scale_or_upright_is_mapped_too():
+    rows, cols = off_the_bars(np.array([525.]), np.array([840.]), (320, 512))  # the display's shape, smaller
+    assert (rows[0], cols[0]) == (160, 256)
+    rows, cols = off_the_bars(np.array([525., 525.]), np.array([840., 300.]), (640, 480))  # 787.5 px wide
+    assert rows.tolist() == [320] and cols.tolist() == [240]
+
+
+def test_search18_of_two_files_is_read_together(tmp_path):
+    """The second example: a trial a task, target present and absent in files of their own."""
+    present = [record("1.jpg", 4, [10], [20], task="bottle", bbox=[1, 2, 3, 4])]
+    folder = write_freeview(tmp_path / "s18", present, "coco_search18_fixations_TP_validation_split1.json")
+    write_freeview(folder, [record("2.jpg", 4, [10, 30], [20, 40], task="bowl")],
+                   "coco_search18_fixations_TA_trainval.json")
+    for k in (1, 2):
+        write_jpeg(folder / "images" / "bowl" / f"{k}.jpg", (1680, 1050))
+    images, _ = load_gaze(folder, "val")
+    assert [(image.name, len(image.observers[0][0])) for image in images] == [("2.jpg", 2), ("1.jpg", 1)]
+
+
+@pytest.mark.parametrize("wrong", [{"X": [1, 2, None]}, {"Y": [1, 2]}, {"X": [1, float("nan"), 3]},
+                                   {"name": 5}, {"X": "abc"}, {"split": None}])
+def test_broken_records_are_refused_with_their_file(tmp_path, wrong):
+    folder = write_freeview(tmp_path / "fv", [record("1.jpg", 1, [1, 2], [3, 4]) | wrong])
+    with pytest.raises(InputError, match="COCOFreeView_fixations_trainval.json: "):
+        load_gaze(folder, "val")
+
+
+# --- COCO -----------------------------------------------------------------------------------------------
+
+def write_coco(path: Path, images: list, annotations: list) -> Path:
+    annotations = [{"id": k, **a} for k, a in enumerate(annotations)]
+    categories = [{"id": 1, "name": "person"}]
+    path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
+    return path
+
+
+def test_coco_files_that_match_nothing_say_how_many_and_give_an_example(tmp_path):
+    name = "COCO_val2014_000000000042.jpg"
+    images = [{"id": 42, "file_name": "000000000042.jpg"}, {"id": 7, "file_name": "000000000007.jpg"}]
+    good = [{"image_id": 42, "category_id": 1}, {"image_id": 8, "category_id": 1}]  # no image 8 in the file
+    file = write_coco(tmp_path / "instances_val2014.json", images, good)
+    assert coco_categories([file], [name]) == {"person": [name]}
+    write_coco(file, images, [a | {"image_id": str(a["image_id"])} for a in good])
+    with pytest.raises(InputError, match=r"instances_val2014.json: of 2 .* 2 have an image_id \['42'\]"):
+        coco_categories([file], [name])
+    write_coco(file, images, [a | {"category_id": 9} for a in good])
+    with pytest.raises(InputError, match=r"of 2 .* 1 have an image_id \[8\] and 2 a category_id \[9\]"):
+        coco_categories([file], [name])
+    write_coco(file, images, good)
+    with pytest.raises(InputError, match=r"2 images \(000000000042.jpg .*none with fixations \(1001.jpg"):
+        coco_categories([file], ["1001.jpg"])
+
+
+def test_an_image_without_objects_has_no_category_and_is_no_error(tmp_path):
+    images = [{"id": 42, "file_name": "000000000042.jpg"}, {"id": 7, "file_name": "000000000007.jpg"}]
+    file = write_coco(tmp_path / "instances.json", images, [{"image_id": 7, "category_id": 1}])
+    assert coco_categories([file], ["000000000042.jpg"]) == {} == coco_categories([], ["a.jpg"])

@@ -99,6 +99,25 @@ def test_views_of_imagenet_c_are_its_corruptions_of_the_unresized_picture_by_see
     assert not torch.equal(found[0], views[1]["image"][0])  # noise of its own
 
 
+def test_the_papers_pictures_are_squeezed_to_256_px_and_lose_16_px_a_side():
+    """512x300 px, red left of column 32, blue right of 479, green in columns 100 to 109: squeezed,
+    the stripes at the sides are 16 px wide and go, green stays. With the short side at 256 px, 437 px would
+    lose 106 a side, green among them."""
+    image = np.zeros((300, 512, 3), np.uint8)
+    image[:, :32, 0], image[:, 480:, 2], image[:, 100:110, 1] = 255, 255, 255
+    pre = E.papers(Preprocess(232, 200, (0.,) * 3, (1.,) * 3, "bilinear", squash=True))
+    x = pre(Image.fromarray(image))
+    assert x.shape == (3, 224, 224) and x[0, :, 1:].max() == 0 and x[2, :, :-1].max() == 0
+    assert x[1, 112].argmax() in (34, 35, 36, 37)  # columns 50 to 54 of 256, less 16
+
+
+def test_only_the_papers_model_is_given_the_papers_preprocessing(monkeypatch):
+    monkeypatch.setattr(E, "load_vit", lambda name, weights: (torch.nn.Identity(), PLAIN))
+    _, pre = E.load_model("vit_base_patch16_224", None, torch.device("cpu"))
+    assert (pre.resize, pre.crop, pre.squash) == ((256, 256), 224, False)
+    assert E.load_model("dinov2_vits14", None, torch.device("cpu"))[1] == PLAIN
+
+
 # ------------------------------------------------------------------------------------------------ evidence
 
 def answers(benchmark: str, **right) -> dict:
@@ -228,6 +247,15 @@ def test_a_finished_run_stays_whole_after_wrong_arguments(world, finished, wrong
     with pytest.raises(InputError, match=said):
         run(world, finished[0], *wrong)
     assert {p.name: p.read_bytes() for p in finished[0].iterdir()} == before
+
+
+def test_a_model_that_is_a_is_said_and_left_out(world, tmp_path, capsys):
+    vit, _ = E.load_model("demo_sl12", None, torch.device("cpu"))
+    torch.save({k: v for k, v in vit.state_dict().items() if ".attn." in k}, tmp_path / "a.pth")
+    results = run(world, tmp_path / "o", "--model-b", str(tmp_path / "a.pth"))
+    assert "model B: it is A" in results["not_run"][0] and "warning: model B: it is A" in capsys.readouterr().out
+    names = [row["name"] for row in results["headline"]]
+    assert "ImageNet top-1, C" in names and not [name for name in names if "B" in name.replace("ObjectNet", "")]
 
 
 def test_a_model_without_a_head_and_absent_data_are_reported_as_not_run(world):

@@ -137,14 +137,20 @@ def test_only_attention_weights_move_and_the_file_restores_the_model(blobs, tmp_
 def test_training_stops_early_and_keeps_the_lowest_validation_loss(blobs, tmp_path):
     record, _ = tuned(blobs[:40], tmp_path, lr=.3, eval_every=1, patience=3, epochs=20)  # diverges
     losses = [row["val_loss"] for row in record["log"]]
-    assert record["step"] < 80 and record["lowest"] == min(losses)
-    assert losses[record["best_step"]] == min(losses) and record["step"] == record["best_step"] + 3
+    best = min(losses[1:])  # that of the untuned model, at step 0, is not compared
+    assert record["step"] < 80 and record["lowest"] == best
+    assert losses[record["best_step"]] == best and record["step"] == record["best_step"] + 3
 
 
-def test_a_worse_model_is_not_kept(blobs, tmp_path):
+def test_the_untuned_model_is_never_the_best_and_a_training_without_gain_says_so(blobs, tmp_path):
     record, vit = tuned(blobs[:12], tmp_path, lr=.5, patience=2, epochs=9, eval_every=1)
-    assert record["best_step"] == 0 and record["step"] == 2
-    assert all(torch.equal(v, small_vit().state_dict()[k]) for k, v in vit.state_dict().items())
+    untuned = record["log"][0]["val_loss"]
+    assert record["best_step"] >= 1 and untuned < min(row["val_loss"] for row in record["log"][1:])
+    assert any(not torch.equal(v, small_vit().state_dict()[k]) for k, v in vit.state_dict().items())
+    (said,) = E.no_gain({"B": record})
+    assert said.startswith("model B: no step lowered the validation loss") and f"{untuned:.4g} of A" in said
+    better, _ = tuned(blobs[:40], tmp_path / "better")
+    assert better["lowest"] < better["log"][0]["val_loss"] and E.no_gain({"B": better}) == []
 
 
 def test_the_loss_is_distillation_plus_lam_kl_and_the_first_validation_is_the_untouched_models(blobs, tmp_path):
@@ -161,20 +167,39 @@ def test_the_loss_is_distillation_plus_lam_kl_and_the_first_validation_is_the_un
     assert last["val_distill"] > 1e-6
 
 
+def one_weight() -> tuple[dict, torch.optim.AdamW]:
+    weight = torch.ones(1, requires_grad=True)
+    optimiser = torch.optim.AdamW([weight])
+    weight.sum().backward()
+    optimiser.step()
+    return {"w": weight}, optimiser
+
+
 def test_gains_below_min_delta_add_up_to_one():
     state = dict(step=-1, lowest=np.inf, mark=np.inf, waited=0, log=[])
     waited = []
-    for step, loss in enumerate([10., 9.4, 8.8, 8.2]):
+    weight, optimiser = one_weight()
+    for step, loss in enumerate([10., 9.4, 8.8, 8.2], 1):
         found = torch.tensor([[loss], [0.], [0.]], dtype=torch.double)
-        E.note_validation(state, step, [found], {}, min_delta=1.)
+        E.note_validation(state, step, [found], weight, optimiser, min_delta=1.)
         waited.append(state["waited"])
-    assert waited == [0, 1, 0, 1] and state["lowest"] == 8.2 and state["best_step"] == 3
+    assert waited == [0, 1, 0, 1] and state["lowest"] == 8.2 and state["best_step"] == 4
 
 
-def test_a_loss_that_is_no_number_ends_the_training_in_one_sentence():
+@pytest.mark.parametrize("broken", ["loss", "weight", "moment"])
+def test_a_state_that_is_no_number_is_not_kept(broken):
     state = dict(step=-1, lowest=np.inf, mark=np.inf, waited=0, log=[])
-    with pytest.raises(InputError, match="became nan at step 7; lower --lr"):
-        E.note_validation(state, 7, [torch.full((3, 2), torch.nan)], {}, min_delta=1.)
+    weight, optimiser = one_weight()
+    found = torch.ones(3, 2)
+    if broken == "loss":
+        found = found * torch.nan
+    if broken == "weight":
+        weight["w"].data.fill_(torch.inf)
+    if broken == "moment":  # of a gradient whose square is infinite: the weight itself stands still
+        optimiser.state[weight["w"]]["exp_avg_sq"].fill_(torch.inf)
+    with pytest.raises(InputError, match="broke before step 7: .*--resume, --out and a lower --lr"):
+        E.note_validation(state, 7, [found], weight, optimiser, min_delta=1.)
+    assert state["step"] == -1 and state["log"] == []
 
 
 def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp_path):
@@ -290,16 +315,50 @@ def test_alignment_tests_are_paired_and_headroom_gain_follows_its_formula():
     related = {t["y"]: t["r"] for t in tests if t["test"] == "Pearson r"}
     assert related["CC of A"] == pytest.approx(np.corrcoef(consistency, a)[0, 1])
     assert related["gain B - A"] == pytest.approx(-1)
+    (row,) = [claim for claim in E.comparisons(arrays) if claim.name == "CC, B - A"]
+    assert row.unit == f"t {found['t']:.1f}, d {found['dz']:.2f}, p < .001"
     quarters = [t for t in tests if t["test"].startswith("quartile")]
     order = np.argsort(consistency)
     assert [q["n"] for q in quarters] == [20] * 4
     assert quarters[1]["gain B - A"] == pytest.approx((b - a)[order[20:40]].mean())
     assert quarters[3]["gain B - C"] == pytest.approx((b - c)[order[60:]].mean())
+    for k, values in dict(A=a, B=b, C=c).items():
+        assert quarters[2][f"CC of {k}"] == pytest.approx(values[order[40:60]].mean())
     summary = lines(arrays)
     assert summary["r(gain, consistency)"]["ours"] == pytest.approx(-1)
     assert summary["headroom gain"]["ours"] == pytest.approx(np.mean(d / (1 - a + 1e-8)))
+    second = summary["headroom gain, quartile 2 of consistency"]
+    assert second["ours"] == pytest.approx((d / (1 - a + 1e-8))[order[20:40]].mean()) and second["n"] == 20
+    assert second["verdict"] == "agrees"
     assert summary["images with a gain in CC"]["ours"] == 100
     assert summary["r(gain, consistency)"]["paper"] == -.55
+
+
+def test_a_difference_is_shown_with_its_t_d_and_p_and_lower_kl_is_better():
+    """Four pairs worked out by hand: differences .1, .2, .3, .2 have mean .2, SD .0816, t 4.90, p .016."""
+    a = np.array([.3, .2, .4, .1])
+    arrays = measured([np.nan] * 4, A=a, B=a + [.1, .2, .3, .2], C=a)
+    rows = {claim.name: claim for claim in E.comparisons(arrays)}
+    assert len(rows) == 10 and rows["SIM, B - C"].unit == "t 4.9, d 2.45, p = 0.016"
+    shown = {row["name"]: row for row in evaluate(rows.values(), arrays)}
+    assert shown["CC, B - A"]["ours"] == pytest.approx(.2) and shown["CC, B - A"]["verdict"] == "agrees"
+    assert (shown["KL, B - A"]["paper"], shown["KL, B - A"]["verdict"]) == ("< 0", "differs")
+
+
+def test_kl_and_nss_are_measured_by_both_conventions():
+    """Two fixations on one pixel and one on another, a map that is 0 on half of the pixels: by hand."""
+    counts = torch.zeros(1, 224, 224)
+    counts[0, 10, 10], counts[0, 50, 60] = 2, 1
+    maps = torch.rand(1, 224, 224, generator=generator(1)) * (torch.arange(224) >= 112)
+    batch = dict(image=torch.zeros(1, 3, 8, 8), fixations=counts, readable=torch.tensor([True]), index=[0])
+    found = E.agreement(batch, {"A": lambda x: (None, maps)}, [[]], torch.device("cpu"))
+    z = (maps - maps.mean()) / maps.std(correction=0)
+    once, every = (z[0, 10, 10] + z[0, 50, 60]) / 2, (2 * z[0, 10, 10] + z[0, 50, 60]) / 3
+    assert [float(found[key]) for key in ("nss", "nss_counts")] == pytest.approx([float(once), float(every)])
+    q, p = (m.double() / m.double().sum() for m in (human_maps(counts), maps))
+    for key, eps in (("kl", 2.**-52), ("kl_loss_eps", 1e-10)):
+        assert float(found[key]) == pytest.approx(float((q * (q / (p + eps) + eps).log()).sum()), rel=1e-6)
+    assert float(found["kl"]) > float(found["kl_loss_eps"]) + 5
 
 
 def test_images_without_consistency_give_no_line_of_it():
@@ -395,14 +454,46 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     out, results = finished
     rows = read_csv(out / "per_image.csv")
-    assert list(rows[0]) == "image condition cc nss auc kl sim consistency".split() and len(rows) == 8 * 3
+    columns = "image condition cc nss nss_counts auc kl kl_loss_eps sim consistency".split()
+    assert list(rows[0]) == columns and len(rows) == 8 * 3
     assert len(read_csv(out / "benchmarks.csv")) == 3 * (10 + 2 * 15 + 10)
     figures = "1B 2A 2B 2C 4".split()
     assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000 for k in figures for kind in ("png", "pdf"))
     assert len(results["not_run"]) == 1 and results["not_run"][0].startswith("frost with ImageNet-C's six")
     names = [h["name"] for h in results["headline"]]
-    assert {"CC, B", "KL, C", "r(gain, consistency)", "BF01 ImageNet-C (unit information)"} <= set(names)
     assert len(names) == len(set(names)) and not (out / "unfinished").exists()
+    assert results["conventions"]["kl_loss_eps"].endswith("1e-10")
+
+
+CLAIMS_OF_THE_PAPER = {  # what the text says (Results and Benchmark): the rows that show it
+    "the tuned model aligns better than the baseline on all five metrics, p < .001":
+        ["CC, B - A", "NSS, B - A", "AUC, B - A", "KL, B - A", "SIM, B - A"],
+    "and better than the shuffled control on all five metrics, p < .001":
+        ["CC, B - C", "NSS, B - C", "AUC, B - C", "KL, B - C", "SIM, B - C"],
+    "mean alignment of the three models (figure 2A; how NSS and KL are computed is not said)":
+        [f"{name}, {k}" for k in "ABC" for name in ("CC", "NSS", "NSS of every fixation", "AUC", "KL",
+                                                    "KL with eps 1e-10", "SIM")],
+    "for every image the gain is positive": ["images with a gain in CC"],
+    "across every category the gain is positive": ["COCO categories with a gain in CC"],
+    "the gain falls with consistency, r = -.55, p < .0001": ["r(gain, consistency)"],
+    "headroom-normalised gains are positive across all quartiles":
+        [f"headroom gain, quartile {q} of consistency" for q in (1, 2, 3, 4)],
+    "top-1 accuracy of the three models on the three benchmarks (figure 4A)":
+        [f"{name} top-1, {k}" for name in ("ImageNet", "ImageNet-C", "ObjectNet") for k in "ABC"],
+    "parity: BF01 222 on ImageNet": ["BF01 ImageNet (unit information)", "BF01 ImageNet (JZS, r = 1)"],
+    "parity: BF01 242.8 on ImageNet-C": ["BF01 ImageNet-C (unit information)", "BF01 ImageNet-C (JZS, r = 1)"],
+    "parity: BF01 89 on ObjectNet": ["BF01 ObjectNet (unit information)", "BF01 ObjectNet (JZS, r = 1)"]}
+
+
+def test_every_claim_of_the_paper_has_a_row(finished):
+    """Its claims on animacy, object size and sparsity are exp03's, those on the ResNet exp02's; the share of
+    trained parameters is test_trainable_share_is_the_papers."""
+    rows = {row["name"]: row for row in finished[1]["headline"]}
+    for claim, names in CLAIMS_OF_THE_PAPER.items():
+        assert set(names) <= set(rows), claim
+    assert rows["BF01 ImageNet-C (JZS, r = 1)"]["paper"] == 242.8
+    assert rows["r(gain, consistency)"]["paper"] == -.55 and rows["images with a gain in CC"]["paper"] == 100
+    assert rows["CC, B - A"]["paper"] == "> 0" and rows["KL, B - C"]["paper"] == "< 0"
 
 
 def test_a_run_killed_between_any_two_files_gives_the_same_bytes_when_it_goes_on(world, finished, tmp_path,
@@ -426,6 +517,35 @@ def test_a_run_killed_between_any_two_files_gives_the_same_bytes_when_it_goes_on
     assert a.keys() == b.keys()
     assert [name for name in a if a[name] != b[name]] in (["results.json"], ["results.json", "arrays.npz"])
     assert json.loads(a["results.json"])["headline"] == json.loads(b["results.json"])["headline"]
+
+
+def test_a_training_that_became_nan_goes_on_from_its_last_good_state_with_a_lower_lr(world, finished, tmp_path):
+    with pytest.raises(InputError, match="broke before step 1"):
+        run(world, tmp_path, "--lr", "1e30")
+    kept = load_checkpoint(tmp_path / "unfinished" / "tuned_B.pt")
+    assert kept["step"] == 0 and all(v.isfinite().all() for v in kept["now"].values())
+    before = content(tmp_path)
+    with pytest.raises(InputError, match="limit 10 -> 9"):
+        run(world, tmp_path, "--lr", "1e-4", "--resume", "--limit", "9")
+    with pytest.raises(InputError, match="unfinished run.*--resume|other arguments .lr"):
+        run(world, tmp_path, "--lr", "1e-4")
+    assert content(tmp_path) == before
+    results = run(world, tmp_path, "--lr", "1e-4", "--resume")
+    assert results["headline"] == finished[1]["headline"] and results["args"]["lr"] == 1e-4
+    assert [row["lr"] for row in read_csv(tmp_path / "tuned_B.csv")] == [1e30, 1e-4, 1e-4]
+    assert run(world, tmp_path, "--lr", "1e-4", "--resume")["headline"] == results["headline"]
+
+
+def test_both_splits_are_opened_before_anything_is_trained(world, tmp_path):
+    shutil.copytree(world / "salicon", tmp_path / "salicon")
+    for broken in ("fixations_train2014.json", "fixations_val2014.json"):
+        whole = (tmp_path / "salicon" / broken).read_bytes()
+        for change in (lambda path: path.unlink(), lambda path: path.write_bytes(whole[:500])):
+            change(tmp_path / "salicon" / broken)
+            with pytest.raises(InputError, match=broken):
+                run(world, tmp_path / "o", "--salicon", str(tmp_path / "salicon"))
+            assert not (tmp_path / "o").exists()
+        (tmp_path / "salicon" / broken).write_bytes(whole)
 
 
 @pytest.mark.parametrize("wrong, said", [
@@ -487,6 +607,22 @@ def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(wo
     assert len(read_csv(tmp_path / "o" / "per_image.csv")) == 7 * 3
     for part in ("ImageNet:", "ImageNet-C:", "ObjectNet:", "COCO category"):
         assert part in " ".join(results["not_run"])
+
+
+@pytest.mark.parametrize("same", ["B", "C"])
+def test_a_model_that_is_a_is_said_first_and_not_compared_with_a(world, finished, tmp_path, capsys, same):
+    vit, _ = E.benchmarks.load_model("demo_sl12", None, torch.device("cpu"))
+    torch.save(attention_state(vit), tmp_path / "a.pth")
+    files = {k: finished[0] / f"tuned_{k}.pth" for k in "BC"} | {same: tmp_path / "a.pth"}
+    results = run(world, tmp_path / "o", *[f"--model-{k.lower()}={file}" for k, file in files.items()])
+    said = capsys.readouterr().out
+    assert f"model {same}: it is A" in results["not_run"][0]
+    assert said.index(f"warning: model {same}: it is A") < said.index("95 % CI")
+    names = [row["name"] for row in results["headline"]]
+    assert "CC, A" in names and f"CC, {same}" not in names
+    compared = [name for name in names if same in name.split(", ")[-1] or "gain" in name or "BF01" in name]
+    assert compared == [] if same == "B" else "CC, B - A" in names
+    assert not (tmp_path / "o" / "fig_2B.png").exists() or same == "C"
 
 
 def test_a_run_without_fixations_is_refused(world, tmp_path):

@@ -410,7 +410,7 @@ def test_every_number_of_the_paper_s_section_stands_in_the_table():
         for number in numbers:
             if number is not None:
                 shown.remove(number)
-    assert not shown
+    assert shown == ["all", "all"]  # levels of clutter, in words
     assert [h["name"] for h in headline][:2] == ["animacy: images", "animacy, human: animate"]
 
 
@@ -432,6 +432,70 @@ def test_paired_tests_equal_scipy_and_use_one_set_of_images():
     assert found["animacy, A: t"]["ours"] == pytest.approx(scipy.stats.ttest_rel(a[4:], second[4:]).statistic)
     assert found["sparsity, entropy: B - A: mean difference"]["n"] == 20 == found["sparsity: images"]["ours"]
     assert not any(name.startswith("size") for name in found)  # no object of any size
+
+
+CLAIMS = {  # of the section Cognitive Bias and the caption of figure 3: the rows that show each
+    "2,619 images have animate and inanimate objects": ["animacy: images"],
+    "people attend more to animate regions, .45 against .37, +.077, t 14.77, p < .001, d .29": [
+        f"animacy, human: {k}" for k in ("animate", "inanimate", "mean difference", "t", "p", "d")],
+    "so do all models, B most, then C, A least": [
+        f"animacy, {k}: {n}" for k in "BCA"
+        for n in ("animate", "inanimate", "mean difference", "t", "p", "d")],
+    "B's animate density is above A's, t 40.14, d .78": [f"animacy, animate: B - A: {k}" for k in "tpd"],
+    "B's animate density is above C's, t 42.34, d .83": [f"animacy, animate: B - C: {k}" for k in "tpd"],
+    "3,068 images have small and large objects": ["size: images"],
+    "people attend more to small objects, A to large ones, C to neither, B to small ones": [
+        f"size, {k}: {n}" for k in ("human", "A", "C", "B")
+        for n in ("small", "large", "mean difference", "t", "p", "d")],
+    "B's small-object density is above A's, t 62.06, d 1.12": [f"size, small: B - A: {k}" for k in "tpd"],
+    "B's small-object density is above C's, t 78.22, d 1.41": [f"size, small: B - C: {k}" for k in "tpd"],
+    "5,000 images": ["sparsity: images"],
+    "B's entropy is below A's, 15.38 +- .12 against 15.42 +- .09, -.043 bits, t -61.90, d -.88": [
+        *(f"sparsity, {k}: {n}" for k in "AB" for n in ("entropy", "SD")),
+        *(f"sparsity, entropy: B - A: {k}" for k in ("mean difference", "t", "p", "d"))],
+    "C's is below A's, -.012 bits, d -.31": ["sparsity, entropy: C - A: mean difference",
+                                             "sparsity, entropy: C - A: d"],
+    "people's is 14.99 +- .17": ["sparsity, human: entropy", "sparsity, human: SD"],
+    "every model's is above people's, p < .001, d > 2.6": [
+        f"sparsity, entropy: {k} - human: {n}" for k in "ABC" for n in "pd"],
+    "B's is below A's and C's at every level of clutter": [
+        "sparsity, entropy: B - C: mean difference",
+        *(f"sparsity: levels of clutter with B below {k}" for k in "AC")]}
+
+
+def test_every_claim_of_the_paper_has_a_row(finished):
+    """Without options but --model-b and --model-c."""
+    rows = {row["name"]: row for row in json.loads((finished / "results.json").read_text())["headline"]}
+    for claim, names in CLAIMS.items():
+        assert set(names) <= set(rows), claim
+        assert all(rows[name]["paper"] is not None for name in names), claim
+    on_screen = [name for name in rows if re.fullmatch(E.ON_SCREEN, name)]
+    assert len(on_screen) == 25 and "sparsity, entropy: B - human: d" in on_screen
+
+
+def test_the_interval_of_d_decides_whether_it_is_above_2_6():
+    rng = np.random.default_rng(2)
+    human = rng.normal(0, .01, 120)
+    sources = {k: {"entropy": human + rng.normal(1, sd, 120)} for k, sd in zip("ABC", (1, .38, .1))}
+    table = E.by_source(arrays_of({"human": {"entropy": human}} | sources))
+    rows = {row["name"]: row for row in E.evaluate(E.claims(list(table)), table)}
+    found = {k: rows[f"sparsity, entropy: {k} - human: d"] for k in "ABC"}
+    assert [row["verdict"] for row in found.values()] == ["differs", "undecided", "agrees"]
+    exact = scipy.stats.nct  # whose 2.5 and 97.5 % points meet t at the ends of the exact interval
+    for row in found.values():
+        t, ncp = row["ours"] * 120**.5, np.array(row["ci"]) * 120**.5
+        assert exact.sf(t, 119, ncp[0]) == pytest.approx(.025, abs=.008)
+        assert exact.cdf(t, 119, ncp[1]) == pytest.approx(.025, abs=.008)
+
+
+def test_levels_of_clutter_are_those_that_two_images_have():
+    entropies = {"A": [5.] * 6, "B": [4., 4, 6, 6, 1, 1], "C": [9.] * 6}
+    arrays = arrays_of({"human": {}} | {k: {"entropy": v} for k, v in entropies.items()},
+                       objects=[1., 1, 2, 2, 3, math.nan])
+    table = E.by_source(arrays)
+    rows = {row["name"]: row["ours"] for row in E.evaluate(E.claims(list(table)), table)}
+    assert rows["sparsity: levels of clutter with B below A"] == "1 of 2"
+    assert rows["sparsity: levels of clutter with B below C"] == "2 of 2"
 
 
 def test_size_needs_two_objects():
@@ -458,6 +522,48 @@ def test_maps_of_any_size_and_format_are_read_and_bad_ones_are_missing(tmp_path)
             read_map(tmp_path / bad)
     np.save(tmp_path / "flat.npy", np.full((3, 5), 7.))
     assert (E.other_map(tmp_path / "flat.npy") == 0).all()  # uniform, by density() and entropy()
+
+
+def test_one_map_has_one_entropy_in_every_format(tmp_path):
+    """8 bits cost a hundredth of a bit, no other format anything."""
+    rows, cols = np.mgrid[:48, :64]
+    values = (1.2 + np.cos(rows / 10) * np.cos(cols / 14)) / 2.2
+    counts16 = (values * 65_535).round().astype(np.uint16)
+    np.save(tmp_path / "a.npy", values)
+    Image.fromarray((values * 255).round().astype(np.uint8)).save(tmp_path / "8.png")
+    Image.fromarray(counts16).save(tmp_path / "16.png")
+    Image.fromarray(counts16).save(tmp_path / "16.tif")
+    Image.fromarray(values.astype(np.float32)).save(tmp_path / "float.tif")
+    Image.fromarray((values * 255).round().astype(np.uint8)).convert("RGBA").save(tmp_path / "grey.png")
+    entropies = {p.name: float(E.entropy(E.other_map(p)[None])) for p in tmp_path.iterdir()}
+    assert len(entropies) == 6 and 12 < entropies["a.npy"] < 15.5
+    for name, value in entropies.items():
+        assert value == pytest.approx(entropies["a.npy"], abs=.01), name
+    for name in ("16.png", "16.tif", "float.tif"):
+        assert entropies[name] == pytest.approx(entropies["a.npy"], abs=1e-4), name
+
+
+def test_maps_in_colours_are_refused_before_anything_is_measured(worlds, tuned, tmp_path):
+    maps = tmp_path / "jet"
+    maps.mkdir()
+    for path in (worlds[True] / "salicon" / "images").iterdir():
+        Image.new("RGB", (9, 9), (250, 3, 9)).save(maps / f"{path.stem}.png")
+    with pytest.raises(InputError, match="jet.*a model's map"):
+        run(*study(worlds, tuned, "--maps", maps, "--out", tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_maps_are_found_by_coco_s_number_whatever_lies_beside_them(worlds, tmp_path):
+    salicon = worlds[True] / "salicon"
+    names = [image.name for image in E.load_data(salicon, None, 2, [])[0]]
+    np.save(tmp_path / f"{Path(names[0]).stem}.npy", np.eye(4))
+    np.save(tmp_path / f"{plain_name(names[1])}.npy", np.eye(4))
+    for name in names:
+        (tmp_path / f"{Path(name).stem}.txt").write_text("a note")
+        (tmp_path / f"._{Path(name).stem}.npy").write_bytes(b"macOS")
+    *_, maps = E.load_data(salicon, None, 2, [tmp_path])
+    assert [path.name for path in maps[tmp_path.name]] == [f"{Path(names[0]).stem}.npy",
+                                                           f"{plain_name(names[1])}.npy"]
 
 
 def study(worlds, tuned, *more) -> list:
@@ -488,7 +594,7 @@ def test_entropy_is_drawn_by_the_number_of_objects():
                         "A": {"entropy": [2., 3., 5., 6., 7., 8.]}},
                        objects=[0., 6., 6., 0., 99., math.nan])
     _, ((ax,),) = figure_grid(1, 1)
-    E.draw_clutter(ax, E.by_source(arrays), arrays["objects"], ["white", "red"])
+    E.draw_clutter(ax, E.by_source(arrays), ["white", "red"])
     line = ax.lines[0]
     assert line.get_xdata().tolist() == [0, 6] and line.get_ydata().tolist() == [3, 3]
 
@@ -653,6 +759,84 @@ def test_wrong_arguments_end_in_one_sentence(argv, said, worlds, tmp_path, monke
     argv = argv.replace(" C", f" {worlds[True]}/coco")
     with pytest.raises(InputError, match=said):
         E.main([*argv.split(), "--workers", "0", "--device", "cpu", "--out", str(tmp_path / "out")])
+
+
+def as_freeview(copied: Path, folder: Path, shrink: int) -> None:
+    """The same gaze as COCO-FreeView has it, and COCO of 2017 with pictures of 480 x 640 / shrink px."""
+    gaze = json.loads((copied / "salicon" / "fixations_val2014.json").read_text())
+    coco = json.loads((copied / "coco" / "annotations" / "instances_val2014.json").read_text())
+    names = {image["id"]: f"{plain_name(image['file_name'])}.jpg" for image in gaze["images"]}
+    scale, left = 1050 / 480, (1680 - 640 * 1050 / 480) / 2  # of the display, between two bars
+    records = []
+    for a in gaze["annotations"]:
+        points = np.array(a["fixations"], float).reshape(-1, 2) - .5  # centres of pixels from 1
+        records.append(dict(name=names[a["image_id"]], split="valid", subject=a["worker_id"],
+                            X=[840., *(left + points[:, 1] * scale)], Y=[525., *(points[:, 0] * scale)]))
+    (folder / "gaze").mkdir(parents=True)
+    (folder / "gaze" / "COCOFreeView_fixations_trainval.json").write_text(json.dumps(records))
+    (folder / "coco" / "val2017").mkdir(parents=True)
+    (folder / "coco" / "annotations").mkdir()
+    for image in gaze["images"]:
+        picture = Image.open(copied / "salicon" / "images" / image["file_name"])
+        picture.resize((640 // shrink, 480 // shrink)).save(folder / "coco" / "val2017" / names[image["id"]])
+    for image in coco["images"]:
+        image |= dict(height=480 // shrink, width=640 // shrink,
+                      file_name=f"{plain_name(image['file_name'])}.jpg")
+    coco["annotations"] = [a for a in coco["annotations"] if isinstance(a["segmentation"], list)]
+    for a in coco["annotations"]:
+        a["segmentation"] = [[v / shrink for v in polygon] for polygon in a["segmentation"]]
+    (folder / "coco" / "annotations" / "instances_val2017.json").write_text(json.dumps(coco))
+
+
+def test_coco_s_pictures_of_2017_and_of_any_size_give_the_same_gaze_and_masks(copied, tmp_path):
+    as_freeview(copied, tmp_path / "f", 2)
+    root = tmp_path / "f"
+    theirs, left_out, coco, scenes, _ = E.load_data(root / "gaze", root / "coco", None, [])
+    ours = {plain_name(image.name): image for image in E.load_data(copied / "salicon", None, None, [])[0]}
+    assert len(theirs) == 5 and not any(left_out.values())
+    for image, scene in zip(theirs, scenes):
+        assert image.path.parent.name == "val2017" and image.size == (240, 320)
+        assert (scene["height"], scene["width"]) == (240, 320) and scene["anns"]
+        mine, other = (np.concatenate([np.stack(points, 1) for points in some.observers]).astype(int)
+                       for some in (ours[plain_name(image.name)], image))
+        assert mine.shape == other.shape and np.abs(mine - other).max() <= 1
+        assert (E.paint_masks(scene["anns"], coco, 240, 320) >= 0).any()
+
+
+def test_pictures_of_another_shape_than_coco_s_are_named(copied, tmp_path):
+    """COCO-FreeView's pictures as distributed have the display's bars in them; COCO's masks have not."""
+    as_freeview(copied, tmp_path / "f", 2)
+    (tmp_path / "f" / "gaze" / "images").mkdir()
+    for path in (tmp_path / "f" / "coco" / "val2017").iterdir():
+        Image.new("RGB", (1680, 1050)).save(tmp_path / "f" / "gaze" / "images" / path.name)
+    with pytest.raises(InputError, match=r"\d{12}.jpg is 1050 x 1680 px, but 240 x 320 in COCO") as error:
+        run("--salicon", tmp_path / "f" / "gaze", "--coco", tmp_path / "f" / "coco", *FAST,
+            "--out", tmp_path / "out")
+    assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
+
+
+def test_images_that_coco_lacks_are_listed(copied, tmp_path):
+    file = copied / "coco" / "annotations" / "instances_val2014.json"
+    data = json.loads(file.read_text())
+    gone = data["images"].pop(0)
+    data["annotations"] = [a for a in data["annotations"] if a["image_id"] != gone["id"]]
+    file.write_text(json.dumps(data))
+    results = run("--data", copied, *FAST, "--out", tmp_path / "out")
+    assert results["left_out"]["of densities, not in COCO's annotations"] == [gone["file_name"]]
+    data["images"] = [image | {"file_name": f"x{image['file_name']}"} for image in data["images"]]
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match="none with fixations"):
+        run("--data", copied, *FAST, "--out", tmp_path / "out2")
+
+
+def test_points_outside_an_image_name_it(copied, tmp_path):
+    file = copied / "salicon" / "fixations_val2014.json"
+    data = json.loads(file.read_text())
+    annotation = next(a for a in data["annotations"] if a["fixations"])
+    annotation["fixations"][0] = [481, 3]
+    file.write_text(json.dumps(data))
+    with pytest.raises(InputError, match=f"image {annotation['image_id']}, worker {annotation['worker_id']}"):
+        run("--data", copied, *FAST, "--out", tmp_path / "out")
 
 
 def test_an_object_of_two_overlapping_annotation_files_counts_once(copied):

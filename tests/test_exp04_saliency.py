@@ -1,6 +1,7 @@
 """exp04_saliency: every policy guides the same saccades, UNISAL loads strictly, crops lie where they should."""
 import json
 import os
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -170,6 +171,27 @@ def test_maps_are_found_with_and_without_their_class_folder(tmp_path):
         L.find_map(tmp_path, Path("x/b.jpg"))
 
 
+def test_a_map_guides_the_same_saccades_in_every_format(tmp_path):
+    levels = np.random.default_rng(0).permutation(24 * 32).reshape(24, 32) // 4  # 0 to 191
+    for name, values in (("a.npy", levels / 191 - 7), ("a.png", levels.astype(np.uint8)),
+                         ("b.png", (levels * 257).astype(np.uint16)), ("a.tif", levels.astype(np.float32) * 1e-3)):
+        np.save(tmp_path / name, values) if name == "a.npy" else Image.fromarray(values).save(tmp_path / name)
+    maps = [L.given_map(0, [tmp_path / name], (6, 8))["map"] for name in ("a.npy", "a.png", "b.png", "a.tif")]
+    places = [S.fixation_sequence(m[None], 3, 5)[0] for m in maps]
+    assert all(torch.equal(place, places[0]) for place in places)
+    for m in maps:  # one scale for all
+        torch.testing.assert_close(m / m.max(), maps[0] / maps[0].max(), atol=1e-5, rtol=0)
+
+
+def test_a_map_of_colours_is_refused_before_anything_is_measured(pictures, tmp_path):
+    for path in pictures.glob("*/*.png"):
+        (tmp_path / "maps" / path.parent.name).mkdir(exist_ok=True, parents=True)
+        (tmp_path / "maps" / path.parent.name / path.name).symlink_to(path)
+    with pytest.raises(InputError, match="expected a model's map"):
+        L.main(small(pictures, tmp_path / "out", "--saliency-dir", str(tmp_path / "maps"), "--size", "64", "96"))
+    assert not (tmp_path / "out").exists()
+
+
 def test_crops_are_moved_inside_and_centred():
     images = torch.arange(20 * 30.).view(1, 1, 20, 30).expand(2, 3, 20, 30)
     crops = L.crop_at(images, torch.tensor([[0., 0.], [10., 15.]]), 6)
@@ -201,12 +223,17 @@ def test_lines_of_the_table_subtract_in_the_order_they_name():
     moves = looked(np.ones((8, 10)), 3.) | dict(col=np.tile(np.arange(5., 15.), (8, 1)))
     found = {"dino": right, "gbvs": wrong, "unisal": moves, "random": wrong,
              "crop at dino": np.ones(8, bool), "crop at centre": np.zeros(8, bool),
-             "attention before": np.full(8, 100.), "random before": np.full(8, 90.)}
+             "attention before": np.ones(8), "random before": np.full(8, .9)}
     ours = {row["name"]: row["ours"] for row in L.evaluate(L.CLAIMS, found)}
     assert ours["accuracy, DINO - random"] == ours["accuracy, DINO - GBVS"] == 100
     assert ours["accuracy, saccades 1-5, GBVS - UNISAL"] == -100
     assert ours["DINO to UNISAL - to GBVS, saccades 1-3"] == pytest.approx(3 - 18 ** .5)
     assert ours["DINO to UNISAL, saccade 10 - 1"] == 9  # at the last saccade less that at the first
+    # GBVS to UNISAL: from (0, 0) to (3, 5) at the first saccade and to (3, 14) at the last; DINO to GBVS stays
+    assert ours["DINO to UNISAL - GBVS to UNISAL, saccade 10 - 1"] == pytest.approx(9 + 34 ** .5 - 205 ** .5)
+    assert ours["DINO to GBVS - GBVS to UNISAL, saccade 10 - 1"] == pytest.approx(34 ** .5 - 205 ** .5)
+    assert ours["accuracy, larger - smaller images, DINO"] == 0
+    assert ours["accuracy, larger - smaller images, random"] == -90
     assert ours["from first fixation, DINO - UNISAL"] == -5
     assert ours["loss by larger images, random - DINO"] == 90
     assert ours["ResNet on a crop, DINO - centre"] == 100 and "ResNet on a crop, DINO - GBVS" not in ours
@@ -217,7 +244,42 @@ def test_policies_that_did_not_run_have_no_lines():
              "random": looked(np.zeros((4, 10)), 0.)}
     names = [row["name"] for row in L.evaluate(L.CLAIMS, found)]
     assert names == ["accuracy, larger full image", "accuracy, DINO - GBVS", "accuracy, DINO - random",
-                     "DINO to GBVS, saccade 10 - 1"]
+                     "accuracy, GBVS - random", "DINO to GBVS, saccade 10 - 1"]
+
+
+CLAIMS = {  # what the paper's text says: lines of the table
+    "DINO is about 5 % above the other two models across all saccades": [
+        "accuracy, DINO - GBVS", "accuracy, DINO - UNISAL"],
+    "all saliency models guide fixations to informative areas": [
+        "accuracy, DINO - random", "accuracy, GBVS - random", "accuracy, UNISAL - random"],
+    "GBVS is worse than UNISAL, and reaches it after the sixth saccade": [
+        "accuracy, saccades 1-5, GBVS - UNISAL", "accuracy, saccades 6-10, GBVS - UNISAL"],
+    "at first DINO and UNISAL fixate similar regions, GBVS diverges": ["DINO to UNISAL - to GBVS, saccades 1-3"],
+    "disagreement between all three models increases": [
+        "DINO to GBVS, saccade 10 - 1", "DINO to UNISAL, saccade 10 - 1", "GBVS to UNISAL, saccade 10 - 1"],
+    "above all that of the two saliency models with DINO": [
+        "DINO to GBVS - GBVS to UNISAL, saccade 10 - 1", "DINO to UNISAL - GBVS to UNISAL, saccade 10 - 1"],
+    "DINO and GBVS reveal more than UNISAL": ["visible, DINO - UNISAL", "visible, GBVS - UNISAL"],
+    "their saccades move farther from the initial fixation": [
+        "from first fixation, DINO - UNISAL", "from first fixation, GBVS - UNISAL"],
+    "accuracy is lower for larger images": [
+        "accuracy, larger - smaller images, DINO", "accuracy, larger - smaller images, random"],
+    "the drop is much smaller for attention": ["loss by larger images, random - DINO"],
+    "ResNet crops: DINO, then UNISAL, centre, GBVS, random": [
+        f"ResNet on a crop, {a} - {b}"
+        for a, b in combinations(("DINO", "UNISAL", "centre", "GBVS", "random"), 2)]}
+
+
+def test_every_claim_of_the_paper_has_a_row():
+    rng = np.random.default_rng(0)
+    found = {name: looked(rng.random((9, 10)) < .5, 1.) for name in ("dino", "gbvs", "unisal", "random")}
+    found |= {f"crop at {name}": rng.random(9) < .5 for name in (*found, "centre")}
+    found |= {f"{kind} before": rng.random(9) for kind in ("attention", "random")}
+    rows = {row["name"]: row for row in L.evaluate(L.CLAIMS, found)}
+    for claim, lines in CLAIMS.items():
+        for name in lines:
+            assert name in rows and rows[name]["paper"], f"{claim}: no line {name}"
+    assert set(rows) - {name for lines in CLAIMS.values() for name in lines} == {"accuracy, larger full image"}
 
 
 @pytest.mark.real

@@ -1,6 +1,8 @@
 """exp05_gaze_video: the authors' gaze, scaling and tests come back; planted heads are found."""
 import json
+import pickle
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,12 @@ from PIL import Image
 
 import av
 import demo
+import exp05_data as D
 import exp05_gaze_video as E
 import exp05_scaling as S
-from common import InputError, ROOT, generator
+from common import InputError, ROOT, VisionTransformer, generator
 from data import read_csv
-from gaze_worlds import TINY, quick, real, small_world, write_video
+from gaze_worlds import TINY, cw2019_world, n2010_world, quick, real, small_world, write_video
 from processes import in_group
 from results import read_arrays, read_json, write_csv
 
@@ -76,7 +79,7 @@ def test_measure_gives_every_heads_gaze_in_pixels_of_the_frame(monkeypatch):
     models = E.load_models(["demo_dino4"], None, torch.device("cpu"))
     images = (255 * torch.rand(2, 70, 99, 3, generator=generator(3))).byte()
     found = E.measure(dict(image=images), models, None, "float32", torch.device("cpu"))
-    assert found["gaze"].shape == (2, 24 + 4, 2) and found["apart"].shape == (2, 12, 12)
+    assert found["gaze"].shape == (2, 24 + 7, 2) and found["apart"].shape == (2, 12, 12)
     images = images.permute(0, 3, 1, 2)
     attn = E.attend(images, models[0], None)  # (2, 4, 6, 4, 6) of 64 x 96 px
     direct = E.head_gaze(attn[:, 1, 4], 16) * torch.tensor([99 / 96, 70 / 64])
@@ -85,6 +88,40 @@ def test_measure_gives_every_heads_gaze_in_pixels_of_the_frame(monkeypatch):
     cosine = F.cosine_similarity(maps[:, :, None], maps[:, None], dim=-1)  # (2, 6, 6)
     torch.testing.assert_close(found["alike"][:, 12:18], (cosine.sum(2) - 1) / 5, atol=1e-5, rtol=0)
     torch.testing.assert_close(found["apart"][:, :6, :6], 1 - cosine, atol=1e-5, rtol=0)
+
+
+def test_heads_that_a_file_does_not_tell_are_assumed_aloud_or_asked_for(tmp_path):
+    for width, heads in ((96, 6), (96, 3), (192, 3)):
+        net = VisionTransformer(64, 16, width, 4, heads)
+        torch.save(net.state_dict(), tmp_path / f"{width}.pth")
+    name, narrow = f"dino4={tmp_path}/192.pth", f"sl4={tmp_path}/96.pth"
+    with pytest.raises(InputError, match="192 wide.*--heads"):
+        E.load_models([name], None, torch.device("cpu"))
+    (model,) = E.load_models([name], None, torch.device("cpu"), heads=3)
+    assert model.net.num_heads == 3 and E.load_models([narrow], None, "cpu")[0].net.num_heads == 6
+    assert E.load_models([narrow], None, "cpu", heads=3)[0].net.num_heads == 3
+    assert E.assumed(["demo_dino4"], None) == []
+    assert E.assumed([narrow], None) == [
+        f"{narrow}: assumed: 6 heads a block (else --heads); assumed: mean and SD of ImageNet"]
+    assert "3 heads a block (--heads); assumed: mean" in E.assumed([name], 3)[0]
+    assert E.parse(["--models", name, "--heads", "3"]).heads == 3
+
+
+def test_one_worker_decodes_a_video_ahead_and_more_read_a_folder_of_frames(tmp_path, monkeypatch):
+    asked = []
+
+    def in_batches(folder, data, batch_size, look, workers):
+        pickle.dumps(data)  # as sent to a worker where processes are spawned
+        asked.append(workers)
+        return dict(gaze=np.zeros((2, 1, 2)), alike=np.zeros((2, 1)), apart=np.zeros((2, 1, 1)))
+    monkeypatch.setattr(E, "in_batches", in_batches)
+    clip = D.load_study(str(n2010_world(tmp_path / "N"))).clips[0]
+    (tmp_path / "frames").mkdir()
+    for source in (clip.source, tmp_path / "frames"):
+        for workers in (0, 1, 4):
+            shown = D.Watched(replace(clip, source=source), np.arange(2), (64, 96), [], None, None)
+            E.watch_all([shown], tmp_path, 2, None, workers)
+    assert asked == [0, 1, 1, 0, 1, 4]
 
 
 def test_late_blocks_are_the_papers_and_lie_past_two_thirds_of_any_depth():
@@ -112,10 +149,13 @@ def test_published_distances_medians_and_tests_come_back():
         if key in kinds:
             best[kinds[key]] = E.best_heads(ours.ravel(), np.repeat(np.arange(6), ours.size // 6))
             assert len(best[kinds[key]]) == 30
-            assert np.median(best[kinds[key]]) == pytest.approx(E.PAPER[kinds[key]], abs=.1)
-        elif key != "gbvs":
+            assert np.median(best[kinds[key]]) == pytest.approx(E.PAPER["N2010"][kinds[key]], abs=.1)
+        elif key == "gbvs":
+            assert dict(zip(E.CHANNELS, ours)) == pytest.approx(
+                {channel: E.PAPER["N2010"][channel] for channel in E.CHANNELS}, abs=.1)
+        else:
             official = "dino_vits16" if key.startswith("dino") else "deit_small_patch16_224"
-            assert ours.min() == pytest.approx(E.PAPER[official], abs=.1)
+            assert ours.min() == pytest.approx(E.PAPER["N2010"][official], abs=.1)
             assert key != "dino_deit_small16" or np.argwhere(ours == ours.min()).tolist() == [[7, 4]]
     for depth in (4, 8, 12):
         assert S.compare("", best[f"dino{depth}"], best[f"sl{depth}"])["p"] <= 8.2e-7
@@ -172,6 +212,60 @@ def test_n2010_keeps_its_time_when_frames_are_missing(tmp_path, no_figures, more
     assert len(rows) == 5 and max(r["distance_px"] for r in rows) < 3
     notes = json.loads((tmp_path / "o" / "results.json").read_text())["notes"]
     assert notes == ([] if more else ["all: 14 of 2327 frames; only their gaze is used"])
+
+
+def test_every_frame_comes_with_the_one_before_it_but_not_across_a_blank(tmp_path):
+    pictures = write_video(tmp_path / "a.mp4", 12)
+    clip = D.Clip("a", tmp_path / "a.mp4", dict, blank=(4, 5))
+    alone, pairs = D.Frames(clip, 12), E.FramePairs(clip, 12)
+    assert len(pairs) == 12
+    expected = {0: 0, 1: 0, 2: 1, 6: 6, 7: 6, 10: 9, 11: 10, 3: 2}  # frame: the one before it
+    for i, before in expected.items():
+        pair = pairs[i]
+        assert abs(float(pair["image"].double().mean()) - pictures[i].mean()) < 3
+        assert torch.equal(pair["image"], alone[i]["image"])
+        assert torch.equal(pair["previous"], alone[before]["image"])
+
+
+def test_measure_gives_gbvs_the_frames_before(monkeypatch):
+    asked = []
+
+    def gbvs(images, channels, previous):
+        asked.append((channels, images.mean((1, 2, 3)), previous.mean((1, 2, 3))))
+        return images[:, 0, ::16, ::16]
+    monkeypatch.setattr(E, "gbvs", gbvs)
+    images = torch.tensor([0, 51, 102, 255], dtype=torch.uint8)[:, None, None, None].expand(4, 64, 64, 3)
+    E.measure(dict(image=images[1:], previous=images[:-1]), E.load_models(["demo_dino4"], None, "cpu"), None,
+              "float32", torch.device("cpu"))
+    assert [channels for channels, _, _ in asked] == ["DIORFM", *"IORFMD"]
+    for _, now, before in asked:
+        torch.testing.assert_close(now, torch.tensor([.2, .4, 1.]))
+        torch.testing.assert_close(before, torch.tensor([0, .2, .4]))
+
+
+def test_gbvs_looks_at_what_moves_and_nowhere_where_nothing_does():
+    images = torch.zeros(3, 96, 128, 3, dtype=torch.uint8)
+    for i, x in enumerate((30, 30, 70)):
+        images[i, 40:52, x:x + 12] = 255
+        images[i, 70:90, 100:120] = 200  # this stays where it is
+    previous = images[[0, 0, 1]]
+    found = E.measure(dict(image=images, previous=previous), E.load_models(["demo_dino4"], None, "cpu"), None,
+                      "float32", torch.device("cpu"))["gaze"][:, -7:]
+    gaze = dict(zip(E.CHANNELS, found.swapaxes(0, 1)))
+    for channel in ("GBVS flicker", "GBVS motion"):
+        assert gaze[channel][:2].isnan().all()
+        x, y = gaze[channel][2].tolist()
+        assert 36 < y < 56 and 24 < x < 90
+    assert all(gaze[channel].isfinite().all() for channel in (
+        "GBVS", "GBVS intensity", "GBVS orientation", "GBVS contrast", "GBVS colour"))
+
+
+def test_who_never_looks_has_no_distance(tmp_path, no_figures, monkeypatch):
+    root = small_world(tmp_path / "w")
+    monkeypatch.setattr(E, "CHANNELS", {"GBVS": "IF", "GBVS flicker": "F"})
+    E.main([*ONE, "--data", str(root), "--out", str(tmp_path / "o"), "--limit", "1"])
+    names = [h["name"] for h in read_json(tmp_path / "o" / "results.json")["headline"]]
+    assert "GBVS, all channels" in names and "GBVS flicker" not in names
 
 
 # ------------------------------------------------------------------------------------------------ wrong input
@@ -255,9 +349,10 @@ def test_wrong_data_is_named(tmp_path, no_figures, spoil, message):
 @pytest.mark.parametrize("argv, message", [
     (["--models", "what=x.pth"], "KIND=FILE"), (["--models", "dino99"], "no model dino99"),
     (["--models", "dino4=/no/file.pth"], "no such weight file"), (["--weights", "x.pth"], "one model"),
+    (["--heads", "3"], "--heads belongs to models given as KIND=FILE"),
     (["--data", "/no/such/folder"], "no such folder"),
-    (["--models", f"dino12={ROOT}/checkpoints/demo_dino4.pth"], "4 blocks, 96 wide"),
-    (["--compare", "/no/run"], "no distances.csv")])
+    (["--models", f"dino12={ROOT}/checkpoints/demo_dino4.pth"], "4 blocks; expected"),
+    (["--compare", "/no/run"], "no arrays.npz")])
 def test_wrong_arguments_are_named(tmp_path, no_figures, argv, message):
     with pytest.raises(InputError, match=message):
         E.main([*argv, "--out", str(tmp_path / "o"), "--limit", "1", "--device", "cpu"])
@@ -293,7 +388,7 @@ def same_run(a: Path, b: Path) -> None:
         if (a / name).exists() and (b / name).exists():
             assert (a / name).read_bytes() == (b / name).read_bytes(), name
     x, y = (read_json(p / "results.json") for p in (a, b))
-    assert all(x[k] == y[k] for k in ("headline", "tests", "sets", "correlations", "notes"))
+    assert all(x[k] == y[k] for k in ("headline", "tests", "sets", "notes"))
     x, y = (read_arrays(p / "arrays.npz") for p in (a, b))
     assert x.keys() == y.keys() and all((x[k] == y[k]).all() for k in x if x[k].dtype.kind != "f")
     assert all(np.array_equal(x[k], y[k], equal_nan=True) for k in x if x[k].dtype.kind == "f")
@@ -328,8 +423,8 @@ def test_bare_demo_command_compares_six_models_and_gbvs_and_starts_exp05_cluster
     results = read_json(tmp_path / "o" / "results.json")
     names = [h["name"] for h in results["headline"]]
     assert {f"{m.removeprefix('demo_')}, 5 best heads" for m in E.DEMO_MODELS} < set(names)
-    assert {"GBVS, all channels", "viewer adult", "viewer child"} < set(names)
-    assert any("flicker and motion" in n for n in results["not_run"])
+    assert {"GBVS, all channels", "GBVS motion", "viewer adult", "viewer child", "dino12 vs viewer adult",
+            "dino12 vs sl12"} < set(names) and results["not_run"] == []
     assert {"GBVS", "GBVS orientation"} <= {r["condition"] for r in read_csv(tmp_path / "o" / "per_image.csv")}
     names = [h["name"] for h in read_json(tmp_path / "o" / "clusters" / "results.json")["headline"]]
     assert names[0] == "adult: looks at eyes" and "G3: share of late heads" in names
@@ -346,7 +441,8 @@ def test_demo_run_writes_tables_and_figures_and_draws_them_again(run, no_figures
         f"fig_{k}.{end}" for k in ("distance", "gaze", "heads") for end in ("png", "pdf")}
     rows = read_csv(run / "distances.csv")
     assert len(rows) == 4 * (48 + 24) and rows[-1]["kind"] == "viewer child"
-    assert len(results["correlations"]) == 6 and results["correlations"][0]["n"] == 48
+    correlations = [t for t in results["tests"] if "r" in t]
+    assert len(correlations) == 2 * 6 and {t["n"] for t in correlations} == {24}
     assert results["best_head"] == min((r for r in rows if r["set"] == "all" and " head " in r["condition"]),
                                        key=lambda r: r["distance"])["condition"]
     before = (run / "fig_heads.png").read_bytes()
@@ -391,9 +487,9 @@ def test_compare_correlates_and_draws_two_runs(run, tmp_path, monkeypatch):
     quick(monkeypatch, figures=True)
     monkeypatch.setattr(E, "save_figure", lambda fig, path: drawn.append((path.name, fig)))
     E.main([*TINY, "--out", str(tmp_path / "two"), "--compare", str(run)])
-    found = read_json(tmp_path / "two" / "results.json")["correlations"]
-    same = next(c for c in found if c["sets"] == ["all", f"{run.name}: all"])
-    assert same["r"] == pytest.approx(1) and same["n"] == 48
+    found = read_json(tmp_path / "two" / "results.json")["tests"]
+    same = {t["name"]: t for t in found}[f"sl4: all and {run.name}: all"]
+    assert same["r"] == pytest.approx(1) and same["n"] == 24
     right = dict(drawn)["fig_heads"].axes[1]
     assert right.get_xlabel() == "MDS distance, all (px)" and f"{run.name}: nature" in right.get_ylabel()
     x, y = right.collections[0].get_offsets().T
@@ -402,6 +498,85 @@ def test_compare_correlates_and_draws_two_runs(run, tmp_path, monkeypatch):
     np.testing.assert_allclose(x, [rows["all", head] for head in heads])
     np.testing.assert_allclose(y, [rows["nature", head] for head in heads])
     assert len(x) == 48 and right.get_visible()
+
+
+def test_cw2019_stands_beside_the_papers_numbers_by_genre_and_correlates_with_n2010(tmp_path, monkeypatch):
+    quick(monkeypatch)
+    monkeypatch.setattr(E, "CHANNELS", {"GBVS": "IF", "GBVS intensity": "I"})
+    monkeypatch.setattr(E, "draw", lambda arrays, results, folder: write_csv(
+        E.distance_rows(arrays), folder / "distances.csv"))
+    models, rows = "--models demo_dino4 demo_sl4 --device cpu --data".split(), {}
+    E.main([*models, str(n2010_world(tmp_path / "N")), "--out", str(tmp_path / "n2010")])
+    E.main([*models, str(cw2019_world(tmp_path / "C")), "--out", str(tmp_path / "cw2019"), "--compare",
+            str(tmp_path / "n2010")])
+    for run in ("n2010", "cw2019"):
+        rows[run] = {}
+        for row in read_csv(tmp_path / run / "distances.csv"):
+            rows[run].setdefault(row["set"], {})[row["condition"]] = row["distance"]
+    headline = {h["name"]: h for h in read_json(tmp_path / "cw2019" / "results.json")["headline"]}
+    paper = {"drama": (.68, 1.30, 2.54, 1.63, .93, .91), "animation": (.70, 1.40, 2.19, 1.40, .90, .92),
+             "nature": (.72, 1.22, 2.12, 1.18, .91, .89)}
+    assert len(headline) == 6 * len(paper)
+    for genre, (viewer, dino, supervised, saliency, r_dino, r_supervised) in paper.items():
+        of, n2010 = rows["cw2019"][genre], rows["n2010"]["all"]
+        assert len(of) == 2 * 24 + 2 + 5 and of.keys() - n2010.keys() == {f"{v:04d}er" for v in range(5)}
+
+        def row(name: str, number: float, ours: float, n: int) -> None:
+            assert headline[name]["paper"] == number and headline[name]["n"] == n
+            assert headline[name]["ours"] == pytest.approx(ours)
+        row(f"{genre}: viewer", viewer, np.median([d for c, d in of.items() if c.endswith("er")]), 5)
+        row(f"{genre}: GBVS, all channels", saliency, of["GBVS"], 1)
+        for kind, number, r in (("dino4", dino, r_dino), ("sl4", supervised, r_supervised)):
+            heads = [c for c in of if c.startswith(kind)]
+            row(f"{genre}: {kind}, 5 best heads", number, np.median(sorted(of[c] for c in heads)[:5]), 5)
+            pairs = np.array([(n2010[c], of[c]) for c in heads])
+            row(f"{kind}: heads' distances on N2010 and {genre}", r, np.corrcoef(pairs.T)[0, 1], 24)
+
+
+def test_every_claim_of_the_paper_has_a_row():
+    """The claims of the paper's text as far as exp05_gaze_video shows them; the clusters', the regions', the
+    courses' and the animals' are rows of exp05_clusters."""
+    trained = [f"{method}{depth}" for method in ("dino", "sl") for depth in (4, 8, 12)]
+    viewers = ["viewer adult", "viewer child", "viewer adult ASD", "viewer child ASD"]
+    n2010 = {c.name: c.paper for c in E.claims("n2010", [*trained, *E.OFFICIAL, "GBVS", *viewers],
+                                               {"all": "px"})}
+    units = {name: "median between viewers" for name in ("all", "animation", "drama", "nature")}
+    cw2019 = {c.name: c.paper for c in E.claims("cw2019", [*trained, *E.OFFICIAL, "GBVS", "viewer"], units)}
+    said = {
+        "DINO models come nearer to viewers with depth": {f"dino{n}, 5 best heads": px for n, px in
+                                                           ((4, 94.2), (8, 74.8), (12, 62.6))},
+        "supervised models stay away": {f"sl{n}, 5 best heads": px for n, px in
+                                        ((4, 166.5), (8, 155.7), (12, 147.6))},
+        "the official models do the same": {"dino_vits16, best head": 53.1,
+                                            "deit_small_patch16_224, best head": 88.2},
+        "GBVS, all channels and each": {
+            "GBVS, all channels": 137., "GBVS intensity": 108.2, "GBVS orientation": 101.9,
+            "GBVS contrast": 150.2, "GBVS flicker": 162.6, "GBVS motion": 154.9, "GBVS colour": 134.3},
+        "DINO-12 does not differ from adults": {"dino12 vs viewer adult": .1},
+        "everyone else does": {
+            "viewer child vs viewer adult": .0039, "viewer adult ASD vs viewer adult": .00051,
+            "viewer child ASD vs viewer adult": 6.2e-10, "dino4 vs viewer adult": 2.1e-9,
+            "dino8 vs viewer adult": 4.1e-5, "sl4 vs viewer adult": 1.4e-15, "sl8 vs viewer adult": 1e-14,
+            "sl12 vs viewer adult": 5.3e-13, "GBVS vs viewer adult": 3.7e-6},
+        "DINO-8's effect against adults": {"dino8 vs viewer adult, Cohen's d": 1.43},
+        "DINO differs from supervised at each depth": {f"dino{n} vs sl{n}": "<= 8.2e-07" for n in (4, 8, 12)}}
+    for claim, numbers in said.items():
+        assert numbers.items() <= n2010.items(), claim
+    by_genre = {"viewer": (.68, .70, .72), "dino4, 5 best heads": (1.30, 1.40, 1.22),
+                "dino8, 5 best heads": (.94, 1.14, 1.11), "dino12, 5 best heads": (.92, 1.13, 1.08),
+                "sl4, 5 best heads": (2.54, 2.19, 2.12), "sl8, 5 best heads": (2.20, 1.95, 1.83),
+                "sl12, 5 best heads": (1.94, 1.95, 1.82), "dino_vits16, best head": (.97, 1.04, 1.11),
+                "GBVS, all channels": (1.63, 1.40, 1.18)}
+    r = {"dino4": (.93, .90, .91), "dino8": (.96, .95, .91), "dino12": (.94, .90, .89),
+         "sl4": (.91, .92, .89), "sl8": (.94, .91, .84), "sl12": (.93, .88, .79)}
+    for i, genre in enumerate(("drama", "animation", "nature")):
+        for who, numbers in by_genre.items():
+            assert cw2019[f"{genre}: {who}"] == numbers[i]
+        for kind, numbers in r.items():
+            for table in (n2010, cw2019):
+                assert table[f"{kind}: heads' distances on N2010 and {genre}"] == numbers[i]
+    missing = [name for name, paper in cw2019.items() if paper is None]
+    assert missing == [f"{genre}: deit_small_patch16_224, best head" for genre in E.PAPER_R]  # not told
 
 
 def test_commands_of_the_card_parse():

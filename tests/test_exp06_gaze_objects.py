@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import scipy.io
+import scipy.stats
 import torch
 from PIL import Image
 from scipy import ndimage
@@ -23,6 +24,7 @@ from processes import in_group
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 MODEL = "--model demo_dino12 --size 224 224".split()
+WHITE = 255, 255, 255
 FAST = "--workers 0 --device cpu --sigmas .5 2.5 .5".split()
 
 
@@ -171,13 +173,99 @@ def test_object_is_unknown_without_a_plain_background_unless_there_is_a_mask(tmp
     (tmp_path / "masks").mkdir()
     Image.fromarray(image).save(tmp_path / "images" / "a.png")
     items = [(tmp_path / "images" / "a.png", [])]
-    assert E.looked_at(0, items, ["p"], (4, 6))["coverage"].isnan().all()
+    assert E.looked_at(0, items, ["p"], (4, 6), np.asarray, WHITE)["coverage"].isnan().all()
     mask = np.zeros((40, 60), np.uint8)
     mask[10:20, 30:45] = 255
     Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
     expected = torch.zeros(4, 6)
     expected[1, 3:5] = torch.tensor([1, .5])
-    assert torch.equal(E.looked_at(0, items, ["p"], (4, 6))["coverage"], expected)
+    assert torch.equal(E.looked_at(0, items, ["p"], (4, 6), np.asarray, WHITE)["coverage"], expected)
+
+
+def cut_out(path: Path) -> np.ndarray:
+    """Writes an RGBA picture: a red box, opaque; its shadow below, a fifth opaque; transparent blue around.
+    Returns where the box is, an eighth of the picture; the shadow is a twentieth."""
+    img_h, img_w = demo.OBJECT_SIZE
+    rgba = np.zeros((img_h, img_w, 4), np.uint8)
+    rgba[..., 2] = 255
+    rgba[img_h // 4:img_h // 2, img_w // 4:3 * img_w // 4] = 255, 0, 0, 255
+    rgba[img_h // 2:6 * img_h // 10, img_w // 4:3 * img_w // 4] = 0, 0, 0, 51
+    Image.fromarray(rgba).save(path)
+    return rgba[..., 3] == 255
+
+
+def test_masks_count_whatever_is_not_0_in_every_mode(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    Image.new("RGB", (60, 40), "green").save(tmp_path / "images" / "a.png")
+    mask = np.zeros((40, 60), np.uint16)
+    mask[10:20, 30:60] = 3  # of 65,535: black in a viewer
+    palette = Image.fromarray(mask.astype(np.uint8)).convert("P")
+    palette.putpalette([0, 0, 0] * 256)  # every colour black
+    for image in (Image.fromarray(mask), Image.fromarray(mask.astype(np.uint8)), palette,
+                  Image.fromarray(mask > 0)):
+        image.save(tmp_path / "masks" / "a.png")
+        items = [(tmp_path / "images" / "a.png", [])]
+        coverage = E.looked_at(0, items, ["p"], (4, 6), np.asarray, WHITE)["coverage"]
+        assert coverage[1, 3:].tolist() == [1, 1, 1] and coverage.sum() == 3, image.mode
+
+
+def test_a_picture_is_turned_as_viewers_turn_it_before_its_fixations_are_placed(tmp_path):
+    (tmp_path / "images").mkdir()
+    upright = Image.new("RGB", (40, 60), "white")  # 60 rows x 40 columns as people saw it
+    upright.paste("red", (5, 45, 15, 55))
+    exif = Image.Exif()
+    exif[0x0112] = 8  # stored a quarter turn clockwise; viewers turn it back
+    upright.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "images" / "a.png", exif=exif)
+    gaze = [("p", 50., 10., 1.)]
+    found = E.looked_at(0, [(tmp_path / "images" / "a.png", gaze)], ["p"], (6, 4), np.asarray, WHITE)
+    assert found["image"].shape == (60, 40, 3) and found["dropped"] == 0
+    assert found["fix"][0, 5, 1] == 1 and found["coverage"][4:, :2].sum() == found["coverage"].sum() > 0
+
+
+@pytest.mark.parametrize("background, rgb", [("white", (255, 255, 255)), ("#204060", (32, 64, 96))])
+def test_cut_outs_lie_on_the_background_and_their_alpha_is_the_mask(background, rgb, tmp_path):
+    box = cut_out(tmp_path / "a.png")
+    picture, mask = E.as_seen(tmp_path / "a.png", E.parse(["--background", background]).background)
+    picture = np.asarray(picture)
+    img_h, img_w = demo.OBJECT_SIZE
+    assert np.array_equal(mask, box) and picture.shape == (img_h, img_w, 3)
+    assert (picture[box] == (255, 0, 0)).all() and (picture[:img_h // 4] == rgb).all()
+    np.testing.assert_allclose(picture[img_h // 2 + 1, img_w // 2], .8 * np.array(rgb), atol=1)  # the shadow
+    for mode, name in (("RGB", "b.png"), ("RGBA", "c.png"), ("L", "d.png"), ("P", "e.gif")):  # all opaque
+        Image.fromarray(picture).convert(mode).save(tmp_path / name)
+        same, nothing = E.as_seen(tmp_path / name, (255, 0, 0))
+        assert nothing is None and np.array_equal(same, read_image(tmp_path / name)), name
+
+
+def test_the_model_sees_a_cut_out_as_people_did(objects, tmp_path, no_figures):
+    data, found = small_copy(objects, tmp_path / "data", n=2), {}
+    bag = data / "images" / "bag01.png"
+    cut_out(bag)
+    for name in ("white", "black"):
+        results = run(data, tmp_path / name, "--background", name)
+        assert "1 images are cut-outs, laid on the colour of --background" in results["notes"]
+        found[name] = np.load(tmp_path / name / "arrays.npz")
+    E.as_seen(bag, WHITE)[0].save(bag)  # the same picture without transparency
+    run(data, tmp_path / "drawn")
+    found["drawn"] = np.load(tmp_path / "drawn" / "arrays.npz")
+    assert np.array_equal(found["white"]["attn"][0], found["drawn"]["attn"][0])
+    assert not np.allclose(found["white"]["attn"][0], found["black"]["attn"][0])
+    assert found["white"]["coverage"][0].mean() == pytest.approx(1 / 8)
+    assert found["drawn"]["coverage"][0].mean() == pytest.approx(1 / 8 + 1 / 20, abs=.002)  # with its shadow
+    assert (found["white"]["pictures"][0, 0, 0] == 255).all()
+    assert not found["black"]["pictures"][0, 0, 0].any()
+
+
+def test_a_mask_file_counts_more_than_the_alpha_of_a_cut_out(tmp_path):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    cut_out(tmp_path / "images" / "a.png")
+    mask = np.zeros((4, 6), np.uint8)
+    mask[0, 0] = 1
+    Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
+    found = E.looked_at(0, [(tmp_path / "images" / "a.png", [])], ["p"], (4, 6), np.asarray, WHITE)
+    assert found["coverage"][0, 0] == 1 and found["coverage"].sum() == 1
 
 
 # ------------------------------------------------------------------------------------------------ statistics
@@ -207,7 +295,7 @@ def test_bootstrap_leaves_out_pairs_that_were_not_seen():
 
 def test_anova_and_tukey_equal_pingouin_and_statsmodels():
     values = np.sin(1.7 * np.arange(120).reshape(5, 6, 4)) + [0, .2, .5, 1.1]
-    found, *pairs = E.anova(values, "abcd")  # pingouin 0.7.0: anova(detailed)
+    (found, *pairs), above_best = E.anova(values, "abcd")  # pingouin 0.7.0: anova(detailed)
     assert (found["df1"], found["df2"]) == (3, 116)
     assert found["F"] == pytest.approx(11.594881, rel=1e-6)
     assert found["eta2"] == pytest.approx(.230691, abs=1e-6)
@@ -221,6 +309,32 @@ def test_anova_and_tukey_equal_pingouin_and_statsmodels():
                                                    - means["abcd".index(pair["head_b"])])
         assert pair["ci"][0] < pair["difference"] < pair["ci"][1]
         assert (pair["ci"][0] > 0 or pair["ci"][1] < 0) == (pair["p"] < .05)
+    best, worst = "abcd"[means.argmin()], "abcd"[means.argmax()]
+    assert above_best[best]["ours"] == 0 and above_best[worst]["ours"] == pytest.approx(np.ptp(means))
+    between = next(pair for pair in pairs if {pair["head_a"], pair["head_b"]} == {best, worst})
+    assert sorted(map(abs, between["ci"])) == pytest.approx(above_best[worst]["ci"])
+
+
+@pytest.mark.parametrize("heads", [5, 24])  # 10 pairs; 276, more than TAIL_POINTS
+def test_tukey_equals_scipy_of_few_heads_and_of_many(heads):
+    values = np.random.default_rng(heads).normal(np.arange(heads) / heads, 1, (4, 5, heads))
+    pairs = E.anova(values, range(heads))[0][1:]
+    theirs = scipy.stats.tukey_hsd(*values.reshape(-1, heads).T)
+    ci = theirs.confidence_interval()
+    assert len(pairs) == heads * (heads - 1) / 2 and .01 < min(pair["p"] for pair in pairs) < .6
+    for pair in pairs:
+        i, j = pair["head_a"], pair["head_b"]
+        assert pair["p"] == pytest.approx(theirs.pvalue[i, j], abs=1e-6)
+        assert (pair["difference"], *pair["ci"]) == pytest.approx(
+            (theirs.statistic[i, j], ci.low[i, j], ci.high[i, j]), rel=1e-6)
+
+
+@pytest.mark.parametrize("heads, df, top", [(72, 43_128, 60), (144, 86_256, 200), (24, 24, 90)])
+def test_the_tail_of_the_studentized_range_is_within_a_millionth(heads, df, top):
+    q = np.concatenate([np.random.default_rng(0).uniform(0, 12, 24), [0, top], np.full(300, 5.)])
+    found = E.studentized_tail(q, heads, df)
+    np.testing.assert_allclose(found[:26], scipy.stats.studentized_range.sf(q[:26], heads, df), atol=1e-6)
+    assert (found >= 0).all() and (found <= 1).all() and found[24] == 1
 
 
 def test_lift_is_the_share_on_the_object_minus_its_area():
@@ -232,6 +346,7 @@ def test_lift_is_the_share_on_the_object_minus_its_area():
     lifts = [found[h]["ours"] for h in ("flat", "on", "more", "people")]
     np.testing.assert_allclose(lifts, [0, 70, 100 * (12 / 26 - .3), 70], atol=1e-12)
     assert found["people"]["n"] == 2 and lift.shape == (2, 4)
+    assert E.highest_lifts({"lift": found})["ours"] == pytest.approx((0, 70))  # not people's
     assert E.lift_of(data | dict(coverage=np.full((2, 4, 5), np.nan)), ["flat", "on", "more"])[1] == {}
 
 
@@ -282,7 +397,7 @@ def test_few_fixations_push_the_best_blur_of_heat_maps_up(attention):
 def test_heads_that_do_not_differ_are_not_told_apart():
     rng, significant = np.random.default_rng(0), 0
     for _ in range(8):
-        pairs = E.anova(rng.normal(size=(6, 5, 4)), "abcd")[1:]
+        pairs = E.anova(rng.normal(size=(6, 5, 4)), "abcd")[0][1:]
         significant += min(pair["p"] for pair in pairs) < .05
     assert significant <= 2  # of 8; .4 expected
 
@@ -322,6 +437,8 @@ def test_commands_of_the_card_parse():
     parsed = [E.parse(argv) for argv in card_commands()]
     assert [a.model for a in parsed] == ["demo_dino12"] + ["dino_vitb16"] * 2 + ["auto"]
     assert [*parsed[0].size] == [224, 224] and [*parsed[1].size] == [480, 480]
+    first, last, step = parsed[1].sigmas  # 30 people x 20 objects x 12 heads x 40 sigmas x 4 = 1,152,000
+    assert (first, last, round((last - first) / step) + 1) == (.1, 4., 40)
     assert parsed[3].layer == [8, 11] and parsed[3].weights == Path("FILE")
 
 
@@ -335,6 +452,43 @@ def test_the_demo_runs(tmp_path, monkeypatch, capsys):
     assert len(results["headline"]) == len(E.CLAIMS)
 
 
+PAPER = {  # what its abstracts and summary claim: the rows that show it, or why there is none
+    "the best agreement is at sigma 2.4 +- .03": ["best sigma, best head, KL", "SD of the bootstrap"],
+    "head 12 is best, across all metrics": [f"best head, {m}" for m in ("KL", "CC", "SIM", "SSIM")],
+    "the heads differ (ANOVA)": ["ANOVA over heads, KL: F"],
+    "heads 7 and 9 diverge most, Tukey's HSD p < .05": [
+        "worst head, KL", "its KL less the best head's, Tukey",
+        "second worst head, KL", "second worst's KL less the best head's, Tukey"],
+    "every head attends more to the object than to the background, p <= .0001": [
+        "heads with lift > 0, p <= .0001"],
+    "+30 to +40 points of lift for heads 12, 1 and 3": ["lift of the best head",
+                                                        "lift of the three highest heads"],
+    "1,152,000 distances": "a count, see test_commands_of_the_card_parse",
+    "buckles of bags are an example of what both look at": "seen in fig_examples; no number is given"}
+
+
+def test_every_claim_of_the_paper_has_a_row(objects, tmp_path, no_figures):
+    results = run(small_copy(objects, tmp_path / "data"), tmp_path / "out")
+    rows = {row["name"].strip(): row for row in results["headline"]}
+    for claim, names in PAPER.items():
+        if not isinstance(names, str):
+            assert set(names) <= set(rows), claim
+            assert all(rows[name]["paper"] is not None for name in names)
+    assert rows["its KL less the best head's, Tukey"]["verdict"] in ("agrees", "undecided")
+
+
+def test_worst_and_second_worst_head_are_compared_with_the_best(objects, tmp_path, no_figures):
+    results = run(small_copy(objects, tmp_path / "data"), tmp_path / "out")
+    rows = {row["name"].strip(): row for row in results["headline"]}
+    heads, ranking = results["summary"]["kl"]["heads"], results["summary"]["kl"]["ranking"]
+    for place, start in ((-1, "its KL"), (-2, "second worst's KL")):
+        row = rows[f"{start} less the best head's, Tukey"]
+        assert row["ours"] == pytest.approx(heads[ranking[place]]["ours"] - heads[ranking[0]]["ours"])
+        tukey = next(t for t in results["tests"][1:]
+                     if {t["head_a"], t["head_b"]} == {ranking[place], ranking[0]})
+        assert (row["verdict"] == "agrees") == (tukey["p"] < .05)
+
+
 def test_rows_are_images_times_heads_of_all_blocks_asked_for(objects, tmp_path, no_figures):
     results = run(small_copy(objects, tmp_path / "data"), tmp_path / "out", "--layer", "0", "11")
     rows = read_csv(tmp_path / "out" / "per_image.csv")
@@ -345,21 +499,24 @@ def test_rows_are_images_times_heads_of_all_blocks_asked_for(objects, tmp_path, 
     assert mean == pytest.approx(kl["heads"]["b11h02"]["ours"])
     assert results["headline"][0]["unit"] == "patches" and len(results["tests"]) == 1 + 12 * 11 / 2
     worst = kl["ranking"][-1]
-    assert results["headline"][4]["ours"] == f"block {int(worst[1:3])}, head {int(worst[4:])}"
-    assert results["headline"][4]["paper"] == "heads 6, 8 (#7, #9)"  # 7 and 9 of 1 to 12
+    row = next(row for row in results["headline"] if row["name"] == "worst head, KL")
+    assert row["ours"] == f"block {int(worst[1:3])}, head {int(worst[4:])}"
+    assert row["paper"] == "heads 6, 8 (#7, #9)"  # 7 and 9 of 1 to 12
 
 
 def test_unreadable_images_and_stray_fixations_are_named(objects, tmp_path, no_figures, capsys):
     data = small_copy(objects, tmp_path / "data")
     (data / "images" / "bag02.png").write_bytes(b"no image")
     with open(data / "fixations.csv", "a") as f:
-        f.write("p01,gone.png,3,3,.2\np01,bag01.png,9999,3,.2\np01,bag01.png,,,.2\n")
+        f.write("p01,gone.png,3,3,.2\np01,bag01.png,9999,3,.2\np01,bag01.png,,,.2\np01,far.png,-9,3,.2\n")
+    shutil.copy(data / "images" / "bag01.png", data / "images" / "far.png")
     results = run(data, tmp_path / "out")
     assert {r["image"] for r in read_csv(tmp_path / "out" / "per_image.csv")} == {"bag01.png", "bag03.png"}
-    for name in ("bag02.png", "gone.png"):
-        assert f"{name}: unreadable, or no fixation on it" in results["notes"]
-    assert any(note.startswith("2 fixations left out") for note in results["notes"])
-    assert "bag02.png: unreadable" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    for note in ("bag02.png: no readable image", "2 fixations left out: outside the image or no coordinates",
+                 "far.png: no fixation on it, all lie outside the image or have no coordinates",
+                 "gone.png: there are fixations, but no such image"):
+        assert note in results["notes"] and note in said
 
 
 def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(objects, tmp_path, no_figures, monkeypatch):
@@ -414,14 +571,15 @@ HEADER = "participant,image,x_px,y_px,duration_s\n"
 
 
 @pytest.mark.parametrize("content, says", [
-    ("participant,image,x,y\np,bag01.png,1,2\n", "'y_px'.*expected columns participant, image, x_px, y_px"),
-    (HEADER + "p,bag01.png,1,two,.2\n", "'two'"),
+    ("participant,image,x,y\np,bag01.png,1,2\n", "no column x_px in the header.*expected a CSV file"),
+    (HEADER + "p,bag01.png,1,2,.2\np,bag01.png,1,two,.2\n", "line 3: y_px is 'two'"),
+    (HEADER.replace(",", ";") + "p;bag01.png;1;2;3\n", "semicolons"),
     (HEADER + "p,bag01.png,1,2,-3\n", "-3.0"),
     (HEADER + "p,bag01.png,1,2,nan\n", "nan"),
-    (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "all 1 images"),
+    (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "images/images/bag01.png: no"),
     (HEADER + "p,bag01.png,1,2,.3\n", "fewer than two maps of a participant"),
-    (HEADER + "p,other.png,1,2,.3\nq,other.png,1,2,.3\n", "all 1 images"),
-    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "all 1 images"),
+    (HEADER + "p,other.png,1,2,.3\nq,gone.png,1,2,.3\n", "gone.png: no such image, as all 2"),
+    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "none of the 1 images.*lie outside"),
     (HEADER, "no fixation"),
     (None, "fixations.csv: .*No such file")])
 def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_figures):
@@ -432,6 +590,23 @@ def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_fig
         (data / "fixations.csv").write_text(content)
     with pytest.raises(InputError, match=says):
         run(data, tmp_path / "out")
+
+
+@pytest.mark.parametrize("mode, value, says", [("1", 0, "an empty mask"), ("L", 1, "a full mask"),
+                                               ("RGBA", (0, 0, 0, 255), "an empty mask")])
+def test_a_mask_that_says_nothing_is_named_before_anything_is_measured(mode, value, says, objects, tmp_path):
+    data = small_copy(objects, tmp_path / "data")
+    (data / "masks").mkdir()
+    Image.new(mode, (9, 9), value).save(data / "masks" / "bag03.png")
+    with pytest.raises(InputError, match=f"bag03.png: .*{says}"):
+        run(data, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_background_that_is_no_colour_is_refused(capsys):
+    with pytest.raises(SystemExit) as end:
+        E.parse(["--background", "wite"])
+    assert end.value.code == 2 and "--background" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("argv, says", [
@@ -454,7 +629,7 @@ def test_a_finished_run_stays_whole_after_wrong_arguments(objects, tmp_path, no_
     run(data, out)
     kept = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
     for more, says in (("--model vgg", "no model vgg"), ("--layer 12", "blocks 0 to 11"),
-                       ("--limit 1", "other arguments"),
+                       ("--limit 1", "other arguments"), ("--background grey", "other arguments"),
                        ("--blur attention --resume", "other arguments"),
                        ("--plot-only --seed 3", "other arg"),
                        (f"--data {tmp_path}/typo", "no such folder")):

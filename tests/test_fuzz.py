@@ -39,7 +39,7 @@ import exp06_gaze_objects as E6
 from common import (InputError, VisionTransformer, attention_state, load_head, load_resnet, load_tuned,
                     load_vit, read_state_dict, vit_from_state)
 from data import (coco_categories, imagenet_wnids, load_gaze, load_imagefolder, load_osie, load_salicon,
-                  read_csv, read_image)
+                  read_csv, read_image, read_map, read_mask)
 from results import begin, load_checkpoint, read_arrays
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -185,6 +185,17 @@ def test_salicon_json(tmp_path):
     assert_read_or_refused(path, contents, lambda: (load_salicon(path), load_gaze(tmp_path, "val")))
 
 
+def test_freeview_json(tmp_path):
+    path = tmp_path / "COCOFreeView_fixations_trainval.json"
+    tree = [dict(name=f"{k}.jpg", subject=k, X=[840, 9 + k, 640.5], Y=[525, 7, k], T=[1, 2, 3], split="valid")
+            for k in range(3)]
+    path.write_text(json.dumps(tree))
+    for k in range(3):
+        (tmp_path / f"{k}.jpg").write_bytes(b"")
+    contents = itertools.chain(damaged(path.read_bytes(), 60), dumps(odd_trees(tree, 200)))
+    assert_read_or_refused(path, contents, lambda: load_gaze(tmp_path, "val"))
+
+
 def test_salicon_mat(tmp_path):
     gaze = np.zeros((2, 1), dtype=[("location", "O"), ("timestamp", "O"), ("fixations", "O")])
     for i in range(2):
@@ -254,7 +265,7 @@ def test_any_csv(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("image,condition,x\nä,b,3\nc,d,nan\n")
     contents = itertools.chain(odd_tables(path.read_text(), 100), damaged(path.read_bytes(), 30))
-    assert_read_or_refused(path, contents, lambda: read_csv(path))
+    assert_read_or_refused(path, contents, lambda: (read_csv(path), read_csv(path, ["image"], ["x"])))
 
 
 def test_gaze_key_points_and_groups_of_videos(tmp_path):
@@ -373,7 +384,14 @@ def test_images(tmp_path, kind):
     path = tmp_path / f"a.{kind.lower()}"
     noise = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
     Image.fromarray(noise).save(path, kind)
-    assert_read_or_refused(path, damaged(path.read_bytes(), 60), lambda: read_image(path))
+    assert_read_or_refused(path, damaged(path.read_bytes(), 60), lambda: read_image(path, as_displayed=True))
+
+
+@pytest.mark.parametrize("name, kind", [("a.npy", np.float64), ("a.png", np.uint16), ("a.tif", np.float32)])
+def test_maps_and_masks(tmp_path, name, kind):
+    path, values = tmp_path / name, np.random.default_rng(0).integers(0, 3, (12, 16)).astype(kind)
+    np.save(path, values) if name == "a.npy" else Image.fromarray(values).save(path)
+    assert_read_or_refused(path, damaged(path.read_bytes(), 60), lambda: (read_map(path), read_mask(path)))
 
 
 def test_pictures_that_unpack_to_more_than_any_memory_are_refused_unopened(tmp_path):

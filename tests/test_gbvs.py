@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import map_coordinates
 
 from common import fixation_counts, nss, upsample
 from data import load_osie
-from gbvs import attenuate_borders, feature_maps, gabor_filters, gbvs, halve, markov_equilibrium
+from gbvs import (attenuate_borders, feature_maps, gabor_filters, gbvs, halve, local_variance,
+                  markov_equilibrium, reichardt)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -93,7 +95,8 @@ def test_each_image_of_a_batch_gets_the_map_it_gets_alone():
 
 @pytest.mark.parametrize("grey", [0., .2, 1.])
 def test_an_image_without_contrast_gives_zeros(grey):
-    assert torch.equal(gbvs(torch.full((2, 3, 96, 130), grey), "CDIO"), torch.zeros(2, 24, 32))
+    image = torch.full((2, 3, 96, 130), grey)
+    assert torch.equal(gbvs(image, "CDIORFM", previous=image), torch.zeros(2, 24, 32))
 
 
 def test_a_faint_spot_is_still_seen():
@@ -137,6 +140,99 @@ def test_peak_is_at_the_odd_colour():
     image[..., 96:144, 240:288] = image[:, [1, 0, 2], 96:144, 240:288]      # row 2, column 5: red
     row, col = divmod(int(gbvs(image, "D").argmax()), 32)
     assert abs(row - 9.5) <= 2 and abs(col - 21.5) <= 2
+
+
+@pytest.mark.parametrize("y, x, side", [(30, 50, 3), (24, 17, 3), (47, 20, 5), (9, 12, 1)])
+def test_contrast_is_the_variance_in_a_square_of_a_tenth_of_the_height(y, x, side):
+    lum = noise(2, 1, y, x)
+    reach = side // 2  # the toolbox rounds height / 10 (3, 2, 5, 1), halves it and takes as many on each side
+    expected = np.zeros((2, 1, y, x))
+    for b in range(2):
+        for r in range(y):
+            for c in range(x):
+                square = lum[b, 0, max(r - reach, 0):r + reach + 1, max(c - reach, 0):c + reach + 1]
+                expected[b, 0, r, c] = square.double().numpy().var()
+    np.testing.assert_allclose(local_variance(lum), expected, atol=1e-6)
+
+
+def test_contrast_peaks_where_a_texture_is_and_not_where_the_picture_is_bright():
+    image = torch.full((1, 3, 192, 256), .3)
+    image[..., 20:70, 20:70] = .5                                             # brighter, without texture
+    texture = (noise(1, 1, 6, 6) > .5).float() * .6
+    image[..., 120:168, 176:224] = texture.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    row, col = divmod(int(gbvs(image, "R").argmax()), 32)
+    assert abs(row - 17.5) <= 3 and abs(col - 24.5) <= 3
+
+
+def test_flicker_is_the_absolute_difference_of_the_halved_intensities():
+    now, before = noise(2, 3, 128, 160, seed=1), noise(2, 3, 128, 160, seed=2)
+    lum, earlier = now.amax(1, True), before.amax(1, True)
+    for _ in range(2):
+        now, lum, earlier = halve(now), halve(lum), halve(earlier)
+    flicker = feature_maps(torch.cat([now, lum, earlier], 1), "F")
+    assert torch.equal(flicker, (lum - earlier).abs()) and flicker.shape == (2, 1, 32, 40)
+
+
+def test_motion_is_the_toolboxs_correlation_of_shifted_frames():
+    now, before = noise(1, 1, 12, 15, seed=1), noise(1, 1, 12, 15, seed=2)
+    rows, cols = np.mgrid[:12, :15].astype(float)
+    ours = reichardt(now, before)[0]
+    for angle, found in zip((0, 45, 90, 135), ours.numpy()):
+        at = [rows - np.sin(np.radians(angle)), cols + np.cos(np.radians(angle))]
+        a, b = now[0, 0].double().numpy(), before[0, 0].double().numpy()
+        shifted_a, shifted_b = (map_coordinates(m, at, order=1, mode="nearest") for m in (a, b))
+        np.testing.assert_allclose(found, np.abs(a * shifted_b - b * shifted_a), atol=1e-6)
+
+
+@pytest.mark.parametrize("step, axis", [((0, 1), 0), ((-1, 1), 1), ((-1, 0), 2), ((-1, -1), 3), ((0, -1), 0)])
+def test_a_moving_dot_is_seen_at_the_dot_by_the_detector_of_its_direction(step, axis):
+    before, now = torch.zeros(1, 1, 20, 24), torch.zeros(1, 1, 20, 24)
+    before[..., 8, 11] = 1
+    now[..., 8 + step[0], 11 + step[1]] = 1                                   # rows count downwards: -1 is up
+    maps = reichardt(now, before)[0]                                          # (4, 20, 24)
+    strongest, place = divmod(int(maps.argmax()), 20 * 24)
+    row, col = divmod(place, 24)
+    assert strongest == axis and max(abs(row - 8), abs(col - 11)) <= 1
+    assert maps[(axis + 2) % 4].max() < 1e-6                                  # across: nothing
+
+
+def moving_dot(n=4, still=(40, 60)):
+    """A square moves to the right by 8 px a frame, another one rests: (n, 3, 192, 256)."""
+    frames = torch.full((n, 3, 192, 256), .1)
+    frames[..., still[0] - 12:still[0] + 12, still[1] - 12:still[1] + 12] = .9
+    for t in range(n):
+        frames[t, :, 120:144, 150 + 8 * t:174 + 8 * t] = .9
+    return frames
+
+
+@pytest.mark.parametrize("channels", ["F", "M", "FM"])
+def test_flicker_and_motion_find_what_moves(channels):
+    frames = moving_dot()
+    for t, master in enumerate(gbvs(frames[1:], channels, previous=frames[:-1]), 1):
+        row, col = divmod(int(master.argmax()), 32)                           # 8 px a node
+        assert abs(row - 16) <= 2 and abs(col - (158 + 8 * t) / 8) <= 3
+    assert torch.equal(gbvs(frames, channels, previous=frames), torch.zeros(4, 24, 32))  # nothing moves
+
+
+def test_a_frame_is_compared_with_its_own_previous_one():
+    frames = moving_dot()
+    together = gbvs(frames[1:], "DIORFM", previous=frames[:-1])
+    alone = torch.cat([gbvs(frames[t:t + 1], "DIORFM", previous=frames[t - 1:t]) for t in (1, 2, 3)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
+    assert not torch.equal(gbvs(frames[1:], "DIORFM", previous=frames[1:]), together)
+
+
+def test_previous_frames_change_nothing_without_flicker_or_motion():
+    frames = noise(2, 3, 96, 128)
+    assert torch.equal(gbvs(frames, "DIOR"), gbvs(frames, "DIOR", previous=noise(2, 3, 96, 128, seed=5)))
+
+
+@pytest.mark.parametrize("previous", [None, noise(1, 3, 96, 96), noise(2, 3, 64, 96), noise(2, 3, 96, 96) * 255,
+                                      torch.zeros(2, 3, 96, 96, dtype=torch.uint8)])
+def test_flicker_without_fitting_previous_frames_is_refused_in_one_sentence(previous):
+    for channels in ("F", "DIOM"):
+        with pytest.raises(ValueError, match="^gbvs got .*expected.*: .*[.]$"):
+            gbvs(noise(2, 3, 96, 96), channels, previous=previous)
 
 
 def test_a_mirrored_image_gives_the_mirrored_map():

@@ -51,6 +51,17 @@ def test_a_column_a_run_and_a_row_a_number():
     assert "| accuracy, full image | 77 |" in R.table([FIRST, none], "acc.*")  # one run has the paper's
 
 
+def test_claims_that_are_undecided_or_differ_are_rows_like_those_that_agree():
+    row = {"paper": "> 0", "ours": 1., "ci": [0., 2.], "n": 3, "unit": ""}
+    words = [row | {"name": f"claim {k}", "verdict": k} for k in ("agrees", "undecided", "differs")]
+    made = R.table([FIRST | {"headline": words}], ".*")
+    assert all(f", {k} |" in made for k in ("agrees", "undecided", "differs"))
+    for file in (ROOT / "docs" / "results").glob("*.json"):
+        run = json.loads(file.read_text(encoding="utf-8"))
+        made = R.table([run], ".*")
+        assert [row["name"] for row in run["headline"] if R.cell(row) not in made] == []
+
+
 def test_the_runs_are_those_whose_data_are_there(tmp_path):
     for name in ("salicon", "coco", "osie"):
         (tmp_path / name).mkdir()

@@ -49,6 +49,12 @@ def test_unisal_has_the_official_keys():
     assert len(state) == 835 and "rnn.cell_list.0.w_r.sep_bn.bn_UCFSports.running_mean" in state
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 64, 96), (1, 1, 4, 64, 96), (1, 1, 3, 60, 96), (1, 1, 3, 64, 90)])
+def test_another_shape_is_refused_with_the_one_expected(shape):
+    with pytest.raises(ValueError, match=r"expected \(B, T, 3, img_h, img_w\), sides multiples of 32"):
+        UNISAL().eval()(torch.zeros(shape))
+
+
 @pytest.mark.real
 def test_unisal_equals_both_reference_outputs():
     folder = SHARED / "reference"

@@ -1,21 +1,24 @@
 """Weight files: every layout loads strictly and alike; damaged, foreign and hostile files are refused."""
 import argparse
 import hashlib
+import io
 import math
 import os
 import pickle
 import re
+import threading
 from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from urllib.error import URLError
 
 import pytest
 import torch
 import torchvision
 
 import common
-from common import (InputError, Spec, VisionTransformer, WEIGHTS, load_head, load_resnet, load_vit,
-                    locate_weights, read_state_dict, to_timm_keys, vit_from_state)
+from common import (InputError, Spec, VisionTransformer, WEIGHTS, attention_state, frozen_sha256, load_head,
+                    load_resnet, load_tuned, load_vit, locate_weights, read_state_dict, to_timm_keys,
+                    vit_from_state)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
@@ -261,48 +264,101 @@ def test_architectures_of_the_table_have_the_published_size(name, count):
     assert sum(p.numel() for p in VisionTransformer(img_size=img, **WEIGHTS[name].arch).parameters()) == count
 
 
-SPEC = Spec("vit", "https://example.org/path/tiny.pth", hashlib.sha256(b"right").hexdigest())
-
-
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
-    """An empty TORCH_HOME, and a network that answers with `hub.content` (None: offline)."""
+    """An empty TORCH_HOME and a local server that gives `content` under any address (None: 404)."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
-    state = argparse.Namespace(folder=tmp_path / "hub/checkpoints", content=None)
+    hub = argparse.Namespace(folder=tmp_path / "hub/checkpoints", content=None, asked=0)
 
-    def answer(url, dst, progress=True):
-        if state.content is None:
-            raise URLError("no network")
-        Path(dst).write_bytes(state.content)
-    monkeypatch.setattr(torch.hub, "download_url_to_file", answer)
-    return state
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self):
+            hub.asked += 1
+            if hub.content is None:
+                return self.send_error(404)
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(hub.content)))
+            self.end_headers()
+            self.wfile.write(hub.content)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    hub.spec = Spec("vit", f"http://127.0.0.1:{server.server_port}/path/tiny.pth", RIGHT)
+    yield hub
+    server.shutdown()
+    thread.join()
+    server.server_close()
 
 
-def test_offline_message_has_url_path_and_hash(hub):
+RIGHT, WRONG = (hashlib.sha256(content).hexdigest() for content in (b"right", b"wrong"))
+
+
+def test_message_of_a_failed_download_has_url_path_and_hash(hub):
     with pytest.raises(InputError) as e:
-        locate_weights(SPEC)
-    for part in (SPEC.url, str(hub.folder / "tiny.pth"), SPEC.sha256, "--weights"):
+        locate_weights(hub.spec)
+    for part in (hub.spec.url, str(hub.folder / "tiny.pth"), RIGHT, "--weights", "404"):
         assert part in str(e.value)
     assert not list(hub.folder.iterdir())
 
 
-@pytest.mark.parametrize("sha256", [SPEC.sha256, SPEC.sha256[:8], None])
+@pytest.mark.parametrize("sha256", [RIGHT, RIGHT[:8], None])
 def test_download_is_stored_once_under_its_name(hub, sha256):
     hub.content = b"right"
-    path = locate_weights(SPEC._replace(sha256=sha256))
+    path = locate_weights(hub.spec._replace(sha256=sha256))
     assert path == hub.folder / "tiny.pth" and path.read_bytes() == b"right"
-    hub.content = None
-    assert locate_weights(SPEC) == path and list(hub.folder.iterdir()) == [path]
+    assert locate_weights(hub.spec) == path and list(hub.folder.iterdir()) == [path] and hub.asked == 1
 
 
-def test_wrong_hash_is_refused_with_both_hashes(hub):
-    hub.content = b"wrong"
-    with pytest.raises(InputError, match=f"{hashlib.sha256(b'wrong').hexdigest()}.*{SPEC.sha256}"):
-        locate_weights(SPEC)
+def test_a_hash_that_nobody_published_is_printed_for_the_reader(hub, capsys):
     hub.content = b"right"
-    with pytest.raises(InputError, match="tiny.pth: .*delete the file"):  # what is there is never replaced
-        locate_weights(SPEC)
+    locate_weights(hub.spec._replace(sha256=None))
+    assert f"tiny.pth: sha256 {RIGHT}" in capsys.readouterr().out
+    locate_weights(hub.spec)
+    assert not capsys.readouterr().out
+
+
+def test_a_download_that_mismatches_is_kept_beside_and_the_next_run_gets_it_anew(hub):
+    hub.content = b"wrong"
+    with pytest.raises(InputError, match=f"tiny.pth.mismatch: sha256 is {WRONG}, expected {RIGHT}.*run again"):
+        locate_weights(hub.spec)
+    assert [path.name for path in hub.folder.iterdir()] == ["tiny.pth.mismatch"]
+    assert (hub.folder / "tiny.pth.mismatch").read_bytes() == b"wrong"
+    hub.content = b"right"
+    assert locate_weights(hub.spec).read_bytes() == b"right"
+
+
+def test_a_file_that_was_there_and_mismatches_is_left_alone(hub):
+    hub.folder.mkdir(parents=True)
+    (hub.folder / "tiny.pth").write_bytes(b"wrong")
+    hub.content = b"right"
+    with pytest.raises(InputError, match=f"tiny.pth: sha256 is {WRONG}, expected {RIGHT}.*move it away"):
+        locate_weights(hub.spec)
+    assert (hub.folder / "tiny.pth").read_bytes() == b"wrong" and hub.asked == 0
+    assert [path.name for path in hub.folder.iterdir()] == ["tiny.pth"]
+
+
+def test_a_damaged_download_without_a_known_hash_is_refused_by_the_strict_load(hub, monkeypatch):
+    buffer = io.BytesIO()
+    torch.save(random_vit().state_dict(), buffer)
+    whole = buffer.getvalue()
+    spec = hub.spec._replace(sha256=None, arch=dict(num_heads=2))
+    monkeypatch.setitem(WEIGHTS, "tiny", spec)
+    hub.content = whole[:len(whole) // 2]
+    with pytest.raises(InputError, match="tiny.pth: .*expected finite real tensors"):
+        load_vit("tiny")
+    (hub.folder / "tiny.pth").unlink()
+    hub.content = whole
+    assert load_vit("tiny")[0].embed_dim == 32
+
+
+def test_only_hashes_with_a_source_stand_in_the_table():
+    assert WEIGHTS["dino_vitb16"].sha256 == "bf34ad0f424b9029b593e8dc3ed553bf26e88bcba0d32bf3e62a6209cb64c85e"
+    known = {name for name, spec in WEIGHTS.items() if spec.sha256}
+    assert known == {"resnet50", "deit_small_patch16_224", "dinov2_vits14", "dinov2_vits14_reg", "dino_vitb16"}
 
 
 def test_dino_linear_file_loads_as_a_head(tmp_path):
@@ -318,10 +374,30 @@ def test_dino_linear_file_loads_as_a_head(tmp_path):
         load_head(tmp_path / "half.pth")
 
 
-def test_head_is_found_by_the_name_of_its_model(hub):
-    for name in ("dino_vits16", "dino_vits16_linear"):
-        with pytest.raises(InputError, match="dino_deitsmall16_linearweights.pth"):
+def test_tuned_weights_fit_only_the_model_they_were_tuned_from(tmp_path):
+    model, other = random_vit(), random_vit()
+    with torch.no_grad():
+        other.norm.bias[3] += 1e-3  # of the same shape, and what tuning leaves alone differs
+    tuned = {k: v + 1 for k, v in attention_state(model).items()}
+    torch.save(tuned | {"frozen_sha256": frozen_sha256(model)}, tmp_path / "tuned.pth")
+    torch.save(tuned, tmp_path / "old.pth")  # a file that does not say
+    for file in ("tuned.pth", "old.pth"):
+        loaded = load_tuned(model, tmp_path / file).state_dict()
+        assert all(torch.equal(loaded[k], tuned.get(k, v)) for k, v in model.state_dict().items())
+    with pytest.raises(InputError, match="tuned.pth: was tuned from another model"):
+        load_tuned(other, tmp_path / "tuned.pth")
+    retuned = load_tuned(model, tmp_path / "old.pth")  # a tuned model has the frozen part of its base
+    assert torch.equal(frozen_sha256(retuned), frozen_sha256(model))
+    assert not torch.equal(frozen_sha256(other), frozen_sha256(model))
+
+
+def test_head_is_found_by_the_name_of_its_model(hub, monkeypatch):
+    monkeypatch.setitem(WEIGHTS, "tiny_linear", hub.spec._replace(kind="linear"))
+    for name in ("tiny", "tiny_linear"):
+        with pytest.raises(InputError, match=f"{hub.spec.url} cannot be downloaded"):
             load_head(name)
+    assert WEIGHTS["dino_vits16_linear"].url.endswith("/dino_deitsmall16_linearweights.pth")
+    assert "dino_vitb16_linear" not in WEIGHTS  # of CLS and mean patch token: no script feeds it
 
 
 def test_demo_models_load_by_name(tmp_path, monkeypatch):
