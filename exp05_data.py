@@ -9,6 +9,8 @@
     N2010    its video in clips/; allclip1.mat (gaze and key points) and video_stimuli/eyeclip_annotation.txt
              as distributed; or gaze.npz (gaze: viewers x samples x 2, x and y in px; group), which holds no
              key points. Blank frames are left out.
+    both     may have animal_parts/: VGG's imdb-animalParts-eye.mat, the paper authors' file of mouths
+             shifted_mouth_pos_val.npz, ImageNet's validation images in val/ (see exp05_frames.py).
     CW2019   as distributed: GazeData/NV/<viewer>/*.mat, Clips_small_size/*.mov, 30s_segment_description.csv
 
 Gaze is x, y in px of the video. Shapes: T frames of a clip, S gaze samples, V viewers.
@@ -17,7 +19,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -27,14 +28,13 @@ from typing import NamedTuple
 import av
 import numpy as np
 import scipy.io
-import torch
-from torch import Tensor
 
 from common import InputError, input_errors
-from data import IMAGE_SUFFIXES, demo_folder, read_csv, read_image
+from data import demo_folder, read_csv
+from exp05_frames import Clip, Frames, animal_clip, frames, image_files, resized  # all for the scripts, too
 from results import read_arrays
 
-SAMPLES, CW_SAMPLES = 5, 30  # gaze samples a frame: any layout (our choice); CW2019 (authors' code)
+CW_SAMPLES = 30  # gaze samples a frame of CW2019 (authors' code)
 MAX_GAP = .05  # s, between a sample and the nearest record (our choice)
 BLANK = ((140, 155), (311, 326), (538, 553), (740, 772), (911, 926), (1094, 1123), (1319, 1334), (1651, 1666),
          (1835, 1850), (1988, 2003), (2167, 2182), (2326, 2327))  # frames of N2010, from 0, end excluded
@@ -43,25 +43,6 @@ DISPLAY = (1440, 2560)  # px of CW2019's display: rows, columns
 GENRES = {"cartoon": "animation", "doc": "nature", "drama": "drama"}  # in CW2019's table: ours
 CW_SCALE = .8  # CW2019's frames have ceil(.8 side / 16) 16 px (authors' code)
 VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv")
-
-
-@dataclass
-class Clip:
-    """A video. records() gives its viewers' gaze, {viewer: (n, 3) t_s, x_px, y_px}, read when needed."""
-    name: str
-    source: Path  # a video file or a folder of frames
-    records: Callable[[], dict[str, np.ndarray]]
-    genre: str = ""
-    fps: float | None = None  # of a folder of frames
-    samples: int = SAMPLES
-    relative: int = 0  # frames of the whole video, if t is the share of it that has passed (N2010)
-    blank: tuple = ()  # frames without a picture
-    points: Path | None = None  # key points: a table, or N2010's allclip1.mat
-    annotation: Path | None = None  # of N2010's key points
-    masks: Path | None = None
-
-    def files(self) -> list[Path]:
-        return list(self.source.iterdir()) if self.source.is_dir() else [self.source]
 
 
 @dataclass
@@ -96,6 +77,8 @@ def load_study(data: str, seed: int = 0) -> Study:
         study = load_n2010(root)
     else:
         study = load_any(root)
+    if (root / "animal_parts").is_dir():
+        study.clips.append(animal_clip(root / "animal_parts", study.notes))
     if not study.clips:
         raise InputError(f"{root}: no clips; expected video files or folders of frames in clips, or CW2019.")
     return study
@@ -228,79 +211,7 @@ def gaze_mats(paths: list[Path], video: Path) -> dict[str, np.ndarray]:
     return viewers
 
 
-# -------------------------------------------------------------------------------- frames
-
-def image_files(folder: Path) -> list[Path]:
-    """The images of a folder by the number in their names: 10.png comes after 9.png."""
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(paths, key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))
-
-
-def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], tuple[int, int]], Callable[[], np.ndarray]]]:
-    """(seconds since the first frame, functions that give its img_h, img_w and its picture (img_h, img_w, 3)
-    in RGB), in order: who needs no picture saves its conversion.
-
-    Times are the file's own, so a variable frame rate is kept. Damage raises whatever the decoder raises.
-    """
-    if clip.source.is_dir():
-        paths = image_files(clip.source)
-        if not paths:
-            raise ValueError("no images in it")
-        for n, path in enumerate(paths):
-            yield (n / (clip.fps or 1), lambda path=path: read_image(path).size[::-1],
-                   lambda path=path: np.array(read_image(path)))
-        return
-    n, start = 0, 0.
-    with av.open(str(clip.source)) as file:
-        stream = file.streams.video[0]
-        stream.codec_context.options = {"err_detect": "explode"}  # damage must not be painted over
-        stream.thread_type, announced = "AUTO", stream.frames
-        for frame in file.decode(stream):
-            if frame.is_corrupt:
-                raise ValueError("a damaged frame")
-            now = n / float(stream.average_rate) if frame.time is None else frame.time
-            start = now if n == 0 else start
-            yield (now - start, lambda frame=frame: (frame.height, frame.width),
-                   partial(frame.to_ndarray, format="rgb24"))
-            n += 1
-    if n < max(announced, 1):
-        raise ValueError(f"the file ends early, it announces {announced}")
-
-
-class Frames(torch.utils.data.Dataset):
-    """Item i -> dict(image=frame i as (img_h, img_w, 3) uint8), for the first n frames of a clip. Frames are
-    decoded in order: who asks for an earlier one starts the clip again."""
-
-    def __init__(self, clip: Clip, n: int):
-        self.clip, self.n, self.stream, self.next = clip, n, None, n
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> dict:
-        if i < self.next:
-            self.stream, self.next = frames(self.clip), 0
-        _, _, picture = next(islice(self.stream, i - self.next, None))
-        self.next = i + 1
-        return dict(image=torch.from_numpy(picture()))
-
-
-def area_matrix(n_in: int, n_out: int) -> Tensor:
-    """(n_out, n_in): resampling by means over the area of each output pixel (OpenCV's INTER_AREA)."""
-    edges, pixel = torch.arange(n_out + 1.) * n_in / n_out, torch.arange(float(n_in))
-    overlap = torch.minimum(edges[1:, None], pixel + 1) - torch.maximum(edges[:-1, None], pixel)
-    return overlap.clamp(min=0) * n_out / n_in
-
-
-def resized(images: Tensor, patch: int, scale: float | None) -> Tensor:
-    """(B, 3, img_h, img_w) uint8 -> RGB in [0, 1] with sides of whole patches: the nearest, or with a scale
-    the next above scale x side. By area, rounded to 8 bits as in a file."""
-    def side(n: int) -> int:
-        patches = math.ceil(scale * n / patch) if scale else round(n / patch)
-        return max(2, patches) * patch
-    rows, cols = (area_matrix(n, side(n)).to(images.device) for n in images.shape[-2:])
-    return (rows @ images.float() @ cols.T).round() / 255
-
+# -------------------------------------------------------------------------------- viewers
 
 def watch_all(study: Study, limit: int | None) -> list[Watched]:
     """The clips with a frame that can be decoded. InputError: none, or no four viewers to compare."""
@@ -332,8 +243,6 @@ def watch(clip: Clip, limit: int | None, notes: list[str]) -> Watched:
     times, size = np.array(times), sizes.pop()
     return Watched(clip, times, size, *viewers_of(clip, times, size, limit is None, notes))
 
-
-# -------------------------------------------------------------------------------- viewers
 
 def align(records: dict[str, np.ndarray], times: np.ndarray, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     """Gaze on common samples (V, S, 2), NaN where missing, and the frame shown at each sample (S,).

@@ -16,7 +16,8 @@ import scipy.io
 
 from common import InputError, input_errors
 from data import read_csv
-from exp05_data import Clip, Watched, viewers_of
+from exp05_data import Watched, viewers_of
+from exp05_frames import Clip
 from results import read_arrays
 
 SIGMA = 30.  # px, how far from a key point one still looks at it (authors' code)
@@ -65,6 +66,15 @@ def parts_of(names: Sequence[str]) -> dict[str, np.ndarray]:
     for who in ("", "animal_"):
         parts[f"{who}face"] |= parts[f"{who}eyes"] | parts[f"{who}mouth"]
     return parts
+
+
+def animal_points(clip: Clip, n: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Eyes and mouths of Animal Parts' first n images, as `key_points` gives a table's: (n, P, 2), parts."""
+    most = max(len(animal.eyes) for animal in clip.animals)
+    points = np.full((len(clip.animals), most + 1, 2), np.nan)
+    for t, animal in enumerate(clip.animals):
+        points[t, :len(animal.eyes)], points[t, -1] = animal.eyes, animal.mouth
+    return points[:n], parts_of(["animal_eyes"] * most + ["animal_mouth"])
 
 
 def face_sides(points: np.ndarray, parts: dict[str, np.ndarray]) -> np.ndarray:
@@ -177,6 +187,8 @@ def load_scenes(arrays: dict[str, np.ndarray], clips: Sequence[Clip]) -> tuple[l
                 continue
             except InputError as e:
                 unread.append(str(e))
+        elif clip.animals:
+            points, parts = animal_points(clip, len(times))
         elif clip.points:
             points, parts = key_points(clip.points, len(times))
         if clip.masks:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-import exp05_data as D
+import exp05_frames as X
 import exp05_gaze_video as E
 import exp05_scaling as S
 from results import write_csv
@@ -37,8 +37,8 @@ def real(name: str):
     return np.load(path)
 
 
-def clip_of(**more) -> D.Clip:
-    return D.Clip("c", Path("c.mp4"), dict, **more)
+def clip_of(**more) -> X.Clip:
+    return X.Clip("c", Path("c.mp4"), dict, **more)
 
 
 def write_video(path: Path, n: int = 12, size: tuple = (64, 96), pts=None) -> np.ndarray:

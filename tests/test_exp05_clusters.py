@@ -12,6 +12,7 @@ from scipy.spatial.distance import pdist, squareform
 import demo
 import exp05_clusters as C
 import exp05_data as D
+import exp05_frames as X
 import exp05_gaze_video as E
 import exp05_looks as L
 import exp05_scaling as S
@@ -19,6 +20,7 @@ from common import InputError, generator
 from data import read_csv
 from gaze_worlds import TINY, n2010_as_distributed, quick, small_world, write_masks
 from results import read_arrays, read_json, write_csv
+from test_exp05_frames import animal_world
 
 torch.set_num_threads(1)
 
@@ -50,7 +52,7 @@ def planted_maps(study: D.Study, copies: int = 5) -> list[torch.Tensor]:
         with np.load(clip.masks) as m:
             masks = torch.from_numpy(np.stack([m[k] for k in ("face", "body", "ground")],
                                               1)).float()  # (T, 3, .., ..)
-        rows, cols = (D.area_matrix(n, n // 16) for n in masks.shape[-2:])
+        rows, cols = (X.area_matrix(n, n // 16) for n in masks.shape[-2:])
         maps = F.normalize((rows @ masks @ cols.T).flatten(2), dim=-1).unflatten(-1, (15, 20))
         noise = torch.rand(len(maps), 3 * copies, 15, 20, generator=generator(5, number))
         out.append(maps.repeat_interleave(copies, 1) + .02 * noise)
@@ -253,3 +255,33 @@ def test_every_claim_of_the_paper_has_a_row(run):
             assert name in names, claim
             if not isinstance(paper, str):
                 assert rows[name] == names[name] == paper, claim
+
+
+def test_animal_parts_beside_the_clips_give_the_share_of_looks_at_animals_faces(tmp_path, monkeypatch):
+    root = small_world(tmp_path / "w")
+    animal_world(root / "animal_parts")
+    write_csv([dict(frame=t, part=part, x_px=x, y_px=30) for t in range(12)
+               for part, x in (("eyes", 30), ("eyes", 50), ("mouth", 40))], root / "keypoints" / "one.csv")
+    left_out = plain_run(root, tmp_path / "o", monkeypatch, "demo_dino4")
+    assert not any("animals" in text or "eyes" in text for text in left_out)
+    rows = {row["name"]: row for row in read_json(tmp_path / "o" / "clusters" / "results.json")["headline"]}
+    assert 0 <= rows["G1: looks at animals' faces"]["ours"] <= 100
+    r = rows["human and animal faces, over late heads"]
+    assert -1 <= r["ours"] <= 1 and r["n"] == 12
+    run, found = read_arrays(tmp_path / "o" / "arrays.npz"), read_arrays(tmp_path / "o" / "clusters" / "arrays.npz")
+    assert run["gaze/animal_parts"].shape[0] == 2
+    # by hand for the first late head: two eyes and a mouth share one unit, mean over the two pictures
+    row, at = int(np.flatnonzero(run["late"])[0]), run["gaze/animal_parts"]
+    wanted = []
+    for t, points in enumerate(([[640 / 3, 51.2], [128, 200]], [[64, 224], [128, 294.4], [100, 100]])):
+        w = np.exp(-np.square(np.array(points) - at[t, row]).sum(1) / 1800)
+        wanted.append(100 * w.sum() / max(w.sum(), 1))
+    share = found["mean_shares"][row, L.PARTS.index("animal_face")]
+    assert share == pytest.approx(np.mean(wanted), rel=1e-5)
+    alone = plain_apart(small_world(tmp_path / "v"), tmp_path / "p")
+    np.testing.assert_array_equal(run["apart"], alone)  # still pictures count in no cluster
+
+
+def plain_apart(root: Path, out: Path) -> np.ndarray:
+    E.main(["--models", "demo_dino4", "--data", str(root), "--device", "cpu", "--out", str(out)])
+    return read_arrays(out / "arrays.npz")["apart"]

@@ -1,18 +1,12 @@
 """exp05_data: the layouts, frames and gaze are read as they were shown and recorded."""
 from pathlib import Path
 
-import av
 import numpy as np
 import scipy.io
-import pytest
-import torch
-from PIL import Image
 
 import exp05_data as D
 from gaze_worlds import clip_of, write_video
 from results import write_csv
-
-torch.set_num_threads(1)
 
 
 # ------------------------------------------------------------------------------------------------ layouts
@@ -67,85 +61,6 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     # 2560 display px are 128 video px; the picture has 48 / .05 = 960 of 1440 rows, so 240 above it
     np.testing.assert_allclose(records["0043er"],
                                [[0, 0, 0], [.01, 64, 24], [.02, 128, 48], [.03, np.nan, -11.65]])
-
-
-# ------------------------------------------------------------------------------------------------ frames
-
-def test_area_resampling_equals_opencv():
-    image = (np.arange(40 * 56 * 3).reshape(40, 56, 3) * 7919 % 256).astype(np.uint8)
-    x = torch.from_numpy(image).permute(2, 0, 1)[None]
-    ours = D.resized(x, 16, .8)  # ceil(.8 40 / 16) 16 = 32 rows, ceil(.8 56 / 16) 16 = 48 columns
-    assert ours.shape == (1, 3, 32, 48)
-    # cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA), OpenCV 5.0.0: green of some rows, columns
-    expected = [[224, 87, 200, 56, 168], [46, 151, 81, 120, 144], [96, 201, 72, 184, 106],
-                [160, 23, 136, 109, 104]]
-    found = (255 * ours[0, 1, ::9, ::11]).round().int()
-    off = (found - torch.tensor(expected)).abs()
-    assert off.max() <= 1 and (off == 0).float().mean() > .9  # halves are rounded differently
-    assert abs((255 * ours).sum() - 587387) < 500
-    assert D.resized(torch.zeros(1, 3, 480, 720, dtype=torch.uint8), 16, None).shape[2:] == (480, 720)
-    for (img_h, img_w), size in {(468, 851): (384, 688),
-                                 (360, 853): (288, 688)}.items():  # the authors' CW2019
-        assert D.resized(torch.zeros(1, 3, img_h, img_w, dtype=torch.uint8), 16, .8).shape[2:] == size
-
-
-def frames_of(path: Path, fps: float | None = None, notes: list | None = None) -> tuple[D.Watched, D.Frames]:
-    clip = D.Clip(path.name, path, dict, fps=fps)
-    w = D.watch(clip, None, [] if notes is None else notes)
-    return w, D.Frames(clip, len(w.times))
-
-
-def test_videos_and_folders_of_frames_come_in_order_and_again(tmp_path):
-    pictures, notes = write_video(tmp_path / "a.mp4"), []
-    w, data = frames_of(tmp_path / "a.mp4", notes=notes)
-    assert w.size == (64, 96) and len(data) == 12 and notes == []
-    assert w.times == pytest.approx(np.arange(12) / 24, abs=1e-3)
-    means = [data[i]["image"].double().mean() for i in (0, 3, 4, 11, 2)]  # the last one starts again
-    np.testing.assert_allclose(means, pictures[[0, 3, 4, 11, 2]].mean((1, 2, 3)), atol=3)
-    (tmp_path / "b").mkdir()
-    for i, p in enumerate(pictures):
-        Image.fromarray(p).save(tmp_path / "b" / f"{i + 1}.png")  # 10 comes after 9
-    w, data = frames_of(tmp_path / "b", 12.)
-    assert w.times == pytest.approx(np.arange(12) / 12)
-    assert all((data[i]["image"].numpy() == p).all() for i, p in enumerate(pictures))
-
-
-def test_a_variable_frame_rate_is_kept(tmp_path):
-    pts = [0, 40, 80, 300, 340]
-    write_video(tmp_path / "v.mp4", 5, pts=pts)
-    assert frames_of(tmp_path / "v.mp4")[0].times == pytest.approx(np.array(pts) / 1000, abs=2e-3)
-
-
-def test_frames_before_the_damage_are_used_and_it_says_so(tmp_path):
-    write_video(tmp_path / "a.mp4", 12)
-    whole = bytearray((tmp_path / "a.mp4").read_bytes())
-    with av.open(str(tmp_path / "a.mp4")) as file:
-        packets = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
-    pos, size = packets[7]
-    whole[pos:pos + size] = bytes(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8))
-    (tmp_path / "bad.mp4").write_bytes(whole)
-    notes = []
-    assert len(frames_of(tmp_path / "bad.mp4", notes=notes)[1]) == 7
-    assert "bad.mp4: damaged after 7 frames" in notes[0] and "before the damage are used" in notes[0]
-    (tmp_path / "none.mp4").write_bytes(b"no video at all")
-    assert not len(frames_of(tmp_path / "none.mp4", notes=notes)[1]) and "after 0 frames" in notes[1]
-    (tmp_path / "f").mkdir()
-    for i in range(3):
-        Image.new("RGB", (64, 64)).save(tmp_path / "f" / f"{i}.png")
-    (tmp_path / "f" / "1.png").write_bytes(b"broken")
-    assert len(frames_of(tmp_path / "f", 24., notes)[1]) == 1 and "frames before the damage" in notes[2]
-
-
-def test_a_clip_without_a_frame_or_a_known_codec_is_noted(tmp_path):
-    write_video(tmp_path / "a.mp4", 3)
-    raw, notes = (tmp_path / "a.mp4").read_bytes(), []
-    for name, content in (("codec.mp4", raw.replace(b"mp4v", b"zzzz").replace(b"esds", b"zzzz")),
-                          ("count.mp4", raw.replace(b"stsz" + bytes(8) + b"\0\0\0\3", b"stsz" + bytes(12)))):
-        (tmp_path / name).write_bytes(content)
-        assert content != raw and not len(frames_of(tmp_path / name, notes=notes)[1])
-    (tmp_path / "folder").mkdir()
-    assert not len(frames_of(tmp_path / "folder", 24., notes)[1])
-    assert [n.partition(":")[0] for n in notes] == ["codec.mp4", "count.mp4", "folder"]
 
 
 # ------------------------------------------------------------------------------------------------ viewers

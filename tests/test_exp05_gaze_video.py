@@ -14,6 +14,7 @@ from PIL import Image
 import av
 import demo
 import exp05_data as D
+import exp05_frames as X
 import exp05_gaze_video as E
 import exp05_scaling as S
 from common import InputError, ROOT, VisionTransformer, generator
@@ -216,8 +217,8 @@ def test_n2010_keeps_its_time_when_frames_are_missing(tmp_path, no_figures, more
 
 def test_every_frame_comes_with_the_one_before_it_but_not_across_a_blank(tmp_path):
     pictures = write_video(tmp_path / "a.mp4", 12)
-    clip = D.Clip("a", tmp_path / "a.mp4", dict, blank=(4, 5))
-    alone, pairs = D.Frames(clip, 12), E.FramePairs(clip, 12)
+    clip = X.Clip("a", tmp_path / "a.mp4", dict, blank=(4, 5))
+    alone, pairs = X.Frames(clip, 12), E.FramePairs(clip, 12)
     assert len(pairs) == 12
     expected = {0: 0, 1: 0, 2: 1, 6: 6, 7: 6, 10: 9, 11: 10, 3: 2}  # frame: the one before it
     for i, before in expected.items():

@@ -6,6 +6,7 @@ import pytest
 
 import exp05_data as D
 import exp05_looks as L
+from exp05_frames import Clip
 from gaze_worlds import N2010_SCENES, n2010_as_distributed, real
 from results import write_csv
 
@@ -82,7 +83,7 @@ def test_a_point_that_is_absent_keeps_its_row(tmp_path):
 
 # ------------------------------------------------------------------------------------------------ N2010
 
-def n2010(root: Path) -> tuple[D.Clip, dict[str, np.ndarray]]:
+def n2010(root: Path) -> tuple[Clip, dict[str, np.ndarray]]:
     """Its clip and what a run of exp05_gaze_video keeps, with one trace that looks at (0, 0)."""
     clip = D.load_study(str(root)).clips[0]
     name = clip.name
