@@ -25,12 +25,11 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import numpy as np
 import scipy.io
 
 from common import InputError, input_errors
-from data import demo_folder, read_csv
+from data import demo_folder, entries, read_csv
 from exp05_frames import Clip, Frames, animal_clip, frames, image_files, resized  # all for the scripts, too
 from results import read_arrays
 
@@ -42,7 +41,7 @@ N2010_GROUPS = {0: "adult", 1: "child", 3: "child ASD", 4: "adult ASD"}
 DISPLAY = (1440, 2560)  # px of CW2019's display: rows, columns
 GENRES = {"cartoon": "animation", "doc": "nature", "drama": "drama"}  # in CW2019's table: ours
 CW_SCALE = .8  # CW2019's frames have ceil(.8 side / 16) 16 px (authors' code)
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts")
 
 
 @dataclass
@@ -95,8 +94,10 @@ def table(path: Path, key: str) -> dict[str, dict]:
 def load_any(root: Path) -> Study:
     """The layout "any", also the demo world's."""
     info, clips = table(root / "clips.csv", "clip"), []
-    for source in sorted((root / "clips").iterdir()):
+    others = []
+    for source in entries(root / "clips"):
         if not source.is_dir() and source.suffix.lower() not in VIDEO_SUFFIXES:
+            others.append(f"clips/{source.name}: not read, no ending of a video ({' '.join(VIDEO_SUFFIXES)})")
             continue
         name = source.name if source.is_dir() else source.stem
         row = info.get(name, {})
@@ -117,8 +118,9 @@ def load_any(root: Path) -> Study:
     groups = {viewer: row.get("group", "") for viewer, row in table(root / "viewers.csv", "viewer").items()}
     given = [p for kind in ("gaze", "keypoints", "masks") for p in sorted((root / kind).glob("[!.]*.*"))]
     names = {clip.name for clip in clips}
-    return Study("any", clips, groups, [f"{p.parent.name}/{p.name}: no clip has this name, so it is not used"
-                                        for p in given if p.stem not in names])
+    unused = [f"{p.parent.name}/{p.name}: no clip has this name, so it is not used" for p in given
+              if p.stem not in names]
+    return Study("any", clips, groups, others + unused)
 
 
 def gaze_csv(path: Path) -> dict[str, np.ndarray]:
@@ -149,13 +151,13 @@ def load_n2010(root: Path) -> Study:
     t = np.linspace(0, 1, gaze.shape[1])[:, None]
     records = {f"viewer{i:03d}": np.concatenate([t, g], 1) for i, g in enumerate(gaze)}
     clip = study.clips[0]
-    clip.records, clip.relative, clip.genre = lambda: records, BLANK[-1][1], ""
+    clip.records, clip.relative, clip.genre, clip.stored = lambda: records, BLANK[-1][1], "", True
     clip.blank = tuple(i for start, stop in BLANK for i in range(start, stop))
     clip.points, clip.annotation = mat, root / "video_stimuli" / "eyeclip_annotation.txt"
     if (root / clip.annotation.name).is_file():
         clip.annotation = root / clip.annotation.name
     groups = {viewer: N2010_GROUPS.get(g, str(g)) for viewer, g in zip(records, group.tolist())}
-    return Study("n2010", [clip], groups)
+    return Study("n2010", [clip], groups, study.notes)
 
 
 def bare(name: str) -> str:
@@ -170,14 +172,15 @@ def continues(name: str, whole: str) -> bool:
 
 def load_cw2019(root: Path) -> Study:
     """CW2019 as distributed. A record belongs to the video that its movieFileName names."""
-    videos = {bare(p.stem): p for p in sorted((root / "Clips_small_size").glob("*.mov"))}
+    with input_errors(root / "Clips_small_size", "CW2019's clips, .mov"):
+        videos = {bare(p.stem): p for p in entries(root / "Clips_small_size", ".mov")}
     description = root / "30s_segment_description.csv"
     with input_errors(description, "columns 'file name' and 'genre category'"):
         genres = {str(row["file name"]): next((ours for word, ours in GENRES.items()
                                                if word in row["genre category"]), "")
                   for row in read_csv(description)}
     records: dict[str, list[Path]] = {name: [] for name in [*videos, ""]}  # "": of no video that is there
-    for path in sorted((root / "GazeData" / "NV").glob("*/*.mat")):
+    for path in sorted((root / "GazeData" / "NV").glob("[!.]*/[!.]*.mat")):
         with input_errors(path, "a .mat file with movieFileName and eyetrackRecord"):
             mat = scipy.io.loadmat(path, variable_names=["movieFileName"], simplify_cells=True)
             name = bare(Path(str(mat["movieFileName"]).replace("\\", "/")).stem)
@@ -198,8 +201,9 @@ def load_cw2019(root: Path) -> Study:
 
 def gaze_mats(paths: list[Path], video: Path) -> dict[str, np.ndarray]:
     """CW2019's records of one clip; display px -> video px, the video as wide as the display and centred."""
-    with input_errors(video, "a video file that can be decoded"), av.open(str(video)) as file:
-        img_h, img_w = file.streams.video[0].height, file.streams.video[0].width
+    with input_errors(video, "a video file that can be decoded"):
+        _, size, _ = next(frames(Clip(video.stem, video, dict)))
+        img_h, img_w = size()  # as displayed
     scale, viewers = img_w / DISPLAY[1], {}
     top = max((DISPLAY[0] - img_h / scale) / 2, 0)  # the letterbox, display px
     for path in paths:

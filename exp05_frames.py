@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from common import InputError, input_errors
-from data import IMAGE_SUFFIXES, picture_size, read_image
+from data import IMAGE_SUFFIXES, entries, picture_size, read_image
 from results import read_arrays
 
 SAMPLES = 5  # gaze samples a frame (our choice)
+Shown = tuple[float, Callable[[], tuple[int, int]], Callable[[], np.ndarray]]  # time, size, picture
 ANIMAL_SIDE = 256  # px, to which squares of Animal Parts' images are resized (authors' code)
 
 
@@ -52,27 +53,30 @@ class Clip:
     points: Path | None = None  # key points: a table, or N2010's allclip1.mat
     annotation: Path | None = None  # of N2010's key points
     masks: Path | None = None
+    stored: bool = False  # its gaze is in px of the frames as stored, not as displayed (N2010)
     animals: tuple[Animal, ...] = ()  # the pictures of Animal Parts, in place of frames
 
     def files(self) -> list[Path]:
         if self.animals:
             return [animal.file for animal in self.animals]
-        return list(self.source.iterdir()) if self.source.is_dir() else [self.source]
+        return entries(self.source) if self.source.is_dir() else [self.source]
 
 
 # -------------------------------------------------------------------------------- frames
 
 def image_files(folder: Path) -> list[Path]:
     """The images of a folder by the number in their names: 10.png comes after 9.png."""
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
+    paths = entries(folder, *IMAGE_SUFFIXES)
     return sorted(paths, key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))
 
 
-def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], tuple[int, int]], Callable[[], np.ndarray]]]:
+def frames(clip: Clip) -> Iterator[Shown]:
     """(seconds since the first frame, functions that give its img_h, img_w and its picture (img_h, img_w, 3)
     in RGB), in order: who needs no picture saves its conversion.
 
-    Times are the file's own, so a variable frame rate is kept. Damage raises whatever the decoder raises.
+    Pictures are as a player shows them, to which gaze belongs: turned and mirrored as the file says, of
+    square pixels, cut by its edit list. Times are the file's own, so a variable frame rate is kept. Damage
+    raises whatever the decoder raises.
     """
     if clip.animals:
         for n, one in enumerate(clip.animals):
@@ -83,24 +87,61 @@ def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], tuple[int, int]], C
         if not paths:
             raise ValueError("no images in it")
         for n, path in enumerate(paths):
-            yield (n / (clip.fps or 1), lambda path=path: read_image(path).size[::-1],
-                   lambda path=path: np.array(read_image(path)))
+            yield (n / (clip.fps or 1), lambda path=path: read_image(path, as_displayed=True).size[::-1],
+                   lambda path=path: np.array(read_image(path, as_displayed=True)))
         return
-    n, start = 0, 0.
+    yield from video_frames(clip)
+
+
+def video_frames(clip: Clip) -> Iterator[Shown]:
+    """`frames` of a video file."""
+    n, start, now = 0, 0., 0.
     with av.open(str(clip.source)) as file:
         stream = file.streams.video[0]
         stream.codec_context.options = {"err_detect": "explode"}  # damage must not be painted over
         stream.thread_type, announced = "AUTO", stream.frames
+        rate, aspect = float(stream.average_rate or 1), float(stream.sample_aspect_ratio or 1)
         for frame in file.decode(stream):
             if frame.is_corrupt:
                 raise ValueError("a damaged frame")
-            now = n / float(stream.average_rate) if frame.time is None else frame.time
+            now = n / rate if frame.time is None else frame.time
             start = now if n == 0 else start
-            yield (now - start, lambda frame=frame: (frame.height, frame.width),
-                   partial(frame.to_ndarray, format="rgb24"))
+            how = dict(turn=(1, 0, 0, 1), aspect=1.) if clip.stored else dict(turn=turn(frame), aspect=aspect)
+            yield now - start, partial(displayed_size, frame, **how), partial(displayed, frame, **how)
             n += 1
-    if n < max(announced, 1):
+        length = float(stream.duration * stream.time_base) if stream.duration else np.inf  # after the cuts
+    if n == 0 or n < announced and now - start + 1.5 / rate < length:
         raise ValueError(f"the file ends early, it announces {announced}")
+
+
+def turn(frame: av.VideoFrame) -> tuple[int, int, int, int]:
+    """(a, b, c, d) of the display matrix: a stored pixel (x, y) is shown at (a x + c y, b x + d y).
+    ValueError: neither quarter turns nor mirrors."""
+    stored = frame.side_data.get("DISPLAYMATRIX")
+    if stored is None:
+        return 1, 0, 0, 1
+    matrix = np.frombuffer(bytes(stored), np.int32)[[0, 1, 3, 4]] / 65536
+    signs = matrix.round().astype(int)
+    if np.abs(matrix - signs).max() > .01 or sorted(np.abs(signs)) != [0, 0, 1, 1] or signs[0] * signs[1]:
+        raise ValueError(f"its display matrix {matrix.round(2).tolist()} is no quarter turn; export it anew")
+    return tuple(signs.tolist())
+
+
+def displayed_size(frame: av.VideoFrame, turn: tuple[int, int, int, int], aspect: float) -> tuple[int, int]:
+    """img_h, img_w of `displayed`."""
+    img_h, img_w = frame.height, round(frame.width * aspect)
+    return (img_w, img_h) if turn[1] else (img_h, img_w)
+
+
+def displayed(frame: av.VideoFrame, turn: tuple[int, int, int, int], aspect: float) -> np.ndarray:
+    """A frame in RGB (img_h, img_w, 3), of square pixels (aspect: their width / height), turned."""
+    image, (a, b, c, d) = frame.to_ndarray(format="rgb24"), turn
+    if aspect != 1:
+        columns = area_matrix(frame.width, round(frame.width * aspect))
+        image = (columns @ torch.from_numpy(image).float()).round().byte().numpy()
+    if b:  # rows become columns
+        image, a, d = image.swapaxes(0, 1), c, b
+    return np.ascontiguousarray(image[::d, ::a])
 
 
 class Frames(torch.utils.data.Dataset):

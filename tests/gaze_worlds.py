@@ -41,13 +41,17 @@ def clip_of(**more) -> X.Clip:
     return X.Clip("c", Path("c.mp4"), dict, **more)
 
 
-def write_video(path: Path, n: int = 12, size: tuple = (64, 96), pts=None) -> np.ndarray:
-    """n frames of growing brightness; pts: presentation times in ms."""
-    pictures = np.random.default_rng(9).integers(0, 40, (n, *size, 3), dtype=np.uint8)
-    pictures += (np.arange(n) * 15 % 210)[:, None, None, None].astype(np.uint8)
+def write_video(path: Path, n: int = 12, size: tuple = (64, 96), pts=None, pictures=None, aspect=None
+                ) -> np.ndarray:
+    """n frames, without pictures of growing brightness; pts: presentation times in ms; aspect: of pixels."""
+    if pictures is None:
+        pictures = np.random.default_rng(9).integers(0, 40, (n, *size, 3), dtype=np.uint8)
+        pictures += (np.arange(n) * 15 % 210)[:, None, None, None].astype(np.uint8)
     with av.open(str(path), "w") as file:
         stream = file.add_stream("mpeg4", rate=24)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = size[1], size[0], "yuv420p", 1
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         if pts is not None:
             stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
         for i, picture in enumerate(pictures):

@@ -1,4 +1,6 @@
 """exp05_frames: videos, folders of frames and Animal Parts give the pictures and times that people saw."""
+import struct
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -94,6 +96,115 @@ def test_a_clip_without_a_frame_or_a_known_codec_is_noted(tmp_path):
     (tmp_path / "folder").mkdir()
     assert not len(frames_of(tmp_path / "folder", 24., notes)[1])
     assert [n.partition(":")[0] for n in notes] == ["codec.mp4", "count.mp4", "folder"]
+
+
+# ------------------------------------------------------------------------------------------------ as displayed
+
+ONE = 1 << 16  # of the display matrix in an MP4 file
+MATRICES = {"upright": (ONE, 0, 0, ONE), "clockwise": (0, ONE, -ONE, 0), "anticlockwise": (0, -ONE, ONE, 0),
+            "half": (-ONE, 0, 0, -ONE), "mirrored": (-ONE, 0, 0, ONE), "transposed": (0, ONE, ONE, 0)}
+SHOWN = {"upright": lambda x: x, "clockwise": lambda x: np.rot90(x, -1), "anticlockwise": np.rot90,
+         "half": lambda x: np.rot90(x, 2), "mirrored": np.fliplr, "transposed": lambda x: x.swapaxes(0, 1)}
+
+
+def set_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
+    """What a phone that was held so writes into the track's header."""
+    raw = bytearray(path.read_bytes())
+    at = raw.index(b"tkhd") + 4 + 40
+    raw[at:at + 36] = struct.pack(">9i", a, b, 0, c, d, 0, 0, 0, 1 << 30)
+    path.write_bytes(raw)
+
+
+def quarters(path: Path, n: int = 3, size: tuple = (64, 96), **how) -> None:
+    """A video whose four quarters are black, dark, grey and white, so that no turn goes unseen."""
+    picture = np.array([[0, 80], [160, 240]], np.uint8).repeat(size[0] // 2, 0).repeat(size[1] // 2, 1)
+    write_video(path, n, size, pictures=np.tile(picture[None, :, :, None], (n, 1, 1, 3)), **how)
+
+
+@pytest.mark.parametrize("name", MATRICES)
+def test_a_video_is_turned_and_mirrored_as_a_player_does(tmp_path, name):
+    quarters(tmp_path / "a.mp4")
+    upright = frames_of(tmp_path / "a.mp4")[1][1]["image"].numpy()
+    set_matrix(tmp_path / "a.mp4", *MATRICES[name])
+    notes = []
+    w, data = frames_of(tmp_path / "a.mp4", notes=notes)
+    shown = data[1]["image"].numpy()
+    np.testing.assert_array_equal(shown, SHOWN[name](upright))
+    assert notes == [] and w.size == shown.shape[:2] and len(data) == 3
+
+
+def test_a_video_turned_by_half_a_quarter_is_named(tmp_path):
+    quarters(tmp_path / "a.mp4")
+    set_matrix(tmp_path / "a.mp4", 46341, 46341, -46341, 46341)
+    notes = []
+    assert not len(frames_of(tmp_path / "a.mp4", notes=notes)[1])
+    assert "display matrix [0.71, 0.71, -0.71, 0.71] is no quarter turn" in notes[0]
+
+
+@pytest.mark.parametrize("aspect, width", [(Fraction(4, 3), 128), (Fraction(8, 9), 85), (None, 96)])
+@pytest.mark.parametrize("end", ["mp4", "mkv"])
+def test_pixels_that_are_not_square_are_shown_square(tmp_path, aspect, width, end):
+    quarters(tmp_path / f"a.{end}", aspect=aspect)
+    w, data = frames_of(tmp_path / f"a.{end}")
+    shown = data[0]["image"].numpy()
+    assert w.size == shown.shape[:2] == (64, width)
+    means = [shown[:30, :width // 2 - 4].mean(), shown[:30, width // 2 + 4:].mean(), shown[34:, width // 2 + 4:].mean()]
+    np.testing.assert_allclose(means, [0, 80, 240], atol=6)
+
+
+def test_a_turned_video_of_wide_pixels_is_made_square_before_it_is_turned(tmp_path):
+    quarters(tmp_path / "a.mp4", aspect=Fraction(4, 3))
+    set_matrix(tmp_path / "a.mp4", *MATRICES["clockwise"])
+    assert frames_of(tmp_path / "a.mp4")[0].size == (128, 64)
+
+
+def test_n2010_is_taken_as_stored_because_its_gaze_is_in_stored_pixels(tmp_path):
+    (tmp_path / "clips").mkdir()
+    quarters(tmp_path / "clips" / "a.mp4", aspect=Fraction(8, 9))
+    np.savez(tmp_path / "gaze.npz", gaze=np.full((4, 90, 2), 9.), group=np.zeros(4, int))
+    study = D.load_study(str(tmp_path))
+    assert D.watch(study.clips[0], None, study.notes).size == (64, 96)
+
+
+def test_frames_of_a_folder_are_turned_by_their_exif(tmp_path):
+    (tmp_path / "f").mkdir()
+    image = Image.fromarray(np.arange(96 * 64 * 3, dtype=np.uint8).reshape(64, 96, 3))
+    image.getexif()[274] = 6  # turn clockwise
+    image.save(tmp_path / "f" / "1.png", exif=image.getexif())
+    (tmp_path / "f" / "._1.png").write_bytes(b"left by macOS")
+    w, data = frames_of(tmp_path / "f")
+    np.testing.assert_array_equal(data[0]["image"].numpy(), np.rot90(np.asarray(image), -1))
+    assert w.size == (96, 64) and len(data) == 1
+
+
+@pytest.mark.parametrize("first, count", [(0, 6), (0, 3), (2, 4), (2, 2)])
+def test_a_video_that_an_edit_list_cuts_is_not_damaged(tmp_path, first, count):
+    pictures = write_video(tmp_path / "a.mp4", 6)
+    raw = bytearray((tmp_path / "a.mp4").read_bytes())
+    at = raw.index(b"elst") + 12  # duration in 1/1000 s; where it begins in 1/12288 s, 512 a frame
+    raw[at:at + 8] = struct.pack(">ii", round(1000 * count / 24), 512 * first)
+    (tmp_path / "a.mp4").write_bytes(raw)
+    notes = []
+    w, data = frames_of(tmp_path / "a.mp4", notes=notes)
+    assert notes == [] and len(data) == count
+    assert w.times == pytest.approx(np.arange(count) / 24, abs=1e-3)
+    means = [data[i]["image"].double().mean() for i in range(count)]
+    np.testing.assert_allclose(means, pictures[first:first + count].mean((1, 2, 3)), atol=3)
+
+
+def test_a_file_that_was_cut_off_is_damaged_also_with_its_index_in_front(tmp_path):
+    write_video(tmp_path / "a.mp4", 12)
+    with av.open(str(tmp_path / "a.mp4")) as file, \
+            av.open(str(tmp_path / "b.mp4"), "w", options={"movflags": "faststart"}) as new:
+        stream = new.add_stream_from_template(file.streams.video[0])
+        for packet in file.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                new.mux(packet)
+    raw, notes = (tmp_path / "b.mp4").read_bytes(), []
+    (tmp_path / "b.mp4").write_bytes(raw[:-(len(raw) - raw.index(b"mdat")) // 2])
+    n = len(frames_of(tmp_path / "b.mp4", notes=notes)[1])
+    assert 0 < n < 12 and f"b.mp4: damaged after {n} frames" in notes[0]
 
 
 # ------------------------------------------------------------------------------------------------ Animal Parts
