@@ -44,7 +44,7 @@ from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, eval
 
 # Shapes: K late heads, T frames, S gaze samples, V viewers, P key points, R rows: everyone who looks (heads,
 # GBVS, viewers). Gaze is x, y in px.
-OF_THE_RUN = ("data", "weights", "limit", "seed", "dtype", "batch_size")  # arguments
+OF_THE_RUN = ("data", "weights", "limit", "seed", "dtype", "batch_size")  # common arguments
 WHO = ("adult", "child", "G1")  # compared in every part
 PAIRS = tuple(itertools.combinations(WHO, 2))
 TESTED = ("eyes", "mouth", "face", "body", "ground")
@@ -344,7 +344,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     init_distributed(device)
     if only_draw(args):
         return redraw(args.out, draw)
-    study = videos.load_study(args.data, args.seed)
+    study = videos.load_study(args.data, args.seed, run["args"]["lost_at_zero"])
     scenes, unread = looking.load_scenes(arrays, study.clips)
     models = load_models(run["args"]["models"], args.weights, device, run["args"]["heads"])
     given = [file for clip in study.clips for file in (clip.points, clip.annotation, clip.masks) if file]

@@ -34,6 +34,8 @@ from exp05_frames import Clip, Frames, animal_clip, frames, image_files, resized
 from results import read_arrays
 
 CW_SAMPLES = 30  # gaze samples a frame of CW2019 (authors' code)
+LEAST_GAZE = .2  # share of a clip's frames with gaze, below which its unit or clock is wrong (our choice)
+LOST = .01  # share of gaze at exactly (0, 0) that raises suspicion (our choice)
 MAX_GAP = .05  # s, between a sample and the nearest record (our choice)
 BLANK = ((140, 155), (311, 326), (538, 553), (740, 772), (911, 926), (1094, 1123), (1319, 1334), (1651, 1666),
          (1835, 1850), (1988, 2003), (2167, 2182), (2326, 2327))  # frames of N2010, from 0, end excluded
@@ -64,8 +66,9 @@ class Watched(NamedTuple):
 
 # -------------------------------------------------------------------------------- layouts
 
-def load_study(data: str, seed: int = 0) -> Study:
-    """Recognises the layout of a folder; "demo": the demo world's videos."""
+def load_study(data: str, seed: int = 0, lost_at_zero: bool = False) -> Study:
+    """Recognises the layout of a folder; "demo": the demo world's videos. lost_at_zero: gaze at exactly
+    (0, 0) is missing."""
     root = demo_folder("videos", seed=seed) / "videos" if data == "demo" else Path(data)
     if (root / "GazeData" / "NV").is_dir():
         study = load_cw2019(root)
@@ -80,6 +83,8 @@ def load_study(data: str, seed: int = 0) -> Study:
         study.clips.append(animal_clip(root / "animal_parts", study.notes))
     if not study.clips:
         raise InputError(f"{root}: no clips; expected video files or folders of frames in clips, or CW2019.")
+    for clip in study.clips:
+        clip.lost_at_zero = lost_at_zero
     return study
 
 
@@ -87,8 +92,7 @@ def table(path: Path, key: str) -> dict[str, dict]:
     """{value of the column key: row} of a CSV file; nothing if there is no file."""
     if not path.is_file():
         return {}
-    with input_errors(path, f"a CSV file with a column {key}"):
-        return {row[key]: row for row in read_csv(path)}
+    return {row[key]: row for row in read_csv(path, text=[key])}
 
 
 def load_any(root: Path) -> Study:
@@ -127,7 +131,7 @@ def gaze_csv(path: Path) -> dict[str, np.ndarray]:
     """{viewer: (n, 3) t_s, x_px, y_px in order of time} of gaze/NAME.csv; empty coordinates are NaN."""
     viewers: dict[str, list] = {}
     with input_errors(path, "columns viewer, t_s, x_px, y_px; numbers, the last two empty if missing"):
-        for row in read_csv(path) if path.is_file() else []:
+        for row in read_csv(path, ["viewer"], ["t_s", "x_px", "y_px"]) if path.is_file() else []:
             xy = [np.nan if row[k] == "" else float(row[k]) for k in ("x_px", "y_px")]
             viewers.setdefault(row["viewer"], []).append([float(row["t_s"]), *xy])
     return {viewer: np.array(sorted(record)) for viewer, record in viewers.items()}
@@ -178,7 +182,7 @@ def load_cw2019(root: Path) -> Study:
     with input_errors(description, "columns 'file name' and 'genre category'"):
         genres = {str(row["file name"]): next((ours for word, ours in GENRES.items()
                                                if word in row["genre category"]), "")
-                  for row in read_csv(description)}
+                  for row in read_csv(description, ["file name", "genre category"])}
     records: dict[str, list[Path]] = {name: [] for name in [*videos, ""]}  # "": of no video that is there
     for path in sorted((root / "GazeData" / "NV").glob("[!.]*/[!.]*.mat")):
         with input_errors(path, "a .mat file with movieFileName and eyetrackRecord"):
@@ -225,7 +229,8 @@ def watch_all(study: Study, limit: int | None) -> list[Watched]:
         raise InputError("no clip could be decoded: " + "; ".join(study.notes))
     met = {viewer for w in watched if len(w.viewers) > 1 for viewer in w.viewers}
     if len(met) < 4:
-        raise InputError(f"{len(met)} viewers saw what another saw; at least 4 are needed to place heads.")
+        raise InputError(f"{len(met)} viewers saw what another saw; at least 4 are needed to place heads. "
+                         + "; ".join(study.notes))
     return watched
 
 
@@ -276,20 +281,94 @@ def align(records: dict[str, np.ndarray], times: np.ndarray, clip: Clip) -> tupl
 def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool,
                notes: list[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Viewers of a clip, their gaze (V, S, 2) and its frames (S,). Gaze outside the frame counts as missing,
-    viewers without any are left out; both are noted, and so are lengths that differ (whole: no --limit)."""
+    viewers without any are left out; both are noted, with what `check_gaze` finds (whole: no --limit)."""
     records = clip.records()
     if not records:
         return [], np.empty((0, 0, 2)), np.empty(0, int)
+    at_zero = {viewer: (record[:, 1:] == 0).all(1) for viewer, record in records.items()}
+    share = np.concatenate([*at_zero.values()]).mean()
+    if clip.lost_at_zero:
+        records = {viewer: record.copy() for viewer, record in records.items()}
+        for viewer, record in records.items():
+            record[at_zero[viewer], 1:] = np.nan
+    elif share > LOST:
+        notes.append(f"{clip.name}: {share:.1%} of the gaze is at exactly (0, 0), which some trackers write "
+                     "when they lose the eye; --lost-at-zero makes it missing")
     gaze, frame = align(records, times, clip)
     outside = ((gaze < 0) | (gaze >= size[::-1])).any(2)  # comparisons with NaN are False
     if outside.any():
         notes.append(f"{clip.name}: {outside.mean():.2%} of the gaze lies outside the frame, so is missing")
         gaze[outside] = np.nan
-    longest, length = max(r[-1, 0] for r in records.values()), times[-1]
-    if whole and not clip.relative and abs(longest - length) > .5:
-        notes.append(f"{clip.name}: {length:.1f} s of video, {longest:.1f} s of gaze; the shorter is used")
     if whole and clip.relative not in (0, len(times)):
         notes.append(f"{clip.name}: {len(times)} of {clip.relative} frames; only their gaze is used")
-    seen = np.isfinite(gaze[..., 0]).any(1)
-    notes += [f"{clip.name}: no gaze of viewer {v}, left out here" for v, s in zip(records, seen) if not s]
-    return [v for v, s in zip(records, seen) if s], gaze[seen], frame
+    there = np.isfinite(gaze[:, ~np.isin(frame, clip.blank), 0])  # (V, samples of frames with a picture)
+    check_gaze(Watched(clip, times, size, [*records], gaze, frame), records, there, whole, notes)
+    seen = there.any(1)
+    return [viewer for viewer, s in zip(records, seen) if s], gaze[seen], frame
+
+
+def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, whole: bool, notes: list[str]
+               ) -> None:
+    """Notes the share of frames with gaze, viewers with little, lengths that differ. there: (V, samples).
+    InputError: less than LEAST_GAZE over all viewers of a whole clip, all gaze in its top left corner, or
+    records ten times as long as it."""
+    name, share = w.clip.name, there.sum(1) / max(there.shape[1], 1)  # (V,)
+    for viewer, one in zip(records, share):
+        if one < LEAST_GAZE:
+            found = f"gaze in {one:.0%} of the frames of viewer {viewer}"
+            if one == 0:
+                found = f"no gaze of viewer {viewer}, left out here"
+            notes.append(f"{name}: {found} {unit_hint(records[viewer], w)}".rstrip())
+    ends, length = [record[-1, 0] for record in records.values()], w.times[-1]
+    if whole and not w.clip.relative and abs(max(ends) - length) > .5:
+        notes.append(f"{name}: {length:.1f} s of video, {max(ends):.1f} s of gaze; the shorter is used")
+    found = f"{name}: gaze in {share.mean():.0%} of the frames (mean over {len(share)} viewers)"
+    corner = there.any() and (np.nanquantile(w.gaze, .99, (0, 1)) < np.array(w.size[::-1]) / 4).all()
+    stretched = not w.clip.relative and np.median(ends) > 10 * length + 1
+    if whole and (corner or stretched or share.mean() < LEAST_GAZE):
+        where = ", all in the top left corner" if corner else ""
+        hint = unit_hint(np.concatenate([*records.values()]), w)
+        raise InputError(f"{found}{where}; expected t_s in s from the first frame, x_px and y_px in px of "
+                         f"{w.size[1]}x{w.size[0]} frames. {hint}".rstrip())
+    notes.append(found)
+
+
+def unit_hint(record: np.ndarray, w: Watched) -> str:
+    """What other unit or clock a record (n, 3) of t_s, x_px, y_px looks like, and what to multiply by or to
+    add; "" if none."""
+    hints = place_hints(record[:, 1:], w.size)
+    if not w.clip.relative:
+        hints = clock_hints(record[:, 0], w.times) + hints
+    return " ".join(hints)
+
+
+def clock_hints(t: np.ndarray, times: np.ndarray) -> list[str]:
+    """Of the times of a record; times (T,) of the frames."""
+    seconds = times[-1] + (times[-1] / (len(times) - 1) if len(times) > 1 else 1)  # of the clip
+    ratio, first, hints = np.ptp(t) / seconds, t.min(), []
+    clocks = {"milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9, "minutes": 60, "hours": 3600,
+              "frame numbers": seconds / len(times)}
+    name, factor = min(clocks.items(), key=lambda clock: abs(np.log(max(ratio, 1e-9) * clock[1])))
+    if not .1 < ratio < 10:  # a longer or shorter record is no other unit
+        hints.append(f"t_s looks like {name}: multiply it by {factor:.4g}.")
+    if abs(first * factor) > seconds:
+        hints.append(f"t_s begins at {first:.10g}, not with the clip: subtract its value at the first frame.")
+    return hints
+
+
+def place_hints(xy: np.ndarray, size: tuple[int, int]) -> list[str]:
+    """Of the coordinates (n, 2) of a record; size: img_h, img_w of the frames."""
+    xy, (img_h, img_w) = xy[np.isfinite(xy).all(1)], size
+    if not len(xy):
+        return []
+    low, high = np.quantile(xy, (.01, .99), axis=0)  # (2,) each
+    if (high <= 1).all() and (low >= 0).all():
+        return [f"x_px and y_px look like shares of the frame: multiply them by {img_w} and {img_h}."]
+    if (low < -.2 * high).all():
+        return [f"x_px and y_px look counted from the centre: add {img_w / 2:g} and {img_h / 2:g}."]
+    if (high <= 100).all() and (low >= 0).all() and min(size) > 100:
+        return [f"x_px and y_px look like %: multiply them by {img_w / 100:g} and {img_h / 100:g}."]
+    if (high > size[::-1]).any():
+        return [f"x_px and y_px go to {high[0]:.0f} and {high[1]:.0f}, as px of a larger display: take off "
+                f"the margin left of and above the video there, multiply by {img_w} / its width there."]
+    return []

@@ -54,6 +54,7 @@ class Clip:
     annotation: Path | None = None  # of N2010's key points
     masks: Path | None = None
     stored: bool = False  # its gaze is in px of the frames as stored, not as displayed (N2010)
+    lost_at_zero: bool = False  # gaze at exactly (0, 0) is missing
     animals: tuple[Animal, ...] = ()  # the pictures of Animal Parts, in place of frames
 
     def files(self) -> list[Path]:

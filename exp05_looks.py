@@ -46,7 +46,7 @@ def key_points(path: Path, n_frames: int) -> tuple[np.ndarray, dict[str, np.ndar
     which hold eyes and mouth, are left out."""
     found, count = {}, {}
     with input_errors(path, "columns frame (from 0), part, x_px, y_px"):
-        for row in read_csv(path):
+        for row in read_csv(path, ["part"], ["frame", "x_px", "y_px"]):
             if row["part"].endswith("head") or not 0 <= row["frame"] < n_frames:
                 continue
             t = int(row["frame"])

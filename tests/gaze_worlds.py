@@ -38,7 +38,7 @@ def real(name: str):
 
 
 def clip_of(**more) -> X.Clip:
-    return X.Clip("c", Path("c.mp4"), dict, **more)
+    return X.Clip("c", Path("c.mp4"), **dict(records=dict) | more)
 
 
 def write_video(path: Path, n: int = 12, size: tuple = (64, 96), pts=None, pictures=None, aspect=None

@@ -209,7 +209,7 @@ def test_masks_of_another_size_than_the_clip_are_named_before_anything_is_writte
 def test_key_points_without_their_columns_are_named(tmp_path, monkeypatch):
     root = small_world(tmp_path / "w")
     write_csv([dict(frame=0, what="eyes")], root / "keypoints" / "one.csv")
-    with pytest.raises(InputError, match="columns frame"):
+    with pytest.raises(InputError, match="no column part in the header"):
         plain_run(root, tmp_path / "o", monkeypatch)
 
 

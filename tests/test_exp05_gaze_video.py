@@ -212,7 +212,8 @@ def test_n2010_keeps_its_time_when_frames_are_missing(tmp_path, no_figures, more
     rows = [r for r in read_csv(tmp_path / "o" / "per_image.csv") if r["kind"].startswith("viewer")]
     assert len(rows) == 5 and max(r["distance_px"] for r in rows) < 3
     notes = json.loads((tmp_path / "o" / "results.json").read_text())["notes"]
-    assert notes == ([] if more else ["all: 14 of 2327 frames; only their gaze is used"])
+    share = "all: gaze in 100% of the frames (mean over 5 viewers)"
+    assert notes == ([share] if more else ["all: 14 of 2327 frames; only their gaze is used", share])
 
 
 def test_every_frame_comes_with_the_one_before_it_but_not_across_a_blank(tmp_path):
@@ -329,7 +330,7 @@ def test_names_of_clips_and_viewers_are_kept_as_they_are(tmp_path, no_figures):
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (lambda w: (w / "gaze" / "one.csv").write_text("viewer,time\na,1\n"), "columns viewer, t_s, x_px, y_px"),
+    (lambda w: (w / "gaze" / "one.csv").write_text("viewer,time\na,1\n"), "no column t_s in the header (viewer, time)"),
     (lambda w: (w / "gaze" / "one.csv").write_text("viewer,t_s,x_px,y_px\na,soon,1,1\n"), "one.csv"),
     (lambda w: (w / "clips.csv").write_text("name\none\n"), "clips.csv"),
     (lambda w: (w / "clips.csv").write_text("clip,fps\none,24 fps\n"), "'24 fps' frames/s"),

@@ -346,7 +346,7 @@ def test_cw2019(tmp_path):
     viewer.mkdir(parents=True)
     write_video(clips / "one_c.mov")
     mat, table = viewer / "a.mat", tmp_path / "30s_segment_description.csv"
-    record = dict(t=np.arange(9) * 16., x=np.arange(9) * 20., y=np.arange(9) * 9., missing=np.zeros(9))
+    record = dict(t=np.arange(9) * 16., x=np.arange(9) * 300., y=np.arange(9) * 99., missing=np.zeros(9))
     scipy.io.savemat(mat, {"movieFileName": "D:\\one_c.mov", "eyetrackRecord": record}, do_compression=True)
     table.write_text("file name,genre category\none,drama\n")
 
