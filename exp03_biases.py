@@ -13,7 +13,7 @@ Commands
 
 People, animate - inanimate, small - large, entropy: paper d .29, d .13, 14.99 bits; the demo's simulated
 observers d 1.28, d .81, 14.45 bits. Where the paper is silent: crowds are painted but are no objects; an
-object without a pixel at 224x224 has no density; docs/notes_exp03_biases.md has further choices.
+object without a pixel at 224x224 has no density; docs/exp03.md has further choices.
 """
 from __future__ import annotations
 

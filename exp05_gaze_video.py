@@ -19,7 +19,7 @@ Commands
 Paper (N2010, px from the median viewer, medians of the five best heads of six models): DINO with 4, 8 and 12
 layers 94.2, 74.8, 62.6; supervised 166.5, 155.7, 147.6. The demo (320x240 px, one model each): 28.7, 23.2,
 22.2; 50.2, 28.2, 29.5. Departures: of equal maxima the first in reading order (authors: any); GBVS is
-this project's own. The data's layouts: exp05_data.py; more in docs/notes_exp05_gaze_video.md.
+this project's own. The data's layouts: exp05_data.py; more in docs/exp05.md.
 """
 from __future__ import annotations
 

@@ -1,19 +1,21 @@
-"""Every study, on the demo world and on whatever data are present, and the README's tables from the results.
+"""Every study, on the demo world and on the data that are present; the tables of README.md and docs/.
 
 Commands
     laptop, demo world    python reproduce.py
+    open data, online     python reproduce.py --download
     with data             python reproduce.py --data DATA
     eight GPUs            python reproduce.py --data DATA --processes 8
     some studies          python reproduce.py --data DATA --only exp04 exp06_osie
     short form            python reproduce.py --short
     tables alone          python reproduce.py --tables
 
-DATA holds any of salicon/ coco/ imagenet/ objectnet/ osie/ n2010/ cw2019/ objects/, each laid out as the
-README says under its study. A study whose data are absent is named and left out. A run is one command of one
-script, in runs/reproduce/<study>_<data>/ (or --out); the same command after an interruption goes on. Then the
-numbers of the finished runs go to docs/results/, from there into README.md between <!-- table: study --> and
-<!-- end -->, and its pictures to docs/. --short: few images, and no file of the project changes. Time, one
-core: the demo 16 minutes.
+--download gets OSIE, Imagenette and the weights (1.1 GB in all, asked for first) and runs what can be run
+on them. DATA holds any of salicon/ coco/ imagenet/ imagenette/ objectnet/ osie/ n2010/ cw2019/ objects/,
+laid out as docs/ says under its study. A study whose data are absent is named and left out. A run is one
+command of one script, in runs/reproduce/<study>_<data>/ (or --out); the same command after an interruption
+goes on. Then the numbers of the finished runs go to docs/results/, from there between <!-- table: study -->
+and <!-- end --> of README.md and docs/<study>.md, and pictures to docs/. --short: few images, and no file
+of the project changes. Time, one core: the demo 16 minutes.
 """
 from __future__ import annotations
 
@@ -24,12 +26,12 @@ import shlex
 import signal
 import subprocess
 import sys
-import textwrap
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from common import ROOT, InputError
+import download
+from common import ROOT, WEIGHTS, InputError, locate_weights
 from data import read_image
 from results import atomic_write, cli, read_json, show, write_json
 
@@ -49,11 +51,12 @@ RUNS = {
                       "--model-c {exp01_salicon}/tuned_C.pth"],
     "exp01_osie": ["--salicon {osie} --model dinov2_vits14 --lr 1e-4 --epochs 2 --eval-every 14"],
     "exp02_osie": ["--salicon {osie}"],
-    "exp04_imagenet": ["--data {imagenet}"], "exp04_imagenet-sweep": ["--data {imagenet} --sweep --saliency"],
+    "exp04_imagenette": ["--data {imagenette}"], "exp04_imagenet": ["--data {imagenet}"],
+    "exp04_imagenet-sweep": ["--data {imagenet} --sweep --saliency"],
     "exp05_n2010": ["--data {n2010}"], "exp05_cw2019": ["--data {cw2019}"],
     "exp06_objects": ["--data {objects}"], "exp06_osie": ["--data {osie}"],
     "exp06_osie-blur": ["--data {osie} --blur attention"]}
-FOLDERS = "salicon", "coco", "imagenet", "objectnet", "osie", "n2010", "cw2019", "objects"
+FOLDERS = "salicon", "coco", "imagenet", "imagenette", "objectnet", "osie", "n2010", "cw2019", "objects"
 SHORT = {"exp01": "--limit 16 --epochs 1 --eval-every 1", "exp02": "--limit 16 --epochs 1 --eval-every 1",
          "exp03": "--limit 24", "exp04": "--limit 12", "exp05": "--limit 8", "train": "--limit 60",
          "exp06": "--limit 3"}
@@ -61,14 +64,16 @@ PICTURES = {  # of docs/: made from, upper part that is shown
     "saccades.png": ("exp04_demo/fig08_examples.png", .5), "gaze.png": ("exp05_demo/fig_gaze.png", 1),
     "attention.png": ("train_demo/eval/fig_attention.png", 1)}
 PICTURE_WIDTH = 1000  # px
-SHOWN = {  # headline rows of the README's tables, as regular expressions; the others are in docs/results/
-    "exp01": r"(CC|NSS|AUC|KL|SIM), .|images .*|COCO .*|r\(.*|.* top-1, .|.*B - A|BF01 .*",
-    "exp02": r"(CC|NSS|AUC|KL|SIM), .|images .*|COCO .*|.* top-1, .|.*B - A",
-    "exp03": r"(animacy|size), \w+: (mean .*|d)|sparsity, \w+: entropy|.*: [BC] - [AC]: (mean .*|t|d)",
-    "exp04": r"accuracy, full image|fovea .: (attention - random, saccade .*|gap .*|visible.*|correct.*)"
-             r"|.*needed|.*lowest.*attention|fovea 5 - 3.*|accuracy, (.* - random|DINO.*)|loss.*"
-             r"|ResNet.*, DINO.*",
-    "exp05": r".*", "train": r".*", "exp06": r".*"}
+SHORTLIST = {  # the README's runs and headline rows (regular expressions); all rows are on the studies' pages
+    "exp01": (("osie", "demo"),
+              r"CC, .|images with a gain in CC|r\(gain.*|(ImageNet|ImageNet-C|ObjectNet), B - A"),
+    "exp02": (("osie", "demo"), r"CC, .|images with a gain in CC|ImageNet top-1, .|ImageNet, B - A"),
+    "exp03": (("salicon", "demo"), r"(animacy|size), (human|B): d|sparsity, (human|B): entropy"),
+    "exp04": (("imagenet", "demo"),
+              r"accuracy, full image|fovea 3: (attention - random, saccade [15]|visible.*)"
+              r"|fovea 5 - 3: acc.*"),
+    "exp05": (("n2010", "demo"), r"(dino12|sl12), 5 best heads|(adult|G1): looks at face|G1: share.*"),
+    "exp06": (("osie", "demo"), r"best sigma, best head, KL|(best|worst) head, KL|lift of the best head")}
 
 
 def study_of(name: str) -> str:
@@ -149,9 +154,9 @@ def cell(row: dict) -> str:
     return (text + (f", {row['verdict']}" if row.get("verdict") else "")).replace("|", "\\|")
 
 
-def table(runs: Sequence[dict], shown: str) -> str:
-    """Markdown: a row a headline number, the paper's value, a column a run; then commands, times, not run.
-    Rows "name, A", "name, B" ... become one."""
+def table(runs: Sequence[dict], shown: str = ".*") -> str:
+    """Markdown: a row a headline number, the paper's value, a column a run. Rows "name, A", "name, B" ...
+    become one. shown: a regular expression of names."""
     rows: dict[str, list[dict[str, str]]] = {}  # name: [paper's cells, cells of run 0, of run 1 ...]
     for i, run in enumerate(runs, 1):
         for row in run["headline"]:
@@ -165,31 +170,44 @@ def table(runs: Sequence[dict], shown: str) -> str:
     lines = ["| | paper | " + " | ".join(run["data"] for run in runs) + " |", "|---" * (len(runs) + 2) + "|"]
     for name, cells in rows.items():
         lines.append(f"| {name} | " + " | ".join("<br>".join(c.values()) or "-" for c in cells) + " |")
-    lines.append("")
-    for run in runs:
-        took = f"{run['seconds']} s, " if run["seconds"] else ""
-        took += f"{run['processes']} processes, " if run["processes"] > 1 else ""
-        missing = [textwrap.shorten(part, 90, placeholder=" ...") for part in run["not_run"]]
-        parts = f"; not run: {'; '.join(missing)}" if missing else ""
-        lines.append(f"* {run['data']}: `python {run['command']}` ({took}{run['memory_mb']:,} MB, "
-                     f"{run['device']}){parts}")
     return "\n".join(lines)
 
 
-def write_tables(results: Path, readme: Path) -> None:
-    """The blocks of the README from docs/results/*.json, the demo first; InputError where one has no end."""
-    text = readme.read_text(encoding="utf-8")
+def costs(runs: Sequence[dict]) -> str:
+    """Markdown: the command of each run, what it took, and what of it was not run."""
+    lines = []
+    for run in runs:
+        took = f"{run['seconds']} s, " if run["seconds"] else ""
+        took += f"{run['processes']} processes, " if run["processes"] > 1 else ""
+        missing = f"; not run: {'; '.join(run['not_run'])}" if run["not_run"] else ""
+        took += f"{run['memory_mb']:,} MB, {run['device']}"
+        lines.append(f"* {run['data']}: `python {run['command']}` ({took}){missing}")
+    return "\n".join(lines)
+
+
+def fill(page: Path, mark: str, made: str) -> None:
+    """Write what stands between <!-- table: mark --> and <!-- end --> of a page. InputError: no such lines"""
+    text = page.read_text(encoding="utf-8")
+    block = re.compile(rf"(<!-- table: {mark} -->\n)(?:(?!<!-- table:).)*?(<!-- end -->)", re.DOTALL)
+    if not block.search(text):
+        raise InputError(f"{page}: no line <!-- table: {mark} --> with an <!-- end --> after it; put them "
+                         "where the table should stand.")
+    with atomic_write(page) as f:
+        f.write(block.sub(lambda m: m[1] + made + m[2], text))
+
+
+def write_tables(results: Path, root: Path) -> None:
+    """The tables of README.md and of docs/<study>.md, from docs/results/*.json."""
     for study in SCRIPTS:
         files = [results / f"{name}.json" for name in RUNS if study_of(name) == study]
         runs = [read_json(file) for file in files if file.exists()]
-        block = re.compile(rf"(<!-- table: {study} -->\n)(?:(?!<!-- table:).)*?(<!-- end -->)", re.DOTALL)
-        if not block.search(text):
-            raise InputError(f"{readme}: no line <!-- table: {study} --> with an <!-- end --> after it; put "
-                             "them where the table should stand.")
-        made = f"\n{table(runs, SHOWN[study])}\n\n" if runs else ""
-        text = block.sub(lambda m, made=made: m[1] + made + m[2], text)
-    with atomic_write(readme) as f:
-        f.write(text)
+        if not runs:
+            continue
+        fill(root / "docs" / f"{study}.md", study, f"{table(runs)}\n\n{costs(runs)}\n")
+        if study in SHORTLIST:
+            names, shown = SHORTLIST[study]
+            few = [run for name in names for run in runs if run["data"] == name]
+            fill(root / "README.md", study, f"{table(few, shown)}\n")
 
 
 def copy_pictures(out: Path) -> None:
@@ -210,16 +228,31 @@ def keep(commands: dict[str, list[str]], args: argparse.Namespace) -> None:
         kept = summary(name, args.out / name, args.data)
         write_json(kept, results / f"{name}.json")
         if args.short:
-            print(f"\n{name}\n{table([kept], SHOWN[study_of(name)])}")
+            print(f"\n{name}\n{table([kept])}")
     if not args.short:
-        write_tables(results, ROOT / "README.md")
+        write_tables(results, ROOT)
         copy_pictures(args.out)
+
+
+def get_open_data() -> Path:
+    """Folder of the data sets that anyone may download; they and the weights are there when it returns."""
+    sizes = {name: archive.megabytes for name, archive in download.ARCHIVES.items()} | download.WEIGHT_SIZES
+    print("\n".join(f"{name:24}{size:6} MB" for name, size in sizes.items()))
+    if input(f"Download what is not there yet of these {sum(sizes.values())} MB? [y/N] ").lower() != "y":
+        raise InputError("nothing was downloaded; give folders that are there with --data.")
+    for name in download.ARCHIVES:
+        folder = download.data_folder(name)
+    for name in download.WEIGHT_SIZES:
+        locate_weights(WEIGHTS[name])
+    return folder.parent
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
     p = argparse.ArgumentParser(usage="python %(prog)s [options]", description=__doc__,
                                 formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", type=Path, help="folder with salicon/, coco/ ... (default: demo alone)")
+    data = p.add_mutually_exclusive_group()
+    data.add_argument("--data", type=Path, help="folder with salicon/, coco/ ... (default: demo alone)")
+    data.add_argument("--download", action="store_true", help="get the open data and weights and run on them")
     p.add_argument("--out", type=Path, help="default: runs/reproduce, with --short runs/reproduce_short")
     p.add_argument("--only", nargs="+", default=[], metavar="RUN",
                    help="exp04, or one of its runs: exp04_demo")
@@ -239,7 +272,9 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     if args.tables:
-        return write_tables(ROOT / "docs" / "results", ROOT / "README.md")
+        return write_tables(ROOT / "docs" / "results", ROOT)
+    if args.download:
+        args.data = get_open_data()
     if args.data and not args.data.is_dir():
         raise InputError(f"--data {args.data}: no such folder; expected one with {', '.join(FOLDERS)}.")
     runs, absent = find_runs(args.data, args.out, args.short)

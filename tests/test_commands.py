@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from common import InputError
+from common import InputError, cls_attention, load_vit
 from data import read_csv
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,8 +47,25 @@ def test_written_command_names_a_script_and_passes_its_parser(command):
         assert script == "exp05_clusters.py" and "no results.json" in str(e)
 
 
-def test_commands_were_found():
-    assert len(commands()) >= 6
+def test_the_readmes_commands_are_among_those_tested():
+    script = "exp04_saccades.py"
+    assert {f"{script} --fovea 5 --layer 11", f"{script} --data IMAGENET --sweep --saliency --dtype bfloat16",
+            "exp01_finetune_vit.py --salicon SALICON --coco COCO --imagenet IMAGENET --objectnet OBJECTNET",
+            "exp05_gaze_video.py --data N2010"} <= set(commands())
+
+
+def test_the_readmes_six_lines_give_the_attention_map_of_a_picture(tmp_path):
+    code = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    assert len(code.splitlines()) <= 6 and code.count("dino_vits16") == 1
+    Image.fromarray(np.random.default_rng(0).integers(0, 255, (250, 400, 3), np.uint8)).save(tmp_path / "photo.jpg")
+    (tmp_path / "own.py").write_text(code.replace("dino_vits16", "demo_dino12"))
+    python("own.py", cwd=tmp_path)
+    shown = np.asarray(Image.open(tmp_path / "attention.png").convert("L"), float)
+    model, preprocess = load_vit("demo_dino12")
+    x = preprocess(Image.open(tmp_path / "photo.jpg"))[None]
+    heads = cls_attention(model, x)[0, 11].detach()
+    assert shown.shape == (14, 14) == tuple(heads.shape[1:])
+    assert np.argmax(shown) == heads.amax(0).argmax()
 
 
 def test_main_job_scores_the_shipped_model(tmp_path):

@@ -23,11 +23,28 @@ SECOND = FIRST | {"data": "imagenet", "seconds": None, "not_run": ["UNISAL: no w
                                 "unit": None, "verdict": "agrees"}]}
 
 
-def test_the_readme_holds_the_tables_of_docs_results(tmp_path):
-    readme = tmp_path / "README.md"
-    readme.write_text((ROOT / "README.md").read_text(encoding="utf-8"), encoding="utf-8")
-    R.write_tables(ROOT / "docs" / "results", readme)
-    assert readme.read_text(encoding="utf-8") == (ROOT / "README.md").read_text(encoding="utf-8")
+def pages(folder: Path, text: str | None = None) -> list[Path]:
+    """Copies of README.md and docs/<study>.md in a folder, or pages of one text with every mark."""
+    (folder / "docs").mkdir(exist_ok=True)
+    files = [Path("README.md"), *(Path("docs", f"{study}.md") for study in R.SCRIPTS)]
+    for file in files:
+        (folder / file).write_text(text or (ROOT / file).read_text(encoding="utf-8"), encoding="utf-8")
+    return files
+
+
+def test_the_readme_and_the_pages_hold_the_tables_of_docs_results(tmp_path):
+    files = pages(tmp_path)
+    R.write_tables(ROOT / "docs" / "results", tmp_path)
+    for file in files:
+        assert (tmp_path / file).read_text(encoding="utf-8") == (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_the_readme_is_short_and_its_tables_have_at_most_six_rows():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 220
+    for study in R.SHORTLIST:
+        block = re.search(rf"<!-- table: {study} -->\n(.*?)<!-- end -->", text, re.DOTALL)[1]
+        assert 1 <= len(block.splitlines()) - 2 <= 6, study
 
 
 def test_every_study_has_a_demo_run_in_docs_results_without_paths_of_a_machine():
@@ -44,8 +61,9 @@ def test_a_column_a_run_and_a_row_a_number():
     assert lines[2] == "| accuracy, full image | 77 | 94.04 (90.5 to 97) %, n 200 | - |"
     assert lines[3] == "| CC | - | A 0.1234, n 9<br>B 2, n 9 | - |"
     assert lines[4] == "| extra | > 0 | - | 1.5e-07, n 3, agrees |"
-    assert "`python exp04_saccades.py` (80 s, 1,100 MB, cpu, 1 threads)" in lines[6]
-    assert lines[7].endswith("(1,100 MB, cpu, 1 threads); not run: UNISAL: no weights")
+    assert R.costs([FIRST, SECOND]).split("\n") == [
+        "* demo: `python exp04_saccades.py` (80 s, 1,100 MB, cpu, 1 threads)",
+        "* imagenet: `python exp04_saccades.py` (1,100 MB, cpu, 1 threads); not run: UNISAL: no weights"]
     assert "extra" not in R.table([FIRST, SECOND], "acc.*")
     none = FIRST | {"headline": [FIRST["headline"][0] | {"paper": None}]}
     assert "| accuracy, full image | 77 |" in R.table([FIRST, none], "acc.*")  # one run has the paper's
@@ -75,7 +93,7 @@ def test_the_runs_are_those_whose_data_are_there(tmp_path):
                     "exp03_salicon": "--salicon D/salicon --coco D/coco "
                                      "--model-b out/exp01_salicon/tuned_B.pth "
                                      "--model-c out/exp01_salicon/tuned_C.pth"}
-    assert absent == ["exp04_imagenet", "exp04_imagenet-sweep", "exp05_n2010", "exp05_cw2019",
+    assert absent == ["exp04_imagenette", "exp04_imagenet", "exp04_imagenet-sweep", "exp05_n2010", "exp05_cw2019",
                       "exp06_objects"]
 
 
@@ -107,6 +125,20 @@ def test_what_is_kept_names_no_folder_of_the_machine_and_joins_the_parts_of_a_ru
 def test_wrong_arguments_are_told(argv, said):
     with pytest.raises(InputError, match=said):
         R.main(argv)
+
+
+def test_open_data_are_downloaded_after_a_yes_and_not_without(tmp_path, monkeypatch, capsys):
+    got, answers = [], iter(["", "y"])
+    monkeypatch.setattr("builtins.input", lambda asked: print(asked) or next(answers))
+    monkeypatch.setattr(R.download, "data_folder", lambda name: got.append(name) or tmp_path / name)
+    monkeypatch.setattr(R, "locate_weights", lambda spec: got.append(spec))
+    with pytest.raises(InputError, match="nothing was downloaded"):
+        R.get_open_data()
+    assert not got and "osie" in capsys.readouterr().out
+    assert R.get_open_data() == tmp_path and got[:2] == ["imagenette", "osie"]
+    assert got[2:] == [R.WEIGHTS[name] for name in R.download.WEIGHT_SIZES]
+    total = sum(R.download.WEIGHT_SIZES.values()) + 326 + 80
+    assert f"{total} MB? [y/N]" in capsys.readouterr().out and total > 1000  # more than 1 GB is asked for
 
 
 SCRIPT = """
@@ -148,15 +180,19 @@ def test_a_failed_run_is_told_then_resumed_and_a_finished_one_is_not_run_again(t
 
 
 def test_a_block_without_its_end_is_told_and_nothing_is_cut(tmp_path):
-    readme = tmp_path / "README.md"
-    blocks = [f"<!-- table: {s} -->\nold\n<!-- end -->\n" for s in R.SCRIPTS]
-    readme.write_text("".join(blocks))
+    blocks = "".join(f"<!-- table: {s} -->\nold\n<!-- end -->\n" for s in R.SCRIPTS)
+    pages(tmp_path, blocks)
     write_json(FIRST, tmp_path / "exp04_demo.json")
     write_json(FIRST, tmp_path / "exp04_forgotten.json")
-    R.write_tables(tmp_path, readme)
-    text = readme.read_text()
-    assert text.count("| accuracy, full image | 77 | 94.04") == 1 and "old" not in text
-    readme.write_text("".join(blocks).replace("<!-- end -->", "", 1))
-    with pytest.raises(InputError, match="table: exp01"):
-        R.write_tables(tmp_path, readme)
-    assert readme.read_text().count("old") == len(blocks)
+    R.write_tables(tmp_path, tmp_path)
+    for file in ("README.md", "docs/exp04.md"):
+        text = (tmp_path / file).read_text()
+        assert text.count("| accuracy, full image | 77 | 94.04") == 1
+        assert text.count("old") == len(R.SCRIPTS) - 1  # of the studies without results
+    assert "CC" in (tmp_path / "docs/exp04.md").read_text()
+    assert "CC" not in (tmp_path / "README.md").read_text()
+    broken = blocks.replace("exp04 -->\nold\n<!-- end -->", "exp04 -->\nold\n")
+    pages(tmp_path, broken)
+    with pytest.raises(InputError, match="table: exp04"):
+        R.write_tables(tmp_path, tmp_path)
+    assert (tmp_path / "docs/exp04.md").read_text() == broken
