@@ -19,6 +19,7 @@ import scipy.io
 import torch
 from PIL import Image, ImageOps
 
+import download
 from common import InputError, first_process_first, generator, input_errors, rank_world, scale_fixations
 
 SALICON_SIZE = (480, 640)  # px, every SALICON image
@@ -198,9 +199,9 @@ def demo_folder(*parts: str, **how) -> Path:
 
 def data_places(args: argparse.Namespace, names: Sequence[str], parts: Sequence[str]
                 ) -> dict[str, Path | None]:
-    """Folder of each data set: its own argument, else that subfolder of --data, else None. In the demo the
-    `parts` of the demo world are drawn first."""
-    root = Path(args.data) if args.data else None
+    """Folder of each data set: its own argument, else that subfolder of --data, else --data itself if it is
+    one of fixations, else None. In the demo the `parts` of the demo world are drawn first."""
+    root = download.data_folder(args.data) if args.data else None
     if args.data == "demo":
         root = demo_folder(*parts, workers=max(args.workers, 1))
     places = {}
@@ -210,6 +211,8 @@ def data_places(args: argparse.Namespace, names: Sequence[str], parts: Sequence[
             raise InputError(f"--{name} {folder}: no such folder; --help says what it should hold.")
         if not folder and root and (root / name).is_dir():
             folder = root / name
+        if not folder and name == "salicon" and gaze_files(root):
+            folder = root
         places[name] = folder
     return places
 
