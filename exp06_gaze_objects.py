@@ -36,10 +36,10 @@ from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+import data
 import download
 from common import (InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors, kld,
                     load_vit, minmax, pick_device, sim)
-from data import OSIE_SIZE, demo_folder, load_osie, picture_size, read_csv, read_image, read_mask
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      only_draw, parse_args, redraw, save_figure)
 
@@ -68,7 +68,7 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
     Empty coordinates become NaN, an empty duration 1. InputError: no such column, no number, no fixation."""
     found: dict[str, Gaze] = {}
     with input_errors(path, "fixations, whose duration_s, if any, are seconds from 0"):
-        for line in read_csv(path, ["participant", "image"], ["x_px", "y_px"]):
+        for line in data.read_csv(path, ["participant", "image"], ["x_px", "y_px"]):
             row, col = (np.nan if line[key] == "" else line[key] for key in ("y_px", "x_px"))
             seconds = 1. if line.get("duration_s", "") == "" else float(line["duration_s"])
             if not 0 <= seconds < np.inf:
@@ -79,21 +79,22 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
     return found
 
 
-def load_data(data: str, limit: int | None) -> list[tuple[Path, Gaze]]:
+def load_data(place: str, limit: int | None) -> list[tuple[Path, Gaze]]:
     """[(image file, Gaze)] of the first `limit` images by name: "demo", a folder of the generic layout, or
     OSIE as distributed. InputError: fewer than two maps of a participant on an image."""
-    folder = demo_folder("objects") / "objects" if data == "demo" else download.data_folder(data)
+    folder = data.demo_folder("objects") / "objects" if place == "demo" else download.data_folder(place)
     if not (folder / "fixations.mat").is_file():
         items = [(folder / "images" / name, gaze)
                  for name, gaze in sorted(load_fixations(folder / "fixations.csv").items())]
     else:
         items = []
-        for _, name, observers in load_osie(folder / "fixations.mat"):
+        for _, name, observers in data.load_osie(folder / "fixations.mat"):
             gaze = [(f"s{i:02d}", *fixation) for i, one in enumerate(observers, 1) for fixation in zip(*one)]
-            items.append((folder / "stimuli" / name, gaze))
-            if picture_size(items[-1][0]) not in (OSIE_SIZE, None):
-                raise InputError(f"{items[-1][0]}: not of {OSIE_SIZE} pixels, in which OSIE counts fixations; "
+            path = folder / "stimuli" / name
+            if data.picture_size(path) not in (data.OSIE_SIZE, None):
+                raise InputError(f"{path}: not of {data.OSIE_SIZE} pixels, in which OSIE counts fixations; "
                                  "take its own pictures.")
+            items.append((path, gaze))
     items = items[:limit]
     if sum(len({person for person, *_ in gaze}) for _, gaze in items) < 2:
         raise InputError(f"{folder}: fewer than two maps of a participant on an image; give more of them.")
@@ -111,13 +112,13 @@ def check_pictures(paths: Sequence[Path]) -> None:
         raise InputError(f"{paths[0]}: no such image, as all {len(paths)} with fixations; correct the names.")
     for mask in map(mask_file, paths):
         if mask.is_file():
-            read_mask(mask)
+            data.read_mask(mask)
 
 
 def as_seen(path: Path, background: tuple[int, ...]) -> tuple[Image.Image, np.ndarray | None]:
     """(Picture as people saw it, RGB; where its object is, (img_h, img_w) bool, or None). A cut-out, an image
     with transparent pixels, lies on the background; its object is where it is at least half opaque."""
-    picture = read_image(path, as_displayed=True)
+    picture = data.read_image(path, as_displayed=True)
     with open(path, "rb") as file, Image.open(file) as image:
         if not image.has_transparency_data:
             return picture, None
@@ -178,7 +179,7 @@ class Objects(Dataset):
             picture, mask, readable = Image.new("RGB", (1, 1)), None, False
         is_cut_out = mask is not None
         if mask_file(path).is_file():
-            mask = read_mask(mask_file(path))
+            mask = data.read_mask(mask_file(path))
         elif not is_cut_out:
             mask = object_mask(np.asarray(picture))
         fix, dropped = fixation_maps(gaze, self.people, picture.size[::-1], self.grid)
