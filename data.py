@@ -29,6 +29,7 @@ SAME_SHAPE = .02  # by which the aspect of a picture may differ from the one tha
 DISPLAY_SIZE = (1050, 1680)  # px, the display of COCO-FreeView and COCO-Search18
 MAP_SIZE = (224, 224)  # px, of model maps and fixation maps in exp01 to exp03
 IMAGE_SUFFIXES = tuple(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+UNREAD = "of an ending that nothing reads"  # why a file is in no result
 TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part", "participant")  # 01 is not 1
 
 

@@ -114,6 +114,10 @@ def load_scenes(folder: Path, names: Sequence[str]) -> tuple[COCO, list[dict]]:
         if names:
             data.check_coco(coco.dataset, names)
         coco.createIndex()
+        known = [category["name"] for category in coco.dataset["categories"]]
+        if not set(known) & set(ANIMATE):
+            raise ValueError(f"categories {known[:3]} ..., none is called as COCO's people and animals, "
+                             f"{ANIMATE[:3]} ...")
         scenes = {data.plain_name(image["file_name"]): image for image in coco.dataset["images"]}
         for scene in [scenes[name] for name in map(data.plain_name, names) if name in scenes]:
             anns = [with_mask(ann, coco, scene, files[0]) for ann in coco.imgToAnns[scene["id"]]]
