@@ -94,6 +94,15 @@ def objectnet_pictures(root: Path, wnids: Sequence[str]) -> list[Picture]:
     return pictures
 
 
+def look_at(places: dict[str, Path | None]) -> None:
+    """InputError for folders in another layout: before any weights are downloaded, without which `load_data`
+    cannot tell classes."""
+    if places.get("imagenet"):
+        data.load_imagefolder(places["imagenet"])
+    if places.get("objectnet"):
+        objectnet_pictures(places["objectnet"], data.imagenet_wnids())
+
+
 def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int, limit: int | None, seed: int,
               frost_dir: Path | None = None, wanted: Sequence[str] = tuple(BENCHMARKS)
               ) -> tuple[dict[str, list[Picture]], list[str]]:
@@ -128,6 +137,11 @@ def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int,
     if "imagenet_c" in pictures and not frost_dir:
         not_run.append("frost with ImageNet-C's six textures: drawn ones were used, give --frost")
     return pictures, not_run
+
+
+def unread(places: dict[str, Path | None]) -> dict[str, list[str]]:
+    """{reason: names of files in ImageNet's folder that are no images to any reader}."""
+    return {data.UNREAD: data.unread_files(places["imagenet"])} if places.get("imagenet") else {}
 
 
 class PictureViews(data.Images):
@@ -362,12 +376,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return results.redraw(args.out, draw)
 
     # Model A, and B and C as exp01_finetune_vit.py tuned them; pictures of the three benchmarks.
+    places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
+    look_at(places)
     vit, pre = load_model(args.model, args.weights, device)
     models = {"A": vit}
     models |= {k: load_tuned(vit, file) for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
     not_run = [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]
     models, copies = told_apart(models)
-    places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
     pictures, missing = load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed, args.frost)
     if not pictures:
         raise InputError("no benchmark can be run: " + "; ".join(missing))
@@ -375,14 +390,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = results.begin(args, files, **models)
 
     # Every model classifies the same pictures; on each the answer is right or wrong.
-    arrays, unreadable = measure(models, pre, pictures, folder, device, args.workers,
-                                 args.dtype == "bfloat16", args.seed, args.frost, args.batch_size)
+    arrays, bad = measure(models, pre, pictures, folder, device, args.workers, args.dtype == "bfloat16",
+                          args.seed, args.frost, args.batch_size)
 
     # Accuracies, their differences, and the evidence that there is none.
     headline = results.evaluate(CLAIMS, arrays)
     warn(copies)
     results.finish(args, "exp01_benchmarks", arrays, table(arrays), headline, draw, began, device,
-                   parity(arrays), copies + missing + not_run, unreadable=unreadable)
+                   parity(arrays), copies + missing + not_run, unreadable=bad, left_out=unread(places))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ from torch import Tensor
 from torchvision.models.resnet import ResNet50_Weights
 
 import data
+import download
 from common import (WEIGHTS, InputError, VisionTransformer, fit_linear, generator, init_distributed,
                     load_head, load_vit, pick_device, resize_matrix, upsample)
 from results import (PALETTE, Claim, argument_parser, begin, cli, difference, estimate, evaluate, figure_grid,
@@ -80,7 +81,7 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
               ) -> tuple[list, list, list[str]]:
     """(images to test, images to fit a head on, names of the classes); an image is (path, label).
     train_head: a head will be fitted, on train/ or, without one, on a random half."""
-    root = Path(place)
+    root = download.data_folder(place)
     if place == "demo":
         root = data.demo_folder("imagenet", workers=max(workers, 1)) / "imagenet"
         limit = limit or DEMO_IMAGES
@@ -98,6 +99,11 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
         raise InputError(f"--data {place}: {len(items)} images to test, {len(classes)} classes; give two of "
                          "each at least, or raise --limit.")
     return items, fit, classes
+
+
+def passed_over(place: str) -> dict[str, list[str]]:
+    """{reason: names of files that are no images to any reader}; the demo has none."""
+    return {} if place == "demo" else {data.UNREAD: data.unread_files(download.data_folder(place))}
 
 
 def labels_of(head: nn.Linear | None, items: list, classes: list[str]) -> tuple[list, list[str]]:
@@ -786,7 +792,7 @@ def main(argv: list[str] | None = None) -> None:
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
            on_screen=ON_SCREEN, model=name, block=block, preprocessing=vars(view), head_fitted=fitted,
-           unreadable=fitted.get("unreadable", []) + bad)
+           unreadable=fitted.get("unreadable", []) + bad, left_out=passed_over(args.data))
     start_saliency(args, argv)
 
 
