@@ -527,22 +527,26 @@ def draw_metrics(arrays: dict, axes: Sequence) -> None:
         ax.set(title=metric.upper())
         if metric == "kl":
             ax.set(title="KL (nats)", xlabel="lower is better")
+        if metric == "auc":
+            ax.axhline(.5, color="black", linestyle=":", linewidth=.8)
+            ax.set(xlabel="dots: chance")
     axes[0].set_ylabel("mean over images, ±1 SEM")
 
 
 def draw_gain(arrays: dict, path: Path) -> None:
-    """CC of B against A by image and by category; there grey is C."""
+    """CC of B against A by image and by category."""
     keys = {"cc": "images", "category_cc": "COCO categories"} if len(arrays["category"]) else {"cc": "images"}
     fig, axes = results.figure_grid(1, len(keys), 3.4)
     for ax, (key, what) in zip(axes[0], keys.items()):
-        values = scores(arrays, key)
+        values, label = scores(arrays, key), "CC, B"
         a, b = values["A"], values["B"]
         if key == "category_cc" and "C" in values:
             ax.vlines(a, values["C"], b, color=results.PALETTE["C"], linewidth=.6)
             ax.scatter(a, values["C"], s=12, color=results.PALETTE["C"])
+            label = "CC, B (grey: C)"
         ax.scatter(a, b, s=12, color=results.PALETTE["B"], linewidths=0)
         ax.axline((a[0], a[0]), slope=1, color="black", linestyle="--", linewidth=.8)
-        ax.set(xlabel="CC with fixations, A", ylabel="CC, B", title=f"{len(a)} {what}")
+        ax.set(xlabel="CC with fixations, A", ylabel=label, title=f"{len(a)} {what}")
     results.save_figure(fig, path)
 
 
@@ -559,7 +563,7 @@ def draw_consistency(found: dict, folder: Path) -> None:
             axes[0, 1].bar(np.arange(1, 5) + shift, [part.mean() for part in parts], .38, label=label,
                            yerr=[stats.sem(part) for part in parts], color=results.PALETTE[colour])
     axes[0, 1].set(xlabel="quartile of consistency", ylabel="gain in CC, mean ±1 SEM", xticks=range(1, 5))
-    axes[0, 1].legend(frameon=False)
+    results.legend_beside(axes[0, 1])
     results.save_figure(fig, folder / "fig_2C")
 
 
@@ -641,7 +645,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     benchmarks.warn(said)
     results.finish(args, "exp01_finetune_vit", arrays, table(arrays), headline, draw, began, device,
                    alignment_tests(arrays) + benchmarks.parity(arrays), said + not_run + missing,
-                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS)
+                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS,
+                   tuned=list(models))
 
 
 if __name__ == "__main__":

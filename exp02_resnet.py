@@ -147,7 +147,8 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
         accuracy = benchmarks.top1(arrays, "imagenet", k)
         error = np.abs(np.subtract(accuracy["ci"], accuracy["ours"]))[:, None]
         axes[0, 5].bar(k, accuracy["ours"], yerr=error, color=results.PALETTE[k], capsize=3)
-    axes[0, 5].set(ylim=(0, 100), title="ImageNet", ylabel="top-1 (%), 95 % CI")
+        axes[0, 5].set_title(f"ImageNet, n = {accuracy['n']}")
+    axes[0, 5].set(ylim=(0, 100), ylabel="top-1 (%), 95 % CI")
     results.save_figure(fig, folder / "fig_5B")
 
 
@@ -195,7 +196,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     benchmarks.warn(said)
     results.finish(args, "exp02_resnet", arrays, table(arrays), headline, draw, began, device,
                    alignment_tests(arrays) + benchmarks.parity(arrays), said + not_run + missing,
-                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS)
+                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS,
+                   tuned=list(models))
 
 
 if __name__ == "__main__":

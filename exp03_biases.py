@@ -38,7 +38,7 @@ import data
 from common import InputError, init_distributed, input_errors, load_tuned, load_vit, paired_t, pick_device
 from exp01_finetune_vit import RolloutViT, human_maps
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
-                     only_draw, parse_args, redraw, save_figure)
+                     legend_beside, only_draw, parse_args, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -346,7 +346,7 @@ def draw_clutter(ax, table: dict[str, dict[str, np.ndarray]], colours: list) -> 
         ax.errorbar(present, [mean for mean, _ in found], [sem for _, sem in found], marker="o", capsize=2,
                     mfc=face, color="black" if source == "human" else face, label=source)
     ax.set(xlabel="objects in the image", ylabel="entropy (bits)")
-    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
+    legend_beside(ax)
 
 
 def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
@@ -433,7 +433,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     left_out |= {f"no map of {k}": [name for name, v in zip(names, fields["entropy"]) if np.isnan(v)]
                  for k, fields in table.items()}
     finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
-           draw, began, device, tests, not_run, left_out=left_out, on_screen=ON_SCREEN)
+           draw, began, device, tests, not_run, left_out=left_out, on_screen=ON_SCREEN, tuned=list(models))
 
 
 if __name__ == "__main__":

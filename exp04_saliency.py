@@ -39,7 +39,7 @@ from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_d
                     load_resnet, locate_weights, pick_device, read_state_dict, upsample)
 from gbvs import gbvs
 from results import (Claim, begin, cli, difference, evaluate, figure_grid, finish, in_batches,
-                     parse_args, read_arrays, save_figure)
+                     legend_beside, parse_args, read_arrays, save_figure)
 from unisal import UNISAL
 
 # -------------------------------------------------------------------------------- constants
@@ -320,7 +320,7 @@ def draw_policies(found: dict, crops: dict, folder: Path) -> None:
         bars.bar(title(name), 100 * right.mean(), yerr=error, color=COLOURS[name])
     for name, t in found.items():
         exp04.accuracy_panels(accuracy, visible, t, title(name), COLOURS[name])
-    exp04.legend_beside(visible)
+    legend_beside(visible)
     save_figure(fig, folder / "fig10_policies")
 
 
@@ -332,12 +332,12 @@ def draw_fixations(found: dict, folder: Path) -> None:
     for (a, b), style in zip(pairs, ("o-", "s-", "^-", "o--", "s--", "^--")):
         exp04.band(between, distances(found[a], found[b]), f"{title(a)} - {title(b)}", COLOURS[b],
                    "between two models (tokens)", style)
-    exp04.legend_beside(between)
+    legend_beside(between)
     for name, t in found.items():
         exp04.band(spread, from_first(t), title(name), COLOURS[name], "from the first fixation (tokens)")
         step = np.hypot(np.diff(t["row"], prepend=np.nan), np.diff(t["col"], prepend=np.nan))
         exp04.band(amplitude, step, title(name), COLOURS[name], "saccade amplitude (tokens)")
-    exp04.legend_beside(amplitude)
+    legend_beside(amplitude)
     save_figure(fig, folder / "fig11_fixations")
 
 
@@ -422,7 +422,8 @@ def main(argv: list[str] | None = None) -> None:
         measure, **nets, labels=torch.tensor(labels), view=view, block=block, fovea=fovea, border=args.border,
         seed=args.seed), args.workers)
     arrays, names, bad = data.readable_only(arrays, names, least=2)
-    arrays |= dict(image=np.array(names), conditions=np.array(policies(unisal, args.saliency_dir)))
+    arrays |= dict(image=np.array(names), classes=np.array(classes),
+                   conditions=np.array(policies(unisal, args.saliency_dir)))
     arrays |= examples(arrays, images)
     headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),

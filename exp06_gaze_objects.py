@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib import colormaps
 from PIL import Image, ImageColor, ImageOps
 from scipy import ndimage, stats
 from scipy.interpolate import CubicSpline
@@ -41,7 +42,7 @@ import download
 from common import (InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors, kld,
                     load_vit, minmax, pick_device, sim)
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
-                     only_draw, parse_args, redraw, save_figure)
+                     legend_beside, only_draw, parse_args, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -450,20 +451,22 @@ def image_rows(paths: Sequence[Path], arrays: dict[str, np.ndarray], lift: np.nd
 # -------------------------------------------------------------------------------- figures
 
 def draw_sweep(arrays: dict[str, np.ndarray], summary: dict, folder: Path) -> None:
-    """fig_sweep: every metric against sigma; a line a head, their mean, the optimum and its interval."""
-    sigmas = summary["sigmas"]
+    """fig_sweep: every metric against sigma; a colour a head, the best and the worst thick, their mean, the
+    optimum and its interval."""
+    sigmas, heads = summary["sigmas"], summary["heads"]
+    colours = colormaps["turbo"](np.linspace(.05, .95, len(heads)))
     fig, axes = figure_grid(1, len(METRICS), 3.25, 3.4)
     for ax, name in zip(axes[0], METRICS):
         found, curves = summary[name], np.nanmean(arrays[name], (0, 1))  # (H, S)
-        ax.plot(sigmas, curves.T, color=OTHER)
-        for place, word, colour in ((-1, "worst", WORST), (0, "best", BEST)):
-            head = found["ranking"][place]
-            ax.plot(sigmas, curves[summary["heads"].index(head)], color=colour, label=f"{word}: {head}")
+        best, *_, worst = found["ranking"]
+        for head, curve, colour in zip(heads, curves, colours):
+            ax.plot(sigmas, curve, color=colour, lw=2.5 if head in (best, worst) else 1, label=head)
         ax.plot(sigmas, curves.mean(0), "k--", lw=1, label="mean of heads")
-        ax.axvspan(*found["sigma"]["ci"], color=BEST, alpha=.2, lw=0, label="optimum, 95 % CI")
-        ax.axvline(found["sigma"]["ours"], color=BEST, lw=1)
+        ax.axvspan(*found["sigma"]["ci"], color="black", alpha=.15, lw=0, label="optimum, 95 % CI")
+        ax.axvline(found["sigma"]["ours"], color="black", lw=1)
         ax.set(xlabel=f"SD of the {summary['blur']} blur (patches)", ylabel=LABELS[name])
-        ax.legend(loc="lower center", bbox_to_anchor=(.5, 1), ncol=2, frameon=False, fontsize=7)
+        ax.set_title(f"best: {best}\nworst: {worst}", fontsize=9)
+    legend_beside(ax, ncols=1 + len(heads) // 20)
     save_figure(fig, folder / "fig_sweep")
 
 
