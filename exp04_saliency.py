@@ -411,10 +411,9 @@ def main(argv: list[str] | None = None) -> None:
     before = run_before(args.saccades, fovea, names, results.fixed_args(args))
     if not before:
         not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
-    nets = dict(model=model, head=head, unisal=unisal, resnet=resnet)
+    nets, fitted = dict(model=model, head=head, unisal=unisal, resnet=resnet), {}
     folder = begin(args, [*paths, *maps], **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
-    fitted = {}
     if head is None:
         nets["head"], fitted = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
                                               args.workers)
