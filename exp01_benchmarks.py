@@ -173,9 +173,10 @@ def papers(pre: Preprocess) -> Preprocess:
     return dataclasses.replace(pre, resize=RESIZE, crop=CROP, squash=False)
 
 
-def load_model(name: str, weights: Path | None, device: torch.device) -> tuple[nn.Module, Preprocess]:
+def load_model(name: str, weights: Path | None, device: torch.device, heads: int | None = None
+               ) -> tuple[nn.Module, Preprocess]:
     """(model A, its preprocessing: of the paper's model the paper's, of others that of their weights)."""
-    vit, pre = load_vit(name, weights)
+    vit, pre = load_vit(name, weights, heads)
     return vit.to(device), papers(pre) if name == PAPER["model"] else pre
 
 
@@ -374,6 +375,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--imagenet", type=Path, help="folder with val/")
     add("--objectnet", type=Path, help="folder with images/ and mappings/")
     add("--model", help=f"model A, in common.WEIGHTS (default: {PAPER['model']}; demo: {DEMO['model']})")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--model-b", type=Path, help="tuned weights of B (demo: checkpoints/demo_B.pth)")
     add("--model-c", type=Path, help="tuned weights of C (demo: checkpoints/demo_C.pth)")
     add("--frost", type=Path, help="folder of ImageNet-C's six frost textures (default: drawn)")
@@ -390,7 +392,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Model A, and B and C as exp01_finetune_vit.py tuned them; pictures of the three benchmarks.
     places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
     look_at(places)
-    vit, pre = load_model(args.model, args.weights, device)
+    vit, pre = load_model(args.model, args.weights, device, args.heads)
     models = {"A": vit}
     models |= {k: load_tuned(vit, file) for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
     not_run = [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]

@@ -602,6 +602,7 @@ def gaze_parser(file: str, card: str, folders: Sequence[str], paper: dict, demo:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = gaze_parser(__file__, __doc__, tuple(FOLDERS), PAPER, DEMO)
     parser.add_argument("--model-c", type=Path, help="tuned weights of C, instead of training it")
+    parser.add_argument("--heads", type=int, help="heads of a block, with --model auto (by its width)")
     parser.add_argument("--frost", type=Path, help="folder of ImageNet-C's frost textures (default: drawn)")
     return results.parse_args(parser, argv, PAPER, DEMO)
 
@@ -617,7 +618,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     places = data.data_places(args, tuple(FOLDERS), ("imagenet", "objectnet", "salicon"))
     batch_size = None if args.model_b and args.model_c else args.batch_size
     training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)
-    vit, crop = benchmarks.load_model(args.model, args.weights, device)
+    vit, crop = benchmarks.load_model(args.model, args.weights, device, args.heads)
     squash = squashed(crop)
     pictures, missing = benchmarks.load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed,
                                              args.frost)

@@ -179,9 +179,9 @@ def looked_at(i: int, images: list, coco: COCO, scenes: list[dict], maps: dict[s
 
 # -------------------------------------------------------------------------------- model
 
-def load_models(name: str, weights: Path | None, tuned: dict[str, Path]) -> tuple:
+def load_models(name: str, weights: Path | None, tuned: dict[str, Path], heads: int | None = None) -> tuple:
     """({"A", "B", "C": RolloutViT}, preprocessing). tuned: the attention weights that exp01 writes."""
-    vit, preprocess = load_vit(name, weights)
+    vit, preprocess = load_vit(name, weights, heads)
     models = {"A": RolloutViT(vit)} | {k: RolloutViT(load_tuned(vit, file)) for k, file in tuned.items()}
     # the ViT image processor squashes to 224x224, bilinear (Image & Human Behaviour Dataset)
     return models, replace(preprocess, crop=MAP_SIZE, squash=True, interpolation="bilinear")
@@ -382,6 +382,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--salicon", type=Path, help="folder of SALICON, COCO-FreeView, or OSIE (entropy alone)")
     add("--coco", type=Path, help="COCO's folder (annotations/instances_*.json)")
     add("--model", help="model A (default: vit_base_patch16_224; demo: demo_sl12); --weights: its file")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--model-b", type=Path, help="attention weights of B, from exp01 (demo: those in checkpoints/)")
     add("--model-c", type=Path, help="the same of C")
     add("--maps", type=Path, action="append", default=[], help="another model's maps, <image>.npy or .png")
@@ -408,7 +409,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images, left_out, coco, scenes, maps = load_data(places["salicon"], places["coco"], args.limit, args.maps)
     names, paths = [image.name for image in images], [image.path for image in images]
     tuned = {k: file for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
-    models, preprocess = load_models(args.model, args.weights, tuned)
+    models, preprocess = load_models(args.model, args.weights, tuned, args.heads)
 
     # Entropy and densities of every source's map, on every image
     files = [*paths, *data.gaze_files(places["salicon"]), *data.coco_files(places["coco"], SPLIT)]

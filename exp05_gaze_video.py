@@ -167,7 +167,7 @@ def load_models(names: Sequence[str], weights: Path | str | None, device: torch.
     models = []
     if weights and len(names) > 1:
         raise InputError("--weights belongs to one model; give several as --models KIND=FILE KIND=FILE.")
-    if heads and not any("=" in name for name in names):
+    if heads and not any("=" in name or name == "auto" for name in names):
         raise InputError("--heads belongs to models given as KIND=FILE; all others have heads of their own.")
     for name in names:
         kind, _, file = name.partition("=")
@@ -181,7 +181,7 @@ def load_models(names: Sequence[str], weights: Path | str | None, device: torch.
                 raise InputError(f"--models {name}: {net.embed_dim} wide, so not of exp05_train_vits.py; say "
                                  "with --heads how many heads a block has.")
         else:
-            net, preprocess = load_vit(name, weights)
+            net, preprocess = load_vit(name, weights, heads if name == "auto" else None)
             kind, norm = name.removeprefix("demo_"), (preprocess.mean, preprocess.std)
         if net.pos_rule == "size":
             net.pos_rule = "offset"  # the authors run DINO's interpolation on supervised models too

@@ -193,12 +193,12 @@ class Objects(Dataset):
 
 # -------------------------------------------------------------------------------- model
 
-def load_model(name: str, weights: Path | None, size: Sequence[int], blocks: Sequence[int] | None = None
-               ) -> tuple:
+def load_model(name: str, weights: Path | None, size: Sequence[int], blocks: Sequence[int] | None = None,
+               num_heads: int | None = None) -> tuple:
     """(ViT; preprocessing that squashes any image to `size`, rounded to whole patches; blocks, default the
     last; names of their heads, b11h00 ...). No crop: every fixation stays, distorted with its image.
     InputError: no such block, a single head."""
-    model, preprocess = load_vit(name, weights)
+    model, preprocess = load_vit(name, weights, num_heads)
     crop = tuple(max(1, round(n / model.patch_size)) * model.patch_size for n in size)
     depth = len(model.blocks)
     blocks = blocks or [depth - 1]
@@ -530,6 +530,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argument_parser(__file__, __doc__, batch_size=8)
     add = parser.add_argument_group("study").add_argument
     add("--model", help="in common.WEIGHTS, or auto (default: dino_vitb16, demo: demo_dino12)")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--layer", type=int, nargs="+", help="blocks, from 0 (default: the last)")
     add("--size", type=int, nargs=2, metavar=("H", "W"),
         help="px of the model's input, rounded to whole patches (default: 480 480; demo: 224 224)")
@@ -559,7 +560,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths = [path for path, _ in items]
     check_pictures(paths)
     people = sorted({person for _, gaze in items for person, *_ in gaze})
-    model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer)
+    model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer,
+                                                 args.heads)
     grid = tuple(n // model.patch_size for n in preprocess.crop)
     first, last, step = args.sigmas
     sigmas = np.arange(first, last + step / 2, step).round(9)  # both ends
