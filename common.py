@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import json
 import math
 import os
 import re
@@ -157,8 +158,9 @@ class Attention(nn.Module):
         else:
             out = F.scaled_dot_product_attention(q, k, v)
         if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
-            row = scale * q[:, :, :1] @ k.transpose(-2, -1)  # (B, H, 1, N)
-            attn = row.softmax(-1, dtype=exact)[:, :, 0]  # (B, H, N)
+            with torch.autocast(q.device.type, enabled=False):  # bfloat16 logits would tie at the maximum
+                row = scale * q[:, :, :1].to(exact) @ k.to(exact).transpose(-2, -1)  # (B, H, 1, N)
+            attn = row.softmax(-1)[:, :, 0]  # (B, H, N)
         return self.proj(out.transpose(1, 2).flatten(2)), attn
 
 
@@ -222,7 +224,7 @@ class VisionTransformer(nn.Module):
                  drop_path: float = 0.0, pos_rule: str = "size"):
         super().__init__()
         img_h, img_w = (img_size, img_size) if isinstance(img_size, int) else img_size
-        if embed_dim % num_heads:
+        if num_heads < 1 or embed_dim % num_heads:
             raise InputError(f"width {embed_dim} is not a multiple of {num_heads} heads; change one of them.")
         self.patch_size, self.embed_dim, self.num_heads = patch_size, embed_dim, num_heads
         self.grid, self.pos_rule = (img_h // patch_size, img_w // patch_size), pos_rule
@@ -453,24 +455,28 @@ def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return out
 
 
+# Heads of a block by width, which no weight file says (Ti, S, B, L, H, g, G of their papers; 96: the demo's)
+HEADS = {96: 6, 192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16}
+
+
 def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     """VisionTransformer (float32, eval mode) with the weights of a state dict in a layout of `to_timm_keys`.
-    From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed: heads =
-    width / 64 (no file stores them); eps 1e-12 for Hugging Face keys, else 1e-6; pos_rule "antialias" with
-    registers, "offset" with LayerScale, else "size". overrides: arguments of VisionTransformer that say
-    otherwise. The load is strict."""
+    From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed:
+    heads by the table HEADS (no file stores them); eps 1e-12 for Hugging Face keys, else 1e-6; pos_rule
+    "antialias" with registers, "offset" with LayerScale, else "size". overrides: arguments of
+    VisionTransformer that say otherwise. The load is strict."""
     eps = 1e-12 if any(key.endswith("embeddings.cls_token") for key in state) else 1e-6
     with input_errors("the weights do not fit", "the whole state dict of a ViT; name its model"):
         state = to_timm_keys(state)
         width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
         registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
         layerscale = 1.0 if "blocks.0.ls1.gamma" in state else None
-        if width % 64 and "num_heads" not in overrides:
-            raise ValueError(f"no file says how many heads a ViT {width} wide has")
+        if width not in HEADS and "num_heads" not in overrides:
+            raise ValueError(f"no file says how many heads a ViT {width} wide has; give num_heads (--heads)")
         inferred = dict(
             img_size=math.isqrt(state["pos_embed"].shape[1] - 1) * patch, patch_size=patch, embed_dim=width,
             depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
-            num_heads=max(1, width // 64), num_classes=len(state.get("head.weight", ())), eps=eps,
+            num_heads=HEADS.get(width), num_classes=len(state.get("head.weight", ())), eps=eps,
             mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width, layerscale=layerscale,
             registers=registers, pos_rule="antialias" if registers else "offset" if layerscale else "size")
         model = VisionTransformer(**inferred | overrides)
@@ -518,23 +524,91 @@ def load_head(name: str | Path) -> nn.Linear:
     return head.eval()
 
 
-def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransformer, Preprocess]:
+def config_beside(path: Path) -> dict:
+    """{"num_heads", "eps", "width", "preprocess"}: what config.json (Hugging Face's or timm's) and
+    preprocessor_config.json in the folder of a weight file say of it; what they do not say is left out."""
+    told, files = {}, {}
+    for name in ("config.json", "preprocessor_config.json"):
+        file = path.with_name(name)
+        if file.is_file():
+            with input_errors(file, "the JSON object that save_pretrained or timm writes beside weights"):
+                files[name] = dict(json.loads(file.read_text(encoding="utf-8-sig")))
+    model, image = files.get("config.json", {}), files.get("preprocessor_config.json", {})
+    with input_errors(path.parent, "config.json and preprocessor_config.json of one Vision Transformer"):
+        for key, name in (("num_heads", "num_attention_heads"), ("eps", "layer_norm_eps"),
+                          ("width", "hidden_size")):
+            if name in model:
+                told[key] = model[name]
+        if image:
+            told["preprocess"] = hugging_face_preprocess(image)
+        elif "pretrained_cfg" in model or "crop_pct" in model:  # older files of timm are flat
+            told["preprocess"] = timm_preprocess(model.get("pretrained_cfg", model))
+    return told
+
+
+def hugging_face_preprocess(config: dict) -> Preprocess:
+    """What a preprocessor_config.json says: squashed, or short side and crop (as DeiT's own code does)."""
+    def side(size: int | dict) -> int:
+        if isinstance(size, int):
+            return size
+        return size["shortest_edge"] if "shortest_edge" in size else min(size["height"], size["width"])
+    resize, crops = side(config["size"]), config.get("do_center_crop", False)
+    how = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}[config.get("resample", 2)]
+    return Preprocess(resize, side(config["crop_size"]) if crops else resize, tuple(config["image_mean"]),
+                      tuple(config["image_std"]), how, squash=not crops)
+
+
+def timm_preprocess(config: dict) -> Preprocess:
+    """What timm's pretrained_cfg says: short side to the crop's side / crop_pct, or squashed."""
+    side = config["input_size"][-1]
+    resize = math.floor(side / config.get("crop_pct", 0.875))
+    return Preprocess(resize, side, tuple(config["mean"]), tuple(config["std"]), config["interpolation"],
+                      squash=config.get("crop_mode") == "squash")
+
+
+def load_vit(name: str, weights: str | Path | None = None, num_heads: int | None = None
+             ) -> tuple[VisionTransformer, Preprocess]:
     """(model, preprocess) of a "vit" row of WEIGHTS: float32, on the CPU, in eval mode, loaded strictly.
     weights: a file instead of the row's own, whose sha256 is not checked. name "auto": architecture from that
-    file (`vit_from_state`), Hugging Face's preprocessing for its layout, else SHORT_256. Name DINO's files:
-    they do not say their pos_rule."""
+    file (`vit_from_state`) and from the configuration beside it (`config_beside`); what neither says is
+    assumed and printed. num_heads: of a block, for "auto" alone. Name DINO's files: they do not say their
+    pos_rule."""
     names = [n for n, spec in WEIGHTS.items() if spec.kind == "vit"]
     if name not in names and not (name == "auto" and weights is not None):
         raise InputError(f"no model {name}; expected {', '.join(names)}, or auto with --weights PATH.")
+    if name != "auto" and num_heads is not None:
+        raise InputError(f"--heads {num_heads}: {name} has heads of its own; it belongs to --model auto.")
     path = locate_weights(WEIGHTS[name]) if weights is None else Path(weights)
-    state = read_state_dict(path)
+    if name == "auto":
+        return load_any_vit(path, num_heads)
     try:
-        if name != "auto":
-            return vit_from_state(state, **WEIGHTS[name].arch), WEIGHTS[name].preprocess
-        model = vit_from_state(state)
-        return model, VIT_SQUASHED if model.norm.eps == 1e-12 else SHORT_256  # 1e-12: Hugging Face's layout
+        return vit_from_state(read_state_dict(path), **WEIGHTS[name].arch), WEIGHTS[name].preprocess
     except InputError as e:
         raise InputError(f"{path}: {e}") from e
+
+
+def load_any_vit(path: Path, num_heads: int | None) -> tuple[VisionTransformer, Preprocess]:
+    """load_vit("auto"): prints what was assumed, because neither the file nor those beside it say it."""
+    state, told = read_state_dict(path), config_beside(path)
+    pre, width = told.pop("preprocess", None), told.pop("width", None)
+    if num_heads is not None:
+        told["num_heads"] = num_heads
+    try:
+        model = vit_from_state(state, **told)
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
+    if width not in (None, model.embed_dim):
+        raise InputError(f"{path}: {model.embed_dim} wide, but config.json beside it says {width}; keep each "
+                         "model's files in a folder of their own.")
+    assumed = [] if "num_heads" in told else [f"{model.num_heads} heads a block (--heads says otherwise)"]
+    if pre is None:
+        pre = VIT_SQUASHED if model.norm.eps == 1e-12 else SHORT_256  # 1e-12: Hugging Face's ViT
+        resize = f"squashed to {pre.crop}" if pre.squash else f"short side {pre.resize}, crop {pre.crop}"
+        assumed.append(f"images {resize}, {pre.interpolation}, mean {pre.mean}, SD {pre.std} (a "
+                       "preprocessor_config.json or timm's config.json beside the file says otherwise)")
+    if assumed:
+        print(f"{path}: assumed {'; '.join(assumed)}")
+    return model, pre
 
 
 def attention_state(vit: nn.Module) -> dict[str, Tensor]:

@@ -95,6 +95,15 @@ def objectnet_pictures(root: Path, wnids: Sequence[str]) -> list[Picture]:
     return pictures
 
 
+def look_at(places: dict[str, Path | None]) -> None:
+    """InputError for folders in another layout: before any weights are downloaded, without which `load_data`
+    cannot tell classes."""
+    if places.get("imagenet"):
+        data.load_imagefolder(places["imagenet"])
+    if places.get("objectnet"):
+        objectnet_pictures(places["objectnet"], data.imagenet_wnids())
+
+
 def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int, limit: int | None, seed: int,
               frost_dir: Path | None = None, wanted: Sequence[str] = tuple(BENCHMARKS)
               ) -> tuple[dict[str, list[Picture]], list[str]]:
@@ -131,6 +140,11 @@ def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int,
     return pictures, not_run
 
 
+def unread(places: dict[str, Path | None]) -> dict[str, list[str]]:
+    """{reason: names of files in ImageNet's folder that are no images to any reader}."""
+    return {data.UNREAD: data.unread_files(places["imagenet"])} if places.get("imagenet") else {}
+
+
 class PictureViews(data.Images):
     """Item i -> as Images, image: the preprocessed views of picture i, (V, 3, img_h, img_w). ImageNet-C: all
     15 corruptions of the unresized picture, a function of the seed and its number alone; the others: one."""
@@ -159,9 +173,10 @@ def papers(pre: Preprocess) -> Preprocess:
     return dataclasses.replace(pre, resize=RESIZE, crop=CROP, squash=False)
 
 
-def load_model(name: str, weights: Path | None, device: torch.device) -> tuple[nn.Module, Preprocess]:
+def load_model(name: str, weights: Path | None, device: torch.device, heads: int | None = None
+               ) -> tuple[nn.Module, Preprocess]:
     """(model A, its preprocessing: of the paper's model the paper's, of others that of their weights)."""
-    vit, pre = load_vit(name, weights)
+    vit, pre = load_vit(name, weights, heads)
     return vit.to(device), papers(pre) if name == PAPER["model"] else pre
 
 
@@ -360,6 +375,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--imagenet", type=Path, help="folder with val/")
     add("--objectnet", type=Path, help="folder with images/ and mappings/")
     add("--model", help=f"model A, in common.WEIGHTS (default: {PAPER['model']}; demo: {DEMO['model']})")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--model-b", type=Path, help="tuned weights of B (demo: checkpoints/demo_B.pth)")
     add("--model-c", type=Path, help="tuned weights of C (demo: checkpoints/demo_C.pth)")
     add("--frost", type=Path, help="folder of ImageNet-C's six frost textures (default: drawn)")
@@ -374,12 +390,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return results.redraw(args.out, draw)
 
     # Model A, and B and C as exp01_finetune_vit.py tuned them; pictures of the three benchmarks.
-    vit, pre = load_model(args.model, args.weights, device)
+    places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
+    look_at(places)
+    vit, pre = load_model(args.model, args.weights, device, args.heads)
     models = {"A": vit}
     models |= {k: load_tuned(vit, file) for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
     not_run = [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]
     models, copies = told_apart(models)
-    places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
     pictures, missing = load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed, args.frost)
     if not pictures:
         raise InputError("no benchmark can be run: " + "; ".join(missing))
@@ -387,14 +404,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = results.begin(args, files, **models)
 
     # Every model classifies the same pictures; on each the answer is right or wrong.
-    arrays, unreadable = measure(models, pre, pictures, folder, device, args.workers,
-                                 args.dtype == "bfloat16", args.seed, args.frost, args.batch_size)
+    arrays, bad = measure(models, pre, pictures, folder, device, args.workers, args.dtype == "bfloat16",
+                          args.seed, args.frost, args.batch_size)
 
     # Accuracies, their differences, and the evidence that there is none.
     headline = results.evaluate(CLAIMS, arrays)
     warn(copies)
     results.finish(args, "exp01_benchmarks", arrays, table(arrays), headline, draw, began, device,
-                   parity(arrays), copies + missing + not_run, unreadable=unreadable, tuned=list(models))
+                   parity(arrays), copies + missing + not_run, unreadable=bad, left_out=unread(places),
+                   tuned=list(models))
 
 
 if __name__ == "__main__":

@@ -102,7 +102,8 @@ def load_data(places: dict[str, Path | None], limit: int | None, batch_size: int
     validation, more = data.load_gaze(salicon, "val", coco, limit)
     shown = data.coco_categories(data.coco_files(coco, "val"), [image.name for image in validation])
     not_run = [] if shown else ["gain by COCO category: no annotations of these images, give --coco"]
-    return training, validation, shown, left_out | more, not_run
+    benchmarks.look_at(places)
+    return training, validation, shown, left_out | more | benchmarks.unread(places), not_run
 
 
 def files_of(places: dict[str, Path | None], images: Sequence, pictures: dict[str, list]) -> list[Path]:
@@ -113,7 +114,7 @@ def files_of(places: dict[str, Path | None], images: Sequence, pictures: dict[st
 
 def gaze_images(images: Sequence, transform: Callable) -> data.Images:
     """Data set of the images with the counts of all their fixations, (224, 224)."""
-    return data.Images([image.path for image in images], transform, partial(fixations, images))
+    return data.Images([image.path for image in images], transform, partial(fixations, images), True)
 
 
 def fixations(images: Sequence, i: int) -> dict[str, Tensor]:
@@ -361,7 +362,7 @@ def examples(nets: dict[str, nn.Module], images: Sequence, names: Sequence[str],
         return {}
     images = [image for image in images if image.name in names]
     batch = next(iter(DataLoader(gaze_images(images, transform), len(images))))
-    pictures = [np.asarray(TF.resize(data.read_image(image.path), list(data.MAP_SIZE))) for image in images]
+    pictures = [TF.resize(data.read_image(image.path, as_displayed=True), data.MAP_SIZE) for image in images]
     maps = {f"example_{k}": nets[k](batch["image"].to(device))[1].cpu().numpy() for k in "AB"}
     return maps | dict(example_image=np.stack(pictures), example_human=human_maps(batch["fixations"]).numpy())
 
@@ -601,6 +602,7 @@ def gaze_parser(file: str, card: str, folders: Sequence[str], paper: dict, demo:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = gaze_parser(__file__, __doc__, tuple(FOLDERS), PAPER, DEMO)
     parser.add_argument("--model-c", type=Path, help="tuned weights of C, instead of training it")
+    parser.add_argument("--heads", type=int, help="heads of a block, with --model auto (by its width)")
     parser.add_argument("--frost", type=Path, help="folder of ImageNet-C's frost textures (default: drawn)")
     return results.parse_args(parser, argv, PAPER, DEMO)
 
@@ -616,7 +618,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     places = data.data_places(args, tuple(FOLDERS), ("imagenet", "objectnet", "salicon"))
     batch_size = None if args.model_b and args.model_c else args.batch_size
     training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)
-    vit, crop = benchmarks.load_model(args.model, args.weights, device)
+    vit, crop = benchmarks.load_model(args.model, args.weights, device, args.heads)
     squash = squashed(crop)
     pictures, missing = benchmarks.load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed,
                                              args.frost)

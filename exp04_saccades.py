@@ -44,6 +44,7 @@ from torch import Tensor
 from torchvision.models.resnet import ResNet50_Weights
 
 import data
+import download
 from common import (WEIGHTS, InputError, VisionTransformer, fit_linear, generator, init_distributed,
                     load_head, load_vit, pick_device, resize_matrix, upsample)
 from results import (PALETTE, Claim, argument_parser, begin, cli, difference, estimate, evaluate, figure_grid,
@@ -84,7 +85,7 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
               ) -> tuple[list, list, list[str]]:
     """(images to test, images to fit a head on, names of the classes); an image is (path, label).
     train_head: a head will be fitted, on train/ or, without one, on a random half."""
-    root = Path(place)
+    root = download.data_folder(place)
     if place == "demo":
         root = data.demo_folder("imagenet", workers=max(workers, 1)) / "imagenet"
         limit = limit or DEMO_IMAGES
@@ -102,6 +103,11 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
         raise InputError(f"--data {place}: {len(items)} images to test, {len(classes)} classes; give two of "
                          "each at least, or raise --limit.")
     return items, fit, classes
+
+
+def passed_over(place: str) -> dict[str, list[str]]:
+    """{reason: names of files that are no images to any reader}; the demo has none."""
+    return {} if place == "demo" else {data.UNREAD: data.unread_files(download.data_folder(place))}
 
 
 def labels_of(head: nn.Linear | None, items: list, classes: list[str]) -> tuple[list, list[str]]:
@@ -171,7 +177,7 @@ def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last
     seen = visible.flatten(0, -3).flatten(1)  # (S, h w), S masks
     image = torch.arange(len(x), device=x.device).repeat_interleave(len(seen) // len(x))  # (S,)
     order = seen.int().argsort(dim=1, descending=True, stable=True)  # visible places first, row-major
-    out = patches.new_empty(len(seen), n_last * patches.shape[-1])
+    out = patches.new_empty(len(seen), n_last * model.embed_dim)
     counts = seen.sum(1).cpu()
     budget = 4096 if x.device.type == "cpu" else 2**18  # tokens a pass: what fits in a CPU's cache
     for k in counts.unique().tolist():
@@ -204,10 +210,11 @@ def map_entropy(maps: Tensor) -> Tensor:
 
 
 def load_model(name: str, weights: Path | None, head_file: Path | None, train_head: bool, block: int | None,
-               foveas: Sequence[int] = ()) -> tuple[VisionTransformer, Callable, nn.Linear | None, int]:
+               foveas: Sequence[int] = (), heads: int | None = None
+               ) -> tuple[VisionTransformer, Callable, nn.Linear | None, int]:
     """(model, preprocessing, head, block that guides). head: a file's, the published one, or the model's own,
     always in float32; None: to be fitted. InputError: no such block, foveas that do not fit the grid."""
-    model, view = load_vit(name, weights)
+    model, view = load_vit(name, weights, heads)
     depth, width = len(model.blocks), model.embed_dim
     block = depth - 1 if block is None else block
     if not 0 <= block < depth:
@@ -745,6 +752,7 @@ def study_parser(file: str, card: str) -> argparse.ArgumentParser:
     group = parser.add_argument_group("study")
     add, one_of = group.add_argument, group.add_mutually_exclusive_group().add_argument
     add("--model", help="a ViT of the weight table, or auto with --weights (dino_vits16; demo: demo_dino12)")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     one_of("--head", type=Path, help="linear classifier: weight, bias (default: the model's published one)")
     one_of("--train-head", action="store_true", help="fit one on frozen features of the last 4 blocks")
     add("--fovea", type=int, nargs="+", default=list(FOVEAS), metavar="N",
@@ -788,7 +796,7 @@ def main(argv: list[str] | None = None) -> None:
     name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
     items, fit, classes = load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     model, view, head, block = load_model(name, args.weights, args.head, args.train_head, args.block,
-                                          args.fovea)
+                                          args.fovea, args.heads)
     items, classes = labels_of(head, items, classes)
     folder = begin(args, [path for path, _ in items + fit], model=model, head=head or model.head)
     model.to(device, getattr(torch, args.dtype))
@@ -814,7 +822,7 @@ def main(argv: list[str] | None = None) -> None:
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
            on_screen=ON_SCREEN, model=name, block=block, preprocessing=vars(view), head_fitted=fitted,
-           unreadable=fitted.get("unreadable", []) + bad)
+           unreadable=fitted.get("unreadable", []) + bad, left_out=passed_over(args.data))
     start_saliency(args, argv)
 
 

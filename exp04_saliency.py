@@ -403,7 +403,8 @@ def main(argv: list[str] | None = None) -> None:
     items, fit, classes = exp04.load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     items = some_per_class(items, PER_CLASS, args.seed)
     maps = [find_map(args.saliency_dir, path) for path, _ in items] if args.saliency_dir else []
-    model, view, head, block = exp04.load_model(name, args.weights, fitted, args.train_head, args.block)
+    model, view, head, block = exp04.load_model(name, args.weights, fitted, args.train_head, args.block,
+                                               heads=args.heads)
     items, classes = exp04.labels_of(head, items, classes)
     paths, labels = zip(*items)
     names, fovea = list(map(data.image_name, paths)), args.fovea[0]
@@ -413,10 +414,9 @@ def main(argv: list[str] | None = None) -> None:
     before = run_before(args.saccades, fovea, names, results.fixed_args(args))
     if not before:
         not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
-    nets = dict(model=model, head=head, unisal=unisal, resnet=resnet)
+    nets, fitted = dict(model=model, head=head, unisal=unisal, resnet=resnet), {}
     folder = begin(args, [*paths, *maps], **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
-    fitted = {}
     if head is None:
         nets["head"], fitted = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
                                               args.workers)
@@ -431,7 +431,8 @@ def main(argv: list[str] | None = None) -> None:
     arrays |= examples(arrays, images)
     headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
-           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad)
+           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted,
+           unreadable=bad, left_out=exp04.passed_over(args.data))
 
 
 if __name__ == "__main__":

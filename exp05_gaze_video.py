@@ -97,9 +97,10 @@ FEWEST = 5  # values whose median and quartiles are drawn
 
 # -------------------------------------------------------------------------------- data
 
-def load_data(data: str, seed: int, limit: int | None) -> tuple[videos.Study, list[videos.Watched]]:
+def load_data(data: str, seed: int, limit: int | None, lost_at_zero: bool = False
+              ) -> tuple[videos.Study, list[videos.Watched]]:
     """The data set, and its clips with their viewers. InputError: frames too small for GBVS."""
-    study = videos.load_study(data, seed)
+    study = videos.load_study(data, seed, lost_at_zero)
     watched = videos.watch_all(study, limit)
     for w in watched:
         side = min(w.size) * (videos.CW_SCALE if study.layout == "cw2019" else 1)
@@ -166,7 +167,7 @@ def load_models(names: Sequence[str], weights: Path | str | None, device: torch.
     models = []
     if weights and len(names) > 1:
         raise InputError("--weights belongs to one model; give several as --models KIND=FILE KIND=FILE.")
-    if heads and not any("=" in name for name in names):
+    if heads and not any("=" in name or name == "auto" for name in names):
         raise InputError("--heads belongs to models given as KIND=FILE; all others have heads of their own.")
     for name in names:
         kind, _, file = name.partition("=")
@@ -180,7 +181,7 @@ def load_models(names: Sequence[str], weights: Path | str | None, device: torch.
                 raise InputError(f"--models {name}: {net.embed_dim} wide, so not of exp05_train_vits.py; say "
                                  "with --heads how many heads a block has.")
         else:
-            net, preprocess = load_vit(name, weights)
+            net, preprocess = load_vit(name, weights, heads if name == "auto" else None)
             kind, norm = name.removeprefix("demo_"), (preprocess.mean, preprocess.std)
         if net.pos_rule == "size":
             net.pos_rule = "offset"  # the authors run DINO's interpolation on supervised models too
@@ -613,6 +614,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
              f"its seeds (default: the demo's six; with data {' '.join(OFFICIAL)})")
     add("--heads", type=at_least(1), metavar="N",
         help=f"heads of a block in the files of KIND=FILE (default: {HEADS} if 96 or 384 wide)")
+    add("--lost-at-zero", action="store_true", help="gaze at exactly (0, 0) is missing: the tracker lost it")
     add("--compare", type=Path, help="folder of another run, to correlate its heads' distances with these")
     args = parse_args(parser, argv)
     args.models = args.models or list(DEMO_MODELS if args.data == "demo" else OFFICIAL)
@@ -628,7 +630,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return start_clusters(args)
 
     # Videos and their viewers; models; the distances of another run.
-    study, watched = load_data(args.data, args.seed, args.limit)
+    study, watched = load_data(args.data, args.seed, args.limit, args.lost_at_zero)
     models = load_models(args.models, args.weights, device, args.heads)
     viewers = sorted({viewer for w in watched for viewer in w.viewers})
     table, others = trace_table(models, viewers, study.groups), other_distances(args.compare)

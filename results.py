@@ -41,6 +41,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+import download
 from common import InputError, ROOT, barrier, bootstrap_ci, input_errors, mcnemar, paired_t, rank_world
 
 # Colours of the papers, one meaning each in every figure.
@@ -98,7 +99,7 @@ def argument_parser(file: str, card: str, batch_size: int | str = 32, limit: str
                "that holds a run of other arguments is never touched; the same command on a finished run\n"
                "measures anew beside the old results and replaces them when it is complete.")
     add = parser.add_argument_group("common").add_argument
-    add("--data", default="demo", help="data folder, or demo: the built-in demo world (default: demo)")
+    add("--data", default="demo", help="folder of the data, or demo: the built-in demo world (default: demo)")
     add("--out", type=Path, help="folder of the run (default: see below)")
     add("--weights", type=Path, help="weight file to use instead of the model's own")
     add("--device", help="cuda, mps or cpu (default: the first available)")
@@ -126,6 +127,11 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = Non
     return args
 
 
+def by_name(place: str) -> bool:
+    """Whether --data is a name, demo or one of download.ARCHIVES, and not a folder."""
+    return place == "demo" or download.is_name(place)
+
+
 def run_name(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
     """What differs from the defaults, as in demo_fovea5_limit40. A path is its last name and four digits of a
     hash of the whole; names over 80 characters end in a hash, too. So no two commands share a folder."""
@@ -138,7 +144,7 @@ def run_name(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
 
     words = []
     if args.data:
-        words.append("demo" if args.data == "demo" else word(Path(args.data)))
+        words.append(args.data if by_name(args.data) else word(Path(args.data)))
     for name, value in vars(args).items():
         if name in (*FREE, "data") or value == parser.get_default(name):
             continue
@@ -261,7 +267,7 @@ def fixed_args(args: argparse.Namespace) -> dict:
         return f"{whole} {digest(whole)}" if whole.is_file() else str(whole)
 
     fixed = {k: v for k, v in vars(args).items() if k not in FREE}
-    if args.data and args.data != "demo":
+    if args.data and not by_name(args.data):
         fixed["data"] = Path(args.data)
     return json.loads(json.dumps(fixed, default=text))
 
@@ -290,7 +296,7 @@ def only_draw(args: argparse.Namespace) -> bool:
     if args.plot_only or args.resume and finished.exists() and not going_on:
         refuse_other_arguments(args.out, fixed_args(args))
         return True
-    if args.data and args.data != "demo" and not Path(args.data).is_dir():
+    if args.data and not by_name(args.data) and not Path(args.data).is_dir():
         raise InputError(f"--data {args.data}: no such folder; correct the path.")  # before any download
     return False
 

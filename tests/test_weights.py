@@ -1,7 +1,9 @@
 """Weight files: every layout loads strictly and alike; damaged, foreign and hostile files are refused."""
 import argparse
 import hashlib
+import importlib
 import io
+import json
 import math
 import os
 import pickle
@@ -16,9 +18,9 @@ import torch
 import torchvision
 
 import common
-from common import (InputError, Spec, VisionTransformer, WEIGHTS, attention_state, frozen_sha256, load_head,
-                    load_resnet, load_tuned, load_vit, locate_weights, read_state_dict, to_timm_keys,
-                    vit_from_state)
+from common import (InputError, Preprocess, Spec, VisionTransformer, WEIGHTS, attention_state, frozen_sha256,
+                    load_head, load_resnet, load_tuned, load_vit, locate_weights, read_state_dict,
+                    to_timm_keys, vit_from_state)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
@@ -105,19 +107,34 @@ def test_torchvision_vit_gives_its_own_logits():
 
 
 def test_shape_facts_are_inferred():
-    model = vit_from_state(random_vit(img_size=42, patch_size=14, embed_dim=128, num_classes=7, mlp_ratio=3,
+    model = vit_from_state(random_vit(img_size=42, patch_size=14, embed_dim=192, num_classes=7, mlp_ratio=3,
                                       depth=3, layerscale=1.0, registers=4).state_dict())
-    assert (model.patch_size, model.grid, model.embed_dim, model.num_heads) == (14, (3, 3), 128, 2)
+    assert (model.patch_size, model.grid, model.embed_dim, model.num_heads) == (14, (3, 3), 192, 3)
     assert len(model.blocks) == 3
     assert (model.head.out_features, model.n_prefix, model.pos_rule) == (7, 5, "antialias")
-    assert model.blocks[0].mlp.fc1.out_features == 384 and not model.training
+    assert model.blocks[0].mlp.fc1.out_features == 576 and not model.training
     assert vit_from_state(random_vit(layerscale=1.0).state_dict(), num_heads=2).pos_rule == "offset"
     assert vit_from_state(random_vit().state_dict(), num_heads=2).pos_rule == "size"
 
 
-def test_number_of_heads_is_asked_for_where_no_rule_gives_it():
-    with pytest.raises(InputError, match="heads a ViT 32 wide has; .*name its model"):
-        vit_from_state(random_vit().state_dict())
+@pytest.mark.parametrize("width,heads", [(96, 6), (192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16),
+                                         (1408, 16), (1536, 24), (1664, 16)])
+def test_heads_of_known_widths_are_those_of_the_published_models(width, heads):
+    bare = VisionTransformer(img_size=16, embed_dim=width, depth=1, num_heads=1, mlp_ratio=.25)
+    assert vit_from_state(bare.state_dict()).num_heads == heads
+
+
+def test_number_of_heads_is_asked_for_where_no_rule_gives_it(tmp_path):
+    for width in (32, 64, 128, 640):  # width / 64 is a guess, not a rule: ViT-H is 1280 wide and has 16
+        with pytest.raises(InputError, match=f"heads a ViT {width} wide has; give num_heads .--heads.*"):
+            vit_from_state(random_vit(embed_dim=width).state_dict())
+    torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "x.pth")
+    assert load_vit("auto", tmp_path / "x.pth", num_heads=4)[0].num_heads == 4
+    with pytest.raises(InputError, match="--heads 3: dino_vits16 has heads of its own"):
+        load_vit("dino_vits16", tmp_path / "x.pth", num_heads=3)
+    for heads in (0, -2):
+        with pytest.raises(InputError, match=f"not a multiple of {heads} heads"):
+            load_vit("auto", tmp_path / "x.pth", num_heads=heads)
     with pytest.raises(InputError, match="not a multiple of 5 heads"):
         vit_from_state(random_vit().state_dict(), num_heads=5)
 
@@ -416,15 +433,72 @@ def test_named_architecture_must_fit_the_file(tmp_path):
     torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(InputError, match="tiny.pth: the weights do not fit"):
         load_vit("dino_vits16", tmp_path / "tiny.pth")
-    assert load_vit("auto", tmp_path / "tiny.pth")[0].embed_dim == 64
+    assert load_vit("auto", tmp_path / "tiny.pth", num_heads=2)[0].embed_dim == 64
 
 
 def test_preprocessing_comes_with_the_model(tmp_path):
-    torch.save(hf_file(random_vit(embed_dim=64).state_dict()), tmp_path / "hf.bin")
-    torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "timm.pth")
+    torch.save(hf_file(random_vit(embed_dim=96).state_dict()), tmp_path / "hf.bin")
+    torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "timm.pth")
     hf, timm = load_vit("auto", tmp_path / "hf.bin")[1], load_vit("auto", tmp_path / "timm.pth")[1]
     assert hf.squash and hf.mean == (0.5, 0.5, 0.5) and hf.interpolation == "bilinear"
     assert not timm.squash and math.isclose(timm.mean[0], 0.485) and timm.interpolation == "bicubic"
+
+
+def test_what_a_file_does_not_say_is_printed_as_assumed(tmp_path, capsys):
+    torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "timm.pth")
+    load_vit("auto", tmp_path / "timm.pth")
+    said = capsys.readouterr().out
+    for part in ("assumed 6 heads a block", "short side 256, crop 224", "bicubic", "mean (0.485, 0.456, 0.406)"):
+        assert part in said
+    load_vit("auto", tmp_path / "timm.pth", num_heads=3)
+    assert "heads a block" not in capsys.readouterr().out
+
+
+CONFIGS = {  # what is written beside a file, and the preprocessing that it means
+    "Hugging Face's ViT": ("preprocessor_config.json", dict(
+        size=dict(height=384, width=384), resample=2, image_mean=[.5] * 3, image_std=[.5] * 3),
+        Preprocess(384, 384, (.5,) * 3, (.5,) * 3, "bilinear", squash=True)),
+    "an older one": ("preprocessor_config.json", dict(
+        size=224, resample=3, image_mean=[.4] * 3, image_std=[.3] * 3),
+        Preprocess(224, 224, (.4,) * 3, (.3,) * 3, "bicubic", squash=True)),
+    "Hugging Face's DINOv2": ("preprocessor_config.json", dict(
+        size=dict(shortest_edge=256), do_center_crop=True, crop_size=dict(height=224, width=224), resample=3,
+        image_mean=[.1, .2, .3], image_std=[.4, .5, .6]),
+        Preprocess(256, 224, (.1, .2, .3), (.4, .5, .6), "bicubic")),
+    "timm's augreg": ("config.json", dict(architecture="vit_small_patch16_224", pretrained_cfg=dict(
+        input_size=[3, 224, 224], crop_pct=.9, interpolation="bicubic", mean=[.5] * 3, std=[.5] * 3)),
+        Preprocess(248, 224, (.5,) * 3, (.5,) * 3, "bicubic"))}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_preprocessing_is_read_from_the_configuration_beside_the_file(name, tmp_path, capsys):
+    file, config, expected = CONFIGS[name]
+    (tmp_path / file).write_text(json.dumps(config))
+    torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "x.pth")
+    assert load_vit("auto", tmp_path / "x.pth")[1] == expected
+    assert "mean" not in capsys.readouterr().out
+
+
+def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path):
+    torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "x.pth")
+    config = dict(num_attention_heads=4, layer_norm_eps=1e-5, hidden_size=64)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = load_vit("auto", tmp_path / "x.pth")[0]
+    assert model.num_heads == 4 and model.norm.eps == 1e-5
+    (tmp_path / "config.json").write_text(json.dumps(config | dict(hidden_size=128)))
+    with pytest.raises(InputError, match="64 wide, but config.json beside it says 128"):
+        load_vit("auto", tmp_path / "x.pth")
+    for damaged in ("{", "[1]", "3"):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(InputError, match="config.json: .*expected the JSON object"):
+            load_vit("auto", tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("script", ["exp01_benchmarks", "exp01_finetune_vit", "exp03_biases", "exp04_saccades",
+                                    "exp04_saliency", "exp06_gaze_objects"])
+def test_heads_can_be_said_wherever_a_model_can_be_auto(script):
+    parse = getattr(importlib.import_module(script), "parse")
+    assert parse(["--model", "auto", "--weights", "x.pth", "--heads", "5"]).heads == 5
 
 
 @pytest.mark.parametrize("name", ["dino_vits32", "resnet50", "dino_vits16_linear", "auto"])
