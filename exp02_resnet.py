@@ -196,8 +196,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     benchmarks.warn(said)
     results.finish(args, "exp02_resnet", arrays, table(arrays), headline, draw, began, device,
                    alignment_tests(arrays) + benchmarks.parity(arrays), said + not_run + missing,
-                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS,
-                   tuned=list(models))
+                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS)
 
 
 if __name__ == "__main__":

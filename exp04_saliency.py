@@ -426,9 +426,8 @@ def main(argv: list[str] | None = None) -> None:
         measure, **nets, labels=torch.tensor(labels), view=view, block=block, fovea=fovea, border=args.border,
         seed=args.seed), args.workers)
     arrays, names, bad = data.readable_only(arrays, names, least=2)
-    arrays |= dict(image=np.array(names), classes=np.array(classes),
-                   conditions=np.array(policies(unisal, args.saliency_dir)))
-    arrays |= examples(arrays, images)
+    arrays |= dict(image=np.array(names), conditions=np.array(policies(unisal, args.saliency_dir)))
+    arrays |= examples(arrays, images) | dict(classes=np.array(classes))
     headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
            not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted,

@@ -380,7 +380,8 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[di
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else
                   f"{device.type}, {torch.get_num_threads()} threads",
         "seconds": round(time.time() - began, 1),
-        "items": read_json(args.out / "args.json")["items"], **facts}
+        "items": read_json(args.out / "args.json")["items"],
+        "tuned": [k for k in MODELS if k in arrays.get("models", ())], **facts}
     save_arrays(args.out / "arrays.npz", **arrays)
     write_csv(rows, args.out / "per_image.csv")
     with open(args.out / "per_image.csv", newline="", encoding="utf-8", errors="surrogateescape") as f:
