@@ -636,7 +636,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     nets = {k: RolloutViT(model) for k, model in models.items()}
     arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
     arrays |= examples(nets, validation, arrays["image"][:EXAMPLES], squash, device)
-
     # Do the models still recognise what they see?
     found, worse = benchmarks.measure(models, crop, pictures, folder, device, args.workers,
                                       args.dtype == "bfloat16", args.seed, args.frost)

@@ -424,12 +424,11 @@ def main(argv: list[str] | None = None) -> None:
         seed=args.seed), args.workers)
     arrays, names, bad = data.readable_only(arrays, names, least=2)
     arrays |= dict(image=np.array(names), classes=np.array(classes),
-                   conditions=np.array(policies(unisal, args.saliency_dir)))
-    arrays |= examples(arrays, images)
+                   conditions=np.array(policies(unisal, args.saliency_dir))) | examples(arrays, images)
     headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
-           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted,
-           unreadable=bad, left_out=exp04.passed_over(args.data))
+           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad,
+           left_out=exp04.passed_over(args.data))
 
 
 if __name__ == "__main__":

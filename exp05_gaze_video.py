@@ -48,7 +48,7 @@ from common import (IMAGENET, InputError, barrier, cls_attention, init_distribut
                     read_state_dict, resize_matrix, vit_from_state)
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
-                     finish, in_batches, legend_beside, only_draw, parse_args, read_arrays, redraw,
+                     finish, in_batches, legend_beside, only_draw, parse_args, redraw,
                      save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
@@ -115,7 +115,7 @@ def other_distances(folder: Path | None) -> dict[str, dict[str, float]]:
         return {}
     if not (folder / "arrays.npz").is_file():
         raise InputError(f"--compare {folder}: no arrays.npz; give the folder of a finished run.")
-    run = read_arrays(folder / "arrays.npz")
+    run = videos.read_arrays(folder / "arrays.npz")
     name = DATA_SETS.get(str(run["layout"]), folder.resolve().name)
     own = zip(run["sets"].tolist(), run["units"], run["distance"])  # without those that it was compared with
     return {f"{name}: {place}": dict(zip(run["condition"].tolist(), distance)) for place, _, distance in own}
