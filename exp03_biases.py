@@ -361,7 +361,7 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
         left.set_xticks(x, list(table))
         left.axhline(0, color="black", linewidth=.8)
         first, second = PAIRS.get(analysis, ("entropy", "A's"))
-        left.set(ylabel=f"{first} - {second} ({unit})", title=f"{analysis} bias")
+        left.set(ylabel=f"{analysis} bias ({unit})", title=f"{first} - {second}")
         if analysis in PAIRS:
             draw_bars(right, x - .19, table, first, .38, [(colour, .45) for colour in colours])
             draw_bars(right, x + .19, table, second, .38, [".35", *colours[1:]])  # people's white would hide

@@ -574,22 +574,22 @@ def band(ax, values: np.ndarray, label: str, colour, y: str, style: str = "o-", 
 
 
 def accuracy_panels(above, below, t: dict, label: str, colour) -> None:
-    """Accuracy (dots: on the full image, dashes: chance) and visible part of the image per saccade."""
+    """Accuracy and visible part of the image per saccade."""
     band(above, t["correct"], label, colour, "accuracy (% of images)", unit=100)
-    levels(above, t)
     band(below, t["visible"], label, colour, "visible tokens (% of image)")
 
 
-def levels(ax, t: dict) -> None:
-    """Accuracy on the full image (dots) and of guesses (dashes)."""
-    ax.axhline(100 * t["correct_full"].mean(), color="black", linestyle=":")
-    ax.axhline(100 * t["chance"], color="black", linestyle="--", linewidth=.7)
-    ax.set(ylim=(0, 100))
+def levels(ax, t: dict, guesses: int | np.ndarray = 1) -> None:
+    """Accuracy (%) on the full image, and that of so many guesses, of which one must be correct."""
+    chance = 1 - (1 - t["chance"]) ** guesses * np.ones(SACCADES)
+    ax.axhline(100 * t["correct_full"].mean(), color="black", linestyle=":", label="full image")
+    ax.plot(STEPS, 100 * chance, color="black", linestyle="--", linewidth=.8, label="chance")
+    ax.set(ylim=(0, 102))
 
 
 def map_grid(pictures: np.ndarray, maps: np.ndarray, names: Sequence[str], more: int = 0) -> tuple:
     """Figure and panels: in a row a picture (img_h, img_w, 3), its maps (columns, h, w), `more` free ones."""
-    fig, axes = figure_grid(len(maps), 1 + len(names) + more, 1.6, 1.8)
+    fig, axes = figure_grid(len(maps), 1 + len(names) + more, 1.7, 1.85)
     for row, picture, shown in zip(axes, pictures, upsample(maps, pictures.shape[1:3]).numpy()):
         for ax, image, name in zip(row, [picture, *shown], ["image", *names]):
             ax.imshow(image, cmap="inferno")
@@ -605,9 +605,10 @@ def draw_accuracy(shown: dict, folder: Path) -> None:
     """Fig 3: accuracy and visible part of the image, for each fovea (columns)."""
     fig, axes = figure_grid(2, len(shown), 3.6, 2.8, sharey="row")
     for (above, below), (f, kinds) in zip(axes.T, shown.items()):
-        above.set_title(f"fovea {f}x{f} (dots: full image, dashes: chance)", fontsize=9)
+        above.set_title(f"fovea {f}x{f}")
         for name, t in kinds.items():
             accuracy_panels(above, below, t, name, PALETTE[name])
+        levels(above, t)
     legend_beside(axes[0, -1])
     save_figure(fig, folder / "fig03_accuracy")
 
@@ -617,10 +618,10 @@ def draw_dynamics(shown: dict, folder: Path) -> None:
     fig, axes = figure_grid(4, len(shown), 3.6, 2.6, sharey="row")
     for (once, changes, every, hard), (f, kinds) in zip(axes.T, shown.items()):
         t = kinds["attention"]
-        band(once, np.maximum.accumulate(t["correct"], 1), "", PALETTE["attention"],
+        band(once, np.maximum.accumulate(t["correct"], 1), "attention", PALETTE["attention"],
              "correct at least once so far (%)", unit=100)
-        levels(once, t)
-        once.set_title(f"fovea {f}x{f} (dots: full image, dashes: chance)", fontsize=9)
+        levels(once, t, STEPS)
+        once.set_title(f"fovea {f}x{f}")
         for (change, images), style in zip(transitions(t["correct"]).items(), ("v-", "^-", "v:", "^:")):
             changes.plot(STEPS, 100 * images.mean(0), style, markersize=4, label=change)
         changes.set(xlabel="saccade", ylabel="images (%)", xticks=STEPS)
@@ -628,7 +629,9 @@ def draw_dynamics(shown: dict, folder: Path) -> None:
                 hard, t["ever"] & (t["correct_full"] == 0), "wrong in full, correct at some saccade")):
             times = t["correct"][part].sum(1)
             ax.hist(times, np.arange(SACCADES + 2) - .5, rwidth=.8, color=PALETTE["attention"])
-            ax.set(title=which, xlabel="saccades at which it is correct", ylabel="images", xticks=[0, *STEPS])
+            ax.set_title(which, fontsize=9)
+            ax.set(xlabel="saccades at which it is correct", ylabel="images", xticks=[0, *STEPS])
+    legend_beside(axes[0, -1])
     legend_beside(axes[1, -1])
     save_figure(fig, folder / "fig04_dynamics")
 
@@ -651,8 +654,8 @@ def draw_first_success(shown: dict, folder: Path) -> None:
                 certainty.plot(STEPS, t["certainty"][part].mean(0), style, color=colour,
                                label=f"{label} (n = {part.sum()})")
                 certainty.bar(SACCADES + 1 + .25 * i, t["certainty_full"][part].mean(), .25, color=colour)
-        certainty.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade (columns: full image)", xticks=STEPS,
-                      ylabel="certainty, 1 - H / log(classes)", ylim=(0, 1))
+        certainty.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade (columns: full image)",
+                      xticks=STEPS[::3], ylabel="certainty, 1 - H / log(classes)", ylim=(0, 1))
         legend_beside(certainty)
         first = t["first"] + (t["first"] > SACCADES)  # "never" at 12, apart from 10
         entropy.plot(first, t["entropy"], ".", color=PALETTE[name], markersize=2, alpha=.5)
@@ -699,7 +702,8 @@ def draw_sweep(arrays: dict, fovea: int, folder: Path) -> None:
             left.plot(STEPS, 100 * t["correct"].mean(0), color=colour)
             right.plot(STEPS, t["tokens"].mean(0), color=colour, label=name)
         levels(left, t)
-        left.set(title=f"{title} (dots: full image, dashes: chance)", ylabel="accuracy (% of images)")
+        left.set_title(f"{title} (dots: full image, dashes: chance)", fontsize=9)
+        left.set(ylabel="accuracy (% of images)")
         right.set(title=title, ylabel="visible tokens")
         for ax in (left, right):
             ax.set(xlabel="saccade", xticks=STEPS)

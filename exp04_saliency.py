@@ -313,7 +313,7 @@ def draw_policies(found: dict, crops: dict, folder: Path) -> None:
     """Fig 10: ResNet crops, accuracy per saccade, visible part of the image."""
     fig, axes = figure_grid(1, 3, 3.6, 2.8)
     bars, accuracy, visible = axes[0]
-    bars.set(ylabel="accuracy of the ResNet (%), 95 %", title="crop at the first fixation")
+    bars.set(ylabel="accuracy (%), 95 % interval", title="ResNet, crop at the first fixation")
     for place in sorted(crops, key=lambda k: -crops[k].mean()):
         name, right = place.removeprefix("crop at "), crops[place].astype(float)
         low, high = exp04.interval(right)
@@ -321,7 +321,10 @@ def draw_policies(found: dict, crops: dict, folder: Path) -> None:
         bars.bar(title(name), 100 * right.mean(), yerr=error, color=COLOURS[name])
     for name, t in found.items():
         exp04.accuracy_panels(accuracy, visible, t, title(name), COLOURS[name])
-    legend_beside(visible)
+    exp04.levels(accuracy, t)
+    bars.axhline(100 * t["chance"], color="black", linestyle="--", linewidth=.8)
+    handles, names = accuracy.get_legend_handles_labels()
+    legend_beside(visible, handles=handles, labels=names)
     save_figure(fig, folder / "fig10_policies")
 
 

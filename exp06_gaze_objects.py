@@ -486,7 +486,7 @@ def draw_heads(summary: dict, folder: Path) -> None:
             ax.axvline(values["people"]["ours"], color="black")
             ax.axvspan(*values["people"]["ci"], color="black", alpha=.12, lw=0)
         ax.set(xlabel=f"{label}\nbars: 95 % CI", yticks=range(len(ranking)), yticklabels=ranking)
-    axes[0, 0].set_ylabel("block and head (from 0), by KL")
+    axes[0, 0].set_ylabel("block, head, by KL")
     axes[0, 0].invert_yaxis()
     save_figure(fig, folder / "fig_heads")
 
