@@ -11,7 +11,7 @@ Commands
     one GPU               python exp01_finetune_vit.py --salicon SALICON --coco COCO --imagenet IMAGENET
                               --objectnet OBJECTNET
     eight GPUs            torchrun --nproc_per_node 8 exp01_finetune_vit.py (the same)
-    OSIE, another model   python exp01_finetune_vit.py --salicon OSIE --model dinov2_vits14
+    OSIE (downloaded)     python exp01_finetune_vit.py --data osie --model dinov2_vits14
     after a kill          the same command with --resume; to redraw: with --plot-only
 
 The paper: B better than A and C on five metrics, p < .001 each; a gain on every image and category; r(gain,
