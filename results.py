@@ -397,12 +397,8 @@ def redraw(folder: Path, draw: Callable) -> None:
         results = read_json(folder / "results.json")
         print("drawing figures", flush=True)
         draw(read_arrays(folder / "arrays.npz"), results, folder)
-<<<<<<< HEAD
-=======
-        print(f"results in {printable(str(folder))}")
->>>>>>> refs/heads/glue
         print_table(results)
-        print(f"results, tables and figures are in {folder}")
+        print(f"results, tables and figures are in {printable(str(folder))}")
 
 
 # -------------------------------------------------------------------------------- claims
