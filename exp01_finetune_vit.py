@@ -11,7 +11,7 @@ Commands
     one GPU               python exp01_finetune_vit.py --salicon SALICON --coco COCO --imagenet IMAGENET
                               --objectnet OBJECTNET
     eight GPUs            torchrun --nproc_per_node 8 exp01_finetune_vit.py (the same)
-    OSIE, another model   python exp01_finetune_vit.py --salicon OSIE --model dinov2_vits14
+    OSIE (downloaded)     python exp01_finetune_vit.py --data osie --model dinov2_vits14
     after a kill          the same command with --resume; to redraw: with --plot-only
 
 The paper: B better than A and C on five metrics, p < .001 each; a gain on every image and category; r(gain,
@@ -636,7 +636,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     nets = {k: RolloutViT(model) for k, model in models.items()}
     arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
     arrays |= examples(nets, validation, arrays["image"][:EXAMPLES], squash, device)
-
     # Do the models still recognise what they see?
     found, worse = benchmarks.measure(models, crop, pictures, folder, device, args.workers,
                                       args.dtype == "bfloat16", args.seed, args.frost)

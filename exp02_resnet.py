@@ -9,7 +9,7 @@ Commands
     laptop, demo world    python exp02_resnet.py
     one GPU               python exp02_resnet.py --salicon SALICON --coco COCO --imagenet IMAGENET
     eight GPUs            torchrun --nproc_per_node 8 exp02_resnet.py (the same)
-    OSIE, own network     python exp02_resnet.py --salicon OSIE --weights resnet50-0676ba61.pth
+    OSIE (downloaded)     python exp02_resnet.py --data osie --weights resnet50-0676ba61.pth
     after a kill          the same command with --resume; to redraw: with --plot-only
 
 The paper, A -> B: CC .39 -> .11, NSS .49 -> .13, AUC .74 -> .58, KL .90 -> 1.86, SIM .59 -> .45, ImageNet

@@ -44,7 +44,6 @@ from torch import Tensor
 from torchvision.models.resnet import ResNet50_Weights
 
 import data
-import download
 from common import (WEIGHTS, InputError, VisionTransformer, fit_linear, generator, init_distributed,
                     load_head, load_vit, pick_device, resize_matrix, upsample)
 from results import (PALETTE, Claim, argument_parser, begin, cli, difference, estimate, evaluate, figure_grid,
@@ -85,7 +84,7 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
               ) -> tuple[list, list, list[str]]:
     """(images to test, images to fit a head on, names of the classes); an image is (path, label).
     train_head: a head will be fitted, on train/ or, without one, on a random half."""
-    root = download.data_folder(place)
+    root = data.download.data_folder(place)
     if place == "demo":
         root = data.demo_folder("imagenet", workers=max(workers, 1)) / "imagenet"
         limit = limit or DEMO_IMAGES
@@ -107,7 +106,7 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
 
 def passed_over(place: str) -> dict[str, list[str]]:
     """{reason: names of files that are no images to any reader}; the demo has none."""
-    return {} if place == "demo" else {data.UNREAD: data.unread_files(download.data_folder(place))}
+    return {} if place == "demo" else {data.UNREAD: data.unread_files(data.download.data_folder(place))}
 
 
 def labels_of(head: nn.Linear | None, items: list, classes: list[str]) -> tuple[list, list[str]]:

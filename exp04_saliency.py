@@ -52,6 +52,7 @@ RESNET_SIZE = (224, 224)  # px, to which crops are resized
 SAME = ("data", "model", "weights", "head", "train_head", "block", "border", "seed")  # arguments of both runs
 CROP_ORDER = ("dino", "unisal", "centre", "gbvs", "random")  # the paper's, best first
 COLOURS = exp04.PALETTE | {"other": "#e377c2"}
+NO_RUN_BEFORE = "loss by larger images: give the folder of exp04_saccades.py with --saccades."
 
 
 # -------------------------------------------------------------------------------- data
@@ -412,8 +413,7 @@ def main(argv: list[str] | None = None) -> None:
     images = load_images(paths, size, grid, maps)
     unisal, resnet, not_run = load_others(args.data == "demo", args.unisal_weights, len(classes))
     before = run_before(args.saccades, fovea, names, results.fixed_args(args))
-    if not before:
-        not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
+    not_run += [] if before else [NO_RUN_BEFORE]
     nets, fitted = dict(model=model, head=head, unisal=unisal, resnet=resnet), {}
     folder = begin(args, [*paths, *maps], **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
@@ -426,12 +426,12 @@ def main(argv: list[str] | None = None) -> None:
         measure, **nets, labels=torch.tensor(labels), view=view, block=block, fovea=fovea, border=args.border,
         seed=args.seed), args.workers)
     arrays, names, bad = data.readable_only(arrays, names, least=2)
-    arrays |= dict(image=np.array(names), conditions=np.array(policies(unisal, args.saliency_dir)))
-    arrays |= examples(arrays, images) | dict(classes=np.array(classes))
+    arrays |= dict(image=np.array(names), classes=np.array(classes),
+                   conditions=np.array(policies(unisal, args.saliency_dir))) | examples(arrays, images)
     headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
-           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted,
-           unreadable=bad, left_out=exp04.passed_over(args.data))
+           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad,
+           left_out=exp04.passed_over(args.data))
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ COLOURS = {"G1": "#d62728", "G2": "#2ca02c", "G3": "#8c564b", "GBVS": PALETTE["g
 PAPER_SHARES = {"eyes": (43.1, 26.4, 42.4), "mouth": (12.4, 19.2, 31.9), "face": (65.7, 66.2, 92.0)}
 PAPER_P = {"eyes": (.0025, 1., .0059), "mouth": (.0036, 5.2e-14, 1.4e-5), "face": (.90, 1.7e-9, 4.3e-12)}
 PAPER_SIZES = {"G1": 16.7, "G2": 63.9, "G3": 19.4}
+ON_SCREEN = r"(?!left-right face course of G[23]).*"  # rows that are printed: the paper's
 PAPER_COURSE = {"child": .832, "adult ASD": .795, "child ASD": .776, "G1": .425}  # with adults
 
 
@@ -377,7 +378,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         table |= example_maps(arrays, clusters) | pop_out(
             models, videos.CW_SCALE if run["layout"] == "cw2019" else None, args.dtype, members, device)
     finish(args, "exp05_clusters", table, image_rows(table), evaluate(claims([*groups]), table), draw, began,
-           device, region_tests(table), missing_parts(table, unread), unit="clips",
+           device, region_tests(table), missing_parts(table, unread), on_screen=ON_SCREEN, unit="clips",
            model=", ".join(run["args"]["models"]), **facts)
 
 

@@ -48,7 +48,8 @@ from common import (IMAGENET, InputError, barrier, cls_attention, init_distribut
                     read_state_dict, resize_matrix, vit_from_state)
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
-                     finish, in_batches, only_draw, parse_args, read_arrays, redraw, save_figure, write_csv)
+                     finish, in_batches, legend_beside, only_draw, parse_args, redraw,
+                     save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -114,7 +115,7 @@ def other_distances(folder: Path | None) -> dict[str, dict[str, float]]:
         return {}
     if not (folder / "arrays.npz").is_file():
         raise InputError(f"--compare {folder}: no arrays.npz; give the folder of a finished run.")
-    run = read_arrays(folder / "arrays.npz")
+    run = videos.read_arrays(folder / "arrays.npz")
     name = DATA_SETS.get(str(run["layout"]), folder.resolve().name)
     own = zip(run["sets"].tolist(), run["units"], run["distance"])  # without those that it was compared with
     return {f"{name}: {place}": dict(zip(run["condition"].tolist(), distance)) for place, _, distance in own}
@@ -527,7 +528,7 @@ def draw_distance(arrays: dict[str, np.ndarray], folder: Path) -> None:
                    fillstyle="none" if i and k.startswith("viewer") else "full")
     right.set(xlabel=f"dimension 1 ({unit})", ylabel=f"dimension 2 ({unit})", aspect="equal")
     right.set_title("scaling in two dimensions", fontsize=9)
-    right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
+    legend_beside(right)
     save_figure(fig, folder / "fig_distance")
 
 
@@ -569,7 +570,7 @@ def draw_heads(arrays: dict[str, np.ndarray], folder: Path) -> None:
                   linestyle=STYLES.get(depth, "-"))
     left.set(xlabel="layer (block + 1)", ylabel="cosine between heads of a block",
              title="attention maps of a block's heads")
-    left.legend(frameon=False, fontsize=8, handlelength=4, loc="upper left", bbox_to_anchor=(1, 1))
+    legend_beside(left, handlelength=4)
     right.scatter(arrays["distance"][0][heads], arrays["distance"][-1][heads], s=6,
                   c=[colour_of(kind) for kind in arrays["kind"][heads]])
     right.set(xlabel=f"MDS distance, {arrays['sets'][0]} ({arrays['units'][0]})",

@@ -9,7 +9,7 @@ Commands
     laptop, demo world    python exp06_gaze_objects.py
     one GPU               python exp06_gaze_objects.py --data OBJECTS --model dino_vitb16
     several GPUs          torchrun --nproc_per_node 4 exp06_gaze_objects.py --data OBJECTS --model dino_vitb16
-    OSIE, any weights     python exp06_gaze_objects.py --data OSIE --model auto --weights FILE --layer 8 11
+    OSIE (downloaded)     python exp06_gaze_objects.py --data osie --model auto --weights FILE --layer 8 11
 
 Heads are counted from 0 here, from 1 in the paper. Paper: best sigma 2.4 +- .03 (unit not stated); head 11
 best, 6 and 8 worst; lift 30 to 40 points. Demo (other pictures, people, model): 4.0, the end of the sweep;

@@ -399,7 +399,7 @@ def redraw(folder: Path, draw: Callable) -> None:
         print("drawing figures", flush=True)
         draw(read_arrays(folder / "arrays.npz"), results, folder)
         print_table(results)
-        print(f"results, tables and figures are in {folder}")
+        print(f"results, tables and figures are in {printable(str(folder))}")
 
 
 # -------------------------------------------------------------------------------- claims
@@ -463,6 +463,11 @@ def show(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def printable(text: str) -> str:
+    """The text with question marks for the bytes of a file's name that are no UTF-8."""
+    return os.fsencode(text).decode(errors="replace")
+
+
 def print_table(results: dict) -> None:
     """paper | ours | 95 % CI | n | unit | verdict, then what the verdict means and what was not run. At most
     ON_SCREEN rows: the first, or the first whose names match the regular expression results["on_screen"]."""
@@ -484,14 +489,13 @@ def print_table(results: dict) -> None:
         print("agrees: the whole interval lies on the paper's side (about X: within 2 of X); differs: on\n"
               "the other side; undecided: neither.")
     for part in results["not_run"]:
-        print(f"not run: {part}")
+        print(f"not run: {printable(part)}")
     left_out = {"unreadable": results.get("unreadable", ())} | results.get("left_out", {})
     for reason, names in left_out.items():
         if names:
-            first = os.fsencode(names[0]).decode(errors="replace")  # other bytes cannot be printed
-            print(f"left out, {reason}: {len(names)} ({first} ...; results.json lists them)")
+            print(f"left out, {reason}: {len(names)} ({printable(names[0])} ...; results.json lists them)")
     for note in results.get("notes", ()):
-        print(note)
+        print(printable(note))
     if results["data"] == "demo":
         print("These are numbers of the built-in demo world, not the paper's data.")
 

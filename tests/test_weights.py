@@ -148,8 +148,8 @@ def test_only_named_keys_are_dropped():
     state = random_vit().state_dict()
     harmless = {"mask_token": torch.zeros(1, 32), "vit.pooler.dense.weight": torch.zeros(2, 2)}
     assert to_timm_keys(state | harmless).keys() == state.keys()
-    with pytest.raises(InputError, match="decoder.0.weight.*dist_token"):
-        vit_from_state(state | {"decoder.0.weight": torch.zeros(2), "dist_token": torch.zeros(2)}, num_heads=2)
+    with pytest.raises(InputError, match="neck.0.weight.*local_token"):
+        vit_from_state(state | {"neck.0.weight": torch.zeros(2), "local_token": torch.zeros(2)}, num_heads=2)
 
 
 def test_missing_and_misfitting_weights_are_refused():
@@ -162,6 +162,131 @@ def test_missing_and_misfitting_weights_are_refused():
         vit_from_state({k: v for k, v in hf_file(state).items() if not k.endswith("value.weight")})
     with pytest.raises(InputError, match="do not fit"):
         vit_from_state(state, embed_dim=64, num_heads=2)
+
+
+# ---- layouts of others, against the originals
+
+def hf_dinov2(state):
+    state = renamed(split_qkv(state, ["attention.query", "attention.key", "attention.value"]), [
+        ("attn.proj", "attention.output.dense"), ("attn", "attention"), ("ls1.gamma", "layer_scale1.lambda1"),
+        ("ls2.gamma", "layer_scale2.lambda1"), ("norm", "layernorm"), ("blocks", "encoder.layer"),
+        ("cls_token", "embeddings.cls_token"), ("pos_embed", "embeddings.position_embeddings"),
+        ("register_tokens", "embeddings.register_tokens"),
+        ("patch_embed.proj", "embeddings.patch_embeddings.projection")])
+    return state | {"embeddings.mask_token": torch.zeros(1, 32)}
+
+
+def distilled(state):
+    """timm's distilled DeiT: a second token, its position and its classifier."""
+    pos = state["pos_embed"]
+    return state | {"dist_token": pos[:, :1], "pos_embed": torch.cat([pos[:, :1], pos], 1),
+                    "head_dist.weight": state["head.weight"], "head_dist.bias": state["head.bias"]}
+
+
+def deit3(state):
+    """The official DeiT-III: other names for LayerScale, no position for CLS."""
+    state = {k.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): v for k, v in state.items()}
+    return state | {"pos_embed": state["pos_embed"][:, 1:]}
+
+
+def sines(state):
+    """Weights 0.3 sin(0.7 index + i) for the i-th key in sorted order; 1 + that for gains."""
+    out = {}
+    for i, (name, p) in enumerate(sorted(state.items())):
+        wave = torch.sin(torch.arange(p.numel(), dtype=torch.float64) * 0.7 + i).view(p.shape).float()
+        out[name] = 0.3 * wave + (name.endswith(("gamma", "gamma_1", "gamma_2", "lambda1"))
+                                  or "norm" in name and name.endswith("weight"))
+    return out
+
+
+# layout: (its keys, our template's arguments, size of the image, first 5 of the normalised CLS or the logits)
+# by transformers 5.24 (Dinov2Model, Dinov2WithRegistersModel) and timm 1.0.31 (VisionTransformerDistilled;
+# VisionTransformer with no_embed_class and init_values) with the weights of `sines`; sin(.7 index) as image
+ORIGINALS = {
+    "Dinov2": (hf_dinov2, {'num_classes': 0, 'layerscale': 1.0}, (48, 80),
+        [-1.644267, 0.175145, 0.268693, 0.057131, -1.087026]),
+    "Dinov2WithRegisters": (hf_dinov2, {'num_classes': 0, 'layerscale': 1.0, 'registers': 4}, (48, 80),
+        [-2.029421, 0.455218, 0.441635, 0.632377, -0.720005]),
+    "distilled DeiT": (distilled, {}, (32, 32),
+        [-1.336706, 0.867491, 0.041033, -1.011152, 1.413713]),
+    "DeiT-III": (deit3, {'layerscale': 1.0}, (32, 32),
+        [-0.381112, -0.709708, 0.684698, -1.404822, 1.579736])}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_layouts_of_others_equal_stored_outputs_of_the_originals(name):
+    layout, how, size, expected = ORIGINALS[name]
+    model = vit_from_state(sines(layout(VisionTransformer(**TINY | how).state_dict())), num_heads=2)
+    x = torch.sin(torch.arange(3 * size[0] * size[1], dtype=torch.float64) * .7).view(1, 3, *size).float()
+    assert (model(x)[0, :5] - torch.tensor(expected)).abs().max() < 1e-5
+    assert model.n_prefix == (5 if "registers" in how else 2 if layout is distilled else 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["Dinov2", "Dinov2WithRegisters"])
+def test_folders_of_save_pretrained_equal_transformers(name, tmp_path):
+    other = pytest.importorskip("transformers", reason="transformers is not installed (an optional check)")
+    config = dict(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=70, patch_size=14)
+    torch.manual_seed(0)
+    ref = getattr(other, f"{name}Model")(getattr(other, f"{name}Config")(**config)).eval()
+    for p in ref.parameters():
+        p.add_(.2 * torch.randn(p.shape))
+    ref.save_pretrained(tmp_path)
+    model, _ = load_vit("auto", tmp_path)
+    assert model.num_heads == 4 and model.norm.eps == 1e-6  # as config.json says
+    for size in ((70, 70), (98, 56)):
+        x = torch.randn(2, 3, *size)
+        assert (model(x) - ref(x).last_hidden_state[:, 0]).abs().max() < 1e-5
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prefix", ["model.", "net.", "student.backbone.", "teacher.backbone.",
+                                    "module.backbone.", "model.net."])
+def test_prefixes_of_training_programs_are_cut(prefix, tmp_path):
+    model = random_vit()
+    torch.save({prefix + k: v for k, v in model.state_dict().items()}, tmp_path / "x.pth")
+    assert torch.equal(load_vit("auto", tmp_path / "x.pth", num_heads=2)[0](X), model(X))
+
+
+@torch.no_grad()
+def test_training_checkpoints_of_dinov2_give_the_teachers_backbone(tmp_path):
+    teacher, student = random_vit(num_classes=0, layerscale=1.), random_vit(num_classes=0, depth=1)
+    extra = {"dino_head.mlp.0.weight": torch.zeros(3, 32), "dino_head.last_layer.weight_v": torch.zeros(9, 3),
+             "ibot_head.mlp.0.bias": torch.zeros(3), "backbone.mask_token": torch.zeros(1, 32)}
+    of = lambda m: {f"backbone.{k}": v for k, v in dinov2_chunks(m.state_dict()).items()} | extra
+    torch.save({"teacher": of(teacher)}, tmp_path / "teacher_checkpoint.pth")
+    both = {f"student.{k}": v for k, v in of(student).items()}
+    both |= {f"teacher.{k}": v for k, v in of(teacher).items()} | {"dino_loss.center": torch.zeros(1, 9)}
+    torch.save({"model": both, "iteration": 3}, tmp_path / "model_0.rank_0.pth")
+    for name in ("teacher_checkpoint.pth", "model_0.rank_0.pth"):
+        assert torch.equal(load_vit("auto", tmp_path / name, num_heads=2)[0](X), teacher(X))
+
+
+@pytest.mark.parametrize("key,why", [
+    ("blocks.0.mlp.w12.weight", "SwiGLU"), ("encoder.layer.0.mlp.weights_in.weight", "SwiGLU"),
+    ("layer.0.mlp.gate_proj.weight", "SwiGLU"), ("visual.conv1.weight", "CLIP"),
+    ("embeddings.class_embedding", "CLIP"), ("attn_pool.latent", "SigLIP"), ("head.probe", "SigLIP"),
+    ("decoder_blocks.0.norm1.weight", "decoder"), ("encoder.layer.0.lambda_1", "BEiT"),
+    ("blocks.0.attn.q_norm.weight", "normalised queries"), ("fc_norm.weight", "mean of all patches")])
+def test_models_that_are_not_built_here_are_refused_by_name(key, why, tmp_path):
+    torch.save(random_vit().state_dict() | {key: torch.zeros(4)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=f"x.pth: .*{re.escape(key)} belongs to .*{why}"):
+        load_vit("auto", tmp_path / "x.pth", num_heads=2)
+
+
+def test_a_classifier_of_cls_and_mean_patch_is_left_out_and_said(tmp_path, capsys):
+    state = hf_dinov2(random_vit(num_classes=0, layerscale=1.).state_dict())
+    state = {f"dinov2.{k}": v for k, v in state.items()} | {"classifier.weight": torch.zeros(5, 64),
+                                                           "classifier.bias": torch.zeros(5)}
+    torch.save(state, tmp_path / "x.pth")
+    model, _ = load_vit("auto", tmp_path / "x.pth", num_heads=2)
+    assert isinstance(model.head, torch.nn.Identity) and "no classifier" in capsys.readouterr().out
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(InputError, match="a folder without model.safetensors or pytorch_model.bin"):
+        load_vit("auto", tmp_path)
 
 
 # ---- files
