@@ -549,6 +549,7 @@ def official(name: str, args: argparse.Namespace, labels: np.ndarray) -> float |
 
 def claims(arrays: dict, foveas: Sequence, sweep: bool, seed: int, paper: float | None = None) -> list[dict]:
     """The lines of the table. paper: accuracy on full images, see `official`."""
+    print("computing tables", flush=True)
     rows = evaluate([Claim("accuracy, full image", paper, "%", share)], arrays["correct_full"])
     for f in foveas:
         a, r = condition(arrays, f"attention fovea{f}"), condition(arrays, f"random fovea{f}")

@@ -339,6 +339,7 @@ def heads_among_viewers(sets: dict[str, tuple[str, np.ndarray]], others: dict[st
                         conditions: np.ndarray) -> tuple[dict, dict[str, dict]]:
     """(distance (sets, R) of everyone in every set of clips and in those of another run, xy (own sets, R, 2),
     names and units of the sets; facts of every own set)."""
+    print("computing tables", flush=True)
     scaled = {name: scaling.scaled(d) for name, (_, d) in sets.items()}
     placed = {name: found for name, found in scaled.items() if found}
     for name, found in placed.items():  # whoever never looks is nowhere

@@ -388,6 +388,7 @@ def compare_heads(values: np.ndarray, sign: int, sigmas: np.ndarray, patch: int,
 def compare(arrays: dict[str, np.ndarray], heads: Sequence[str], sigmas: np.ndarray, patch: int, seed: int
             ) -> tuple[dict, list[dict], np.ndarray]:
     """(What the claims and figures show; the tests of `anova` at KL's best sigma; lift, see `lift_of`)."""
+    print("computing tables", flush=True)
     lift, lift_by_head = lift_of(arrays, heads)
     found = dict(heads=heads, sigmas=sigmas, lift=lift_by_head)
     for name in METRICS:
