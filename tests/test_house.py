@@ -13,14 +13,6 @@ BUDGETS = {  # lines, upper bounds
     "exp05_train_vits.py": 526, "exp06_gaze_objects.py": 591, "gbvs.py": 213, "reproduce.py": 304,
     "results.py": 540, "unisal.py": 165}
 DEMO_BUDGET = 1297
-=======
-    "common.py": 886, "corruptions.py": 330, "data.py": 588, "download.py": 82, "exp01_benchmarks.py": 404,
-    "exp01_finetune_vit.py": 648, "exp02_resnet.py": 202, "exp03_biases.py": 440, "exp04_saccades.py": 800,
-    "exp04_saliency.py": 434, "exp05_clusters.py": 362, "exp05_data.py": 375, "exp05_evaluate_vits.py": 220,
-    "exp05_gaze_video.py": 663, "exp05_looks.py": 124, "exp05_scaling.py": 212, "exp05_train_vits.py": 526,
-    "exp06_gaze_objects.py": 586, "gbvs.py": 213, "reproduce.py": 304, "results.py": 510, "unisal.py": 165}
-DEMO_BUDGET = 1297
->>>>>>> refs/heads/glue
 TRAINING = {("exp01_finetune_vit", "train"): 50, ("exp05_train_vits", "train"): 50}  # the one exception to 40
 LONGEST = 40
 NAMES = 30  # names imported from the project by a script
