@@ -180,7 +180,8 @@ def costs(runs: Sequence[dict]) -> str:
         took = f"{run['seconds']} s, " if run["seconds"] else ""
         took += f"{run['processes']} processes, " if run["processes"] > 1 else ""
         missing = f"; not run: {'; '.join(run['not_run'])}" if run["not_run"] else ""
-        took += f"{run['memory_mb']:,} MB, {run['device']}"
+        took += f"{run['memory_mb']:,} MB, " if run["memory_mb"] else ""
+        took += run["device"]
         lines.append(f"* {run['data']}: `python {run['command']}` ({took}){missing}")
     return "\n".join(lines)
 
