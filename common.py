@@ -279,7 +279,8 @@ class VisionTransformer(nn.Module):
         travel beside the tokens, (B, h w, D + D/H), so that a subset of the patches keeps its own."""
         if x.ndim != 4 or x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
             raise InputError(f"images of shape {tuple(x.shape)}: expected (B, 3, img_h, img_w), both sides "
-                             f"multiples of the patch size {self.patch_size}; resize or crop them first.")
+                             f"multiples of the patch size {self.patch_size}; resize or crop them, and give "
+                             "a single image a batch axis, x[None].")
         x = self.patch_embed(x)  # (B, D, h, w)
         if self.rotary:
             turn = rotary_angles(*x.shape[-2:], self.embed_dim // self.num_heads, x.device).to(x.dtype)
@@ -761,12 +762,12 @@ def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, P
 
 # -------------------------------------------------------------------------------- attention
 
-def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
-    """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (None: all).
+def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | int | None = None) -> Tensor:
+    """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (or of one; None: all).
     x (B, 3, img_h, img_w). Softmax rows of the CLS query without the CLS and register columns: a map sums to
     at most 1. Only that row is computed beside fused attention, up to the last block asked for."""
     depth = len(model.blocks)
-    blocks = list(range(depth)) if blocks is None else list(blocks)
+    blocks = range(depth) if blocks is None else [blocks] if isinstance(blocks, int) else list(blocks)
     if not blocks or min(blocks) < 0 or max(blocks) >= depth:
         raise InputError(f"block {blocks}: this model has blocks 0 to {depth - 1} (0-based).")
     x = torch.as_tensor(x).to(model.cls_token)
@@ -806,6 +807,7 @@ def upsample(map: Tensor, size: tuple[int, int]) -> Tensor:
 
 def minmax(maps: Tensor) -> Tensor:
     """Each map scaled to [0, 1] over its last two axes; a constant map becomes 0."""
+    maps = torch.as_tensor(maps)
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     return (maps - low) / torch.where(high > low, high - low, 1)
 
