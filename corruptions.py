@@ -320,7 +320,8 @@ def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: 
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 32 \
             or seeds.shape != images.shape[:1]:
         raise ValueError(f"corrupt got {images.dtype} of shape {tuple(images.shape)} and seeds of shape "
-                         f"{tuple(seeds.shape)}; expected uint8 (B, 3, img_h, img_w) of at least 32x32 px, a seed for each image.")
+                         f"{tuple(seeds.shape)}; expected uint8 (B, 3, img_h, img_w) of at least 32x32 px, a "
+                         "seed for each image.")
     function, stream = CORRUPTIONS[name], list(CORRUPTIONS).index(name)
     if name == "frost":
         function = partial(frost, folder=frost_dir)

@@ -53,7 +53,7 @@ RUNS = {
     "exp02_osie": ["--salicon {osie}"],
     "exp04_imagenette": ["--data {imagenette}"], "exp04_imagenet": ["--data {imagenet}"],
     "exp04_imagenet-sweep": ["--data {imagenet} --sweep --saliency"],
-    "exp05_n2010": ["--data {n2010}"], "exp05_cw2019": ["--data {cw2019}"],
+    "exp05_n2010": ["--data {n2010}"], "exp05_cw2019": ["--data {cw2019}", "--compare {exp05_n2010}"],
     "exp06_objects": ["--data {objects}"], "exp06_osie": ["--data {osie}"],
     "exp06_osie-blur": ["--data {osie} --blur attention"]}
 FOLDERS = "salicon", "coco", "imagenet", "imagenette", "objectnet", "osie", "n2010", "cw2019", "objects"
