@@ -10,7 +10,7 @@ BUDGETS = {  # lines, upper bounds
     "exp01_finetune_vit.py": 648, "exp02_resnet.py": 202, "exp03_biases.py": 440, "exp04_saccades.py": 800,
     "exp04_saliency.py": 434, "exp05_clusters.py": 379, "exp05_data.py": 374, "exp05_evaluate_vits.py": 220,
     "exp05_frames.py": 233, "exp05_gaze_video.py": 665, "exp05_looks.py": 242, "exp05_scaling.py": 217,
-    "exp05_train_vits.py": 526, "exp06_gaze_objects.py": 586, "gbvs.py": 213, "reproduce.py": 304,
+    "exp05_train_vits.py": 526, "exp06_gaze_objects.py": 586, "gbvs.py": 234, "reproduce.py": 304,
     "results.py": 506, "unisal.py": 165}
 DEMO_BUDGET = 1296
 TRAINING = {("exp01_finetune_vit", "train"): 50, ("exp05_train_vits", "train"): 50}  # the one exception to 40
