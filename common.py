@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import json
 import math
 import os
 import re
@@ -60,7 +61,9 @@ def input_errors(where: str | Path, expected: str) -> Iterator[None]:
 # -------------------------------------------------------------------------------- devices and processes
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the first there is of cuda, mps, cpu; cuda: the GPU of torchrun's LOCAL_RANK."""
+    """The named device, or the first there is of cuda, mps, cpu; cuda: the GPU of torchrun's LOCAL_RANK.
+    Turns TF32 off: float32 means float32, in convolutions too, whose default on CUDA rounds to 10 bits."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":
@@ -88,6 +91,9 @@ def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
         return 0, 1
     if not dist.is_initialized():
         device = device or pick_device()
+        if device.type == "mps":
+            raise InputError("torchrun on a Mac: processes cannot add up tensors of the one GPU (mps); run "
+                             "without torchrun, or with --device cpu.")
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
@@ -155,10 +161,13 @@ class Attention(nn.Module):
             attn = (scale * q @ k.transpose(-2, -1)).softmax(-1, dtype=exact)  # (B, H, N, N)
             out = attn.to(v.dtype) @ v
         else:
+            if q.device.type == "mps":  # its kernel is reported wrong on permuted views (PyTorch 181133)
+                q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
             out = F.scaled_dot_product_attention(q, k, v)
         if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
-            row = scale * q[:, :, :1] @ k.transpose(-2, -1)  # (B, H, 1, N)
-            attn = row.softmax(-1, dtype=exact)[:, :, 0]  # (B, H, N)
+            with torch.autocast(q.device.type, enabled=False):  # bfloat16 logits would tie at the maximum
+                row = scale * q[:, :, :1].to(exact) @ k.to(exact).transpose(-2, -1)  # (B, H, 1, N)
+            attn = row.softmax(-1)[:, :, 0]  # (B, H, N)
         return self.proj(out.transpose(1, 2).flatten(2)), attn
 
 
@@ -214,15 +223,16 @@ class VisionTransformer(nn.Module):
     img_size only fixes the shape of the stored position embedding: any input whose sides are multiples of
     patch_size runs, square or not. Tokens are ordered CLS, registers, patches (row-major); n_prefix counts
     the first two. pos_rule says how position embeddings are resampled to another grid, see `pos_embed_for`.
-    forward(x) -> logits (B, num_classes), or the normalised CLS vector (B, D) when num_classes is 0."""
+    forward(x) -> logits (B, num_classes), or the normalised CLS vector (B, D) when num_classes is 0.
+    distilled: the token after CLS has a classifier too, head_dist; logits are the mean of both (DeiT)."""
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, embed_dim: int = 384,
                  depth: int = 12, num_heads: int = 6, num_classes: int = 0, mlp_ratio: float = 4.0,
                  eps: float = 1e-6, layerscale: float | None = None, registers: int = 0,
-                 drop_path: float = 0.0, pos_rule: str = "size"):
+                 drop_path: float = 0.0, pos_rule: str = "size", distilled: bool = False):
         super().__init__()
         img_h, img_w = (img_size, img_size) if isinstance(img_size, int) else img_size
-        if embed_dim % num_heads:
+        if num_heads < 1 or embed_dim % num_heads:
             raise InputError(f"width {embed_dim} is not a multiple of {num_heads} heads; change one of them.")
         self.patch_size, self.embed_dim, self.num_heads = patch_size, embed_dim, num_heads
         self.grid, self.pos_rule = (img_h // patch_size, img_w // patch_size), pos_rule
@@ -236,6 +246,7 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, eps, layerscale, r) for r in rates)
         self.norm = nn.LayerNorm(embed_dim, eps)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        self.head_dist = nn.Linear(embed_dim, num_classes) if distilled and num_classes else None
         self.init_weights()
 
     def init_weights(self, gen: torch.Generator | None = None) -> None:
@@ -283,6 +294,8 @@ class VisionTransformer(nn.Module):
             patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))  # (B, K, D)
         e = self.encode(patches, range(len(self.blocks)) if return_cls_attn else ())
         out = self.head(self.norm(e.tokens[:, 0]))
+        if self.head_dist is not None:
+            out = (out + self.head_dist(self.norm(e.tokens[:, 1]))) / 2
         return (out, torch.stack(e.cls_attn, 1)[..., self.n_prefix:]) if return_cls_attn else out
 
 
@@ -389,11 +402,25 @@ WEIGHTS: dict[str, Spec] = {
     "demo_resnet": Spec("resnet", None, None, CROP_224, file="demo_resnet.pth")}
 
 
+def weight_file(path: str | Path) -> Path:
+    """The path, or of a folder as save_pretrained writes it the file of weights in it."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return path / name
+    raise InputError(f"{path}: a folder without model.safetensors or pytorch_model.bin; give the weight file "
+                     "itself (weights in several files: save them in one first, with max_shard_size).")
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """State dict of a .safetensors or torch file, on the CPU; no code in the file is run.
-    Nested checkpoints are opened at `teacher`, `model`, `state_dict` (full DINO checkpoints: the teacher);
-    prefixes `module.`, `backbone.`, `_orig_mod.` are cut. InputError: not names and finite tensors alone."""
-    path = Path(path)
+    A folder of save_pretrained: its model.safetensors or pytorch_model.bin. Nested checkpoints are opened at
+    `teacher`, `model`, `state_dict`; of keys teacher.* and student.* the teacher's stay. The prefixes
+    `module.`, `backbone.`, `_orig_mod.`, `model.`, `net.` are cut. InputError: not names and finite tensors
+    alone."""
+    path = weight_file(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weight file; give the path of a .pth, .bin or .safetensors file.")
     if path.suffix == ".safetensors" and not find_spec("safetensors"):
@@ -413,12 +440,19 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         for key, value in state.items():
             if value.is_complex() or not value.isfinite().all():
                 raise ValueError(f"NaN, infinity or complex numbers in {key}")
-    return {re.sub(r"^((module|backbone|_orig_mod)\.)+", "", str(k)): v for k, v in state.items()}
+    for network in ("teacher.", "student."):
+        if any(str(key).startswith(network) for key in state):
+            state = {key.removeprefix(network): v for key, v in state.items() if key.startswith(network)}
+    return {re.sub(r"^((module|backbone|_orig_mod|model|net)\.)+", "", str(k)): v for k, v in state.items()}
 
 
 RENAMED_KEYS = {  # in this order
-    # Hugging Face ViT, in files and in the modules of transformers 5
-    "vit.": "", "embeddings.cls_token": "cls_token", "embeddings.position_embeddings": "pos_embed",
+    # Hugging Face ViT, DeiT and DINOv2, in files and in the modules of transformers 5
+    "vit.": "", "deit.": "", "dinov2.": "", "dinov2_with_registers.": "",
+    "embeddings.register_tokens": "register_tokens", "embeddings.mask_token": "mask_token",
+    "embeddings.distillation_token": "dist_token", "distillation_classifier": "head_dist",
+    "cls_classifier": "head", "layer_scale1.lambda1": "ls1.gamma", "layer_scale2.lambda1": "ls2.gamma",
+    "embeddings.cls_token": "cls_token", "embeddings.position_embeddings": "pos_embed",
     "embeddings.patch_embeddings.projection": "patch_embed.proj", "encoder.layer.": "blocks.",
     "attention.attention.query": "attn.q", "attention.attention.key": "attn.k",
     "attention.attention.value": "attn.v", "attention.output.dense": "attn.proj",
@@ -431,13 +465,29 @@ RENAMED_KEYS = {  # in this order
     "self_attention.in_proj_": "attn.qkv.", "self_attention.out_proj": "attn.proj", "mlp.0.": "mlp.fc1.",
     "mlp.linear_1": "mlp.fc1", "mlp.3.": "mlp.fc2.", "mlp.linear_2": "mlp.fc2", "encoder.ln": "norm",
     "heads.head": "head",
-    "reg_token": "register_tokens"}  # timm
-DROPPED_KEYS = r"mask_token|pooler\..*|head\.(mlp|last_layer)\..*"  # not of the encoder; DINO's projection
+    "reg_token": "register_tokens",  # timm
+    ".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"}  # DeiT-III
+# not of the encoder; the projections of DINO and DINOv2
+DROPPED_KEYS = r"mask_token|pooler\..*|head\.(mlp|last_layer)\..*|(dino|ibot)(_patch)?_(head|loss)\..*"
+REFUSED_KEYS = {  # a part of a key that no ViT built here has -> what it belongs to
+    r"mlp\.(w12|w3|weights_in|gate_proj|fc1_g)\b": "a SwiGLU MLP (DINOv2 giant, DINOv3 H+), not built here",
+    r"attn_pool|head\.probe": "SigLIP, which has no CLS token",
+    r"vision_model|visual\.|class_embedding|pre_layrnorm|text_model":
+        "CLIP, which normalises before the first block and has another MLP",
+    r"decoder": "the decoder of a masked autoencoder; save its encoder alone",
+    r"lambda_1|relative_position": "BEiT or Swin, whose positions are relative; not built here",
+    r"(^|\.)[qk]_norm\.": "normalised queries and keys, not built here",
+    r"fc_norm": "a classifier of the mean of all patches, not of CLS"}
 
 
 def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dict of timm, DINO, DeiT, DINOv2, Hugging Face ViT or torchvision vit_b_16 with timm's keys,
-    q, k, v stacked. DROPPED_KEYS go; any other key stays, for the strict load to refuse."""
+    q, k, v stacked, a position for CLS, the distillation token as a register. DROPPED_KEYS go, REFUSED_KEYS
+    raise ValueError; any other key stays, for the strict load to refuse."""
+    for pattern, owner in REFUSED_KEYS.items():
+        for key in state:
+            if re.search(pattern, key):
+                raise ValueError(f"{key} belongs to {owner}")
     out = {}
     for key, value in state.items():
         for old, new in RENAMED_KEYS.items():
@@ -448,31 +498,43 @@ def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key in [k for k in out if ".attn.q." in k]:
         parts = [out.pop(key.replace(".q.", f".{part}.")) for part in "qkv"]
         out[key.replace(".q.", ".qkv.")] = torch.cat(parts)
-    if "reg_token" in state and math.isqrt(out["pos_embed"].shape[1]) ** 2 == out["pos_embed"].shape[1]:
-        out["pos_embed"] = F.pad(out["pos_embed"], (0, 0, 1, 0))  # timm stores CLS with its position added
+    positions = out["pos_embed"].shape[1]
+    if positions > 0 and math.isqrt(positions) ** 2 == positions:  # DeiT-III, timm's registers: none for CLS
+        out["pos_embed"] = F.pad(out["pos_embed"], (0, 0, 1, 0))
+    if "dist_token" in out:  # distilled DeiT: a second token, with a position of its own
+        cls, own, patches = out["pos_embed"].split([1, 1, positions - 2], 1)
+        out["register_tokens"], out["pos_embed"] = out.pop("dist_token") + own, torch.cat([cls, patches], 1)
     return out
+
+
+# Heads of a block by width, which no weight file says (Ti, S, B, L, H, g, G of their papers; 96: the demo's)
+HEADS = {96: 6, 192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16}
 
 
 def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     """VisionTransformer (float32, eval mode) with the weights of a state dict in a layout of `to_timm_keys`.
-    From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed: heads =
-    width / 64 (no file stores them); eps 1e-12 for Hugging Face keys, else 1e-6; pos_rule "antialias" with
-    registers, "offset" with LayerScale, else "size". overrides: arguments of VisionTransformer that say
-    otherwise. The load is strict."""
-    eps = 1e-12 if any(key.endswith("embeddings.cls_token") for key in state) else 1e-6
+    From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed:
+    heads by the table HEADS (no file stores them); eps 1e-12 for Hugging Face's ViT, else 1e-6; pos_rule
+    "antialias" with registers, "offset" with LayerScale (DINOv2's own files), else "size". overrides:
+    arguments of VisionTransformer that say otherwise. The load is strict."""
+    eps = 1e-12 if any("layernorm_before" in key for key in state) else 1e-6
     with input_errors("the weights do not fit", "the whole state dict of a ViT; name its model"):
+        distilled = any(re.search(r"(dist|distillation)_token$", key) for key in state)
+        own_rule = any("layer_scale1" in key for key in state)  # Hugging Face's DINOv2: not the official rule
+        own_rule |= state.get("pos_embed", torch.empty(1, 2)).shape[1] ** .5 % 1 == 0  # DeiT-III
         state = to_timm_keys(state)
         width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
         registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
         layerscale = 1.0 if "blocks.0.ls1.gamma" in state else None
-        if width % 64 and "num_heads" not in overrides:
-            raise ValueError(f"no file says how many heads a ViT {width} wide has")
+        if width not in HEADS and "num_heads" not in overrides:
+            raise ValueError(f"no file says how many heads a ViT {width} wide has; give num_heads (--heads)")
+        rule = "antialias" if registers else "offset" if layerscale and not own_rule else "size"
         inferred = dict(
             img_size=math.isqrt(state["pos_embed"].shape[1] - 1) * patch, patch_size=patch, embed_dim=width,
             depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
-            num_heads=max(1, width // 64), num_classes=len(state.get("head.weight", ())), eps=eps,
+            num_heads=HEADS.get(width), num_classes=len(state.get("head.weight", ())), eps=eps,
             mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width, layerscale=layerscale,
-            registers=registers, pos_rule="antialias" if registers else "offset" if layerscale else "size")
+            registers=registers, distilled=distilled, pos_rule="size" if distilled else rule)
         model = VisionTransformer(**inferred | overrides)
         model.load_state_dict(state)
     return model.eval()
@@ -518,23 +580,100 @@ def load_head(name: str | Path) -> nn.Linear:
     return head.eval()
 
 
-def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransformer, Preprocess]:
+def config_beside(path: Path) -> dict:
+    """{"num_heads", "eps", "width", "preprocess"}: what config.json (Hugging Face's or timm's) and
+    preprocessor_config.json in the folder of a weight file say of it; what they do not say is left out."""
+    told, files = {}, {}
+    for name in ("config.json", "preprocessor_config.json"):
+        file = path.with_name(name)
+        if file.is_file():
+            with input_errors(file, "the JSON object that save_pretrained or timm writes beside weights"):
+                files[name] = dict(json.loads(file.read_text(encoding="utf-8-sig")))
+    model, image = files.get("config.json", {}), files.get("preprocessor_config.json", {})
+    with input_errors(path.parent, "config.json and preprocessor_config.json of one Vision Transformer"):
+        for key, name in (("num_heads", "num_attention_heads"), ("eps", "layer_norm_eps"),
+                          ("width", "hidden_size")):
+            if name in model:
+                told[key] = model[name]
+        if image:
+            told["preprocess"] = hugging_face_preprocess(image)
+        elif "pretrained_cfg" in model or "crop_pct" in model:  # older files of timm are flat
+            told["preprocess"] = timm_preprocess(model.get("pretrained_cfg", model))
+    return told
+
+
+def hugging_face_preprocess(config: dict) -> Preprocess:
+    """What a preprocessor_config.json says: squashed, or short side and crop (as DeiT's own code does)."""
+    def side(size: int | dict) -> int:
+        if isinstance(size, int):
+            return size
+        return size["shortest_edge"] if "shortest_edge" in size else min(size["height"], size["width"])
+    resize, crops = side(config["size"]), config.get("do_center_crop", False)
+    how = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}[config.get("resample", 2)]
+    return Preprocess(resize, side(config["crop_size"]) if crops else resize, tuple(config["image_mean"]),
+                      tuple(config["image_std"]), how, squash=not crops)
+
+
+def timm_preprocess(config: dict) -> Preprocess:
+    """What timm's pretrained_cfg says: short side to the crop's side / crop_pct, or squashed."""
+    side = config["input_size"][-1]
+    resize = math.floor(side / config.get("crop_pct", 0.875))
+    return Preprocess(resize, side, tuple(config["mean"]), tuple(config["std"]), config["interpolation"],
+                      squash=config.get("crop_mode") == "squash")
+
+
+def load_vit(name: str, weights: str | Path | None = None, num_heads: int | None = None
+             ) -> tuple[VisionTransformer, Preprocess]:
     """(model, preprocess) of a "vit" row of WEIGHTS: float32, on the CPU, in eval mode, loaded strictly.
     weights: a file instead of the row's own, whose sha256 is not checked. name "auto": architecture from that
-    file (`vit_from_state`), Hugging Face's preprocessing for its layout, else SHORT_256. Name DINO's files:
-    they do not say their pos_rule."""
+    file (`vit_from_state`) and from the configuration beside it (`config_beside`); what neither says is
+    assumed and printed. num_heads: of a block, for "auto" alone. Name DINO's files: they do not say their
+    pos_rule."""
     names = [n for n, spec in WEIGHTS.items() if spec.kind == "vit"]
     if name not in names and not (name == "auto" and weights is not None):
         raise InputError(f"no model {name}; expected {', '.join(names)}, or auto with --weights PATH.")
+    if name != "auto" and num_heads is not None:
+        raise InputError(f"--heads {num_heads}: {name} has heads of its own; it belongs to --model auto.")
     path = locate_weights(WEIGHTS[name]) if weights is None else Path(weights)
-    state = read_state_dict(path)
+    if name == "auto":
+        return load_any_vit(path, num_heads)
     try:
-        if name != "auto":
-            return vit_from_state(state, **WEIGHTS[name].arch), WEIGHTS[name].preprocess
-        model = vit_from_state(state)
-        return model, VIT_SQUASHED if model.norm.eps == 1e-12 else SHORT_256  # 1e-12: Hugging Face's layout
+        return vit_from_state(read_state_dict(path), **WEIGHTS[name].arch), WEIGHTS[name].preprocess
     except InputError as e:
         raise InputError(f"{path}: {e}") from e
+
+
+def load_any_vit(path: Path, num_heads: int | None) -> tuple[VisionTransformer, Preprocess]:
+    """load_vit("auto"): prints what was assumed, because neither the file nor those beside it say it."""
+    path = weight_file(path)
+    state, told = read_state_dict(path), config_beside(path)
+    pre, width = told.pop("preprocess", None), told.pop("width", None)
+    if num_heads is not None:
+        told["num_heads"] = num_heads
+    head = state.get("classifier.weight")
+    tokens = [value for key, value in state.items() if key.endswith("cls_token")]
+    assumed = []
+    if head is not None and tokens and head.shape[-1] == 2 * tokens[0].shape[-1]:
+        state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
+        assumed.append("no classifier (the file's takes the mean of the patches beside CLS: left out)")
+    try:
+        model = vit_from_state(state, **told)
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
+    if width not in (None, model.embed_dim):
+        raise InputError(f"{path}: {model.embed_dim} wide, but config.json beside it says {width}; keep each "
+                         "model's files in a folder of their own.")
+    if "num_heads" not in told:
+        assumed.append(f"{model.num_heads} heads a block (--heads says otherwise)")
+    if pre is None:
+        deit = any(key.startswith("deit.") for key in state)  # 256, then 224; eps 1e-12: Hugging Face's
+        pre = VIT_SQUASHED if model.norm.eps == 1e-12 and not deit else SHORT_256
+        resize = f"squashed to {pre.crop}" if pre.squash else f"short side {pre.resize}, crop {pre.crop}"
+        assumed.append(f"images {resize}, {pre.interpolation}, mean {pre.mean}, SD {pre.std} (a "
+                       "preprocessor_config.json or timm's config.json beside the file says otherwise)")
+    if assumed:
+        print(f"{path}: assumed {'; '.join(assumed)}")
+    return model, pre
 
 
 def attention_state(vit: nn.Module) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ Commands
     laptop, demo world    python exp02_resnet.py
     one GPU               python exp02_resnet.py --salicon SALICON --coco COCO --imagenet IMAGENET
     eight GPUs            torchrun --nproc_per_node 8 exp02_resnet.py (the same)
-    OSIE, own network     python exp02_resnet.py --salicon OSIE --weights resnet50-0676ba61.pth
+    OSIE (downloaded)     python exp02_resnet.py --data osie --weights resnet50-0676ba61.pth
     after a kill          the same command with --resume; to redraw: with --plot-only
 
 The paper, A -> B: CC .39 -> .11, NSS .49 -> .13, AUC .74 -> .58, KL .90 -> 1.86, SIM .59 -> .45, ImageNet
@@ -147,7 +147,8 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
         accuracy = benchmarks.top1(arrays, "imagenet", k)
         error = np.abs(np.subtract(accuracy["ci"], accuracy["ours"]))[:, None]
         axes[0, 5].bar(k, accuracy["ours"], yerr=error, color=results.PALETTE[k], capsize=3)
-    axes[0, 5].set(ylim=(0, 100), title="ImageNet", ylabel="top-1 (%), 95 % CI")
+        axes[0, 5].set_title(f"ImageNet, n = {accuracy['n']}")
+    axes[0, 5].set(ylim=(0, 100), ylabel="top-1 (%), 95 % CI")
     results.save_figure(fig, folder / "fig_5B")
 
 
@@ -195,7 +196,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     benchmarks.warn(said)
     results.finish(args, "exp02_resnet", arrays, table(arrays), headline, draw, began, device,
                    alignment_tests(arrays) + benchmarks.parity(arrays), said + not_run + missing,
-                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS)
+                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS,
+                   tuned=list(models))
 
 
 if __name__ == "__main__":

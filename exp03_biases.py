@@ -38,7 +38,7 @@ import data
 from common import InputError, init_distributed, input_errors, load_tuned, load_vit, paired_t, pick_device
 from exp01_finetune_vit import RolloutViT, human_maps
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
-                     only_draw, parse_args, redraw, save_figure)
+                     legend_beside, only_draw, parse_args, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -179,9 +179,9 @@ def looked_at(i: int, images: list, coco: COCO, scenes: list[dict], maps: dict[s
 
 # -------------------------------------------------------------------------------- model
 
-def load_models(name: str, weights: Path | None, tuned: dict[str, Path]) -> tuple:
+def load_models(name: str, weights: Path | None, tuned: dict[str, Path], heads: int | None = None) -> tuple:
     """({"A", "B", "C": RolloutViT}, preprocessing). tuned: the attention weights that exp01 writes."""
-    vit, preprocess = load_vit(name, weights)
+    vit, preprocess = load_vit(name, weights, heads)
     models = {"A": RolloutViT(vit)} | {k: RolloutViT(load_tuned(vit, file)) for k, file in tuned.items()}
     # the ViT image processor squashes to 224x224, bilinear (Image & Human Behaviour Dataset)
     return models, replace(preprocess, crop=MAP_SIZE, squash=True, interpolation="bilinear")
@@ -346,7 +346,7 @@ def draw_clutter(ax, table: dict[str, dict[str, np.ndarray]], colours: list) -> 
         ax.errorbar(present, [mean for mean, _ in found], [sem for _, sem in found], marker="o", capsize=2,
                     mfc=face, color="black" if source == "human" else face, label=source)
     ax.set(xlabel="objects in the image", ylabel="entropy (bits)")
-    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
+    legend_beside(ax)
 
 
 def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
@@ -361,7 +361,7 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
         left.set_xticks(x, list(table))
         left.axhline(0, color="black", linewidth=.8)
         first, second = PAIRS.get(analysis, ("entropy", "A's"))
-        left.set(ylabel=f"{first} - {second} ({unit})", title=f"{analysis} bias")
+        left.set(ylabel=f"{analysis} bias ({unit})", title=f"{first} - {second}")
         if analysis in PAIRS:
             draw_bars(right, x - .19, table, first, .38, [(colour, .45) for colour in colours])
             draw_bars(right, x + .19, table, second, .38, [".35", *colours[1:]])  # people's white would hide
@@ -382,6 +382,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--salicon", type=Path, help="folder of SALICON, COCO-FreeView, or OSIE (entropy alone)")
     add("--coco", type=Path, help="COCO's folder (annotations/instances_*.json)")
     add("--model", help="model A (default: vit_base_patch16_224; demo: demo_sl12); --weights: its file")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--model-b", type=Path, help="attention weights of B, from exp01 (demo: those in checkpoints/)")
     add("--model-c", type=Path, help="the same of C")
     add("--maps", type=Path, action="append", default=[], help="another model's maps, <image>.npy or .png")
@@ -408,7 +409,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images, left_out, coco, scenes, maps = load_data(places["salicon"], places["coco"], args.limit, args.maps)
     names, paths = [image.name for image in images], [image.path for image in images]
     tuned = {k: file for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
-    models, preprocess = load_models(args.model, args.weights, tuned)
+    models, preprocess = load_models(args.model, args.weights, tuned, args.heads)
 
     # Entropy and densities of every source's map, on every image
     files = [*paths, *data.gaze_files(places["salicon"]), *data.coco_files(places["coco"], SPLIT)]
@@ -433,7 +434,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     left_out |= {f"no map of {k}": [name for name, v in zip(names, fields["entropy"]) if np.isnan(v)]
                  for k, fields in table.items()}
     finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
-           draw, began, device, tests, not_run, left_out=left_out, on_screen=ON_SCREEN)
+           draw, began, device, tests, not_run, left_out=left_out, on_screen=ON_SCREEN, tuned=list(models))
 
 
 if __name__ == "__main__":

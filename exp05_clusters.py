@@ -38,7 +38,7 @@ from exp05_gaze_video import Model, attend, dots, load_models
 from exp05_looks import PARTS, Scene
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish,
-                     only_draw, read_arrays, read_json, redraw, save_figure)
+                     legend_beside, only_draw, read_arrays, read_json, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -54,6 +54,7 @@ COLOURS = {"G1": "#d62728", "G2": "#2ca02c", "G3": "#8c564b", "GBVS": PALETTE["g
 PAPER_SHARES = {"eyes": (43.1, 26.4, 42.4), "mouth": (12.4, 19.2, 31.9), "face": (65.7, 66.2, 92.0)}
 PAPER_P = {"eyes": (.0025, 1., .0059), "mouth": (.0036, 5.2e-14, 1.4e-5), "face": (.90, 1.7e-9, 4.3e-12)}
 PAPER_SIZES = {"G1": 16.7, "G2": 63.9, "G3": 19.4}
+ON_SCREEN = r"(?!left-right face course of G[23]).*"  # rows that are printed: the paper's
 PAPER_COURSE = {"child": .832, "adult ASD": .795, "child ASD": .776, "G1": .425}  # with adults
 
 
@@ -228,24 +229,27 @@ def draw_clusters(arrays: dict[str, np.ndarray], votes: dict[str, list[float]], 
     late = arrays["cluster"] != ""
     of, kind, block = arrays["cluster"][late], arrays["kind"][late], arrays["block"][late]
     fig, ((left, middle, right),) = figure_grid(1, 3, 4.3, 3.6, width_ratios=[1.6, 1, 1])
+    heads = [name.replace(".0 block ", ", ").replace(" head ", ".") for name in arrays["condition"][late]]
     tree = hierarchy.dendrogram(arrays["link"], ax=left, color_threshold=0, above_threshold_color="black",
-                                labels=arrays["condition"][late], no_labels=len(of) > 40)
+                                labels=heads, no_labels=len(of) > 40)
     for tick, leaf in zip(left.get_xticklabels(), tree["leaves"]):
-        tick.set(color=COLOURS[of[leaf]], fontsize=6, rotation=90)
-    left.set(ylabel="Ward distance (of 1 - cosine)", title="late heads by their attention maps")
+        tick.set(color=COLOURS[of[leaf]], fontsize=8, rotation=90)
+    left.axhline(arrays["link"][-len(GROUPS):, 2][:2].mean(), color="black", linestyle="--", linewidth=.8)
+    left.set(xlabel="model, block.head; dashed: the cut", ylabel="Ward distance (of 1 - cosine)",
+             title="late heads by their attention maps")
     blocks, bottom = list(dict.fromkeys(zip(kind.tolist(), block.tolist()))), 0
     for group in GROUPS:
         n = np.array([((of == group) & (kind == k) & (block == b)).sum() for k, b in blocks])
         middle.bar(range(len(blocks)), n, .6, bottom, color=COLOURS[group], label=group)
         bottom = bottom + n
-    middle.set_xticks(range(len(blocks)), [f"{k}\nblock {b}" for k, b in blocks], fontsize=7)
+    middle.set_xticks(range(len(blocks)), [f"{k}\nblock {b}" for k, b in blocks], fontsize=8)
     middle.set(ylabel="heads", title="members by block", ylim=(0, 1.25 * np.max(bottom)))
-    middle.legend(frameon=False, fontsize=7, ncols=3)
+    middle.legend(frameon=False, fontsize=8, ncols=3)
     for name, values in votes.items():
         shown = (np.array(values) - min(values)) / (np.ptp(values) or 1)
         right.plot(np.arange(2, 2 + len(values)), shown, "o-", markersize=3, label=name)
-    right.set(xlabel="number of clusters", ylabel="index, worst to best", title="how many?", ylim=(-.05, 1.5))
-    right.legend(frameon=False, fontsize=7, ncols=2, loc="upper center")
+    right.set(xlabel="number of clusters", ylabel="index, worst to best", title="how many?", ylim=(-.05, 1.6))
+    right.legend(frameon=False, fontsize=8, loc="upper right")
     save_figure(fig, folder / "fig_clusters")
 
 
@@ -254,8 +258,10 @@ def draw_regions(arrays: dict[str, np.ndarray], folder: Path) -> None:
     parts = [part for part in TESTED if np.isfinite(arrays["mean_shares"][:, PARTS.index(part)]).any()]
     viewers = sorted({kind for kind in arrays["kind"].tolist() if kind.startswith("viewer ")})
     names = [*(kind.removeprefix("viewer ") for kind in viewers), *GROUPS, "GBVS"]
-    widths = [*(1 for _ in parts), 2, 1.4]
-    fig, ((*panels, course, animals),) = figure_grid(1, len(widths), 2.4, 3.2, width_ratios=widths)
+    fig, axes = figure_grid(2, 4, 2.9, 3)
+    *panels, animals, course = axes.flat[:len(parts) + 2]
+    for ax in axes.flat[len(parts) + 2:]:
+        ax.set_visible(False)
     for ax, part in zip(panels, parts):
         dots(ax, {name: looks(name, part, arrays) for name in names},
              [COLOURS.get(name, "black") for name in names])
@@ -266,7 +272,7 @@ def draw_regions(arrays: dict[str, np.ndarray], folder: Path) -> None:
         course.plot(values, "-" if group in (*GROUPS, "adult") else "--", lw=1.2, label=group,
                     color=COLOURS.get(group, "black"))
     course.set(xlabel=f"gaze sample of {clip}", ylabel="looks: left face - right face", title="two faces")
-    course.legend(frameon=False, fontsize=6, ncols=2, handlelength=4)
+    legend_beside(course)
     for group in GROUPS:
         faces = arrays["mean_shares"][arrays["cluster"] == group].T  # (PARTS, heads)
         animals.scatter(faces[PARTS.index("face")], faces[PARTS.index("animal_face")], 14, COLOURS[group])
@@ -372,7 +378,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         table |= example_maps(arrays, clusters) | pop_out(
             models, videos.CW_SCALE if run["layout"] == "cw2019" else None, args.dtype, members, device)
     finish(args, "exp05_clusters", table, image_rows(table), evaluate(claims([*groups]), table), draw, began,
-           device, region_tests(table), missing_parts(table, unread), **facts)
+           device, region_tests(table), missing_parts(table, unread), on_screen=ON_SCREEN, unit="clips",
+           model=", ".join(run["args"]["models"]), **facts)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Commands
     laptop, demo world    python exp06_gaze_objects.py
     one GPU               python exp06_gaze_objects.py --data OBJECTS --model dino_vitb16
     several GPUs          torchrun --nproc_per_node 4 exp06_gaze_objects.py --data OBJECTS --model dino_vitb16
-    OSIE, any weights     python exp06_gaze_objects.py --data OSIE --model auto --weights FILE --layer 8 11
+    OSIE (downloaded)     python exp06_gaze_objects.py --data osie --model auto --weights FILE --layer 8 11
 
 Heads are counted from 0 here, from 1 in the paper. Paper: best sigma 2.4 +- .03 (unit not stated); head 11
 best, 6 and 8 worst; lift 30 to 40 points. Demo (other pictures, people, model): 4.0, the end of the sweep;
@@ -30,6 +30,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib import colormaps
 from PIL import Image, ImageColor, ImageOps
 from scipy import ndimage, stats
 from scipy.interpolate import CubicSpline
@@ -41,7 +42,7 @@ import download
 from common import (InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors, kld,
                     load_vit, minmax, pick_device, sim)
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
-                     only_draw, parse_args, redraw, save_figure)
+                     legend_beside, only_draw, parse_args, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -192,12 +193,12 @@ class Objects(Dataset):
 
 # -------------------------------------------------------------------------------- model
 
-def load_model(name: str, weights: Path | None, size: Sequence[int], blocks: Sequence[int] | None = None
-               ) -> tuple:
+def load_model(name: str, weights: Path | None, size: Sequence[int], blocks: Sequence[int] | None = None,
+               num_heads: int | None = None) -> tuple:
     """(ViT; preprocessing that squashes any image to `size`, rounded to whole patches; blocks, default the
     last; names of their heads, b11h00 ...). No crop: every fixation stays, distorted with its image.
     InputError: no such block, a single head."""
-    model, preprocess = load_vit(name, weights)
+    model, preprocess = load_vit(name, weights, num_heads)
     crop = tuple(max(1, round(n / model.patch_size)) * model.patch_size for n in size)
     depth = len(model.blocks)
     blocks = blocks or [depth - 1]
@@ -450,20 +451,22 @@ def image_rows(paths: Sequence[Path], arrays: dict[str, np.ndarray], lift: np.nd
 # -------------------------------------------------------------------------------- figures
 
 def draw_sweep(arrays: dict[str, np.ndarray], summary: dict, folder: Path) -> None:
-    """fig_sweep: every metric against sigma; a line a head, their mean, the optimum and its interval."""
-    sigmas = summary["sigmas"]
+    """fig_sweep: every metric against sigma; a colour a head, the best and the worst thick, their mean, the
+    optimum and its interval."""
+    sigmas, heads = summary["sigmas"], summary["heads"]
+    colours = colormaps["turbo"](np.linspace(.05, .95, len(heads)))
     fig, axes = figure_grid(1, len(METRICS), 3.25, 3.4)
     for ax, name in zip(axes[0], METRICS):
         found, curves = summary[name], np.nanmean(arrays[name], (0, 1))  # (H, S)
-        ax.plot(sigmas, curves.T, color=OTHER)
-        for place, word, colour in ((-1, "worst", WORST), (0, "best", BEST)):
-            head = found["ranking"][place]
-            ax.plot(sigmas, curves[summary["heads"].index(head)], color=colour, label=f"{word}: {head}")
+        best, *_, worst = found["ranking"]
+        for head, curve, colour in zip(heads, curves, colours):
+            ax.plot(sigmas, curve, color=colour, lw=2.5 if head in (best, worst) else 1, label=head)
         ax.plot(sigmas, curves.mean(0), "k--", lw=1, label="mean of heads")
-        ax.axvspan(*found["sigma"]["ci"], color=BEST, alpha=.2, lw=0, label="optimum, 95 % CI")
-        ax.axvline(found["sigma"]["ours"], color=BEST, lw=1)
+        ax.axvspan(*found["sigma"]["ci"], color="black", alpha=.15, lw=0, label="optimum, 95 % CI")
+        ax.axvline(found["sigma"]["ours"], color="black", lw=1)
         ax.set(xlabel=f"SD of the {summary['blur']} blur (patches)", ylabel=LABELS[name])
-        ax.legend(loc="lower center", bbox_to_anchor=(.5, 1), ncol=2, frameon=False, fontsize=7)
+        ax.set_title(f"best: {best}\nworst: {worst}", fontsize=9)
+    legend_beside(ax, ncols=1 + len(heads) // 20)
     save_figure(fig, folder / "fig_sweep")
 
 
@@ -483,7 +486,7 @@ def draw_heads(summary: dict, folder: Path) -> None:
             ax.axvline(values["people"]["ours"], color="black")
             ax.axvspan(*values["people"]["ci"], color="black", alpha=.12, lw=0)
         ax.set(xlabel=f"{label}\nbars: 95 % CI", yticks=range(len(ranking)), yticklabels=ranking)
-    axes[0, 0].set_ylabel("block and head (from 0), by KL")
+    axes[0, 0].set_ylabel("block, head, by KL")
     axes[0, 0].invert_yaxis()
     save_figure(fig, folder / "fig_heads")
 
@@ -527,6 +530,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argument_parser(__file__, __doc__, batch_size=8)
     add = parser.add_argument_group("study").add_argument
     add("--model", help="in common.WEIGHTS, or auto (default: dino_vitb16, demo: demo_dino12)")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--layer", type=int, nargs="+", help="blocks, from 0 (default: the last)")
     add("--size", type=int, nargs=2, metavar=("H", "W"),
         help="px of the model's input, rounded to whole patches (default: 480 480; demo: 224 224)")
@@ -556,7 +560,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths = [path for path, _ in items]
     check_pictures(paths)
     people = sorted({person for _, gaze in items for person, *_ in gaze})
-    model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer)
+    model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer,
+                                                 args.heads)
     grid = tuple(n // model.patch_size for n in preprocess.crop)
     first, last, step = args.sigmas
     sigmas = np.arange(first, last + step / 2, step).round(9)  # both ends

@@ -91,7 +91,8 @@ def color_opponency(rgb: Tensor, lum: Tensor) -> Tensor:
 
 def dkl(rgb: Tensor) -> Tensor:
     """Luminance, L - M, S - (L + M), (B, 3, y, x), each up to an affine map, which the graph ignores."""
-    hat = (1 - (rgb[..., None] * 8 - torch.arange(9, device=rgb.device)).abs()).clamp(min=0)        # (B, 3, y, x, 9)
+    knots = torch.arange(9, device=rgb.device)
+    hat = (1 - (rgb[..., None] * 8 - knots).abs()).clamp(min=0)                          # (B, 3, y, x, 9)
     grey, light, to_lms = (constant(table, rgb.device) for table in (LMS_GREY, RGB_LIGHT, RGB_TO_LMS))
     lms = torch.einsum("lc,ck,bcyxk->blyx", to_lms / grey[:, None], light, hat)          # light interpolated
     lum_lm = (lms[:, :2] * grey[:2, None, None]).sum(1) / grey[:2].sum()
@@ -121,9 +122,9 @@ def reichardt(lum: Tensor, before: Tensor) -> Tensor:
 
 
 def feature_maps(x: Tensor, channel: str) -> Tensor:
-    """(B, ., y, x) of one scale, by the toolbox's letters: C colour, D DKL colour, I intensity, O orientation,
-    R contrast, F flicker, M motion. x (B, 4 or 5, y, x): R, G, B, intensity max(R, G, B), and for F and M the
-    intensity of the frame before, all halved."""
+    """(B, ., y, x) of one scale, by the toolbox's letters: C colour, D DKL colour, I intensity,
+    O orientation, R contrast, F flicker, M motion. x (B, 4 or 5, y, x): R, G, B, intensity max(R, G, B), and
+    for F and M the intensity of the frame before, all halved."""
     rgb, lum, before = x[:, :3], x[:, 3:4], x[:, 4:]
     if channel == "C":
         return color_opponency(rgb, lum)
@@ -142,7 +143,8 @@ def feature_maps(x: Tensor, channel: str) -> Tensor:
 def resize_matrix(n_in: int, n_out: int, device: torch.device | None = None) -> Tensor:
     """Antialiased bicubic resampling of an axis as a matrix (n_out, n_in): the image of each unit vector."""
     units = torch.eye(n_in)[None, :, None]                                    # (1, n_in, 1, n_in)
-    return F.interpolate(units, size=(1, n_out), mode="bicubic", antialias=True)[0, :, 0].T.contiguous().to(device)
+    columns = F.interpolate(units, size=(1, n_out), mode="bicubic", antialias=True)[0, :, 0]
+    return columns.T.contiguous().to(device)
 
 
 @lru_cache(maxsize=8)                                                         # 2.4 MB for 24x32 nodes
@@ -189,8 +191,8 @@ def check(images: Tensor, sets: list[str], previous: Tensor | None) -> None:
 
 @torch.no_grad()
 def gbvs_sets(images: Tensor, sets: list[str], previous: Tensor | None = None) -> Tensor:
-    """`gbvs` with each of several sets of channels, such as ("DIORFM", "I", "M"): (B, sets, h, w). A channel's
-    activation is computed once, however many sets hold it."""
+    """`gbvs` with each of several sets of channels, such as ("DIORFM", "I", "M"): (B, sets, h, w). A
+    channel's activation is computed once, however many sets hold it."""
     check(images, sets, previous)
     img_h, img_w = images.shape[2:]
     h, w = (max(1, int(n * GBVS_GRID / max(img_h, img_w) + .5)) for n in (img_h, img_w))

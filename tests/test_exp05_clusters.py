@@ -158,8 +158,9 @@ def test_a_run_that_was_cut_off_is_made_anew_and_a_whole_one_stays_after_a_typo(
 
 
 def plain_run(root: Path, out: Path, monkeypatch, model: str = "demo_sl4", *more: str) -> list[str]:
-    """exp05_gaze_video and exp05_clusters on a small data set: what was not run."""
+    """exp05_gaze_video and exp05_clusters on a small data set, without figures: what was not run."""
     quick(monkeypatch)
+    monkeypatch.setattr(C, "draw", lambda arrays, results, folder: None)
     E.main(["--models", model, "--data", str(root), "--device", "cpu", "--out", str(out), *more])
     C.main(["--run", str(out), "--device", "cpu"])
     return read_json(out / "clusters" / "results.json")["not_run"]

@@ -20,7 +20,7 @@ from torchvision.transforms.functional import normalize
 
 import exp05_evaluate_vits as V
 import exp05_train_vits as E
-from common import InputError, fit_linear, generator
+from common import InputError, cls_attention, fit_linear, generator
 from data import read_csv
 from processes import FORK, in_group
 from results import load_checkpoint, read_arrays, save_arrays
@@ -356,6 +356,18 @@ def test_four_supervised_steps_equal_a_plain_loop(tiny, tmp_path):
     assert ours == pytest.approx([sum(losses[:2]), sum(losses[2:])], rel=1e-5)
 
 
+def test_the_teacher_is_kept_and_drops_no_path(tiny, tmp_path):
+    training = dino_training(drop_path=.5)
+    views = [torch.randn(4, 3, 32, 32, generator=generator(k, 1)) for k in range(2)]
+    assert torch.equal(training.teacher(views), training.teacher(views))
+    assert not torch.equal(training.net(views), training.net(views))
+    for _ in range(2):
+        dino_step(training, tmp_path)  # the first at a learning rate of 0
+    kept, taught = load_checkpoint(tmp_path / "model.pth"), training.teacher.backbone.state_dict()
+    assert kept.keys() == taught.keys() and all(torch.equal(kept[key], taught[key].half()) for key in kept)
+    assert any(not torch.equal(taught[key], v) for key, v in training.student.backbone.state_dict().items())
+
+
 def test_a_dino_step_is_the_loss_written_out_and_what_follows_it(tiny, tmp_path):
     training = dino_training(clip_grad=.02, freeze_last_layer=0, epochs=4, warmup_epochs=0, lr=3.)
     training.teacher.centre = torch.linspace(-.1, .2, 40)
@@ -501,6 +513,9 @@ def test_every_initial_weight_is_a_function_of_the_seed(argv):
     torch.manual_seed(2)
     b = E.Training(args, 12, 1, torch.device("cpu")).student.state_dict()
     assert all(torch.equal(a[key], b[key]) for key in a)
+    args.seed = 1
+    c = E.Training(args, 12, 1, torch.device("cpu")).student.state_dict()
+    assert all(not torch.equal(a[key], c[key]) for key in a if a[key].ndim > 1)
 
 
 @pytest.mark.parametrize("recipe", [DINO, SUPERVISED], ids=["dino", "supervised"])
@@ -552,7 +567,17 @@ def test_views_are_a_function_of_seed_epoch_and_index(tiny, pictures):
     assert torch.equal(torch.get_rng_state(), before)
     assert [v.shape[-1] for v in a[0]] == [32, 32, 16, 16]
     assert all(torch.equal(x, y) for x, y in zip(a[0], b[0]))
-    assert not torch.equal(views[2, 5][0][0], a[0][0]) and not torch.equal(a[0][0], a[0][1])
+    other = E.Views(samples, E.parse([*DINO, "--data", "x", "--seed", "4"]))
+    for different in (views[0, 5][0][0], other[1, 5][0][0], a[0][1]):
+        assert not torch.equal(different, a[0][0])
+
+
+def test_limit_takes_a_random_part_in_the_old_order(pictures):
+    whole, whole_val, _ = E.load_data(str(pictures), None, 0)
+    train, val, classes = E.load_data(str(pictures), 8, 0)
+    assert len(train) == 8 and val == whole_val and len(classes) == 2
+    assert train == [sample for sample in whole if sample in train] != whole[:8]
+    assert train == E.load_data(str(pictures), 8, 0)[0]
 
 
 def test_crops_grow_in_the_last_epochs_of_a_recipe_that_says_so():
@@ -642,9 +667,9 @@ def test_evaluation_of_a_saved_model_repeats_the_end_of_training(tiny, pictures,
 def test_unreadable_picture_is_replaced_by_the_next(tiny, pictures, tmp_path):
     samples, _, _ = E.load_data(str(pictures), None, 0)
     (tmp_path / "broken.png").write_bytes(b"no image")
-    samples[3] = (tmp_path / "broken.png", 0)
+    samples[3] = (tmp_path / "broken.png", 1)
     views = E.Views(samples, E.parse([*SUPERVISED, "--data", "x"]))
-    assert torch.equal(views[0, 3][0][0], views[0, 4][0][0])
+    assert torch.equal(views[0, 3][0][0], views[0, 4][0][0]) and views[0, 3][1] == views[0, 4][1] == 0
 
 
 def test_unreadable_pictures_are_left_out_of_the_evaluation_and_listed(tiny, pictures, tmp_path):
@@ -740,6 +765,64 @@ def test_knn_weighs_neighbours_by_similarity():
     x = torch.tensor([[5., 0.], [.9, .5]])  # cosines with the bank 1, .8, .8, 0: e^(.2/.07) = 17.4 > 2 votes
     neighbours = V.nearest(F.normalize(x, dim=1) @ F.normalize(bank, dim=1).T, labels.expand(2, -1))
     assert V.vote(*neighbours, 2).tolist() == [0, 1]
+
+
+def plain_features(net: E.VisionTransformer, paths: list[Path], flip: bool = False) -> torch.Tensor:
+    """CLS of the last four of five blocks, after the final norm, oldest first; short side 256, centre 224."""
+    found = []
+    for path in paths:
+        image = Image.open(path).resize((256, 256), Image.BICUBIC).crop((16, 16, 240, 240))
+        x = (torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255 - MEAN) / SD
+        x = net.embed(x.flip(2)[None] if flip else x[None])
+        x = torch.cat([net.cls_token + net.pos_embed[:, :1], x], 1)
+        cls = []
+        for block in net.blocks:
+            x, _ = block(x)
+            cls.append(net.norm(x)[0, 0])
+        found.append(torch.cat(cls[-4:]))
+    return torch.stack(found)
+
+
+@torch.no_grad()
+def test_scores_are_those_of_their_definitions(pictures, tmp_path):
+    args = E.parse([*SUPERVISED, "--data", "x", "--depth", "5", "--train-head"])
+    args.heads = 2
+    net = E.build(args, 3, generator(8)).eval()
+    for p in net.parameters():
+        p += .3 * torch.randn(p.shape, generator=generator(p.numel(), 1))
+    train_set, val_set, _ = E.load_data(str(pictures), None, 0)
+    gen, broken = generator(12), tmp_path / "n01" / "broken.png"
+    train_set, val_set = ([(path, int(torch.randint(3, (), generator=gen))) for path, _ in samples]
+                          for samples in (train_set, val_set))
+    broken.parent.mkdir()
+    broken.write_bytes(b"no image")
+    found, names, bad = V.score(net, [(broken, 2), *train_set], val_set, 3, args, torch.device("cpu"),
+                                tmp_path, {})
+    assert names == [f"{path.parent.name}/{path.name}" for path, _ in val_set] and bad == ["n01/broken.png"]
+
+    x, z, mirrored = (plain_features(net, [path for path, _ in samples], flip)
+                      for samples, flip in ((val_set, False), (train_set, False), (train_set, True)))
+    y, bank_y = (torch.tensor([label for _, label in samples]) for samples in (val_set, train_set))
+    knn, nearest = [], []
+    for image in x[:, -24:]:
+        cosine = F.cosine_similarity(image[None], z[:, -24:])
+        best = cosine.argsort(descending=True)[:20]
+        votes = [float((cosine[best] / .07).exp()[bank_y[best] == k].sum()) for k in range(3)]
+        knn.append(int(np.argmax(votes)))
+        nearest.append(int(bank_y[best[0]]))
+    assert knn != nearest
+    assert found["knn"].tolist() == (torch.tensor(knn) == y).tolist()
+    assert found["top1"].tolist() == (net.head(x[:, -24:]).argmax(1) == y).tolist()
+    with torch.enable_grad():
+        weight, bias = fit_linear(torch.cat([z, mirrored]), bank_y.repeat(2), 3)
+    assert found["linear"].tolist() == ((x @ weight.T + bias).argmax(1) == y).tolist()
+    head = load_checkpoint(tmp_path / "linear_head.pth")
+    torch.testing.assert_close(head["weight"], weight, atol=1e-3, rtol=1e-2)
+
+    shown = V.examples(net, val_set, names, args, torch.device("cpu"))
+    x = torch.from_numpy(shown["images"].numpy()).permute(0, 3, 1, 2)
+    attention = cls_attention(net, (x / 255 - MEAN) / SD)[:, -1]
+    torch.testing.assert_close(shown["maps"], attention, atol=1e-6, rtol=1e-4)
 
 
 def bank_files(folder: Path) -> list[Path]:

@@ -590,6 +590,26 @@ def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(objects, tmp_p
     assert straight["summary"] == resumed["summary"] and straight["headline"] == resumed["headline"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_names_that_are_no_utf8_survive_from_the_first_to_the_last_file(objects, tmp_path):
+    """Of a picture, of one that is damaged, and of the run's folder."""
+    data, names = small_copy(objects, tmp_path / "data"), [b"b\xe4g.png", b"t\xf6rn.png"]
+    table = (data / "fixations.csv").read_bytes()
+    for old, new in zip((b"bag01.png", b"bag02.png"), names):
+        table = table.replace(old, new)
+        (data / "images" / os.fsdecode(old)).rename(data / "images" / os.fsdecode(new))
+    (data / "images" / os.fsdecode(names[1])).write_bytes(b"no image")
+    (data / "fixations.csv").write_bytes(table)
+    out = tmp_path / os.fsdecode(b"\xfcber")
+    argv = [*MODEL, *FAST, "--data", str(data), "--out", str(out)]
+    program = f"import exp06_gaze_objects as E; E.draw = lambda *a: None; E.main({argv!r})"
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert (out / "per_image.csv").read_bytes().count(names[0]) == 6
+    assert "t\ufffdrn.png: no readable image" in done.stdout.decode()
+
+
 def test_plot_only_redraws_without_model_or_data(objects, tmp_path, monkeypatch, capsys):
     data = small_copy(objects, tmp_path / "data", n=2)
     run(data, tmp_path / "out")
