@@ -61,7 +61,9 @@ def input_errors(where: str | Path, expected: str) -> Iterator[None]:
 # -------------------------------------------------------------------------------- devices and processes
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the first there is of cuda, mps, cpu; cuda: the GPU of torchrun's LOCAL_RANK."""
+    """The named device, or the first there is of cuda, mps, cpu; cuda: the GPU of torchrun's LOCAL_RANK.
+    Turns TF32 off: float32 means float32, in convolutions too, whose default on CUDA rounds to 10 bits."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":
@@ -89,6 +91,9 @@ def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
         return 0, 1
     if not dist.is_initialized():
         device = device or pick_device()
+        if device.type == "mps":
+            raise InputError("torchrun on a Mac: processes cannot add up tensors of the one GPU (mps); run "
+                             "without torchrun, or with --device cpu.")
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
@@ -177,6 +182,8 @@ class Attention(nn.Module):
             attn = (scale * q @ k.transpose(-2, -1)).softmax(-1, dtype=exact)  # (B, H, N, N)
             out = attn.to(v.dtype) @ v
         else:
+            if q.device.type == "mps":  # its kernel is reported wrong on permuted views (PyTorch 181133)
+                q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
             out = F.scaled_dot_product_attention(q, k, v)
         if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
             with torch.autocast(q.device.type, enabled=False):  # bfloat16 logits would tie at the maximum
