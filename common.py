@@ -61,7 +61,9 @@ def input_errors(where: str | Path, expected: str) -> Iterator[None]:
 # -------------------------------------------------------------------------------- devices and processes
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the first there is of cuda, mps, cpu; cuda: the GPU of torchrun's LOCAL_RANK."""
+    """The named device, or the first there is of cuda, mps, cpu; cuda: the GPU of torchrun's LOCAL_RANK.
+    Turns TF32 off: float32 means float32, in convolutions too, whose default on CUDA rounds to 10 bits."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":
@@ -89,6 +91,9 @@ def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
         return 0, 1
     if not dist.is_initialized():
         device = device or pick_device()
+        if device.type == "mps":
+            raise InputError("torchrun on a Mac: processes cannot add up tensors of the one GPU (mps); run "
+                             "without torchrun, or with --device cpu.")
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
@@ -133,11 +138,29 @@ def first_process_first() -> Iterator[None]:
 
 # -------------------------------------------------------------------------------- ViT
 
+def rotary_angles(h: int, w: int, width: int, device: torch.device) -> Tensor:
+    """Cosines and sines (h w, width) of DINOv3's rotary positions for heads `width` wide: width/4 frequencies
+    100^(-4i/width), times 2 pi and the patch centre's row and column in -1 ... 1 of the image."""
+    rows, cols = (2 * (torch.arange(n, device=device) + 0.5) / n - 1 for n in (h, w))
+    centres = torch.stack(torch.meshgrid(rows, cols, indexing="ij"), -1).flatten(0, 1)  # (h w, 2)
+    frequencies = 100.0 ** -torch.arange(0, 1, 4 / width, device=device)  # (width / 4,)
+    angles = (2 * math.pi * centres[..., None] * frequencies).flatten(1)  # (h w, width / 2)
+    return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Queries or keys (B, H, N, d), the last K turned in d/2 planes by `rotary_angles` turn (B, K, d)."""
+    prefix, patches = x.split([x.shape[2] - turn.shape[1], turn.shape[1]], 2)
+    cos, sin = turn[:, None].to(x.dtype).chunk(2, -1)  # (B, 1, K, d/2)
+    a, b = patches.chunk(2, -1)
+    return torch.cat([prefix, torch.cat([a * cos - b * sin, b * cos + a * sin], -1)], 2)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, by the fused kernel unless the full matrix is wanted.
     forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
     token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients, "first" token
-    0's row of it (B, H, 1, N) and output (B, 1, D) alone."""
+    0's row of it (B, H, 1, N) and output (B, 1, D) alone. turn: rotary positions of the patches, or None."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -145,9 +168,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, want: str | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None
+                ) -> tuple[Tensor, Tensor | None]:
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
+        if turn is not None:
+            q, k = rotate(q, turn), rotate(k, turn)
         scale, attn = q.shape[-1] ** -0.5, None
         exact = torch.promote_types(q.dtype, torch.float32)  # half precisions are too coarse for a softmax
         if want == "first":
@@ -156,6 +182,8 @@ class Attention(nn.Module):
             attn = (scale * q @ k.transpose(-2, -1)).softmax(-1, dtype=exact)  # (B, H, N, N)
             out = attn.to(v.dtype) @ v
         else:
+            if q.device.type == "mps":  # its kernel is reported wrong on permuted views (PyTorch 181133)
+                q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
             out = F.scaled_dot_product_attention(q, k, v)
         if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
             with torch.autocast(q.device.type, enabled=False):  # bfloat16 logits would tie at the maximum
@@ -197,8 +225,9 @@ class Block(nn.Module):
             branch = branch * (torch.rand(len(x), 1, 1, device=x.device) < keep) / keep
         return x + branch
 
-    def forward(self, x: Tensor, want: str | None = None) -> tuple[Tensor, Tensor | None]:
-        y, attn = self.attn(self.norm1(x), want)
+    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None
+                ) -> tuple[Tensor, Tensor | None]:
+        y, attn = self.attn(self.norm1(x), want, turn)
         x = self.residual(x[:, :y.shape[1]], self.ls1(y))
         return self.residual(x, self.ls2(self.mlp(self.norm2(x)))), attn
 
@@ -217,18 +246,21 @@ class VisionTransformer(nn.Module):
     patch_size runs, square or not. Tokens are ordered CLS, registers, patches (row-major); n_prefix counts
     the first two. pos_rule says how position embeddings are resampled to another grid, see `pos_embed_for`.
     forward(x) -> logits (B, num_classes), or the normalised CLS vector (B, D) when num_classes is 0.
-    distilled: the token after CLS has a classifier too, head_dist; logits are the mean of both (DeiT)."""
+    distilled: the token after CLS has a classifier too, head_dist; logits are the mean of both (DeiT).
+    rotary: positions turn queries and keys in every block (DINOv3) instead of being added once."""
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, embed_dim: int = 384,
                  depth: int = 12, num_heads: int = 6, num_classes: int = 0, mlp_ratio: float = 4.0,
                  eps: float = 1e-6, layerscale: float | None = None, registers: int = 0,
-                 drop_path: float = 0.0, pos_rule: str = "size", distilled: bool = False):
+                 drop_path: float = 0.0, pos_rule: str = "size", distilled: bool = False,
+                 rotary: bool = False):
         super().__init__()
         img_h, img_w = (img_size, img_size) if isinstance(img_size, int) else img_size
         if num_heads < 1 or embed_dim % num_heads:
             raise InputError(f"width {embed_dim} is not a multiple of {num_heads} heads; change one of them.")
         self.patch_size, self.embed_dim, self.num_heads = patch_size, embed_dim, num_heads
         self.grid, self.pos_rule = (img_h // patch_size, img_w // patch_size), pos_rule
+        self.rotary = rotary
         self.n_prefix = 1 + registers
         self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, embed_dim, patch_size, patch_size)))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
@@ -250,11 +282,16 @@ class VisionTransformer(nn.Module):
             nn.init.trunc_normal_(p, std=0.02, generator=gen) if p.ndim > 1 else nn.init.zeros_(p)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Patch tokens with their position embedding, (B, 3, img_h, img_w) -> (B, h w, D)."""
+        """Patch tokens with their position embedding, (B, 3, img_h, img_w) -> (B, h w, D). Rotary positions
+        travel beside the tokens, (B, h w, D + D/H), so that a subset of the patches keeps its own."""
         if x.ndim != 4 or x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
             raise InputError(f"images of shape {tuple(x.shape)}: expected (B, 3, img_h, img_w), both sides "
-                             f"multiples of the patch size {self.patch_size}; resize or crop them first.")
+                             f"multiples of the patch size {self.patch_size}; resize or crop them, and give "
+                             "a single image a batch axis, x[None].")
         x = self.patch_embed(x)  # (B, D, h, w)
+        if self.rotary:
+            turn = rotary_angles(*x.shape[-2:], self.embed_dim // self.num_heads, x.device).to(x.dtype)
+            return torch.cat([x.flatten(2).transpose(1, 2), turn.expand(len(x), -1, -1)], 2)
         pos = pos_embed_for(self.pos_embed[:, 1:], self.grid, x.shape[-2:], self.pos_rule)
         return x.flatten(2).transpose(1, 2) + pos  # (B, h w, D)
 
@@ -266,12 +303,14 @@ class VisionTransformer(nn.Module):
         prefix = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
         if self.n_prefix > 1:
             prefix = torch.cat([prefix, self.register_tokens], 1)  # registers carry no position
+        patches, turn = patches.split([self.embed_dim, patches.shape[-1] - self.embed_dim], 2)
         x = torch.cat([prefix.expand(len(patches), -1, -1), patches], 1)  # (B, N, D)
         want_cls, cls, rows, matrices = set(cls_attn), [], [], []
         blocks = self.blocks[:n_blocks]
         for i, block in enumerate(blocks):
             full = "first" if cls_only and i == len(blocks) - 1 else "full"
-            x, attn = block(x, full if full_attn else "cls" if i in want_cls else None)
+            want = full if full_attn else "cls" if i in want_cls else None
+            x, attn = block(x, want, turn if self.rotary else None)
             cls.append(x[:, 0].clone())  # a view would keep every block's tokens in memory
             if full_attn:
                 matrices.append(attn)
@@ -446,7 +485,9 @@ RENAMED_KEYS = {  # in this order
     "embeddings.distillation_token": "dist_token", "distillation_classifier": "head_dist",
     "cls_classifier": "head", "layer_scale1.lambda1": "ls1.gamma", "layer_scale2.lambda1": "ls2.gamma",
     "embeddings.cls_token": "cls_token", "embeddings.position_embeddings": "pos_embed",
-    "embeddings.patch_embeddings.projection": "patch_embed.proj", "encoder.layer.": "blocks.",
+    "embeddings.patch_embeddings.projection": "patch_embed.proj", "embeddings.patch_embeddings":
+    "patch_embed.proj", "mlp.up_proj": "mlp.fc1", "mlp.down_proj": "mlp.fc2",  # DINOv3
+    "storage_tokens": "register_tokens", "encoder.layer.": "blocks.",
     "attention.attention.query": "attn.q", "attention.attention.key": "attn.k",
     "attention.attention.value": "attn.v", "attention.output.dense": "attn.proj",
     "intermediate.dense": "mlp.fc1", "output.dense": "mlp.fc2", "attention.q_proj": "attn.q",
@@ -461,7 +502,9 @@ RENAMED_KEYS = {  # in this order
     "reg_token": "register_tokens",  # timm
     ".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"}  # DeiT-III
 # not of the encoder; the projections of DINO and DINOv2
-DROPPED_KEYS = r"mask_token|pooler\..*|head\.(mlp|last_layer)\..*|(dino|ibot)(_patch)?_(head|loss)\..*"
+DROPPED_KEYS = (r"mask_token|rope_embed\.periods|pooler\..*|head\.(mlp|last_layer)\..*|"
+                r"(dino|ibot)(_patch)?_(head|loss)\..*")
+ROTARY_KEYS = r"mlp\.up_proj|^rope_embed\."  # DINOv3, of Hugging Face and of its own repository
 REFUSED_KEYS = {  # a part of a key that no ViT built here has -> what it belongs to
     r"mlp\.(w12|w3|weights_in|gate_proj|fc1_g)\b": "a SwiGLU MLP (DINOv2 giant, DINOv3 H+), not built here",
     r"attn_pool|head\.probe": "SigLIP, which has no CLS token",
@@ -486,8 +529,15 @@ def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
         for old, new in RENAMED_KEYS.items():
             key = key.replace(old, new)
         key = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key)  # chunks of blocks in DINOv2
+        key = re.sub(r"^layer\.", "blocks.", key)  # DINOv3
         if not re.fullmatch(DROPPED_KEYS, key):
             out[key] = value
+    if any(re.search(ROTARY_KEYS, key) for key in state):  # no bias on k; positions are no weights
+        for key in [k for k in out if k.endswith(".attn.q.bias")]:
+            out[key.replace(".q.", ".k.")] = torch.zeros_like(out[key])
+        for key in [k for k in out if k.endswith(".attn.qkv.bias_mask")]:
+            out[key.removesuffix("_mask")] = out[key.removesuffix("_mask")] * out.pop(key)
+        out["pos_embed"] = torch.zeros(1, 2, out["cls_token"].shape[-1])
     for key in [k for k in out if ".attn.q." in k]:
         parts = [out.pop(key.replace(".q.", f".{part}.")) for part in "qkv"]
         out[key.replace(".q.", ".qkv.")] = torch.cat(parts)
@@ -507,10 +557,11 @@ HEADS = {96: 6, 192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24,
 def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     """VisionTransformer (float32, eval mode) with the weights of a state dict in a layout of `to_timm_keys`.
     From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed:
-    heads by the table HEADS (no file stores them); eps 1e-12 for Hugging Face's ViT, else 1e-6; pos_rule
-    "antialias" with registers, "offset" with LayerScale (DINOv2's own files), else "size". overrides:
-    arguments of VisionTransformer that say otherwise. The load is strict."""
-    eps = 1e-12 if any("layernorm_before" in key for key in state) else 1e-6
+    heads by the table HEADS (no file stores them); eps 1e-12 for Hugging Face's ViT, 1e-5 for DINOv3, else
+    1e-6; pos_rule "antialias" with registers, "offset" with LayerScale (DINOv2's own files), else "size".
+    overrides: arguments of VisionTransformer that say otherwise. The load is strict."""
+    rotary = any(re.search(ROTARY_KEYS, key) for key in state)
+    eps = 1e-5 if rotary else 1e-12 if any("layernorm_before" in key for key in state) else 1e-6
     with input_errors("the weights do not fit", "the whole state dict of a ViT; name its model"):
         distilled = any(re.search(r"(dist|distillation)_token$", key) for key in state)
         own_rule = any("layer_scale1" in key for key in state)  # Hugging Face's DINOv2: not the official rule
@@ -527,7 +578,7 @@ def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
             depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
             num_heads=HEADS.get(width), num_classes=len(state.get("head.weight", ())), eps=eps,
             mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width, layerscale=layerscale,
-            registers=registers, distilled=distilled, pos_rule="size" if distilled else rule)
+            registers=registers, distilled=distilled, rotary=rotary, pos_rule="size" if distilled else rule)
         model = VisionTransformer(**inferred | overrides)
         model.load_state_dict(state)
     return model.eval()
@@ -718,12 +769,12 @@ def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, P
 
 # -------------------------------------------------------------------------------- attention
 
-def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
-    """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (None: all).
+def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | int | None = None) -> Tensor:
+    """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (or of one; None: all).
     x (B, 3, img_h, img_w). Softmax rows of the CLS query without the CLS and register columns: a map sums to
     at most 1. Only that row is computed beside fused attention, up to the last block asked for."""
     depth = len(model.blocks)
-    blocks = list(range(depth)) if blocks is None else list(blocks)
+    blocks = range(depth) if blocks is None else [blocks] if isinstance(blocks, int) else list(blocks)
     if not blocks or min(blocks) < 0 or max(blocks) >= depth:
         raise InputError(f"block {blocks}: this model has blocks 0 to {depth - 1} (0-based).")
     x = torch.as_tensor(x).to(model.cls_token)
@@ -763,6 +814,7 @@ def upsample(map: Tensor, size: tuple[int, int]) -> Tensor:
 
 def minmax(maps: Tensor) -> Tensor:
     """Each map scaled to [0, 1] over its last two axes; a constant map becomes 0."""
+    maps = torch.as_tensor(maps)
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     return (maps - low) / torch.where(high > low, high - low, 1)
 

@@ -59,11 +59,13 @@ PAPER_SAYS = {  # CNN Replication
 
 # -------------------------------------------------------------------------------- model
 
-def features_and_cam(model: ResNet, x: Tensor, target: Tensor | None = None, layer: str = "layer4",
-                     create_graph: bool = False) -> tuple[Tensor, Tensor]:
+@torch.inference_mode(False)  # gradients are needed wherever it is called
+def features_and_cam(model: ResNet, x: Tensor, target: Tensor | int | None = None,
+                     layer: str = "layer4", create_graph: bool = False) -> tuple[Tensor, Tensor]:
     """Pooled vector (B, D) and Grad-CAM (B, h, w) of a torchvision ResNet, from one forward pass."""
     parts = dict(model.named_children())  # conv1 ... layer4, avgpool, fc: in the order of the forward pass
     names = list(parts)
+    x = torch.as_tensor(x).clone()  # one made in inference mode cannot take part in gradients
     cut = names.index(layer) + 1
     with torch.set_grad_enabled(create_graph):
         for name in names[:cut]:
@@ -74,20 +76,21 @@ def features_and_cam(model: ResNet, x: Tensor, target: Tensor | None = None, lay
             x = parts[name](x)
         features = x.flatten(1)  # (B, D)
         logits = parts[names[-1]](features)
-        target = logits.argmax(1) if target is None else target
-        score = logits.gather(1, target[:, None]).sum()  # images do not mix: each has its own gradient
+        target = logits.argmax(1) if target is None else torch.as_tensor(target, device=logits.device)
+        score = logits.gather(1, target.expand(len(logits))[:, None]).sum()  # each image has its own gradient
         (gradient,) = torch.autograd.grad(score, maps, create_graph=create_graph)
     weights = gradient.mean((2, 3))  # (B, K)
     cam = torch.relu(torch.einsum("bk,bkhw->bhw", weights, maps))
     return (features, cam) if create_graph else (features.detach(), cam.detach())
 
 
-def grad_cam(model: ResNet, x: Tensor, target: Tensor | None = None, layer: str = "layer4",
+def grad_cam(model: ResNet, x: Tensor, target: Tensor | int | None = None, layer: str = "layer4",
              create_graph: bool = False) -> Tensor:
     """Grad-CAM (Selvaraju et al. 2017): ReLU(sum_k mean_hw(d score / d A_k) A_k), (B, h, w), not normalised.
 
     A_k: maps of `layer` of a torchvision ResNet; x (B, 3, img_h, img_w); score: the logit of class target
-    (B,), None: of the predicted class. create_graph: differentiable in the weights, through the gradient too.
+    (B,) or one for all, None: of the predicted class. create_graph: differentiable in the weights, through
+    the gradient too.
     (After layer4 only pooling and a linear layer follow: there the map is the class's weighted sum, CAM.)
     """
     return features_and_cam(model, x, target, layer, create_graph)[1]

@@ -46,7 +46,7 @@ import exp05_data as videos
 import exp05_scaling as scaling
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
-from gbvs import gbvs
+from gbvs import gbvs_sets
 from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
                      finish, in_batches, legend_beside, only_draw, parse_args, redraw,
                      save_figure, write_csv)
@@ -232,14 +232,14 @@ def attend(images: Tensor, model: Model, scale: float | None, dtype: str = "floa
         return cls_attention(model.net, x)
 
 
-def saliency_gaze(rgb: Tensor, channels: str, previous: Tensor) -> Tensor:
-    """Peak of the GBVS map at full size, NaN where nothing stands out (or moves): frames and those before
-    them, (B, 3, img_h, img_w) in [0, 1] -> (B, 2) x, y."""
-    maps = gbvs(rgb, channels, previous)  # (B, h, w)
-    rows, cols = (resize_matrix(a, b, "bicubic").to(maps) for a, b in zip(maps.shape[1:], rgb.shape[2:]))
-    best = (rows @ maps @ cols.T).flatten(1).argmax(1).cpu()
+def saliency_gaze(rgb: Tensor, previous: Tensor) -> Tensor:
+    """Peaks of the GBVS maps of all CHANNELS at full size, NaN where nothing stands out (or moves): frames
+    and those before them, (B, 3, img_h, img_w) in [0, 1] -> (B, CHANNELS, 2) x, y."""
+    maps = gbvs_sets(rgb, list(CHANNELS.values()), previous)  # (B, CHANNELS, h, w)
+    rows, cols = (resize_matrix(a, b, "bicubic").to(maps) for a, b in zip(maps.shape[2:], rgb.shape[2:]))
+    best = torch.stack([(rows @ m @ cols.T).flatten(1).argmax(1) for m in maps.unbind(1)], 1).cpu()
     xy = torch.stack([best % rgb.shape[-1], best // rgb.shape[-1]], -1).float()
-    return xy.where(maps.amax((1, 2)).cpu()[:, None] > 0, torch.nan)
+    return xy.where(maps.amax((2, 3)).cpu()[..., None] > 0, torch.nan)
 
 
 # -------------------------------------------------------------------------------- measure
@@ -281,7 +281,7 @@ def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: st
         previous = batch.get("previous", batch["image"]).to(device).permute(0, 3, 1, 2)
         rgb, before = videos.resized(images, 1, scale), videos.resized(previous, 1, scale)
         seen = torch.tensor([rgb.shape[3], rgb.shape[2]])
-        gaze += [(saliency_gaze(rgb, c, before) * frame / seen)[:, None] for c in CHANNELS.values()]
+        gaze.append(saliency_gaze(rgb, before) * frame / seen)
     apart = cosine_distances(torch.cat(late, 1)) if late else torch.zeros(len(images), 0, 0)
     return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart)
 

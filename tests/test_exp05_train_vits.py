@@ -793,7 +793,7 @@ def test_scores_are_those_of_their_definitions(pictures, tmp_path):
     train_set, val_set, _ = E.load_data(str(pictures), None, 0)
     gen, broken = generator(12), tmp_path / "n01" / "broken.png"
     train_set, val_set = ([(path, int(torch.randint(3, (), generator=gen))) for path, _ in samples]
-                          for samples in (train_set, val_set))
+                          for samples in (train_set, val_set + train_set[::2]))
     broken.parent.mkdir()
     broken.write_bytes(b"no image")
     found, names, bad = V.score(net, [(broken, 2), *train_set], val_set, 3, args, torch.device("cpu"),

@@ -385,6 +385,17 @@ def test_numpy_arrays_are_taken_and_an_image_without_a_batch_axis_is_refused():
         cls_attention(model, x[0])
 
 
+@torch.no_grad()
+def test_one_block_is_given_as_a_number_and_maps_as_arrays():
+    model, x = random_vit(), images()
+    assert torch.equal(cls_attention(model, x, 1), cls_attention(model, x, [1]))
+    with pytest.raises(InputError, match="blocks 0 to 2"):
+        cls_attention(model, x, 3)
+    with pytest.raises(InputError, match=r"\(3, 32, 48\): .*a batch axis, x\[None\]"):
+        cls_attention(model, x[0])
+    assert torch.equal(minmax(np.eye(4)), minmax(torch.eye(4).double()))
+
+
 def osie_nss(model, n, block, head):
     """Mean NSS of one head's CLS map (392x518 input, bilinear to 600x800) on the first n images."""
     view, scores = Preprocess(None, (392, 518), *IMAGENET, "bicubic", squash=True), []

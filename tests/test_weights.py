@@ -3,6 +3,7 @@ import argparse
 import hashlib
 import importlib
 import io
+import itertools
 import json
 import math
 import os
@@ -21,6 +22,7 @@ import common
 from common import (InputError, Preprocess, Spec, VisionTransformer, WEIGHTS, attention_state, frozen_sha256,
                     load_head, load_resnet, load_tuned, load_vit, locate_weights, read_state_dict,
                     to_timm_keys, vit_from_state)
+from exp04_saccades import forward_visible
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
@@ -189,6 +191,15 @@ def deit3(state):
     return state | {"pos_embed": state["pos_embed"][:, 1:]}
 
 
+def hf_dinov3(state):
+    state = renamed(split_qkv(state, ["q_proj", "k_proj", "v_proj"]), [
+        ("attn.proj", "attention.o_proj"), ("attn", "attention"), ("ls1.gamma", "layer_scale1.lambda1"),
+        ("ls2.gamma", "layer_scale2.lambda1"), ("blocks", "layer"), ("mlp.fc1", "mlp.up_proj"),
+        ("mlp.fc2", "mlp.down_proj"), ("cls_token", "embeddings.cls_token"),
+        ("register_tokens", "embeddings.register_tokens"), ("patch_embed.proj", "embeddings.patch_embeddings")])
+    return {k: v for k, v in state.items() if k != "pos_embed" and not k.endswith("k_proj.bias")}
+
+
 def sines(state):
     """Weights 0.3 sin(0.7 index + i) for the i-th key in sorted order; 1 + that for gains."""
     out = {}
@@ -199,9 +210,10 @@ def sines(state):
     return out
 
 
+DINOV3 = dict(num_classes=0, layerscale=1., registers=4, rotary=True)
 # layout: (its keys, our template's arguments, size of the image, first 5 of the normalised CLS or the logits)
-# by transformers 5.24 (Dinov2Model, Dinov2WithRegistersModel) and timm 1.0.31 (VisionTransformerDistilled;
-# VisionTransformer with no_embed_class and init_values) with the weights of `sines`; sin(.7 index) as image
+# by transformers 5.24 (the models of these names) and timm 1.0.31 (VisionTransformerDistilled;
+# VisionTransformer with no_embed_class and init_values), with the weights of `sines`; sin(.7 index) as image
 ORIGINALS = {
     "Dinov2": (hf_dinov2, {'num_classes': 0, 'layerscale': 1.0}, (48, 80),
         [-1.644267, 0.175145, 0.268693, 0.057131, -1.087026]),
@@ -210,7 +222,9 @@ ORIGINALS = {
     "distilled DeiT": (distilled, {}, (32, 32),
         [-1.336706, 0.867491, 0.041033, -1.011152, 1.413713]),
     "DeiT-III": (deit3, {'layerscale': 1.0}, (32, 32),
-        [-0.381112, -0.709708, 0.684698, -1.404822, 1.579736])}
+        [-0.381112, -0.709708, 0.684698, -1.404822, 1.579736]),
+    "DINOv3ViT": (hf_dinov3, DINOV3, (48, 80),
+        [-0.565681, 2.164865, -0.408988, -0.563221, 0.302248])}
 
 
 @torch.no_grad()
@@ -224,20 +238,68 @@ def test_layouts_of_others_equal_stored_outputs_of_the_originals(name):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("name", ["Dinov2", "Dinov2WithRegisters"])
+@pytest.mark.parametrize("name", ["Dinov2", "Dinov2WithRegisters", "DINOv3ViT"])
 def test_folders_of_save_pretrained_equal_transformers(name, tmp_path):
     other = pytest.importorskip("transformers", reason="transformers is not installed (an optional check)")
     config = dict(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=70, patch_size=14)
+    if name == "DINOv3ViT":
+        config |= dict(num_register_tokens=4, intermediate_size=128)
     torch.manual_seed(0)
     ref = getattr(other, f"{name}Model")(getattr(other, f"{name}Config")(**config)).eval()
     for p in ref.parameters():
         p.add_(.2 * torch.randn(p.shape))
     ref.save_pretrained(tmp_path)
     model, _ = load_vit("auto", tmp_path)
-    assert model.num_heads == 4 and model.norm.eps == 1e-6  # as config.json says
+    assert model.num_heads == 4 and model.norm.eps == ref.config.layer_norm_eps  # as config.json says
     for size in ((70, 70), (98, 56)):
         x = torch.randn(2, 3, *size)
         assert (model(x) - ref(x).last_hidden_state[:, 0]).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_dinov3s_own_files_equal_hugging_faces():
+    state = sines(hf_dinov3(VisionTransformer(**TINY | DINOV3).state_dict()))
+    model = vit_from_state(state, num_heads=2)
+    own = {k: v for k, v in model.state_dict().items() if k != "pos_embed"}
+    own["storage_tokens"] = own.pop("register_tokens")
+    own |= {"rope_embed.periods": torch.ones(4), "mask_token": torch.zeros(1, 32)}
+    for i in range(2):
+        mask = torch.ones(3, 32)
+        mask[1] = 0
+        own[f"blocks.{i}.attn.qkv.bias_mask"] = mask.flatten()
+        own[f"blocks.{i}.attn.qkv.bias"] = own[f"blocks.{i}.attn.qkv.bias"] + (1 - mask.flatten())
+    assert torch.equal(vit_from_state(own, num_heads=2)(X), model(X))
+
+
+@torch.no_grad()
+def test_kept_patches_keep_their_own_rotary_positions():
+    """Equal to a full pass in which no token looks at the others: their keys' logits are minus infinity."""
+    model = vit_from_state(sines(hf_dinov3(VisionTransformer(**TINY | DINOV3).state_dict())), num_heads=2)
+    x, visible = torch.randn(2, 3, 64, 48), torch.rand(2, 3, 4, 3) > .4
+    features = forward_visible(model, x, visible, 1)
+    for image, step in itertools.product(range(2), range(3)):
+        e = model.embed(x[image, None])
+        tokens = torch.cat([model.cls_token, model.register_tokens, e[..., :32]], 1)  # (1, 17, D)
+        seen = torch.cat([torch.ones(5, dtype=torch.bool), visible[image, step].flatten()])
+        for block in model.blocks:
+            q, k, v = block.attn.qkv(block.norm1(tokens)).view(1, 17, 3, 2, 16).permute(2, 0, 3, 1, 4)
+            q, k = (turned(z, 4, 3) for z in (q, k))
+            a = (q @ k.transpose(-2, -1) / 4).masked_fill(~seen, -torch.inf).softmax(-1)  # (1, H, 17, 17)
+            tokens = tokens + block.ls1(block.attn.proj((a @ v).transpose(1, 2).flatten(2)))
+            tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
+        assert torch.allclose(features[image, step], model.norm(tokens[0, 0]), atol=1e-5)
+
+
+def turned(z, h, w):
+    """DINOv3's rotation written as complex numbers, patch by patch; z (1, H, 5 + h w, 16)."""
+    z = z.clone()
+    for i, j in itertools.product(range(h), range(w)):
+        place = 2 * (i + .5) / h - 1, 2 * (j + .5) / w - 1
+        angle = torch.tensor([2 * math.pi * p * 100 ** (-f / 4) for p in place for f in range(4)])  # (8,)
+        patch = z[0, :, 5 + i * w + j]  # (H, 16): 8 real, 8 imaginary parts
+        number = torch.complex(patch[:, :8], patch[:, 8:]) * torch.polar(torch.ones(8), angle)
+        z[0, :, 5 + i * w + j] = torch.cat([number.real, number.imag], 1)
+    return z
 
 
 @torch.no_grad()
