@@ -112,7 +112,7 @@ def test_the_papers_pictures_are_squeezed_to_256_px_and_lose_16_px_a_side():
 
 
 def test_only_the_papers_model_is_given_the_papers_preprocessing(monkeypatch):
-    monkeypatch.setattr(E, "load_vit", lambda name, weights: (torch.nn.Identity(), PLAIN))
+    monkeypatch.setattr(E, "load_vit", lambda name, weights, heads: (torch.nn.Identity(), PLAIN))
     _, pre = E.load_model("vit_base_patch16_224", None, torch.device("cpu"))
     assert (pre.resize, pre.crop, pre.squash) == ((256, 256), 224, False)
     assert E.load_model("dinov2_vits14", None, torch.device("cpu"))[1] == PLAIN
