@@ -513,8 +513,9 @@ def figure_grid(rows: int, columns: int, width: float = 3.2, height: float = 3.,
 
 
 def legend_beside(ax, **how) -> None:
-    """Right of the panel, where it covers no data."""
-    ax.legend(**{"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False, "fontsize": 8} | how)
+    """Right of the panel, where it covers no data; none where nothing has a label."""
+    if ax.get_legend_handles_labels()[1] or "labels" in how:
+        ax.legend(**{"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False, "fontsize": 8} | how)
 
 
 def small_print(results: dict) -> str:

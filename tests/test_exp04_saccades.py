@@ -766,6 +766,7 @@ def test_the_table_on_screen_has_no_more_than_25_lines_and_the_accuracies_are_re
     arrays = joined(**{name: measured(rng.random((40, 10)) < .5) for name in names})
     shown = [row["name"] for row in S.claims(arrays, [3, 5], True, 0) if re.fullmatch(S.ON_SCREEN, row["name"])]
     assert len(shown) == 25 and "fovea 5 - 3: correct at least once" in shown
+    assert capsys.readouterr().out == "computing tables\n"
     a = measured(np.arange(10) >= np.arange(4)[:, None], correct_full=np.array([1., 1, 1, 0]))
     S.print_accuracy(joined(attention_fovea5=a, random_fovea5=measured(np.zeros((4, 10)))), [5])
     head, first, second = capsys.readouterr().out.splitlines()
