@@ -69,6 +69,7 @@ def start(command: str, out: Path, world: Path, *more: str, renames: int = 0, by
 
     def child() -> None:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore control-C
         for stream, name in ((1, "stdout"), (2, "stderr")):
             os.dup2(os.open(f"{out}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
             setattr(sys, name, open(stream, "w", buffering=1, closefd=False))
