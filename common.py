@@ -725,13 +725,19 @@ def attention_state(vit: nn.Module) -> dict[str, Tensor]:
     return {k: v for k, v in vit.state_dict().items() if ".attn." in k}
 
 
+def weights_sha256(weights: Iterable[Tensor]) -> bytes:
+    """SHA-256 of the bytes of tensors, one after the other."""
+    sha = hashlib.sha256()
+    for value in weights:
+        sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return sha.digest()
+
+
 def frozen_sha256(net: nn.Module, tuned_state: Callable = attention_state) -> Tensor:
     """SHA-256, 32 uint8, of what is not tuned: a file of tuned weights keeps it to know the model it fits."""
-    sha, tuned = hashlib.sha256(), tuned_state(net)
-    for key, value in net.state_dict().items():
-        if key not in tuned:
-            sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    return torch.tensor(list(sha.digest()), dtype=torch.uint8)
+    tuned = tuned_state(net)
+    frozen = [value for key, value in net.state_dict().items() if key not in tuned]
+    return torch.tensor(list(weights_sha256(frozen)), dtype=torch.uint8)
 
 
 def load_tuned(net: nn.Module, path: str | Path, tuned_state: Callable = attention_state) -> nn.Module:

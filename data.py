@@ -405,11 +405,16 @@ def read_gaze(folder: Path, split: str) -> list[tuple[str, list, tuple[int, int]
                      "OSIE's fixations.mat, or COCO-FreeView's *fixations*.json: give that folder.")
 
 
+def same_shape(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two (img_h, img_w) have the same aspect ratio, but for SAME_SHAPE."""
+    return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= SAME_SHAPE
+
+
 def size_of_gaze(path: Path, shown: tuple[int, int] | None) -> tuple[int, int]:
     """(img_h, img_w) in which the gaze on a picture is counted: as shown, or (None) as the picture's own.
     InputError: the picture has another shape, so that people saw another one."""
     own = picture_size(path)
-    if shown and own and abs(own[0] * shown[1] / (own[1] * shown[0]) - 1) > SAME_SHAPE:
+    if shown and own and not same_shape(own, shown):
         raise InputError(f"{path} is {own[0]} x {own[1]} px, its fixations are of a picture of {shown[0]} x "
                          f"{shown[1]}; give the pictures that people saw.")
     return shown or own or DISPLAY_SIZE
@@ -419,7 +424,7 @@ def gaze_pictures(folder: Path, coco: str | Path | None, split: str) -> dict[str
     """{plain_name: file} of the pictures in the places where such data sets have them."""
     usual = ("stimuli", "images", f"images/{split}", f"{split}2014", split, "train2017", "val2017", "")
     places = [Path(root) / sub for root in (folder, coco) if root for sub in usual]
-    places += sorted(p for p in folder.glob("**/*images*/*") if p.is_dir())  # COCO-Search18's categories
+    places += sorted(folder.glob("**/*images*/*/"))  # COCO-Search18's categories
     return {plain_name(p.name): p for place in reversed(places) if place.is_dir()
             for p in entries(place, *IMAGE_SUFFIXES)}
 

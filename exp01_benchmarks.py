@@ -411,8 +411,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     headline = results.evaluate(CLAIMS, arrays)
     warn(copies)
     results.finish(args, "exp01_benchmarks", arrays, table(arrays), headline, draw, began, device,
-                   parity(arrays), copies + missing + not_run, unreadable=bad, left_out=unread(places),
-                   tuned=list(models))
+                   parity(arrays), copies + missing + not_run, unreadable=bad, left_out=unread(places))
 
 
 if __name__ == "__main__":

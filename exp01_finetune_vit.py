@@ -259,19 +259,6 @@ def note_validation(state: dict, step: int, found: list[Tensor], tuned: dict,
         state |= dict(lowest=loss, best_step=step, best=best)
 
 
-def begin(args: argparse.Namespace, files: Sequence[Path], models: dict[str, nn.Module]) -> Path:
-    """results.begin; an unfinished run may go on with another --lr, as after a loss that became NaN.
-    The lr before each validation stands in tuned_*.csv."""
-    lr, file = args.lr, args.out / "args.json"
-    if args.resume and (args.out / "unfinished").exists():
-        args.lr = results.read_json(file).get("lr")
-    folder = results.begin(args, files, **models)
-    args.lr = lr
-    if rank_world()[0] == 0:
-        results.write_json(results.read_json(file) | {"lr": lr}, file)
-    return folder
-
-
 def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_state: Callable,
                  images: Sequence, transform: Callable, recipe: dict, folder: Path, workers: int
                  ) -> tuple[dict[str, nn.Module], dict[str, dict], list[str]]:
@@ -624,7 +611,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                                              args.frost)
     models = {"A": vit} | {k: load_tuned(vit, file)
                            for k, file in [("B", args.model_b), ("C", args.model_c)] if file}
-    folder = begin(args, files_of(places, training + validation, pictures), models)
+    files = files_of(places, training + validation, pictures)
+    folder = results.begin(args, files, may_change=["lr"], **models)  # a lower one where the loss became NaN
 
     # A is the teacher. B learns where people looked on each image, C where they looked on another one.
     tuned, records, bad = tuned_models([k for k in "BC" if k not in models], vit, RolloutViT,

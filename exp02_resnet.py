@@ -39,7 +39,7 @@ import exp01_benchmarks as benchmarks
 import results
 from common import Preprocess, init_distributed, load_resnet, load_tuned, minmax, pick_device, upsample
 from exp01_finetune_vit import (CLAIMS as VIT_CLAIMS, CONVENTIONS, PAPER as VIT_PAPER, align, alignment_tests,
-                                begin, comparisons, draw_gain, draw_metrics, files_of, gaze_parser, load_data,
+                                comparisons, draw_gain, draw_metrics, files_of, gaze_parser, load_data,
                                 no_gain, save_files, scores, squashed, table, tuned_models)
 
 # -------------------------------------------------------------------------------- constants
@@ -178,7 +178,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     pictures, missing = benchmarks.load_data(places, resnet.fc, 0, args.limit, args.seed, wanted=["imagenet"])
     models = {"A": resnet} | {k: load_tuned(resnet, file, layer4_state)
                               for k, file in [("B", args.model_b)] if file}
-    folder = begin(args, files_of(places, training + validation, pictures), models)
+    files = files_of(places, training + validation, pictures)
+    folder = results.begin(args, files, may_change=["lr"], **models)
 
     # A is the teacher. B learns where people looked on each image.
     tuned, records, bad = tuned_models([k for k in "B" if k not in models], resnet, GradCamResNet,

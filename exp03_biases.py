@@ -86,8 +86,8 @@ def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folder
         absent = [image.name for image, scene in zip(images, scenes) if scene is NO_SCENE]
         left_out["of densities, not in COCO's annotations"] = absent
     for image, scene in zip(images, scenes):
-        (img_h, img_w), height, width = image.size, scene["height"], scene["width"]
-        if scene is not NO_SCENE and abs(img_h * width / (img_w * height) - 1) > data.SAME_SHAPE:
+        (img_h, img_w), (height, width) = image.size, (scene["height"], scene["width"])
+        if scene is not NO_SCENE and not data.same_shape((img_h, img_w), (height, width)):
             raise InputError(f"{image.path} is {img_h} x {img_w} px, but {height} x {width} in COCO: its "
                              "objects would be sought elsewhere; give COCO's own pictures (val2017 ...).")
     for folder in folders:
@@ -434,7 +434,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     left_out |= {f"no map of {k}": [name for name, v in zip(names, fields["entropy"]) if np.isnan(v)]
                  for k, fields in table.items()}
     finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
-           draw, began, device, tests, not_run, left_out=left_out, on_screen=ON_SCREEN, tuned=list(models))
+           draw, began, device, tests, not_run, left_out=left_out, on_screen=ON_SCREEN)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ from common import (IMAGENET, InputError, VisionTransformer, barrier, generator,
                     pick_device, rank_world)
 from data import Images, demo_folder, load_imagefolder, training_order
 from results import (argument_parser, at_least, begin, cli, evaluate, finish, load_checkpoint, only_draw,
-                     parse_args, read_json, redraw, save_checkpoint, write_csv, write_json)
+                     parse_args, redraw, save_checkpoint, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -349,8 +349,8 @@ class Training:
         save_checkpoint({name: v.cpu() for name, v in kept.items()}, folder / "model.pth")  # first process
         write_csv(self.log, folder / "log.csv")
         parts = {name: getattr(self, name).state_dict() for name in ("student", "teacher", "optimiser")}
-        save_checkpoint(parts | dict(step=self.step, log=self.log, notes=self.notes, loss=self.loss),
-                        folder / "last.pt")
+        save_checkpoint(parts | dict(step=self.step, log=self.log, notes=self.notes, loss=self.loss,
+                                     lr=self.recipe.lr), folder / "last.pt")
 
     def load(self, file: Path) -> None:
         """Go on from a last.pt."""
@@ -359,6 +359,8 @@ class Training:
             getattr(self, name).load_state_dict(state[name])
         self.step, self.log, self.notes = state["step"], state["log"], state["notes"]
         self.loss = state["loss"].to(self.device)
+        if state["lr"] != self.recipe.lr:
+            self.notes.append(f"--lr was {state['lr']} up to step {self.step}, then {self.recipe.lr}")
 
 
 def train(t: Training, batches: Iterable, folder: Path) -> None:
@@ -411,18 +413,6 @@ def train(t: Training, batches: Iterable, folder: Path) -> None:
             saved = time.time()
 
 
-def begin_or_change_lr(args: argparse.Namespace, items: list[Path]) -> tuple[Path, float]:
-    """`begin`, and the learning rate so far: it alone may change with --resume (args.json takes the new one),
-    because a lower one is the remedy for a loss that is not finite."""
-    file, before = args.out / "args.json", args.lr
-    if args.resume and (args.out / "unfinished").exists() and file.exists():
-        before = read_json(file).get("lr", args.lr)
-    folder = begin(argparse.Namespace(**vars(args) | {"lr": before}), items)
-    if before != args.lr and rank_world()[0] == 0:
-        write_json(read_json(file) | {"lr": args.lr}, file)
-    return folder, before
-
-
 def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: list[str],
             device: torch.device) -> tuple[Training, Path]:
     """The training up to its end or its stop, from last.pt where there is one; the folder of its files."""
@@ -433,11 +423,9 @@ def trained(recipe: argparse.Namespace, train_set: list, n_classes: int, items: 
     if world > 1 and r.arch == "resnet":
         raise InputError("--arch resnet needs the whole batch for its batch norm; use one process.")
     training = Training(r, n_classes, len(train_set) // r.batch_size, device)
-    folder, lr_before = begin_or_change_lr(r, items)
+    folder = begin(r, items, may_change=["lr"])  # a lower one is the remedy for a loss that is not finite
     if (folder / "last.pt").exists():
         training.load(folder / "last.pt")
-    if lr_before != r.lr:
-        training.notes.append(f"--lr was {lr_before} up to step {training.step}, then {r.lr}")
     order = training_order(len(train_set), r.batch_size, r.seed, training.step, training.stop)
     train(training, DataLoader(Views(train_set, r), batch_sampler=order, num_workers=r.workers,
                                pin_memory=device.type == "cuda"), folder)

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -42,7 +42,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 import download
-from common import InputError, ROOT, barrier, bootstrap_ci, input_errors, mcnemar, paired_t, rank_world
+from common import (InputError, ROOT, barrier, bootstrap_ci, input_errors, mcnemar, paired_t, rank_world,
+                    weights_sha256)
 
 # Colours of the papers, one meaning each in every figure.
 PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
@@ -242,11 +243,10 @@ def write_csv(rows: Iterable[dict], path: Path | str) -> None:
 def digest(what: nn.Module | Iterable[str | Path] | Path) -> str:
     """First 16 hex digits of the SHA-256 of a model's weights, a file's content, or a list. A list's paths
     count with their names and sizes; tables of gaze and annotations (TABLES) with their content, too."""
-    sha = hashlib.sha256()
     if isinstance(what, nn.Module):
-        for value in what.state_dict().values():
-            sha.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-    elif isinstance(what, Path):
+        return weights_sha256(what.state_dict().values()).hex()[:16]
+    sha = hashlib.sha256()
+    if isinstance(what, Path):
         sha.update(what.read_bytes())
     else:
         for item in what:
@@ -301,12 +301,13 @@ def only_draw(args: argparse.Namespace) -> bool:
     return False
 
 
-def begin(args: argparse.Namespace, items: Iterable, **weights: nn.Module | Path) -> Path:
+def begin(args: argparse.Namespace, items: Iterable, may_change: Sequence[str] = (),
+          **weights: nn.Module | Path) -> Path:
     """Folder for the batches of a run, args.out/unfinished; to be called when all input has been checked.
 
     items: names of what is measured; weights: the models or files. Their hashes go to args.json. InputError,
     and nothing touched: a folder inside the data, a run of other arguments, items or weights there, or an
-    unfinished one without --resume.
+    unfinished one without --resume. may_change: arguments that may be others where a run goes on.
     """
     given = [getattr(args, name, None) for name in ("data", *DATA_FOLDERS, "saliency_dir")]
     given += getattr(args, "maps", None) or []
@@ -315,8 +316,9 @@ def begin(args: argparse.Namespace, items: Iterable, **weights: nn.Module | Path
             raise InputError(f"results would be written into the data ({args.out} in {place}); "
                              "choose another --out.")
     asked = fixed_args(args) | {"items": digest(items), "hashes": {k: digest(v) for k, v in weights.items()}}
-    refuse_other_arguments(args.out, asked)
     batches = args.out / "unfinished"
+    free = may_change if args.resume and batches.exists() else ()
+    refuse_other_arguments(args.out, {k: v for k, v in asked.items() if k not in free})
     if batches.exists() and not args.resume:
         raise InputError(f"{args.out} holds an unfinished run of these arguments; add --resume to go on, or "
                          f"remove {batches} to start again.")
@@ -380,12 +382,18 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[di
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else
                   f"{device.type}, {torch.get_num_threads()} threads",
         "seconds": round(time.time() - began, 1),
-        "items": read_json(args.out / "args.json")["items"],
-        "tuned": [k for k in MODELS if k in arrays.get("models", ())], **facts}
+        "items": read_json(args.out / "args.json")["items"], **facts}
     save_arrays(args.out / "arrays.npz", **arrays)
-    write_csv(rows, args.out / "per_image.csv")
-    with open(args.out / "per_image.csv", newline="", encoding="utf-8", errors="surrogateescape") as f:
-        results["images"] = len({row[0] for row in csv.reader(f)} - {"image"})
+    images, sources = set(), set()
+
+    def noted() -> Iterator[dict]:
+        for row in rows:
+            images.add(row["image"])
+            sources.add(row["condition"])
+            yield row
+
+    write_csv(noted(), args.out / "per_image.csv")
+    results |= {"images": len(images), "tuned": [k for k in MODELS if k in sources]}
     write_json(results, args.out / "results.json")
     redraw(args.out, draw)
     shutil.rmtree(args.out / "unfinished")

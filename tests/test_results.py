@@ -365,15 +365,14 @@ def test_same_figure_same_bytes_and_two_formats(tmp_path):
 def test_every_figure_of_a_run_says_data_model_and_n(tmp_path):
     args = arguments("--limit", "1", out=tmp_path)
     R.begin(args, ["a", "b"], model=Path(__file__))
-    rows = [dict(image=name, condition=c) for name in "ab" for c in "xy"]
+    rows = [dict(image=name, condition=c) for name in "ab" for c in "AB"]
     found = []
 
     def draw(arrays, results, folder):
         fig, _ = R.figure_grid(1, 1, 12.)
         R.save_figure(fig, folder / "fig")
         found.append(fig.get_supxlabel())
-    R.finish(args, "study", dict(models=np.array(["A", "B"])), rows, [], draw, time.time(),
-             torch.device("cpu"), model="some_vit")
+    R.finish(args, "study", {}, rows, [], draw, time.time(), torch.device("cpu"), model="some_vit")
     assert found == ["built-in demo world; some_vit; n = 2 images; A: before tuning; "
                      "B: tuned on where people looked"]
 
