@@ -72,6 +72,7 @@ ON_SCREEN = (  # lines of the printed table; results.json holds all
     r"|correct (in full|at least).*|visible.*|certainty, attention - (random|full image))"
     r"|fovea 5 - 3.*|accuracy, (block0[01]|10x10).*")
 FULL_IMAGE = ("label", "pred_full", "correct_full", "certainty_full", "n_tokens", "entropy")  # arrays (n,)
+CHANGES = ("correct to wrong", "back to correct", "still wrong after a change", "still correct after one")
 PER_SACCADE = ("correct", "tokens", "certainty", "pred", "row", "col")  # arrays (n, C, 10)
 NOT_RUN = dict(
     sweep="maps of every block and of smaller inputs (Fig 6, 17): add --sweep",
@@ -374,8 +375,7 @@ def transitions(correct: np.ndarray) -> dict[str, np.ndarray]:
     before = np.pad(now, ((0, 0), (1, 0)))[:, :-1]
     lost = before & ~now
     had = np.pad(np.cumsum(lost, 1) > 0, ((0, 0), (1, 0)))[:, :-1]  # a change to wrong at an earlier saccade
-    return {"correct to wrong": lost, "back to correct": had & ~before & now,
-            "still wrong after a change": had & ~before & ~now, "still correct after one": had & before & now}
+    return dict(zip(CHANGES, (lost, had & ~before & now, had & ~before & ~now, had & before & now)))
 
 
 def stopping(t: dict, seed: int) -> tuple[dict, dict]:
@@ -623,8 +623,8 @@ def draw_dynamics(shown: dict, folder: Path) -> None:
              "correct at least once so far (%)", unit=100)
         levels(once, t, STEPS)
         once.set_title(f"fovea {f}x{f}")
-        for (change, images), style in zip(transitions(t["correct"]).items(), ("v-", "^-", "v:", "^:")):
-            changes.plot(STEPS, 100 * images.mean(0), style, markersize=4, label=change)
+        for change, style in zip(CHANGES, ("v-", "^-", "v:", "^:")):
+            changes.plot(STEPS, 100 * t[change].mean(0), style, markersize=4, label=change)
         changes.set(xlabel="saccade", ylabel="images (%)", xticks=STEPS)
         for ax, part, which in ((every, slice(None), "all images"), (
                 hard, t["ever"] & (t["correct_full"] == 0), "wrong in full, correct at some saccade")):
@@ -664,7 +664,8 @@ def draw_first_success(shown: dict, folder: Path) -> None:
             if (first == s).sum() >= FEWEST:
                 entropy.plot(s, t["entropy"][first == s].mean(), "_", color="black", markersize=12)
         entropy.set_xticks([*STEPS, SACCADES + 2], [*STEPS, "never"])
-        entropy.set(title=f"{name} saccades, fovea {f}x{f}", xlabel="saccade of the first correct answer",
+        entropy.set(title=f"{name} saccades, fovea {f}x{f}",
+                    xlabel="saccade of the first correct answer (bars: means)",
                     ylabel="entropy of the attention map (bits)")
     save_figure(fig05, folder / "fig05_certainty")
     save_figure(fig07, folder / "fig07_entropy")
@@ -695,23 +696,23 @@ def draw_sweep(arrays: dict, fovea: int, folder: Path) -> None:
     depth = arrays["example_map"].shape[1]
     panels = {"every block": [f"block{b:02d} full" for b in range(depth)],
               "last block": [f"block{depth - 1:02d} {grid}" for grid in GRIDS]}
+    every = {name: dict(correct=100 * correct, tokens=tokens) for name, correct, tokens in zip(
+        arrays["conditions"], arrays["correct"].mean(0), arrays["tokens"].mean(0))}  # (10,) each
     fig, axes = figure_grid(3, 2, 4.6, 2.8)
     for (left, right), (title, names) in zip(axes, panels.items()):
         colours = [*colormaps["viridis"](np.linspace(0, .95, len(names))), PALETTE["random"]]
         for name, colour in zip([*names, f"random fovea{fovea}"], colours):
-            t = condition(arrays, name)
-            left.plot(STEPS, 100 * t["correct"].mean(0), color=colour)
-            right.plot(STEPS, t["tokens"].mean(0), color=colour, label=name)
-        levels(left, t)
+            left.plot(STEPS, every[name]["correct"], color=colour)
+            right.plot(STEPS, every[name]["tokens"], color=colour, label=name)
+        levels(left, condition(arrays, f"random fovea{fovea}"))
         left.set_title(f"{title} (dots: full image, dashes: chance)", fontsize=9)
         left.set(ylabel="accuracy (% of images)")
         right.set(title=title, ylabel="visible tokens")
         for ax in (left, right):
             ax.set(xlabel="saccade", xticks=STEPS)
         legend_beside(right)
-    for ax, key, unit, what in zip(axes[2], ("correct", "tokens"), (100, 1), ("accuracy (%)", "tokens")):
-        table = [[unit * condition(arrays, f"block{b:02d} {grid}")[key].mean() for b in range(depth)]
-                 for grid in GRIDS]  # (inputs, blocks)
+    for ax, key, what in zip(axes[2], ("correct", "tokens"), ("accuracy (%)", "tokens")):
+        table = [[every[f"block{b:02d} {grid}"][key].mean() for b in range(depth)] for grid in GRIDS]
         fig.colorbar(ax.imshow(table, aspect="auto"), ax=ax, label=what)
         ax.set_yticks(range(len(GRIDS)), GRIDS)
         ax.set(title=f"mean over saccades: {what}", xlabel="block", ylabel="input (tokens)",
