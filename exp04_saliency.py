@@ -33,6 +33,7 @@ from torch import Tensor
 from torchvision.transforms.functional import normalize
 
 import data
+import exp04_claims as study
 import exp04_saccades as exp04
 import results
 from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_distributed, input_errors,
@@ -107,7 +108,7 @@ def run_before(folder: Path | None, fovea: int, names: Sequence[str], asked: dic
     with input_errors(f"--saccades {folder}", f"a finished run of exp04_saccades.py with fovea {fovea}"):
         arrays = read_arrays(folder / "arrays.npz")
         for kind in ("attention", "random"):
-            values = exp04.condition(arrays, f"{kind} fovea{fovea}")["accuracy"]
+            values = study.condition(arrays, f"{kind} fovea{fovea}")["accuracy"]
             value = dict(zip(arrays["image"].tolist(), values))
             found[f"{kind} before"] = np.array([value.get(name, np.nan) for name in names])
         if np.isfinite(found["random before"]).sum() < 2:
@@ -262,7 +263,7 @@ def less(what: str, a: str, b: str, paper: str, unit: str, quantity: Callable) -
 
 # found: {policy: what it gave, crop at policy: whether the ResNet was right (n,), ... before: see run_before}
 CLAIMS = [
-    line("accuracy, larger full image", None, "%", ["dino"], lambda t: exp04.share(t["correct_full"])),
+    line("accuracy, larger full image", None, "%", ["dino"], lambda t: study.share(t["correct_full"])),
     less("accuracy", "dino", "gbvs", "about 5", "points", lambda t: t["accuracy"]),
     less("accuracy", "dino", "unisal", "about 5", "points", lambda t: t["accuracy"]),
     *[less("accuracy", name, "random", "> 0", "points", lambda t: t["accuracy"])
@@ -296,7 +297,7 @@ CLAIMS = [
 
 def tables(arrays: dict) -> tuple[dict, dict]:
     """({policy: what it gave}, {crop at policy, or at centre: whether the ResNet was right (n,)})."""
-    found = {name: exp04.condition(arrays, name) for name in arrays["conditions"].tolist()}
+    found = {name: study.condition(arrays, name) for name in arrays["conditions"].tolist()}
     places = [f"crop at {name}" for name in (*found, "centre")]
     return found, dict(zip(places, arrays["crop_correct"].T))
 
@@ -316,7 +317,7 @@ def draw_policies(found: dict, crops: dict, folder: Path) -> None:
     bars.set(ylabel="accuracy (%), 95 % interval", title="ResNet, crop at the first fixation")
     for place in sorted(crops, key=lambda k: -crops[k].mean()):
         name, right = place.removeprefix("crop at "), crops[place].astype(float)
-        low, high = exp04.interval(right)
+        low, high = study.interval(right)
         error = 100 * np.array([[right.mean() - low], [high - right.mean()]])  # (2, 1)
         bars.bar(title(name), 100 * right.mean(), yerr=error, color=COLOURS[name])
     for name, t in found.items():

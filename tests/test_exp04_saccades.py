@@ -16,6 +16,7 @@ from scipy import stats
 from torch import nn
 from torch.utils.data import default_collate
 
+import exp04_claims as C
 import exp04_saccades as S
 import exp04_saliency
 from common import (InputError, VisionTransformer, cls_attention, generator, load_head, resize_matrix,
@@ -196,7 +197,7 @@ def test_transitions_of_a_hand_made_sequence():
                         [0, 0, 0, 1, 1, 1, 1, 1],
                         [1, 0, 1, 0, 0, 0, 1, 1],
                         [0, 0, 0, 0, 0, 0, 0, 0]])
-    found = {k: v.sum(0).tolist() for k, v in S.transitions(correct).items()}
+    found = {k: v.sum(0).tolist() for k, v in C.transitions(correct).items()}
     assert found == {
         "correct to wrong": [0, 1, 0, 2, 0, 0, 0, 1], "back to correct": [0, 0, 1, 0, 0, 1, 1, 0],
         "still wrong after a change": [0, 0, 0, 0, 2, 1, 0, 0],
@@ -205,7 +206,7 @@ def test_transitions_of_a_hand_made_sequence():
 
 def test_every_image_that_ever_lost_its_answer_is_in_one_set():
     correct = np.random.default_rng(0).integers(0, 2, (300, 10))
-    sets = S.transitions(correct)
+    sets = C.transitions(correct)
     lost = np.maximum.accumulate(np.pad((correct[:, :-1] > correct[:, 1:]), ((0, 0), (1, 0))), 1)
     assert (sum(v.astype(int) for v in sets.values()) == lost).all()
 
@@ -216,7 +217,7 @@ def test_threshold_is_chosen_on_one_half_and_judged_on_the_other():
     certainty = np.where(np.arange(10) >= ready, .9, .2)
     t = {"certainty": certainty, "correct": (certainty > .5).astype(float),
          "tokens": np.tile(np.arange(1, 11) * 9., (n, 1))}
-    stopped, last = S.stopping(t, 0)
+    stopped, last = C.stopping(t, 0)
     assert len(stopped["correct"]) == n // 2 and (last["tokens"] == 90).all()
     assert stopped["correct"].mean() == 1  # never stops too early
     half = np.random.default_rng([0, 4]).permutation(n) < n // 2
@@ -262,7 +263,7 @@ def lines(demo, head) -> list[dict]:
     """Attention minus random at saccades 1, 2, 3, 5 and 10."""
     arrays = table(S.measure(demo.batch, demo.model, head, demo.labels, **SETTINGS),
                    ["attention fovea3", "random fovea3"])
-    return [row for row in S.claims(arrays, [3], False, 0) if "attention - random, sacc" in row["name"]]
+    return [row for row in C.claims(arrays, [3], False, 0) if "attention - random, sacc" in row["name"]]
 
 
 def test_attention_beats_random_early_and_an_untrained_head_shows_no_difference(demo, monkeypatch):
@@ -592,17 +593,17 @@ def measured(correct, **more) -> dict:
     table = {"correct": np.array(correct, float), "tokens": np.tile(np.arange(1, 11.) * 9, (n, 1)),
              "n_tokens": np.full(n, 196.), "certainty": np.full((n, 10), .5), "certainty_full": np.full(n, .5),
              "correct_full": np.ones(n), "entropy": np.arange(n) + 1.}
-    for key in S.FULL_IMAGE + S.PER_SACCADE:
-        table.setdefault(key, np.zeros((n, 10) if key in S.PER_SACCADE else n))
-    return S.condition(joined(measured=table | more), "measured")
+    for key in C.FULL_IMAGE + C.PER_SACCADE:
+        table.setdefault(key, np.zeros((n, 10) if key in C.PER_SACCADE else n))
+    return C.condition(joined(measured=table | more), "measured")
 
 
 def joined(**tables) -> dict:
     """Tables {attention_fovea3: measured(...)} as arrays of a run."""
     first = next(iter(tables.values()))
-    stacked = {key: np.stack([t[key] for t in tables.values()], 1) for key in S.PER_SACCADE}
+    stacked = {key: np.stack([t[key] for t in tables.values()], 1) for key in C.PER_SACCADE}
     names = np.array([name.replace("_", " ") for name in tables])
-    return {key: first[key] for key in S.FULL_IMAGE} | stacked | {"conditions": names}
+    return {key: first[key] for key in C.FULL_IMAGE} | stacked | {"conditions": names}
 
 
 def ours(rows: list[dict]) -> dict:
@@ -612,16 +613,16 @@ def ours(rows: list[dict]) -> dict:
 def test_lines_of_the_table_subtract_in_the_order_they_name():
     wrong = measured(np.zeros((8, 10)))
     later = measured(np.arange(10) >= np.arange(8)[:, None])  # image i: correct from saccade i + 1 on
-    found = ours(S.claims(joined(attention_fovea3=later, random_fovea3=wrong), [3], False, 0))
+    found = ours(C.claims(joined(attention_fovea3=later, random_fovea3=wrong), [3], False, 0))
     assert found["fovea 3: correct at least once - full"] == 0
     assert found["fovea 3: gap at saccade 1 - at 10"] == pytest.approx(100 * (1 - 8) / 8)
     assert found["fovea 3: entropy per saccade needed, attention"] == pytest.approx(1)
     assert found["fovea 3: lowest entropy, never correct, random"] == 1
     assert found["fovea 3: attention - random, saccade 2"] == 25
-    names = [f"block{b:02d} {grid}" for grid in S.GRIDS for b in range(4)]
+    names = [f"block{b:02d} {grid}" for grid in C.GRIDS for b in range(4)]
     good = measured(np.ones((8, 10)))
     tables = {"attention fovea3": good, "random fovea3": wrong} | {name: good for name in names}
-    found = ours(S.claims(joined(**tables), [3], True, 0))
+    found = ours(C.claims(joined(**tables), [3], True, 0))
     assert found["accuracy, 10x10 maps - random"] == found["accuracy, block00 - random"] == 100
 
 
@@ -633,7 +634,7 @@ def test_official_accuracy_stands_beside_that_of_the_published_network_on_imagen
     for more in (["--weights", "w.pth"], ["--head", "h.pth"], ["--train-head"]):
         assert S.official("dino_vits16", S.parse(["--data", "IMAGENET", *more]), np.arange(600)) is None
     good = measured(np.ones((6, 10)))
-    row = S.claims(joined(attention_fovea3=good, random_fovea3=good), [3], False, 0, 77.0)[0]
+    row = C.claims(joined(attention_fovea3=good, random_fovea3=good), [3], False, 0, 77.0)[0]
     assert (row["name"], row["paper"], row["ours"], row["verdict"]) == ("accuracy, full image", 77.0, 100, "")
 
 
@@ -654,7 +655,7 @@ def six_images() -> dict:
     a["certainty"][0], a["certainty"][5, [0, 9]] = [.1, .2, .5, .6, .7, .7, .7, .7, .7, .7], (.2, .8)
     a["certainty_full"] = np.array([.6, .8, .4, .5, .5, .42])
     a["correct_full"] = r["correct_full"] = np.array([1., 1, 1, 0, 0, 1])
-    return ours(S.claims(joined(attention_fovea3=a, random_fovea3=r), [3], False, 0))
+    return ours(C.claims(joined(attention_fovea3=a, random_fovea3=r), [3], False, 0))
 
 
 def test_accuracy_approaches_that_of_the_full_image(six_images):
@@ -746,11 +747,11 @@ CLAIMS = {  # what the paper's text says: lines of the table; F stands for "fove
 def test_every_claim_of_the_paper_has_a_row():
     rng = np.random.default_rng(0)
     names = [f"{kind}_fovea{f}" for kind in ("attention", "random") for f in (3, 5)]
-    names += [f"block{b:02d} {grid}" for grid in S.GRIDS for b in range(4)]
+    names += [f"block{b:02d} {grid}" for grid in C.GRIDS for b in range(4)]
     often = rng.random((40, 1)) * (np.arange(40) > 4)[:, None]  # the first five images are never correct
     full = (np.arange(40) % 4 > 0) * 1.
     arrays = joined(**{name: measured(rng.random((40, 10)) < often, correct_full=full) for name in names})
-    rows = {row["name"]: row for row in S.claims(arrays, [3, 5], True, 0, 77.0)}
+    rows = {row["name"]: row for row in C.claims(arrays, [3, 5], True, 0, 77.0)}
     for claim, lines in CLAIMS.items():
         for line in lines:
             for name in [line.replace("F", f"fovea {f}: ") for f in (3, 5)] if line[0] == "F" else [line]:
@@ -762,9 +763,9 @@ def test_every_claim_of_the_paper_has_a_row():
 def test_the_table_on_screen_has_no_more_than_25_lines_and_the_accuracies_are_read_aloud(capsys):
     rng = np.random.default_rng(0)
     names = [f"{kind}_fovea{f}" for kind in ("attention", "random") for f in (3, 5)]
-    names += [f"block{b:02d} {grid}" for grid in S.GRIDS for b in range(4)]
+    names += [f"block{b:02d} {grid}" for grid in C.GRIDS for b in range(4)]
     arrays = joined(**{name: measured(rng.random((40, 10)) < .5) for name in names})
-    shown = [row["name"] for row in S.claims(arrays, [3, 5], True, 0) if re.fullmatch(S.ON_SCREEN, row["name"])]
+    shown = [row["name"] for row in C.claims(arrays, [3, 5], True, 0) if re.fullmatch(C.ON_SCREEN, row["name"])]
     assert len(shown) == 25 and "fovea 5 - 3: correct at least once" in shown
     assert capsys.readouterr().out == "computing tables\n"
     a = measured(np.arange(10) >= np.arange(4)[:, None], correct_full=np.array([1., 1, 1, 0]))
@@ -779,7 +780,7 @@ def test_images_easy_for_the_full_image_need_fewer_saccades():
     a = measured(np.arange(10) >= np.arange(8)[:, None])  # image i: correct from saccade i + 1 on
     a["certainty_full"], a["correct_full"] = .9 - .05 * np.arange(8), (np.arange(8) > 0) * 1.
     a["certainty_full"][0] = 0  # wrong in full: left out
-    fit = S.slope(a, "certainty_full", a["correct_full"] == 1)
+    fit = C.slope(a, "certainty_full", a["correct_full"] == 1)
     assert fit["ours"] == pytest.approx(-.05) and fit["n"] == 7
 
 
@@ -789,19 +790,19 @@ def test_threshold_ignores_the_half_that_judges():
          "correct": rng.integers(0, 2, (n, 10)).astype(float),
          "tokens": np.tile(np.arange(1, 11) * 9., (n, 1))}
     judged = np.random.default_rng([0, 4]).permutation(n) >= n // 2
-    before = S.stopping(t, 0)[0]["tokens"]
+    before = C.stopping(t, 0)[0]["tokens"]
     t["correct"][judged] = 0  # were they asked, ten saccades would lose nothing and the first be enough
-    stopped, last = S.stopping(t, 0)
+    stopped, last = C.stopping(t, 0)
     assert (stopped["tokens"] == before).all() and not stopped["correct"].any() and not last["correct"].any()
 
 
 def test_intervals_of_shares_are_wilsons_and_stay_inside():
     answers = np.array([[1, 0, 1], [1, 0, 0], [1, 0, 0], [1, 0, 0]])
-    low, high = S.interval(answers)
+    low, high = C.interval(answers)
     exact = [stats.binomtest(k, 4).proportion_ci(method="wilson") for k in (4, 0, 1)]
     # 1.96 is the normal quantile 1.959964 rounded
     np.testing.assert_allclose([low, high], np.transpose([[ci.low, ci.high] for ci in exact]), atol=1e-5)
-    low, high = S.interval(np.array([[2.], [4], [6]]))
+    low, high = C.interval(np.array([[2.], [4], [6]]))
     np.testing.assert_allclose([low[0], high[0]], 4 + np.array([-1.96, 1.96]) * (8 / 3) ** .5 / 3 ** .5)
 
 
@@ -817,5 +818,5 @@ def test_the_examples_are_of_different_classes(monkeypatch):
 
 def test_chance_is_one_of_the_classes_or_that_of_as_many_guesses_as_saccades():
     ax = S.figure_grid(1, 1)[1][0, 0]
-    S.levels(ax, dict(correct_full=np.ones(3), chance=.25), S.STEPS)
+    S.levels(ax, dict(correct_full=np.ones(3), chance=.25), C.STEPS)
     assert ax.lines[1].get_ydata()[:2] == pytest.approx([25, 43.75])  # 1 - .75 ** 2
