@@ -131,7 +131,12 @@ def first_process_first() -> Iterator[None]:
     """The first process runs the block before the others do: what it draws or downloads, they find there."""
     if rank_world()[0] > 0:
         barrier()
-    yield
+    try:
+        yield
+    except InputError:
+        if rank_world()[0] == 0:
+            barrier()  # the others meet the same fault
+        raise
     if rank_world()[0] == 0:
         barrier()
 
@@ -594,20 +599,30 @@ def locate_weights(spec: Spec) -> Path:
             raise InputError(f"{path}: not there; checkpoints/README.md gives the command that makes it.")
         return path
     path = Path(torch.hub.get_dir(), "checkpoints", spec.file or spec.url.split("/")[-1])
-    was_there = path.is_file()
-    if not was_there:
+    with first_process_first():
+        return downloaded(spec, path)
+
+
+def downloaded(spec: Spec, path: Path) -> Path:
+    """`locate_weights` of a file that has an address, by one process after the first."""
+    file = path
+    if not path.is_file():
+        file = path.with_name(f"{path.name}.{os.getpid()}")  # it gets its name when it has been checked
         with input_errors(f"{spec.url} cannot be downloaded", f"a connection; get it elsewhere and put it at "
                           f"{path}, or pass --weights PATH (sha256: {spec.sha256 or 'none known'})"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(spec.url, str(path), progress=sys.stderr.isatty())
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if spec.sha256 is None:
-        print(f"{path}: sha256 {digest}, none is known to compare it with")
-    elif not digest.startswith(spec.sha256):
-        kept = path if was_there else path.replace(f"{path}.mismatch")
-        again = "move it away to get it anew" if was_there else "run again to get it anew"
+            torch.hub.download_url_to_file(spec.url, str(file), progress=sys.stderr.isatty())
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    if spec.sha256 and not digest.startswith(spec.sha256):
+        kept, again = path, "move it away to get it anew"
+        if file != path:
+            kept, again = Path(f"{path}.mismatch"), "run again to get it anew"
+            os.replace(file, kept)
         raise InputError(f"{kept}: sha256 is {digest}, expected {spec.sha256} of {spec.url}; {again}, or "
                          "pass a file that you trust with --weights PATH.")
+    if not spec.sha256:
+        print(f"{path}: sha256 {digest}, none is known to compare it with")
+    os.replace(file, path)
     return path
 
 

@@ -23,6 +23,7 @@ from common import (InputError, Preprocess, Spec, VisionTransformer, WEIGHTS, at
                     load_head, load_resnet, load_tuned, load_vit, locate_weights, read_state_dict,
                     to_timm_keys, vit_from_state)
 from exp04_saccades import forward_visible
+from processes import in_group
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
@@ -533,6 +534,20 @@ def test_a_download_that_mismatches_is_kept_beside_and_the_next_run_gets_it_anew
     assert (hub.folder / "tiny.pth.mismatch").read_bytes() == b"wrong"
     hub.content = b"right"
     assert locate_weights(hub.spec).read_bytes() == b"right"
+
+
+def refused(spec: Spec, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        locate_weights(spec)
+
+
+def test_each_of_several_processes_is_told_of_a_mismatch_and_a_good_file_is_downloaded_once(hub):
+    hub.content = b"wrong"
+    in_group(3, refused, hub.spec, f"tiny.pth.mismatch: sha256 is {WRONG}, expected {RIGHT}")
+    assert [path.name for path in hub.folder.iterdir()] == ["tiny.pth.mismatch"]
+    hub.content, hub.asked = b"right", 0
+    in_group(3, locate_weights, hub.spec)
+    assert hub.asked == 1 and (hub.folder / "tiny.pth").read_bytes() == b"right"
 
 
 def test_a_file_that_was_there_and_mismatches_is_left_alone(hub):
