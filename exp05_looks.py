@@ -138,7 +138,8 @@ def read_annotation(path: Path) -> dict[int, Annotated]:
 def n2010_scene(number: int, scene: Annotated, xy: np.ndarray, w: Watched, traces: np.ndarray) -> Scene:
     """A scene of N2010 that the paper counts; xy (frames, 18, 2), w and traces of the whole video.
 
-    A missing sample is a look at nothing, as in the authors' code: infinitely far from everything.
+    A missing sample is a look at nothing, as in the authors' code: infinitely far from everything. Scenes 3
+    and 11 end with a frame that counts as blank (see BLANK); it is left out for everyone.
     """
     start, end, kinds = scene
     n = len(kinds["subj"])
@@ -153,7 +154,7 @@ def n2010_scene(number: int, scene: Annotated, xy: np.ndarray, w: Watched, trace
             raise InputError(f"N2010's annotation: {len(people)} people with faces in scene {number}, not 2.")
         sides = parts["face"] * np.where(kinds["subj"] == people[0], 1, -1)
         parts = {}
-    now = (w.frame >= start) & (w.frame < end)  # (S,)
+    now = (w.frame >= start) & (w.frame < end) & ~np.isin(w.frame, w.clip.blank)  # (S,)
     gaze = np.where(np.isnan(w.gaze[:, now]), np.inf, w.gaze[:, now])
     here = w._replace(times=w.times[start:end], gaze=gaze, frame=w.frame[now] - start)
     frames = len(here.times)  # fewer than the scene's with --limit
@@ -213,8 +214,9 @@ def viewing_proportion(gaze: np.ndarray, points: np.ndarray, sigma: float = SIGM
 def part_shares(gaze: np.ndarray, points: np.ndarray, parts: dict[str, np.ndarray]) -> dict[str, float]:
     """Share of the looks (S, 2) at each part in %; points (S, P, 2), parts {name: (P,)}. NaN: no such part.
 
-    As the authors count: each point's share is its mean over the samples in which this point exists, a part's
-    is the sum over its points. Key points of animals are of other animals in every picture: the sum over the
+    Each point's share is its mean over the samples in which this point exists, a part's is the sum over its
+    points: the authors' count, but that their code gives the weights of points that follow an absent one in a
+    frame to the point before. Key points of animals are of other animals in every picture: the sum over the
     points first, then the mean over the pictures.
     """
     w, shares = viewing_proportion(gaze, points), {}  # (S, P)

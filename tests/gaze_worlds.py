@@ -111,7 +111,7 @@ def n2010_as_distributed(root: Path) -> Path:
         4: [person | dict(eye=1), dict(subj=2, face=1, mouth=1), dict(obj=1)], 7: [person | dict(mouth=1)],
         11: [dict(obj=1)]}), encoding="utf-8")
     xy = np.full((18, 2326, 2), np.nan)
-    xy[0, 326:538], xy[1, 326:538:2], xy[2, 326:538] = (35, 0), (0, 38.56), (80, 0)
+    xy[0, 326:539], xy[1, 326:539:2], xy[2, 326:539] = (35, 0), (0, 38.56), (80, 0)  # to the annotated end
     xy[0, 553:740], xy[1, 553:740] = (10, 30), (90, 30)
     xy[0, 1123:1319] = 0, 0
     gaze = np.zeros((12, 2327, 2)) + np.random.default_rng(3).uniform(0, 1e-6, (12, 1, 2))

@@ -114,13 +114,21 @@ def test_scenes_3_7_and_11_count_for_parts_and_scene_4_for_sides(world):
     nose = 100 * np.exp(-80**2 / 1800)
     for viewer, count in ((0, 1), (4, .5)):  # children miss half of the samples, which look at nothing
         shares = L.part_shares(three.watched.gaze[viewer], three.points[three.watched.frame], three.parts)
-        assert shares["eyes"] == pytest.approx(count * eyes, abs=.2) and np.isnan(shares["mouth"])
-        assert shares["face"] == pytest.approx(count * (eyes + nose), abs=.3)
+        assert shares["eyes"] == pytest.approx(count * eyes, abs=.01) and np.isnan(shares["mouth"])
+        assert shares["face"] == pytest.approx(count * (eyes + nose), abs=.01)
+    # a head that looks where an adult looks has the adult's shares
+    frame, adult = three.watched.frame, three.watched.gaze[0]
+    head = np.zeros((213, 2))
+    head[frame] = adult
+    assert L.part_shares(head[frame], three.points[frame], three.parts) == pytest.approx(
+        L.part_shares(adult, three.points[frame], three.parts), nan_ok=True)
+    assert np.isfinite(adult).all() and 212 not in frame  # the last frame counts as blank
     shares = L.part_shares(three.watched.gaze[8], three.points[three.watched.frame], three.parts)
     assert shares["eyes"] < 3  # autistic adults look at the other corner
     shares = L.part_shares(seven.watched.gaze[0], seven.points[seven.watched.frame], seven.parts)
     assert shares["mouth"] == shares["face"] == pytest.approx(100) and np.isnan(shares["eyes"])
-    assert np.isnan([*L.part_shares(eleven.watched.gaze[0], eleven.points, eleven.parts).values()]).all()
+    points = eleven.points[eleven.watched.frame]
+    assert np.isnan([*L.part_shares(eleven.watched.gaze[0], points, eleven.parts).values()]).all()
     course = L.left_minus_right(four.watched.gaze[0], four.points[four.watched.frame], four.sides)
     other = np.exp(-80**2 / 1800)  # of the other face, 80 px away; together more than 1
     expected = (1 - other) / (1 + other)
