@@ -87,6 +87,7 @@ PAPER_R = {"drama": dict(dino4=.93, dino8=.96, dino12=.94, sl4=.91, sl8=.94, sl1
 PAPER_P = {"viewer child": .0039, "viewer adult ASD": .00051, "viewer child ASD": 6.2e-10, "dino4": 2.1e-9,
            "dino8": 4.1e-5, "dino12": .100, "sl4": 1.4e-15, "sl8": 1.0e-14, "sl12": 5.3e-13, "GBVS": 3.7e-6}
 PAPER_D, PAPER_PAIRS = 1.43, "<= 8.2e-07"
+PAPER_TESTS = {"n2010": 10, "cw2019": 7}  # groups that the paper tests at a time: its factors of Bonferroni
 DATA_SETS = {"n2010": "N2010", "cw2019": "CW2019"}  # by layout; other runs have their folder's name
 COLOURS = {"viewer": PALETTE["human"], "GBVS": PALETTE["gbvs"],  # by the beginning of a kind's name
            "dino4": "#74b3e0", "dino8": "#2b7bba", "dino": PALETTE["dino"],
@@ -367,10 +368,12 @@ def best_heads(distance: np.ndarray, model: np.ndarray) -> np.ndarray:
     return np.concatenate([np.sort(distance[model == m])[:BEST] for m in dict.fromkeys(model.tolist())])
 
 
-def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.ndarray) -> list[dict]:
+def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.ndarray, layout: str = "any"
+                  ) -> list[dict]:
     """The paper's tests in one set of clips: every condition and group of viewers against adults (all viewers
     if there are none), DINO against supervised at each depth. Units: the five best heads of every model
-    together (the paper's), then the model (median of its five), from three models on."""
+    together (the paper's), then the model (median of its five), from three models on. Bonferroni for the
+    tests at a time; on the paper's data (layout) for its PAPER_TESTS at least, to hold p against its own."""
     there = np.isfinite(distance)
     kind, model, distance = kind[there], model[there], distance[there]
     of = {k: distance[kind == k] for k in dict.fromkeys(kind.tolist())}
@@ -388,8 +391,9 @@ def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.
     tests = []
     for unit, least, values in (("heads", 2, heads), ("models", 3, medians)):
         values = {k: v for k, v in values.items() if len(v) >= least}
+        n_tests = max(len(values), PAPER_TESTS.get(layout, 0))
         if len(adults) > 1:
-            tests += [scaling.compare(f"{where}, {unit}: {k} vs {name}", v, adults, len(values))
+            tests += [scaling.compare(f"{where}, {unit}: {k} vs {name}", v, adults, n_tests)
                       for k, v in values.items()]
         for k, v in values.items():
             supervised = k.replace("dino", "sl")
@@ -653,7 +657,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     placed, facts = heads_among_viewers(sets, others, table["condition"])
     arrays |= placed | dict(nearest=nearest_heads(table, placed["distance"][0]), layout=study.layout)
     tests = [test for name, d in zip(facts, placed["distance"])
-             for test in compare_kinds(name, table["kind"], table["model"], d)]
+             for test in compare_kinds(name, table["kind"], table["model"], d, study.layout)]
     tests += set_correlations(placed["sets"], table, placed["distance"])
     kinds, units = list(dict.fromkeys(table["kind"].tolist())), dict(zip(facts, placed["units"]))
     headline = evaluate(claims(study.layout, kinds, units), arrays, tests)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from PIL import Image
 
 import av
@@ -188,6 +189,18 @@ def test_groups_are_not_tested_against_all_viewers_who_include_them():
     assert names("adult", "old") == ["all, heads: viewer old vs viewer adult",
                                      "all, heads: dino4 vs viewer adult"]
     assert names("child", "old") == ["all, heads: dino4 vs all viewers"]
+
+
+@pytest.mark.parametrize("layout, factor", [("any", 2), ("n2010", 10), ("cw2019", 7)])
+def test_p_on_the_papers_data_is_corrected_as_the_paper_does(layout, factor):
+    kind = np.repeat(["viewer adult", "viewer child", "dino4"], 6)
+    model = np.array([""] * 12 + ["dino4.0"] * 6)
+    distance = np.array([1., 3, 5, 7, 9, 11, 2, 4, 6, 8, 10, 12, 1.5, 3.5, 5.5, 7.5, 9.5, 20])
+    tests = [t for t in E.compare_kinds("all", kind, model, distance, layout) if "adult" in t["name"]]
+    assert [t["n_tests"] for t in tests] == [factor, factor]
+    for test, other in zip(tests, (distance[6:12], np.sort(distance[12:])[:5])):
+        p = stats.mannwhitneyu(other, distance[:6], method="exact").pvalue
+        assert test["p_bonferroni"] == pytest.approx(min(1, factor * p))
 
 
 def test_the_model_is_a_unit_from_three_models_on():
