@@ -68,7 +68,7 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
     """Image name -> Gaze, of a fixations.csv: participant, image, x_px, y_px and, if known, duration_s.
     Empty coordinates become NaN, an empty duration 1. InputError: no such column, no number, no fixation."""
     found: dict[str, Gaze] = {}
-    with input_errors(path, "fixations, whose duration_s, if any, are seconds from 0"):
+    with input_errors(path, "a row for each fixation; duration_s, if there is one, in seconds from 0"):
         for line in data.read_csv(path, ["participant", "image"], ["x_px", "y_px"]):
             row, col = (np.nan if line[key] == "" else line[key] for key in ("y_px", "x_px"))
             seconds = 1. if line.get("duration_s", "") == "" else float(line["duration_s"])
@@ -321,7 +321,7 @@ def crossed_bootstrap(values: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -
 def studentized_tail(q: np.ndarray, k: int, df: int) -> np.ndarray:
     """P(Q > q) of the studentized range of k groups, q (n,) >= 0. SciPy takes 10 ms a value: more values than
     TAIL_POINTS are read off a cubic spline through so many; error below 1e-6."""
-    if len(q) <= TAIL_POINTS:
+    if len(q) <= TAIL_POINTS or not 0 < q.max() < np.inf:
         return stats.studentized_range.sf(q, k, df)
     u = np.linspace(0, q.max() / (4 + q.max()), TAIL_POINTS)  # u = q / (4 + q): dense where the tail is steep
     with warnings.catch_warnings():
