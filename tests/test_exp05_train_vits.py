@@ -584,6 +584,35 @@ def test_crops_grow_in_the_last_epochs_of_a_recipe_that_says_so():
     args = E.parse("--method supervised".split())  # the demo's: 160 px in the last of 4 epochs
     image = Image.new("RGB", (224, 224))
     assert [E.crops(args, epoch)[0](image).shape[-1] for epoch in range(4)] == [112, 112, 112, 160]
+    args = E.parse([])  # DINO's small crops of 48 px grow with the large ones
+    vars(args).update(final_size=224, final_epochs=1)
+    assert [[view(image).shape[-1] for view in E.crops(args, epoch)] for epoch in (2, 3)] == [
+        2 * [112] + 4 * [48], 2 * [224] + 4 * [96]]
+
+
+def test_a_checkpoint_is_kept_every_save_minutes(tiny, tmp_path, monkeypatch):
+    training, clock, saved = dino_training(), iter(range(0, 9000, 50)), []
+    training.per_epoch, training.total, training.stop = 100, 200, 200
+    training.recipe.save_minutes = 2.
+    training.save = lambda folder: saved.append(training.step)
+    monkeypatch.setattr(E.time, "time", lambda: next(clock))
+    views = [torch.zeros(4, 3, s, s, dtype=torch.uint8) for s in (32, 32, 16, 16)]
+    E.train(training, [(views, torch.zeros(4, dtype=torch.long))] * 7, tmp_path)
+    assert saved == [3, 6]  # 50 s a step: at 150 s, and 150 s after it
+
+
+def test_what_is_scored_is_the_given_file_else_the_training_else_the_shipped_model(tmp_path, capsys):
+    args = E.parse("--method dino --depth 12".split())
+    _, head, files = E.load_model(args, 12, tmp_path)
+    assert files["model"].name == "demo_dino12.pth" and head["weight"].shape == (12, 384)
+    assert "scoring checkpoints/demo_dino12.pth" in capsys.readouterr().out
+    shutil.copy(files["model"], tmp_path / "model.pth")
+    assert E.load_model(args, 12, tmp_path)[1:] == ({}, {"model": tmp_path / "model.pth"})
+    shutil.copy(files["head"], tmp_path / "linear_head.pth")
+    assert E.load_model(args, 12, tmp_path)[2]["head"] == tmp_path / "linear_head.pth"
+    args.weights = shutil.copy(files["model"], tmp_path / "other.pth")
+    assert E.load_model(args, 12, tmp_path)[1:] == ({}, {"model": args.weights})  # not another model's head
+    assert not capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------------ runs
