@@ -424,7 +424,8 @@ def test_groups_of_the_optimiser_follow_the_schedule(recipe, free, tiny, tmp_pat
 
 DECIDES = {"RandomResizedCrop": ("size", "scale", "ratio"), "RandomErasing": ("p", "scale", "ratio", "value"),
            "ColorJitter": ("brightness", "contrast", "saturation", "hue"),
-           "RandomSolarize": ("p", "threshold"), "RandAugment": ("num_ops", "magnitude", "num_magnitude_bins")}
+           "RandAugment": ("num_ops", "magnitude", "num_magnitude_bins"),
+           "RandomSolarize": ("p", "threshold")}
 
 
 def told(step) -> str:
@@ -849,7 +850,11 @@ def test_scores_are_those_of_their_definitions(pictures, tmp_path):
     torch.testing.assert_close(head["weight"], weight, atol=1e-3, rtol=1e-2)
 
     shown = V.examples(net, val_set, names, args, torch.device("cpu"))
-    x = torch.from_numpy(shown["images"].numpy()).permute(0, 3, 1, 2)
+    x = shown["images"].permute(0, 3, 1, 2)  # six of the 20, evenly
+    for image, i in zip(x, (0, 3, 6, 10, 13, 16)):
+        path, _ = val_set[i]
+        whole = Image.open(path).resize((256, 256), Image.BICUBIC).crop((16, 16, 240, 240))
+        assert np.array_equal(image.permute(1, 2, 0), np.array(whole))
     attention = cls_attention(net, (x / 255 - MEAN) / SD)[:, -1]
     torch.testing.assert_close(shown["maps"], attention, atol=1e-6, rtol=1e-4)
 
@@ -908,6 +913,20 @@ def test_uniform_attention_has_no_lift_on_the_object(tmp_path):
     assert V.attention_lift(torch.full((4, 2, 14, 14), .1), masks).abs().max() < 1e-6
     on_object = torch.nn.functional.avg_pool2d(masks[:, None], 16)  # (4, 1, 14, 14)
     assert (V.attention_lift(on_object, masks) > .2).all()
+
+
+def test_figure_shows_images_the_mean_of_the_heads_and_every_head(tmp_path, monkeypatch):
+    figures, rng = [], np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 224, 224, 3), dtype=np.uint8)
+    arrays = dict(images=images, maps=rng.random((6, 2, 14, 14)))
+    monkeypatch.setattr(V, "save_figure", lambda fig, path: figures.append(fig))
+    V.draw(arrays, {}, tmp_path)
+    axes = np.array(figures[0].axes).reshape(6, 4)
+    assert [ax.get_title() for ax in axes[0]] == ["held-out image", "mean of heads", "head 0", "head 1"]
+    for row, image, (one, two) in zip(axes, arrays["images"], arrays["maps"]):
+        shown = [ax.images[0].get_array() for ax in row]
+        for found, expected in zip(shown, (image, np.sqrt((one + two) / 2), np.sqrt(one), np.sqrt(two))):
+            assert np.asarray(found) == pytest.approx(expected)
 
 
 def test_arrays_hold_what_the_figures_show(tiny, finished):
