@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import copy
 import hashlib
+import json
 import math
 import os
 import re
@@ -60,7 +61,9 @@ def input_errors(where: str | Path, expected: str) -> Iterator[None]:
 # -------------------------------------------------------------------------------- devices and processes
 
 def pick_device(name: str | None = None) -> torch.device:
-    """The named device, or the first there is of cuda, mps, cpu; cuda: the GPU of torchrun's LOCAL_RANK."""
+    """The named device, or the first there is of cuda, mps, cpu; cuda: the GPU of torchrun's LOCAL_RANK.
+    Turns TF32 off: float32 means float32, in convolutions too, whose default on CUDA rounds to 10 bits."""
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     if name is None:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     if name == "cuda":
@@ -88,6 +91,9 @@ def init_distributed(device: torch.device | None = None) -> tuple[int, int]:
         return 0, 1
     if not dist.is_initialized():
         device = device or pick_device()
+        if device.type == "mps":
+            raise InputError("torchrun on a Mac: processes cannot add up tensors of the one GPU (mps); run "
+                             "without torchrun, or with --device cpu.")
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
@@ -132,11 +138,29 @@ def first_process_first() -> Iterator[None]:
 
 # -------------------------------------------------------------------------------- ViT
 
+def rotary_angles(h: int, w: int, width: int, device: torch.device) -> Tensor:
+    """Cosines and sines (h w, width) of DINOv3's rotary positions for heads `width` wide: width/4 frequencies
+    100^(-4i/width), times 2 pi and the patch centre's row and column in -1 ... 1 of the image."""
+    rows, cols = (2 * (torch.arange(n, device=device) + 0.5) / n - 1 for n in (h, w))
+    centres = torch.stack(torch.meshgrid(rows, cols, indexing="ij"), -1).flatten(0, 1)  # (h w, 2)
+    frequencies = 100.0 ** -torch.arange(0, 1, 4 / width, device=device)  # (width / 4,)
+    angles = (2 * math.pi * centres[..., None] * frequencies).flatten(1)  # (h w, width / 2)
+    return torch.cat([angles.cos(), angles.sin()], 1)
+
+
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Queries or keys (B, H, N, d), the last K turned in d/2 planes by `rotary_angles` turn (B, K, d)."""
+    prefix, patches = x.split([x.shape[2] - turn.shape[1], turn.shape[1]], 2)
+    cos, sin = turn[:, None].to(x.dtype).chunk(2, -1)  # (B, 1, K, d/2)
+    a, b = patches.chunk(2, -1)
+    return torch.cat([prefix, torch.cat([a * cos - b * sin, b * cos + a * sin], -1)], 2)
+
+
 class Attention(nn.Module):
     """Multi-head self-attention, by the fused kernel unless the full matrix is wanted.
     forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
     token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients, "first" token
-    0's row of it (B, H, 1, N) and output (B, 1, D) alone."""
+    0's row of it (B, H, 1, N) and output (B, 1, D) alone. turn: rotary positions of the patches, or None."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -144,9 +168,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, want: str | None = None) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None
+                ) -> tuple[Tensor, Tensor | None]:
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
+        if turn is not None:
+            q, k = rotate(q, turn), rotate(k, turn)
         scale, attn = q.shape[-1] ** -0.5, None
         exact = torch.promote_types(q.dtype, torch.float32)  # half precisions are too coarse for a softmax
         if want == "first":
@@ -155,10 +182,13 @@ class Attention(nn.Module):
             attn = (scale * q @ k.transpose(-2, -1)).softmax(-1, dtype=exact)  # (B, H, N, N)
             out = attn.to(v.dtype) @ v
         else:
+            if q.device.type == "mps":  # its kernel is reported wrong on permuted views (PyTorch 181133)
+                q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
             out = F.scaled_dot_product_attention(q, k, v)
         if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
-            row = scale * q[:, :, :1] @ k.transpose(-2, -1)  # (B, H, 1, N)
-            attn = row.softmax(-1, dtype=exact)[:, :, 0]  # (B, H, N)
+            with torch.autocast(q.device.type, enabled=False):  # bfloat16 logits would tie at the maximum
+                row = scale * q[:, :, :1].to(exact) @ k.to(exact).transpose(-2, -1)  # (B, H, 1, N)
+            attn = row.softmax(-1)[:, :, 0]  # (B, H, N)
         return self.proj(out.transpose(1, 2).flatten(2)), attn
 
 
@@ -195,8 +225,9 @@ class Block(nn.Module):
             branch = branch * (torch.rand(len(x), 1, 1, device=x.device) < keep) / keep
         return x + branch
 
-    def forward(self, x: Tensor, want: str | None = None) -> tuple[Tensor, Tensor | None]:
-        y, attn = self.attn(self.norm1(x), want)
+    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None
+                ) -> tuple[Tensor, Tensor | None]:
+        y, attn = self.attn(self.norm1(x), want, turn)
         x = self.residual(x[:, :y.shape[1]], self.ls1(y))
         return self.residual(x, self.ls2(self.mlp(self.norm2(x)))), attn
 
@@ -214,18 +245,22 @@ class VisionTransformer(nn.Module):
     img_size only fixes the shape of the stored position embedding: any input whose sides are multiples of
     patch_size runs, square or not. Tokens are ordered CLS, registers, patches (row-major); n_prefix counts
     the first two. pos_rule says how position embeddings are resampled to another grid, see `pos_embed_for`.
-    forward(x) -> logits (B, num_classes), or the normalised CLS vector (B, D) when num_classes is 0."""
+    forward(x) -> logits (B, num_classes), or the normalised CLS vector (B, D) when num_classes is 0.
+    distilled: the token after CLS has a classifier too, head_dist; logits are the mean of both (DeiT).
+    rotary: positions turn queries and keys in every block (DINOv3) instead of being added once."""
 
     def __init__(self, img_size: int | tuple[int, int] = 224, patch_size: int = 16, embed_dim: int = 384,
                  depth: int = 12, num_heads: int = 6, num_classes: int = 0, mlp_ratio: float = 4.0,
                  eps: float = 1e-6, layerscale: float | None = None, registers: int = 0,
-                 drop_path: float = 0.0, pos_rule: str = "size"):
+                 drop_path: float = 0.0, pos_rule: str = "size", distilled: bool = False,
+                 rotary: bool = False):
         super().__init__()
         img_h, img_w = (img_size, img_size) if isinstance(img_size, int) else img_size
-        if embed_dim % num_heads:
+        if num_heads < 1 or embed_dim % num_heads:
             raise InputError(f"width {embed_dim} is not a multiple of {num_heads} heads; change one of them.")
         self.patch_size, self.embed_dim, self.num_heads = patch_size, embed_dim, num_heads
         self.grid, self.pos_rule = (img_h // patch_size, img_w // patch_size), pos_rule
+        self.rotary = rotary
         self.n_prefix = 1 + registers
         self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, embed_dim, patch_size, patch_size)))
         self.cls_token = nn.Parameter(torch.zeros(1, 1, embed_dim))
@@ -236,6 +271,7 @@ class VisionTransformer(nn.Module):
         self.blocks = nn.ModuleList(Block(embed_dim, num_heads, mlp_ratio, eps, layerscale, r) for r in rates)
         self.norm = nn.LayerNorm(embed_dim, eps)
         self.head = nn.Linear(embed_dim, num_classes) if num_classes else nn.Identity()
+        self.head_dist = nn.Linear(embed_dim, num_classes) if distilled and num_classes else None
         self.init_weights()
 
     def init_weights(self, gen: torch.Generator | None = None) -> None:
@@ -246,11 +282,16 @@ class VisionTransformer(nn.Module):
             nn.init.trunc_normal_(p, std=0.02, generator=gen) if p.ndim > 1 else nn.init.zeros_(p)
 
     def embed(self, x: Tensor) -> Tensor:
-        """Patch tokens with their position embedding, (B, 3, img_h, img_w) -> (B, h w, D)."""
+        """Patch tokens with their position embedding, (B, 3, img_h, img_w) -> (B, h w, D). Rotary positions
+        travel beside the tokens, (B, h w, D + D/H), so that a subset of the patches keeps its own."""
         if x.ndim != 4 or x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
             raise InputError(f"images of shape {tuple(x.shape)}: expected (B, 3, img_h, img_w), both sides "
-                             f"multiples of the patch size {self.patch_size}; resize or crop them first.")
+                             f"multiples of the patch size {self.patch_size}; resize or crop them, and give "
+                             "a single image a batch axis, x[None].")
         x = self.patch_embed(x)  # (B, D, h, w)
+        if self.rotary:
+            turn = rotary_angles(*x.shape[-2:], self.embed_dim // self.num_heads, x.device).to(x.dtype)
+            return torch.cat([x.flatten(2).transpose(1, 2), turn.expand(len(x), -1, -1)], 2)
         pos = pos_embed_for(self.pos_embed[:, 1:], self.grid, x.shape[-2:], self.pos_rule)
         return x.flatten(2).transpose(1, 2) + pos  # (B, h w, D)
 
@@ -262,12 +303,14 @@ class VisionTransformer(nn.Module):
         prefix = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
         if self.n_prefix > 1:
             prefix = torch.cat([prefix, self.register_tokens], 1)  # registers carry no position
+        patches, turn = patches.split([self.embed_dim, patches.shape[-1] - self.embed_dim], 2)
         x = torch.cat([prefix.expand(len(patches), -1, -1), patches], 1)  # (B, N, D)
         want_cls, cls, rows, matrices = set(cls_attn), [], [], []
         blocks = self.blocks[:n_blocks]
         for i, block in enumerate(blocks):
             full = "first" if cls_only and i == len(blocks) - 1 else "full"
-            x, attn = block(x, full if full_attn else "cls" if i in want_cls else None)
+            want = full if full_attn else "cls" if i in want_cls else None
+            x, attn = block(x, want, turn if self.rotary else None)
             cls.append(x[:, 0].clone())  # a view would keep every block's tokens in memory
             if full_attn:
                 matrices.append(attn)
@@ -283,6 +326,8 @@ class VisionTransformer(nn.Module):
             patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))  # (B, K, D)
         e = self.encode(patches, range(len(self.blocks)) if return_cls_attn else ())
         out = self.head(self.norm(e.tokens[:, 0]))
+        if self.head_dist is not None:
+            out = (out + self.head_dist(self.norm(e.tokens[:, 1]))) / 2
         return (out, torch.stack(e.cls_attn, 1)[..., self.n_prefix:]) if return_cls_attn else out
 
 
@@ -389,11 +434,25 @@ WEIGHTS: dict[str, Spec] = {
     "demo_resnet": Spec("resnet", None, None, CROP_224, file="demo_resnet.pth")}
 
 
+def weight_file(path: str | Path) -> Path:
+    """The path, or of a folder as save_pretrained writes it the file of weights in it."""
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for name in ("model.safetensors", "pytorch_model.bin"):
+        if (path / name).is_file():
+            return path / name
+    raise InputError(f"{path}: a folder without model.safetensors or pytorch_model.bin; give the weight file "
+                     "itself (weights in several files: save them in one first, with max_shard_size).")
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """State dict of a .safetensors or torch file, on the CPU; no code in the file is run.
-    Nested checkpoints are opened at `teacher`, `model`, `state_dict` (full DINO checkpoints: the teacher);
-    prefixes `module.`, `backbone.`, `_orig_mod.` are cut. InputError: not names and finite tensors alone."""
-    path = Path(path)
+    A folder of save_pretrained: its model.safetensors or pytorch_model.bin. Nested checkpoints are opened at
+    `teacher`, `model`, `state_dict`; of keys teacher.* and student.* the teacher's stay. The prefixes
+    `module.`, `backbone.`, `_orig_mod.`, `model.`, `net.` are cut. InputError: not names and finite tensors
+    alone."""
+    path = weight_file(path)
     if not path.is_file():
         raise InputError(f"{path}: no such weight file; give the path of a .pth, .bin or .safetensors file.")
     if path.suffix == ".safetensors" and not find_spec("safetensors"):
@@ -413,13 +472,22 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
         for key, value in state.items():
             if value.is_complex() or not value.isfinite().all():
                 raise ValueError(f"NaN, infinity or complex numbers in {key}")
-    return {re.sub(r"^((module|backbone|_orig_mod)\.)+", "", str(k)): v for k, v in state.items()}
+    for network in ("teacher.", "student."):
+        if any(str(key).startswith(network) for key in state):
+            state = {key.removeprefix(network): v for key, v in state.items() if key.startswith(network)}
+    return {re.sub(r"^((module|backbone|_orig_mod|model|net)\.)+", "", str(k)): v for k, v in state.items()}
 
 
 RENAMED_KEYS = {  # in this order
-    # Hugging Face ViT, in files and in the modules of transformers 5
-    "vit.": "", "embeddings.cls_token": "cls_token", "embeddings.position_embeddings": "pos_embed",
-    "embeddings.patch_embeddings.projection": "patch_embed.proj", "encoder.layer.": "blocks.",
+    # Hugging Face ViT, DeiT and DINOv2, in files and in the modules of transformers 5
+    "vit.": "", "deit.": "", "dinov2.": "", "dinov2_with_registers.": "",
+    "embeddings.register_tokens": "register_tokens", "embeddings.mask_token": "mask_token",
+    "embeddings.distillation_token": "dist_token", "distillation_classifier": "head_dist",
+    "cls_classifier": "head", "layer_scale1.lambda1": "ls1.gamma", "layer_scale2.lambda1": "ls2.gamma",
+    "embeddings.cls_token": "cls_token", "embeddings.position_embeddings": "pos_embed",
+    "embeddings.patch_embeddings.projection": "patch_embed.proj", "embeddings.patch_embeddings":
+    "patch_embed.proj", "mlp.up_proj": "mlp.fc1", "mlp.down_proj": "mlp.fc2",  # DINOv3
+    "storage_tokens": "register_tokens", "encoder.layer.": "blocks.",
     "attention.attention.query": "attn.q", "attention.attention.key": "attn.k",
     "attention.attention.value": "attn.v", "attention.output.dense": "attn.proj",
     "intermediate.dense": "mlp.fc1", "output.dense": "mlp.fc2", "attention.q_proj": "attn.q",
@@ -431,48 +499,86 @@ RENAMED_KEYS = {  # in this order
     "self_attention.in_proj_": "attn.qkv.", "self_attention.out_proj": "attn.proj", "mlp.0.": "mlp.fc1.",
     "mlp.linear_1": "mlp.fc1", "mlp.3.": "mlp.fc2.", "mlp.linear_2": "mlp.fc2", "encoder.ln": "norm",
     "heads.head": "head",
-    "reg_token": "register_tokens"}  # timm
-DROPPED_KEYS = r"mask_token|pooler\..*|head\.(mlp|last_layer)\..*"  # not of the encoder; DINO's projection
+    "reg_token": "register_tokens",  # timm
+    ".gamma_1": ".ls1.gamma", ".gamma_2": ".ls2.gamma"}  # DeiT-III
+# not of the encoder; the projections of DINO and DINOv2
+DROPPED_KEYS = (r"mask_token|rope_embed\.periods|pooler\..*|head\.(mlp|last_layer)\..*|"
+                r"(dino|ibot)(_patch)?_(head|loss)\..*")
+ROTARY_KEYS = r"mlp\.up_proj|^rope_embed\."  # DINOv3, of Hugging Face and of its own repository
+REFUSED_KEYS = {  # a part of a key that no ViT built here has -> what it belongs to
+    r"mlp\.(w12|w3|weights_in|gate_proj|fc1_g)\b": "a SwiGLU MLP (DINOv2 giant, DINOv3 H+), not built here",
+    r"attn_pool|head\.probe": "SigLIP, which has no CLS token",
+    r"vision_model|visual\.|class_embedding|pre_layrnorm|text_model":
+        "CLIP, which normalises before the first block and has another MLP",
+    r"decoder": "the decoder of a masked autoencoder; save its encoder alone",
+    r"lambda_1|relative_position": "BEiT or Swin, whose positions are relative; not built here",
+    r"(^|\.)[qk]_norm\.": "normalised queries and keys, not built here",
+    r"fc_norm": "a classifier of the mean of all patches, not of CLS"}
 
 
 def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """State dict of timm, DINO, DeiT, DINOv2, Hugging Face ViT or torchvision vit_b_16 with timm's keys,
-    q, k, v stacked. DROPPED_KEYS go; any other key stays, for the strict load to refuse."""
+    q, k, v stacked, a position for CLS, the distillation token as a register. DROPPED_KEYS go, REFUSED_KEYS
+    raise ValueError; any other key stays, for the strict load to refuse."""
+    for pattern, owner in REFUSED_KEYS.items():
+        for key in state:
+            if re.search(pattern, key):
+                raise ValueError(f"{key} belongs to {owner}")
     out = {}
     for key, value in state.items():
         for old, new in RENAMED_KEYS.items():
             key = key.replace(old, new)
         key = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key)  # chunks of blocks in DINOv2
+        key = re.sub(r"^layer\.", "blocks.", key)  # DINOv3
         if not re.fullmatch(DROPPED_KEYS, key):
             out[key] = value
+    if any(re.search(ROTARY_KEYS, key) for key in state):  # no bias on k; positions are no weights
+        for key in [k for k in out if k.endswith(".attn.q.bias")]:
+            out[key.replace(".q.", ".k.")] = torch.zeros_like(out[key])
+        for key in [k for k in out if k.endswith(".attn.qkv.bias_mask")]:
+            out[key.removesuffix("_mask")] = out[key.removesuffix("_mask")] * out.pop(key)
+        out["pos_embed"] = torch.zeros(1, 2, out["cls_token"].shape[-1])
     for key in [k for k in out if ".attn.q." in k]:
         parts = [out.pop(key.replace(".q.", f".{part}.")) for part in "qkv"]
         out[key.replace(".q.", ".qkv.")] = torch.cat(parts)
-    if "reg_token" in state and math.isqrt(out["pos_embed"].shape[1]) ** 2 == out["pos_embed"].shape[1]:
-        out["pos_embed"] = F.pad(out["pos_embed"], (0, 0, 1, 0))  # timm stores CLS with its position added
+    positions = out["pos_embed"].shape[1]
+    if positions > 0 and math.isqrt(positions) ** 2 == positions:  # DeiT-III, timm's registers: none for CLS
+        out["pos_embed"] = F.pad(out["pos_embed"], (0, 0, 1, 0))
+    if "dist_token" in out:  # distilled DeiT: a second token, with a position of its own
+        cls, own, patches = out["pos_embed"].split([1, 1, positions - 2], 1)
+        out["register_tokens"], out["pos_embed"] = out.pop("dist_token") + own, torch.cat([cls, patches], 1)
     return out
+
+
+# Heads of a block by width, which no weight file says (Ti, S, B, L, H, g, G of their papers; 96: the demo's)
+HEADS = {96: 6, 192: 3, 384: 6, 768: 12, 1024: 16, 1280: 16, 1408: 16, 1536: 24, 1664: 16}
 
 
 def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     """VisionTransformer (float32, eval mode) with the weights of a state dict in a layout of `to_timm_keys`.
-    From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed: heads =
-    width / 64 (no file stores them); eps 1e-12 for Hugging Face keys, else 1e-6; pos_rule "antialias" with
-    registers, "offset" with LayerScale, else "size". overrides: arguments of VisionTransformer that say
-    otherwise. The load is strict."""
-    eps = 1e-12 if any(key.endswith("embeddings.cls_token") for key in state) else 1e-6
+    From the shapes: width, depth, patch, MLP, classes, LayerScale, registers, square grid. Assumed:
+    heads by the table HEADS (no file stores them); eps 1e-12 for Hugging Face's ViT, 1e-5 for DINOv3, else
+    1e-6; pos_rule "antialias" with registers, "offset" with LayerScale (DINOv2's own files), else "size".
+    overrides: arguments of VisionTransformer that say otherwise. The load is strict."""
+    rotary = any(re.search(ROTARY_KEYS, key) for key in state)
+    eps = 1e-5 if rotary else 1e-12 if any("layernorm_before" in key for key in state) else 1e-6
     with input_errors("the weights do not fit", "the whole state dict of a ViT; name its model"):
+        distilled = any(re.search(r"(dist|distillation)_token$", key) for key in state)
+        own_rule = any("layer_scale1" in key for key in state)  # Hugging Face's DINOv2: not the official rule
+        own_rule |= state.get("pos_embed", torch.empty(1, 2)).shape[1] ** .5 % 1 == 0  # DeiT-III
         state = to_timm_keys(state)
         width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
         registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
         layerscale = 1.0 if "blocks.0.ls1.gamma" in state else None
-        if width % 64 and "num_heads" not in overrides:
-            raise ValueError(f"no file says how many heads a ViT {width} wide has")
+        if width not in HEADS and "num_heads" not in overrides:
+            raise ValueError(f"no file says how many heads a ViT {width} wide has; give num_heads (--heads)")
+        rule = "antialias" if registers else "offset" if layerscale and not own_rule else "size"
         inferred = dict(
             img_size=math.isqrt(state["pos_embed"].shape[1] - 1) * patch, patch_size=patch, embed_dim=width,
             depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
-            num_heads=max(1, width // 64), num_classes=len(state.get("head.weight", ())), eps=eps,
+            num_heads=HEADS.get(width), num_classes=len(state.get("head.weight", ())), eps=eps,
             mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width, layerscale=layerscale,
-            registers=registers, pos_rule="antialias" if registers else "offset" if layerscale else "size")
+            registers=registers, distilled=distilled, rotary=rotary, pos_rule="size" if distilled else rule)
         model = VisionTransformer(**inferred | overrides)
         model.load_state_dict(state)
     return model.eval()
@@ -518,23 +624,100 @@ def load_head(name: str | Path) -> nn.Linear:
     return head.eval()
 
 
-def load_vit(name: str, weights: str | Path | None = None) -> tuple[VisionTransformer, Preprocess]:
+def config_beside(path: Path) -> dict:
+    """{"num_heads", "eps", "width", "preprocess"}: what config.json (Hugging Face's or timm's) and
+    preprocessor_config.json in the folder of a weight file say of it; what they do not say is left out."""
+    told, files = {}, {}
+    for name in ("config.json", "preprocessor_config.json"):
+        file = path.with_name(name)
+        if file.is_file():
+            with input_errors(file, "the JSON object that save_pretrained or timm writes beside weights"):
+                files[name] = dict(json.loads(file.read_text(encoding="utf-8-sig")))
+    model, image = files.get("config.json", {}), files.get("preprocessor_config.json", {})
+    with input_errors(path.parent, "config.json and preprocessor_config.json of one Vision Transformer"):
+        for key, name in (("num_heads", "num_attention_heads"), ("eps", "layer_norm_eps"),
+                          ("width", "hidden_size")):
+            if name in model:
+                told[key] = model[name]
+        if image:
+            told["preprocess"] = hugging_face_preprocess(image)
+        elif "pretrained_cfg" in model or "crop_pct" in model:  # older files of timm are flat
+            told["preprocess"] = timm_preprocess(model.get("pretrained_cfg", model))
+    return told
+
+
+def hugging_face_preprocess(config: dict) -> Preprocess:
+    """What a preprocessor_config.json says: squashed, or short side and crop (as DeiT's own code does)."""
+    def side(size: int | dict) -> int:
+        if isinstance(size, int):
+            return size
+        return size["shortest_edge"] if "shortest_edge" in size else min(size["height"], size["width"])
+    resize, crops = side(config["size"]), config.get("do_center_crop", False)
+    how = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}[config.get("resample", 2)]
+    return Preprocess(resize, side(config["crop_size"]) if crops else resize, tuple(config["image_mean"]),
+                      tuple(config["image_std"]), how, squash=not crops)
+
+
+def timm_preprocess(config: dict) -> Preprocess:
+    """What timm's pretrained_cfg says: short side to the crop's side / crop_pct, or squashed."""
+    side = config["input_size"][-1]
+    resize = math.floor(side / config.get("crop_pct", 0.875))
+    return Preprocess(resize, side, tuple(config["mean"]), tuple(config["std"]), config["interpolation"],
+                      squash=config.get("crop_mode") == "squash")
+
+
+def load_vit(name: str, weights: str | Path | None = None, num_heads: int | None = None
+             ) -> tuple[VisionTransformer, Preprocess]:
     """(model, preprocess) of a "vit" row of WEIGHTS: float32, on the CPU, in eval mode, loaded strictly.
     weights: a file instead of the row's own, whose sha256 is not checked. name "auto": architecture from that
-    file (`vit_from_state`), Hugging Face's preprocessing for its layout, else SHORT_256. Name DINO's files:
-    they do not say their pos_rule."""
+    file (`vit_from_state`) and from the configuration beside it (`config_beside`); what neither says is
+    assumed and printed. num_heads: of a block, for "auto" alone. Name DINO's files: they do not say their
+    pos_rule."""
     names = [n for n, spec in WEIGHTS.items() if spec.kind == "vit"]
     if name not in names and not (name == "auto" and weights is not None):
         raise InputError(f"no model {name}; expected {', '.join(names)}, or auto with --weights PATH.")
+    if name != "auto" and num_heads is not None:
+        raise InputError(f"--heads {num_heads}: {name} has heads of its own; it belongs to --model auto.")
     path = locate_weights(WEIGHTS[name]) if weights is None else Path(weights)
-    state = read_state_dict(path)
+    if name == "auto":
+        return load_any_vit(path, num_heads)
     try:
-        if name != "auto":
-            return vit_from_state(state, **WEIGHTS[name].arch), WEIGHTS[name].preprocess
-        model = vit_from_state(state)
-        return model, VIT_SQUASHED if model.norm.eps == 1e-12 else SHORT_256  # 1e-12: Hugging Face's layout
+        return vit_from_state(read_state_dict(path), **WEIGHTS[name].arch), WEIGHTS[name].preprocess
     except InputError as e:
         raise InputError(f"{path}: {e}") from e
+
+
+def load_any_vit(path: Path, num_heads: int | None) -> tuple[VisionTransformer, Preprocess]:
+    """load_vit("auto"): prints what was assumed, because neither the file nor those beside it say it."""
+    path = weight_file(path)
+    state, told = read_state_dict(path), config_beside(path)
+    pre, width = told.pop("preprocess", None), told.pop("width", None)
+    if num_heads is not None:
+        told["num_heads"] = num_heads
+    head = state.get("classifier.weight")
+    tokens = [value for key, value in state.items() if key.endswith("cls_token")]
+    assumed = []
+    if head is not None and tokens and head.shape[-1] == 2 * tokens[0].shape[-1]:
+        state = {key: value for key, value in state.items() if not key.startswith("classifier.")}
+        assumed.append("no classifier (the file's takes the mean of the patches beside CLS: left out)")
+    try:
+        model = vit_from_state(state, **told)
+    except InputError as e:
+        raise InputError(f"{path}: {e}") from e
+    if width not in (None, model.embed_dim):
+        raise InputError(f"{path}: {model.embed_dim} wide, but config.json beside it says {width}; keep each "
+                         "model's files in a folder of their own.")
+    if "num_heads" not in told:
+        assumed.append(f"{model.num_heads} heads a block (--heads says otherwise)")
+    if pre is None:
+        deit = any(key.startswith("deit.") for key in state)  # 256, then 224; eps 1e-12: Hugging Face's
+        pre = VIT_SQUASHED if model.norm.eps == 1e-12 and not deit else SHORT_256
+        resize = f"squashed to {pre.crop}" if pre.squash else f"short side {pre.resize}, crop {pre.crop}"
+        assumed.append(f"images {resize}, {pre.interpolation}, mean {pre.mean}, SD {pre.std} (a "
+                       "preprocessor_config.json or timm's config.json beside the file says otherwise)")
+    if assumed:
+        print(f"{path}: assumed {'; '.join(assumed)}")
+    return model, pre
 
 
 def attention_state(vit: nn.Module) -> dict[str, Tensor]:
@@ -586,12 +769,12 @@ def load_resnet(name: str, weights: str | Path | None = None) -> tuple[ResNet, P
 
 # -------------------------------------------------------------------------------- attention
 
-def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | None = None) -> Tensor:
-    """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (None: all).
+def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | int | None = None) -> Tensor:
+    """Attention of the CLS token to every patch, (B, L, H, h, w), of the given blocks (or of one; None: all).
     x (B, 3, img_h, img_w). Softmax rows of the CLS query without the CLS and register columns: a map sums to
     at most 1. Only that row is computed beside fused attention, up to the last block asked for."""
     depth = len(model.blocks)
-    blocks = list(range(depth)) if blocks is None else list(blocks)
+    blocks = range(depth) if blocks is None else [blocks] if isinstance(blocks, int) else list(blocks)
     if not blocks or min(blocks) < 0 or max(blocks) >= depth:
         raise InputError(f"block {blocks}: this model has blocks 0 to {depth - 1} (0-based).")
     x = torch.as_tensor(x).to(model.cls_token)
@@ -631,6 +814,7 @@ def upsample(map: Tensor, size: tuple[int, int]) -> Tensor:
 
 def minmax(maps: Tensor) -> Tensor:
     """Each map scaled to [0, 1] over its last two axes; a constant map becomes 0."""
+    maps = torch.as_tensor(maps)
     low, high = maps.amin((-2, -1), keepdim=True), maps.amax((-2, -1), keepdim=True)
     return (maps - low) / torch.where(high > low, high - low, 1)
 

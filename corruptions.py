@@ -316,10 +316,12 @@ def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: 
     if name not in CORRUPTIONS or severity not in range(1, 6):
         raise ValueError(f"corruption {name!r} at severity {severity}; expected 1 to 5 and one of "
                          f"{', '.join(CORRUPTIONS)}.")
+    images, seeds = torch.as_tensor(images), torch.as_tensor(seeds)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 32 \
-            or len(seeds) != len(images):
-        raise ValueError(f"corrupt got {images.dtype} of shape {tuple(images.shape)} and {len(seeds)} seeds; "
-                         "expected uint8 (B, 3, img_h, img_w) of at least 32x32 px, a seed for each image.")
+            or seeds.shape != images.shape[:1]:
+        raise ValueError(f"corrupt got {images.dtype} of shape {tuple(images.shape)} and seeds of shape "
+                         f"{tuple(seeds.shape)}; expected uint8 (B, 3, img_h, img_w) of at least 32x32 px, a "
+                         "seed for each image.")
     function, stream = CORRUPTIONS[name], list(CORRUPTIONS).index(name)
     if name == "frost":
         function = partial(frost, folder=frost_dir)

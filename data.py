@@ -19,14 +19,17 @@ import scipy.io
 import torch
 from PIL import Image, ImageOps
 
+import download
 from common import InputError, first_process_first, generator, input_errors, rank_world, scale_fixations
 
 SALICON_SIZE = (480, 640)  # px, every SALICON image
 OSIE_SIZE = (600, 800)  # px, every OSIE image
 OSIE_TEST = 2 / 7  # share of OSIE's images that are held out; the data set has no split of its own
+SAME_SHAPE = .02  # by which the aspect of a picture may differ from the one that people saw
 DISPLAY_SIZE = (1050, 1680)  # px, the display of COCO-FreeView and COCO-Search18
 MAP_SIZE = (224, 224)  # px, of model maps and fixation maps in exp01 to exp03
 IMAGE_SUFFIXES = tuple(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)
+UNREAD = "of an ending that nothing reads"  # why a file is in no result
 TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part", "participant")  # 01 is not 1
 
 
@@ -197,9 +200,9 @@ def demo_folder(*parts: str, **how) -> Path:
 
 def data_places(args: argparse.Namespace, names: Sequence[str], parts: Sequence[str]
                 ) -> dict[str, Path | None]:
-    """Folder of each data set: its own argument, else that subfolder of --data, else None. In the demo the
-    `parts` of the demo world are drawn first."""
-    root = Path(args.data) if args.data else None
+    """Folder of each data set: its own argument, else that subfolder of --data, else --data itself if it is
+    one of fixations, else None. In the demo the `parts` of the demo world are drawn first."""
+    root = download.data_folder(args.data) if args.data else None
     if args.data == "demo":
         root = demo_folder(*parts, workers=max(args.workers, 1))
     places = {}
@@ -209,6 +212,8 @@ def data_places(args: argparse.Namespace, names: Sequence[str], parts: Sequence[
             raise InputError(f"--{name} {folder}: no such folder; --help says what it should hold.")
         if not folder and root and (root / name).is_dir():
             folder = root / name
+        if not folder and name == "salicon" and gaze_files(root):
+            folder = root
         places[name] = folder
     return places
 
@@ -232,8 +237,9 @@ def training_order(n: int, batch: int, seed: int, start: int, stop: int) -> Iter
 
 # -------------------------------------------------------------------------------- fixations
 
-def check_points(points, where: str) -> tuple[np.ndarray, np.ndarray]:
-    """One worker's 1-based (row, col) points -> 0-based rows and cols; InputError for other conventions."""
+def check_points(points, where: str, size: tuple[int, int] = SALICON_SIZE) -> tuple[np.ndarray, np.ndarray]:
+    """One worker's 1-based (row, col) points on an image of `size` px -> 0-based rows and cols; InputError
+    for other conventions."""
     with input_errors(where, "fixations in whole pixels counted from 1, each [row, col] (.mat: [x, y])"):
         points = np.asarray(points if len(points) else np.empty((0, 2)), np.float64)  # (n, 2)
         if points.ndim != 2 or points.shape[1] != 2:
@@ -243,10 +249,10 @@ def check_points(points, where: str) -> tuple[np.ndarray, np.ndarray]:
             raise ValueError("NaN or fractional fixations")
         if (low == 0).any():
             raise ValueError("a coordinate of 0: the file counts from 0, add 1")
-        if high[0] > SALICON_SIZE[0] >= high[1]:
-            raise ValueError(f"row {high[0]:.0f} of {SALICON_SIZE[0]}: rows and columns are swapped")
-        if (low < 0).any() or (high > SALICON_SIZE).any():
-            raise ValueError(f"points from {low} to {high}, outside (1, 1) to {SALICON_SIZE}")
+        if (high > size).any() and (high[::-1] <= size).all():
+            raise ValueError(f"points up to {high} on {size} pixels: rows and columns are swapped")
+        if (low < 0).any() or (high > size).any():
+            raise ValueError(f"points from {low} to {high}, outside (1, 1) to {size}")
     return points[:, 0] - 1, points[:, 1] - 1
 
 
@@ -254,32 +260,39 @@ def load_salicon(json_path: str | Path) -> list[tuple[int, str, list[tuple[np.nd
     """SALICON's gaze as [(image id, file name, [(rows, cols) per worker])], in the file's order.
 
     Reads fixations_{train,val}2014.json ([row, col] samples) or a folder of the per-image .mat release
-    (`gaze[].fixations`, [x y]), both 1-based on images of 480 x 640 pixels. Returns float64, 0-based: rows
-    0 to 479, cols 0 to 639; empty arrays for a worker without fixations, an empty list for an image without
-    workers. InputError: truncated or empty file, missing keys, NaN, fractions, 0-based or swapped points.
+    (`gaze[].fixations`, [x y]), both 1-based on images of 480 x 640 pixels; a .json of that format may have
+    images of other sizes. Returns float64, 0-based: rows 0 to 479, cols 0 to 639; empty arrays for a worker
+    without fixations, an empty list for an image without workers. InputError: truncated or empty file,
+    missing keys, NaN, fractions, 0-based or swapped points, points off their image.
     Source: Jiang et al., SALICON: Saliency in Context, CVPR 2015.
     """
+    return [image[:3] for image in salicon_images(json_path)]
+
+
+def salicon_images(json_path: str | Path) -> list[tuple]:
+    """`load_salicon`, each image with its (img_h, img_w) in pixels as a fourth."""
     def convert(node: dict) -> dict:  # at each closing brace, so one worker's points are lists at a time
-        if "fixations" in node:
-            where = f"{json_path}, image {node.get('image_id')}, worker {node.get('worker_id')}"
-            node["fixations"] = check_points(node["fixations"], where)
+        with suppress(KeyError, ValueError, TypeError):  # whose cause check_points explains
+            node["fixations"] = np.array(node["fixations"], np.float64)
         return node
 
     with input_errors(json_path, "SALICON's complete fixations_*2014.json, or its folder of COCO_*.mat"):
         if Path(json_path).is_dir():
             mats = entries(Path(json_path), ".mat")
-            images = [(int(p.stem.split("_")[-1]), p.stem + ".jpg", salicon_mat(p)) for p in mats]
+            images = [(int(p.stem.split("_")[-1]), p.stem + ".jpg", salicon_mat(p), SALICON_SIZE)
+                      for p in mats]
         else:
             data = json.loads(Path(json_path).read_text(encoding="utf-8"), object_hook=convert)
-            workers = {image["id"]: [] for image in data["images"]}
+            images = [(image["id"], image["file_name"], [], (int(image["height"]), int(image["width"])))
+                      for image in data["images"]]
+            by_id = {image[0]: image for image in images}
             for annotation in data["annotations"]:
-                workers[annotation["image_id"]].append(annotation["fixations"])
-            images = [(image["id"], image["file_name"], workers[image["id"]]) for image in data["images"]]
-            if any((image["height"], image["width"]) != SALICON_SIZE for image in data["images"]):
-                raise ValueError(f"images of another height and width than {SALICON_SIZE}")
+                i, name, workers, size = by_id[annotation["image_id"]]
+                where = f"{json_path}, {name}, image {i}, worker {annotation.get('worker_id')}"
+                workers.append(check_points(annotation["fixations"], where, size))
             if not all(isinstance(image["file_name"], str) for image in data["images"]):
                 raise ValueError("a file name that is not text")
-        if not any(workers for _, _, workers in images):
+        if not any(workers for _, _, workers, _ in images):
             raise ValueError(f"{len(images)} images without any annotation")
     return images
 
@@ -346,12 +359,12 @@ def off_the_bars(rows, cols, size: tuple[int, int]) -> tuple[np.ndarray, np.ndar
     return rows[inside], cols[inside]
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(img_h, img_w) of a picture as displayed; DISPLAY_SIZE if it cannot be read (it is left out later)."""
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """(img_h, img_w) of a picture as displayed; None if it cannot be read (it is left out later)."""
     with suppress(InputError), input_errors(path, "a picture"), Image.open(path) as image:
         ImageOps.exif_transpose(image, in_place=True)
         return image.height, image.width
-    return DISPLAY_SIZE
+    return None
 
 
 class GazeImage(NamedTuple):
@@ -374,22 +387,32 @@ def gaze_files(folder: str | Path | None) -> list[Path]:
     return found
 
 
-def read_gaze(folder: Path, split: str) -> tuple[tuple[int, int], list[tuple[str, list]]]:
-    """(Size in px in which the pictures were shown, [(file name, observers)]) of the first kind of
-    `gaze_files` that is there. InputError: none is."""
+def read_gaze(folder: Path, split: str) -> list[tuple[str, list, tuple[int, int] | None]]:
+    """[(file name, observers, size in px in which the picture was shown)] of the first kind of `gaze_files`
+    that is there; size None: on the display of COCO-FreeView. InputError: none is."""
     osie, salicon = folder / "fixations.mat", folder / f"fixations_{split}2014.json"
     if osie.exists():
-        return OSIE_SIZE, [image[1:] for image in load_osie(osie)]
+        return [(name, observers, OSIE_SIZE) for _, name, observers in load_osie(osie)]
     if not salicon.exists() and (folder / "fixations" / split).exists():
         salicon = folder / "fixations" / split
     if salicon.exists():
-        return SALICON_SIZE, [image[1:] for image in load_salicon(salicon)]
+        return [image[1:] for image in salicon_images(salicon)]
     files = [p for p in gaze_files(folder) if not re.match(r"fixations_\w+2014\.|COCO_", p.name)]
     if files:
-        return DISPLAY_SIZE, load_freeview(files, split)
+        return [(name, observers, None) for name, observers in load_freeview(files, split)]
     found = [p.name for p in entries(folder)[:6]] if folder.is_dir() else "no such folder"
     raise InputError(f"{folder}: {found}; expected SALICON's {salicon.name} (or fixations/{split}/*.mat), "
                      "OSIE's fixations.mat, or COCO-FreeView's *fixations*.json: give that folder.")
+
+
+def size_of_gaze(path: Path, shown: tuple[int, int] | None) -> tuple[int, int]:
+    """(img_h, img_w) in which the gaze on a picture is counted: as shown, or (None) as the picture's own.
+    InputError: the picture has another shape, so that people saw another one."""
+    own = picture_size(path)
+    if shown and own and abs(own[0] * shown[1] / (own[1] * shown[0]) - 1) > SAME_SHAPE:
+        raise InputError(f"{path} is {own[0]} x {own[1]} px, its fixations are of a picture of {shown[0]} x "
+                         f"{shown[1]}; give the pictures that people saw.")
+    return shown or own or DISPLAY_SIZE
 
 
 def gaze_pictures(folder: Path, coco: str | Path | None, split: str) -> dict[str, Path]:
@@ -411,16 +434,16 @@ def load_gaze(folder: str | Path, split: str, coco: str | Path | None = None, li
     the first so many. InputError: no such file, no image left.
     """
     folder = Path(folder)
-    shown, gaze = read_gaze(folder, split)
+    gaze = read_gaze(folder, split)
     paths = gaze_pictures(folder, coco, split)
     images, missing, unseen = [], [], []
-    for name, observers in gaze:
-        path, size = paths.get(plain_name(name)), shown
+    for name, observers, shown in gaze:
+        path = paths.get(plain_name(name))
         if path is None:
             missing.append(name)
             continue
-        if shown == DISPLAY_SIZE:
-            size = picture_size(path)
+        size = size_of_gaze(path, shown)
+        if shown is None:
             observers = [off_the_bars(*observer, size) for observer in observers]
         points = [scale_fixations(*observer[:2], size, MAP_SIZE) for observer in observers]
         points = [(rows.astype(np.int16), cols.astype(np.int16)) for rows, cols in points]
@@ -431,7 +454,7 @@ def load_gaze(folder: str | Path, split: str, coco: str | Path | None = None, li
     if not images:
         raise InputError(f"{folder}: {len(missing)} images without a file {missing[:1]} and {len(unseen)} "
                          f"without fixations, no image left for {split}; add the files, or other fixations.")
-    if shown == OSIE_SIZE:
+    if (folder / "fixations.mat").exists():  # OSIE
         order = torch.randperm(len(images), generator=generator(0)).tolist()
         n = round(OSIE_TEST * len(images))
         images = [images[i] for i in sorted(order[:n] if split == "val" else order[n:])]

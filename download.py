@@ -41,12 +41,17 @@ WEIGHT_SIZES = {  # MB, of common.WEIGHTS; also downloaded on first use
     "resnet50": 103, "unisal": 15, "deit_small_patch16_224": 88}
 
 
+def is_name(place: str | Path | None) -> bool:
+    """Whether --data names one of ARCHIVES, and no folder of the user's."""
+    return str(place) in ARCHIVES and not Path(place).is_dir()
+
+
 def data_folder(place: str | Path, root: Path = ROOT / "runs" / "data") -> Path:
     """The folder `place`; if there is none, and it is the name of an archive, that data set, downloaded on
     first use by the first process. InputError: no connection, no room, another file than expected."""
-    name, folder = str(place), Path(place)
-    if folder.is_dir() or name not in ARCHIVES:
-        return folder
+    name = str(place)
+    if not is_name(place):
+        return Path(place)
     folder = root / name
     with first_process_first():
         if not folder.is_dir():

@@ -51,6 +51,7 @@ BENCHMARKS = {"imagenet": "ImageNet", "imagenet_c": "ImageNet-C", "objectnet": "
 NEEDS = dict.fromkeys(BENCHMARKS, "--imagenet") | {"objectnet": "--objectnet (demo models: --imagenet, too)"}
 PAPER_BF01 = {"ImageNet": 222., "ImageNet-C": 242.8, "ObjectNet": 89.}  # the paper does not say of which form
 SEVERITY = 5  # of ImageNet-C's corruptions
+BARS = 20  # accuracies that are drawn as bars; more are dots
 BORDER = 2  # px of red frame around every picture of ObjectNet
 # px, whatever the aspect ratio (Benchmark). RESIZE = 256 keeps it, with the short side at 256 px, as in the
 # pipelines whose accuracies of these weights are quoted.
@@ -94,6 +95,15 @@ def objectnet_pictures(root: Path, wnids: Sequence[str]) -> list[Picture]:
     return pictures
 
 
+def look_at(places: dict[str, Path | None]) -> None:
+    """InputError for folders in another layout: before any weights are downloaded, without which `load_data`
+    cannot tell classes."""
+    if places.get("imagenet"):
+        data.load_imagefolder(places["imagenet"])
+    if places.get("objectnet"):
+        objectnet_pictures(places["objectnet"], data.imagenet_wnids())
+
+
 def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int, limit: int | None, seed: int,
               frost_dir: Path | None = None, wanted: Sequence[str] = tuple(BENCHMARKS)
               ) -> tuple[dict[str, list[Picture]], list[str]]:
@@ -130,6 +140,11 @@ def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int,
     return pictures, not_run
 
 
+def unread(places: dict[str, Path | None]) -> dict[str, list[str]]:
+    """{reason: names of files in ImageNet's folder that are no images to any reader}."""
+    return {data.UNREAD: data.unread_files(places["imagenet"])} if places.get("imagenet") else {}
+
+
 class PictureViews(data.Images):
     """Item i -> as Images, image: the preprocessed views of picture i, (V, 3, img_h, img_w). ImageNet-C: all
     15 corruptions of the unresized picture, a function of the seed and its number alone; the others: one."""
@@ -158,9 +173,10 @@ def papers(pre: Preprocess) -> Preprocess:
     return dataclasses.replace(pre, resize=RESIZE, crop=CROP, squash=False)
 
 
-def load_model(name: str, weights: Path | None, device: torch.device) -> tuple[nn.Module, Preprocess]:
+def load_model(name: str, weights: Path | None, device: torch.device, heads: int | None = None
+               ) -> tuple[nn.Module, Preprocess]:
     """(model A, its preprocessing: of the paper's model the paper's, of others that of their weights)."""
-    vit, pre = load_vit(name, weights)
+    vit, pre = load_vit(name, weights, heads)
     return vit.to(device), papers(pre) if name == PAPER["model"] else pre
 
 
@@ -302,22 +318,33 @@ def draw_accuracy(arrays: dict, run: Sequence[str], ax) -> None:
         height = np.array([found["ours"] for found in accuracy])
         error = np.abs(np.array([found["ci"] for found in accuracy]).T - height)  # (2, benchmarks)
         ax.bar(np.arange(len(run)) + .27 * i, height, .25, yerr=error, label=k, color=results.PALETTE[k])
-    ax.set(xticks=range(len(run)), xticklabels=[BENCHMARKS[benchmark] for benchmark in run], ylim=(0, 100),
-           ylabel="top-1 accuracy (%), 95 % CI")
-    ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(.5, 1))
+    names = [f"{BENCHMARKS[benchmark]}\nn = {len(correct(arrays, benchmark)['A'])}" for benchmark in run]
+    ax.set_xticks(np.arange(len(run)) + .27, names, fontsize=8)
+    ax.set(ylim=(0, 100), ylabel="top-1 accuracy (%), 95 % CI")
+    ax.legend(frameon=False, fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(.5, 1))
 
 
 def draw_directions(arrays: dict, axes: Sequence) -> None:
-    """Accuracy of B against A by corruption and by class; green: B is better, red: A."""
+    """Accuracy of A (red) and B (green) by corruption and by class: a bar each, for more than BARS B against
+    A, in the colour of the better one."""
     corrupted, plain = correct(arrays, "imagenet_c"), correct(arrays, "imagenet")
-    wnids = arrays["imagenet_class"]
+    wnids, kinds = arrays["imagenet_class"], np.unique(arrays["imagenet_class"])
     by_corruption = [100 * corrupted[k].mean(0) for k in "AB"]  # (15,) each
-    by_class = [np.array([100 * plain[k][wnids == wnid].mean() for wnid in np.unique(wnids)]) for k in "AB"]
-    for ax, (a, b), label in zip(axes, (by_corruption, by_class), ("corruptions", "classes")):
+    by_class = [np.array([100 * plain[k][wnids == wnid].mean() for wnid in kinds]) for k in "AB"]
+    panels = (CORRUPTIONS, by_corruption, "corruptions"), (kinds, by_class, "classes")
+    for ax, (names, (a, b), label) in zip(axes, panels):
+        ax.set(title=f"{len(a)} {label}")
+        if len(a) <= BARS:
+            for values, k, shift in ((a, "A", -.2), (b, "B", .2)):
+                ax.barh(np.arange(len(a)) + shift, values, .4, color=results.PALETTE[k])
+            ax.set_yticks(range(len(a)), [name.replace("_", " ") for name in names], fontsize=8)
+            ax.set(xlabel="accuracy (%)", xlim=(0, 100))
+            ax.invert_yaxis()
+            continue
         colour = np.select([b > a, b < a], [results.PALETTE["B"], results.PALETTE["A"]], results.PALETTE["C"])
         ax.scatter(a, b, s=14, c=colour)
         ax.axline((a[0], a[0]), slope=1, color="black", linestyle="--", linewidth=.8)
-        ax.set(xlabel="accuracy of A (%)", ylabel="accuracy of B (%)", title=f"{len(a)} {label}")
+        ax.set(xlabel="accuracy of A (%)", ylabel="accuracy of B (%)")
 
 
 def draw(arrays: dict, facts: dict, folder: Path) -> None:
@@ -325,16 +352,16 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
     run = [benchmark for benchmark in BENCHMARKS if correct(arrays, benchmark)]
     if not run:
         return
-    fig, axes = results.figure_grid(1, 4, 3.6)
+    fig, axes = results.figure_grid(1, 4, 3.6, 3.6)
     draw_accuracy(arrays, run, axes[0, 0])
     tests, ax = [test for test in parity(arrays) if test["pair"] == "B - A"], axes[0, 1]
     for form, marker in zip(("unit information", "JZS, r = 1", "JZS, r = 0.707"), "os^"):
         bf01 = [math.exp(test["log_bf01"][form]) for test in tests]
         ax.plot([test["benchmark"] for test in tests], bf01, marker, color=results.PALETTE["B"], label=form)
     ax.set(yscale="log", yticks=list(JEFFREYS), yticklabels=JEFFREYS.values(), ylabel="BF01 (> 1: B = A)")
+    ax.tick_params("x", labelsize=8)
     ax.grid(axis="y")
-    ax.legend(frameon=False)
-
+    ax.legend(frameon=False, fontsize=8, loc="lower center", bbox_to_anchor=(.5, 1))
     if "imagenet" in run and tests:
         draw_directions(arrays, axes[0, 2:])
     results.save_figure(fig, folder / "fig_4")
@@ -348,6 +375,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--imagenet", type=Path, help="folder with val/")
     add("--objectnet", type=Path, help="folder with images/ and mappings/")
     add("--model", help=f"model A, in common.WEIGHTS (default: {PAPER['model']}; demo: {DEMO['model']})")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--model-b", type=Path, help="tuned weights of B (demo: checkpoints/demo_B.pth)")
     add("--model-c", type=Path, help="tuned weights of C (demo: checkpoints/demo_C.pth)")
     add("--frost", type=Path, help="folder of ImageNet-C's six frost textures (default: drawn)")
@@ -362,12 +390,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return results.redraw(args.out, draw)
 
     # Model A, and B and C as exp01_finetune_vit.py tuned them; pictures of the three benchmarks.
-    vit, pre = load_model(args.model, args.weights, device)
+    places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
+    look_at(places)
+    vit, pre = load_model(args.model, args.weights, device, args.heads)
     models = {"A": vit}
     models |= {k: load_tuned(vit, file) for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
     not_run = [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]
     models, copies = told_apart(models)
-    places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
     pictures, missing = load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed, args.frost)
     if not pictures:
         raise InputError("no benchmark can be run: " + "; ".join(missing))
@@ -375,14 +404,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = results.begin(args, files, **models)
 
     # Every model classifies the same pictures; on each the answer is right or wrong.
-    arrays, unreadable = measure(models, pre, pictures, folder, device, args.workers,
-                                 args.dtype == "bfloat16", args.seed, args.frost, args.batch_size)
+    arrays, bad = measure(models, pre, pictures, folder, device, args.workers, args.dtype == "bfloat16",
+                          args.seed, args.frost, args.batch_size)
 
     # Accuracies, their differences, and the evidence that there is none.
     headline = results.evaluate(CLAIMS, arrays)
     warn(copies)
     results.finish(args, "exp01_benchmarks", arrays, table(arrays), headline, draw, began, device,
-                   parity(arrays), copies + missing + not_run, unreadable=unreadable)
+                   parity(arrays), copies + missing + not_run, unreadable=bad, left_out=unread(places),
+                   tuned=list(models))
 
 
 if __name__ == "__main__":

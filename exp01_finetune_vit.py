@@ -11,7 +11,7 @@ Commands
     one GPU               python exp01_finetune_vit.py --salicon SALICON --coco COCO --imagenet IMAGENET
                               --objectnet OBJECTNET
     eight GPUs            torchrun --nproc_per_node 8 exp01_finetune_vit.py (the same)
-    OSIE, another model   python exp01_finetune_vit.py --salicon OSIE --model dinov2_vits14
+    OSIE (downloaded)     python exp01_finetune_vit.py --data osie --model dinov2_vits14
     after a kill          the same command with --resume; to redraw: with --plot-only
 
 The paper: B better than A and C on five metrics, p < .001 each; a gain on every image and category; r(gain,
@@ -102,7 +102,8 @@ def load_data(places: dict[str, Path | None], limit: int | None, batch_size: int
     validation, more = data.load_gaze(salicon, "val", coco, limit)
     shown = data.coco_categories(data.coco_files(coco, "val"), [image.name for image in validation])
     not_run = [] if shown else ["gain by COCO category: no annotations of these images, give --coco"]
-    return training, validation, shown, left_out | more, not_run
+    benchmarks.look_at(places)
+    return training, validation, shown, left_out | more | benchmarks.unread(places), not_run
 
 
 def files_of(places: dict[str, Path | None], images: Sequence, pictures: dict[str, list]) -> list[Path]:
@@ -113,7 +114,7 @@ def files_of(places: dict[str, Path | None], images: Sequence, pictures: dict[st
 
 def gaze_images(images: Sequence, transform: Callable) -> data.Images:
     """Data set of the images with the counts of all their fixations, (224, 224)."""
-    return data.Images([image.path for image in images], transform, partial(fixations, images))
+    return data.Images([image.path for image in images], transform, partial(fixations, images), True)
 
 
 def fixations(images: Sequence, i: int) -> dict[str, Tensor]:
@@ -361,7 +362,7 @@ def examples(nets: dict[str, nn.Module], images: Sequence, names: Sequence[str],
         return {}
     images = [image for image in images if image.name in names]
     batch = next(iter(DataLoader(gaze_images(images, transform), len(images))))
-    pictures = [np.asarray(TF.resize(data.read_image(image.path), list(data.MAP_SIZE))) for image in images]
+    pictures = [TF.resize(data.read_image(image.path, as_displayed=True), data.MAP_SIZE) for image in images]
     maps = {f"example_{k}": nets[k](batch["image"].to(device))[1].cpu().numpy() for k in "AB"}
     return maps | dict(example_image=np.stack(pictures), example_human=human_maps(batch["fixations"]).numpy())
 
@@ -526,22 +527,26 @@ def draw_metrics(arrays: dict, axes: Sequence) -> None:
         ax.set(title=metric.upper())
         if metric == "kl":
             ax.set(title="KL (nats)", xlabel="lower is better")
+        if metric == "auc":
+            ax.axhline(.5, color="black", linestyle=":", linewidth=.8)
+            ax.set(xlabel="dots: chance")
     axes[0].set_ylabel("mean over images, ±1 SEM")
 
 
 def draw_gain(arrays: dict, path: Path) -> None:
-    """CC of B against A by image and by category; there grey is C."""
+    """CC of B against A by image and by category."""
     keys = {"cc": "images", "category_cc": "COCO categories"} if len(arrays["category"]) else {"cc": "images"}
     fig, axes = results.figure_grid(1, len(keys), 3.4)
     for ax, (key, what) in zip(axes[0], keys.items()):
-        values = scores(arrays, key)
+        values, label = scores(arrays, key), "CC, B"
         a, b = values["A"], values["B"]
         if key == "category_cc" and "C" in values:
             ax.vlines(a, values["C"], b, color=results.PALETTE["C"], linewidth=.6)
             ax.scatter(a, values["C"], s=12, color=results.PALETTE["C"])
+            label = "CC, B (grey: C)"
         ax.scatter(a, b, s=12, color=results.PALETTE["B"], linewidths=0)
         ax.axline((a[0], a[0]), slope=1, color="black", linestyle="--", linewidth=.8)
-        ax.set(xlabel="CC with fixations, A", ylabel="CC, B", title=f"{len(a)} {what}")
+        ax.set(xlabel="CC with fixations, A", ylabel=label, title=f"{len(a)} {what}")
     results.save_figure(fig, path)
 
 
@@ -558,7 +563,7 @@ def draw_consistency(found: dict, folder: Path) -> None:
             axes[0, 1].bar(np.arange(1, 5) + shift, [part.mean() for part in parts], .38, label=label,
                            yerr=[stats.sem(part) for part in parts], color=results.PALETTE[colour])
     axes[0, 1].set(xlabel="quartile of consistency", ylabel="gain in CC, mean ±1 SEM", xticks=range(1, 5))
-    axes[0, 1].legend(frameon=False)
+    results.legend_beside(axes[0, 1])
     results.save_figure(fig, folder / "fig_2C")
 
 
@@ -597,6 +602,7 @@ def gaze_parser(file: str, card: str, folders: Sequence[str], paper: dict, demo:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = gaze_parser(__file__, __doc__, tuple(FOLDERS), PAPER, DEMO)
     parser.add_argument("--model-c", type=Path, help="tuned weights of C, instead of training it")
+    parser.add_argument("--heads", type=int, help="heads of a block, with --model auto (by its width)")
     parser.add_argument("--frost", type=Path, help="folder of ImageNet-C's frost textures (default: drawn)")
     return results.parse_args(parser, argv, PAPER, DEMO)
 
@@ -612,7 +618,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     places = data.data_places(args, tuple(FOLDERS), ("imagenet", "objectnet", "salicon"))
     batch_size = None if args.model_b and args.model_c else args.batch_size
     training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)
-    vit, crop = benchmarks.load_model(args.model, args.weights, device)
+    vit, crop = benchmarks.load_model(args.model, args.weights, device, args.heads)
     squash = squashed(crop)
     pictures, missing = benchmarks.load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed,
                                              args.frost)
@@ -630,7 +636,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     nets = {k: RolloutViT(model) for k, model in models.items()}
     arrays, more = align(nets, validation, squash, shown, folder, device, args.workers)
     arrays |= examples(nets, validation, arrays["image"][:EXAMPLES], squash, device)
-
     # Do the models still recognise what they see?
     found, worse = benchmarks.measure(models, crop, pictures, folder, device, args.workers,
                                       args.dtype == "bfloat16", args.seed, args.frost)

@@ -9,7 +9,7 @@ Commands
     laptop, demo world    python exp02_resnet.py
     one GPU               python exp02_resnet.py --salicon SALICON --coco COCO --imagenet IMAGENET
     eight GPUs            torchrun --nproc_per_node 8 exp02_resnet.py (the same)
-    OSIE, own network     python exp02_resnet.py --salicon OSIE --weights resnet50-0676ba61.pth
+    OSIE (downloaded)     python exp02_resnet.py --data osie --weights resnet50-0676ba61.pth
     after a kill          the same command with --resume; to redraw: with --plot-only
 
 The paper, A -> B: CC .39 -> .11, NSS .49 -> .13, AUC .74 -> .58, KL .90 -> 1.86, SIM .59 -> .45, ImageNet
@@ -59,11 +59,13 @@ PAPER_SAYS = {  # CNN Replication
 
 # -------------------------------------------------------------------------------- model
 
-def features_and_cam(model: ResNet, x: Tensor, target: Tensor | None = None, layer: str = "layer4",
-                     create_graph: bool = False) -> tuple[Tensor, Tensor]:
+@torch.inference_mode(False)  # gradients are needed wherever it is called
+def features_and_cam(model: ResNet, x: Tensor, target: Tensor | int | None = None,
+                     layer: str = "layer4", create_graph: bool = False) -> tuple[Tensor, Tensor]:
     """Pooled vector (B, D) and Grad-CAM (B, h, w) of a torchvision ResNet, from one forward pass."""
     parts = dict(model.named_children())  # conv1 ... layer4, avgpool, fc: in the order of the forward pass
     names = list(parts)
+    x = torch.as_tensor(x).clone()  # one made in inference mode cannot take part in gradients
     cut = names.index(layer) + 1
     with torch.set_grad_enabled(create_graph):
         for name in names[:cut]:
@@ -74,20 +76,21 @@ def features_and_cam(model: ResNet, x: Tensor, target: Tensor | None = None, lay
             x = parts[name](x)
         features = x.flatten(1)  # (B, D)
         logits = parts[names[-1]](features)
-        target = logits.argmax(1) if target is None else target
-        score = logits.gather(1, target[:, None]).sum()  # images do not mix: each has its own gradient
+        target = logits.argmax(1) if target is None else torch.as_tensor(target, device=logits.device)
+        score = logits.gather(1, target.expand(len(logits))[:, None]).sum()  # each image has its own gradient
         (gradient,) = torch.autograd.grad(score, maps, create_graph=create_graph)
     weights = gradient.mean((2, 3))  # (B, K)
     cam = torch.relu(torch.einsum("bk,bkhw->bhw", weights, maps))
     return (features, cam) if create_graph else (features.detach(), cam.detach())
 
 
-def grad_cam(model: ResNet, x: Tensor, target: Tensor | None = None, layer: str = "layer4",
+def grad_cam(model: ResNet, x: Tensor, target: Tensor | int | None = None, layer: str = "layer4",
              create_graph: bool = False) -> Tensor:
     """Grad-CAM (Selvaraju et al. 2017): ReLU(sum_k mean_hw(d score / d A_k) A_k), (B, h, w), not normalised.
 
     A_k: maps of `layer` of a torchvision ResNet; x (B, 3, img_h, img_w); score: the logit of class target
-    (B,), None: of the predicted class. create_graph: differentiable in the weights, through the gradient too.
+    (B,) or one for all, None: of the predicted class. create_graph: differentiable in the weights, through
+    the gradient too.
     (After layer4 only pooling and a linear layer follow: there the map is the class's weighted sum, CAM.)
     """
     return features_and_cam(model, x, target, layer, create_graph)[1]
@@ -147,7 +150,8 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
         accuracy = benchmarks.top1(arrays, "imagenet", k)
         error = np.abs(np.subtract(accuracy["ci"], accuracy["ours"]))[:, None]
         axes[0, 5].bar(k, accuracy["ours"], yerr=error, color=results.PALETTE[k], capsize=3)
-    axes[0, 5].set(ylim=(0, 100), title="ImageNet", ylabel="top-1 (%), 95 % CI")
+        axes[0, 5].set_title(f"ImageNet, n = {accuracy['n']}")
+    axes[0, 5].set(ylim=(0, 100), ylabel="top-1 (%), 95 % CI")
     results.save_figure(fig, folder / "fig_5B")
 
 

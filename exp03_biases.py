@@ -38,7 +38,7 @@ import data
 from common import InputError, init_distributed, input_errors, load_tuned, load_vit, paired_t, pick_device
 from exp01_finetune_vit import RolloutViT, human_maps
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
-                     only_draw, parse_args, redraw, save_figure)
+                     legend_beside, only_draw, parse_args, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -47,7 +47,6 @@ from results import (Claim, argument_parser, begin, cli, estimate, evaluate, fig
 ANIMATE = "person, bird, cat, dog, horse, sheep, cow, elephant, bear, zebra, giraffe".split(", ")
 EXCLUDED = "tv, laptop, cell phone, teddy bear, potted plant".split(", ")
 SMALL, LARGE = 32**2, 96**2  # px^2 in the original image: small < 1,024 <= medium < 9,216 <= large (COCO)
-SAME_SHAPE = .02  # by which the aspect of a picture may differ from COCO's: pixels are whole
 SCALE = 10_000  # of densities, "for readability" (Animacy Bias)
 MAP_SIZE = 224, 224  # px
 SPLIT = "val"  # of SALICON and COCO (Cognitive Bias Analyses)
@@ -88,7 +87,7 @@ def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folder
         left_out["of densities, not in COCO's annotations"] = absent
     for image, scene in zip(images, scenes):
         (img_h, img_w), height, width = image.size, scene["height"], scene["width"]
-        if scene is not NO_SCENE and abs(img_h * width / (img_w * height) - 1) > SAME_SHAPE:
+        if scene is not NO_SCENE and abs(img_h * width / (img_w * height) - 1) > data.SAME_SHAPE:
             raise InputError(f"{image.path} is {img_h} x {img_w} px, but {height} x {width} in COCO: its "
                              "objects would be sought elsewhere; give COCO's own pictures (val2017 ...).")
     for folder in folders:
@@ -115,6 +114,10 @@ def load_scenes(folder: Path, names: Sequence[str]) -> tuple[COCO, list[dict]]:
         if names:
             data.check_coco(coco.dataset, names)
         coco.createIndex()
+        known = [category["name"] for category in coco.dataset["categories"]]
+        if not set(known) & set(ANIMATE):
+            raise ValueError(f"categories {known[:3]} ..., none is called as COCO's people and animals, "
+                             f"{ANIMATE[:3]} ...")
         scenes = {data.plain_name(image["file_name"]): image for image in coco.dataset["images"]}
         for scene in [scenes[name] for name in map(data.plain_name, names) if name in scenes]:
             anns = [with_mask(ann, coco, scene, files[0]) for ann in coco.imgToAnns[scene["id"]]]
@@ -176,9 +179,9 @@ def looked_at(i: int, images: list, coco: COCO, scenes: list[dict], maps: dict[s
 
 # -------------------------------------------------------------------------------- model
 
-def load_models(name: str, weights: Path | None, tuned: dict[str, Path]) -> tuple:
+def load_models(name: str, weights: Path | None, tuned: dict[str, Path], heads: int | None = None) -> tuple:
     """({"A", "B", "C": RolloutViT}, preprocessing). tuned: the attention weights that exp01 writes."""
-    vit, preprocess = load_vit(name, weights)
+    vit, preprocess = load_vit(name, weights, heads)
     models = {"A": RolloutViT(vit)} | {k: RolloutViT(load_tuned(vit, file)) for k, file in tuned.items()}
     # the ViT image processor squashes to 224x224, bilinear (Image & Human Behaviour Dataset)
     return models, replace(preprocess, crop=MAP_SIZE, squash=True, interpolation="bilinear")
@@ -343,7 +346,7 @@ def draw_clutter(ax, table: dict[str, dict[str, np.ndarray]], colours: list) -> 
         ax.errorbar(present, [mean for mean, _ in found], [sem for _, sem in found], marker="o", capsize=2,
                     mfc=face, color="black" if source == "human" else face, label=source)
     ax.set(xlabel="objects in the image", ylabel="entropy (bits)")
-    ax.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
+    legend_beside(ax)
 
 
 def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
@@ -358,7 +361,7 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
         left.set_xticks(x, list(table))
         left.axhline(0, color="black", linewidth=.8)
         first, second = PAIRS.get(analysis, ("entropy", "A's"))
-        left.set(ylabel=f"{first} - {second} ({unit})", title=f"{analysis} bias")
+        left.set(ylabel=f"{analysis} bias ({unit})", title=f"{first} - {second}")
         if analysis in PAIRS:
             draw_bars(right, x - .19, table, first, .38, [(colour, .45) for colour in colours])
             draw_bars(right, x + .19, table, second, .38, [".35", *colours[1:]])  # people's white would hide
@@ -379,6 +382,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--salicon", type=Path, help="folder of SALICON, COCO-FreeView, or OSIE (entropy alone)")
     add("--coco", type=Path, help="COCO's folder (annotations/instances_*.json)")
     add("--model", help="model A (default: vit_base_patch16_224; demo: demo_sl12); --weights: its file")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--model-b", type=Path, help="attention weights of B, from exp01 (demo: those in checkpoints/)")
     add("--model-c", type=Path, help="the same of C")
     add("--maps", type=Path, action="append", default=[], help="another model's maps, <image>.npy or .png")
@@ -405,7 +409,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     images, left_out, coco, scenes, maps = load_data(places["salicon"], places["coco"], args.limit, args.maps)
     names, paths = [image.name for image in images], [image.path for image in images]
     tuned = {k: file for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
-    models, preprocess = load_models(args.model, args.weights, tuned)
+    models, preprocess = load_models(args.model, args.weights, tuned, args.heads)
 
     # Entropy and densities of every source's map, on every image
     files = [*paths, *data.gaze_files(places["salicon"]), *data.coco_files(places["coco"], SPLIT)]
@@ -430,7 +434,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     left_out |= {f"no map of {k}": [name for name, v in zip(names, fields["entropy"]) if np.isnan(v)]
                  for k, fields in table.items()}
     finish(args, "exp03_biases", arrays, image_rows(names, arrays), evaluate(claims(list(table)), table),
-           draw, began, device, tests, not_run, left_out=left_out, on_screen=ON_SCREEN)
+           draw, began, device, tests, not_run, left_out=left_out, on_screen=ON_SCREEN, tuned=list(models))
 
 
 if __name__ == "__main__":

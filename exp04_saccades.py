@@ -32,6 +32,9 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+if __name__ == "__main__":
+    print("loading libraries", flush=True)  # seconds, the first time many
+
 import numpy as np
 import torch
 import torch.nn as nn
@@ -44,8 +47,8 @@ import data
 from common import (WEIGHTS, InputError, VisionTransformer, fit_linear, generator, init_distributed,
                     load_head, load_vit, pick_device, resize_matrix, upsample)
 from results import (PALETTE, Claim, argument_parser, begin, cli, difference, estimate, evaluate, figure_grid,
-                     finish, in_batches, only_draw, parse_args, redraw, save_checkpoint, save_figure,
-                     write_csv)
+                     finish, in_batches, legend_beside, only_draw, parse_args, redraw, save_checkpoint,
+                     save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -60,6 +63,7 @@ DEMO_IMAGES = 200  # of the demo world's 600, unless --limit says otherwise
 HEAD_L2 = 1e-3  # penalty on the standardised weights of --train-head
 STOP_LOSS = 0.01  # accuracy that early stopping may lose on the half that chooses its threshold
 EXAMPLES = 6  # images in Fig 8, 9 and 13
+FEWEST = 5  # images whose mean is drawn
 STEPS = np.arange(1, SACCADES + 1)
 TOLD = (1, 2, 3, 5, 10)  # saccades of the tables
 KINDS = ("attention", "random")  # what guides the saccades
@@ -80,7 +84,7 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
               ) -> tuple[list, list, list[str]]:
     """(images to test, images to fit a head on, names of the classes); an image is (path, label).
     train_head: a head will be fitted, on train/ or, without one, on a random half."""
-    root = Path(place)
+    root = data.download.data_folder(place)
     if place == "demo":
         root = data.demo_folder("imagenet", workers=max(workers, 1)) / "imagenet"
         limit = limit or DEMO_IMAGES
@@ -98,6 +102,11 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
         raise InputError(f"--data {place}: {len(items)} images to test, {len(classes)} classes; give two of "
                          "each at least, or raise --limit.")
     return items, fit, classes
+
+
+def passed_over(place: str) -> dict[str, list[str]]:
+    """{reason: names of files that are no images to any reader}; the demo has none."""
+    return {} if place == "demo" else {data.UNREAD: data.unread_files(data.download.data_folder(place))}
 
 
 def labels_of(head: nn.Linear | None, items: list, classes: list[str]) -> tuple[list, list[str]]:
@@ -167,7 +176,7 @@ def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last
     seen = visible.flatten(0, -3).flatten(1)  # (S, h w), S masks
     image = torch.arange(len(x), device=x.device).repeat_interleave(len(seen) // len(x))  # (S,)
     order = seen.int().argsort(dim=1, descending=True, stable=True)  # visible places first, row-major
-    out = patches.new_empty(len(seen), n_last * patches.shape[-1])
+    out = patches.new_empty(len(seen), n_last * model.embed_dim)
     counts = seen.sum(1).cpu()
     budget = 4096 if x.device.type == "cpu" else 2**18  # tokens a pass: what fits in a CPU's cache
     for k in counts.unique().tolist():
@@ -200,10 +209,11 @@ def map_entropy(maps: Tensor) -> Tensor:
 
 
 def load_model(name: str, weights: Path | None, head_file: Path | None, train_head: bool, block: int | None,
-               foveas: Sequence[int] = ()) -> tuple[VisionTransformer, Callable, nn.Linear | None, int]:
+               foveas: Sequence[int] = (), heads: int | None = None
+               ) -> tuple[VisionTransformer, Callable, nn.Linear | None, int]:
     """(model, preprocessing, head, block that guides). head: a file's, the published one, or the model's own,
     always in float32; None: to be fitted. InputError: no such block, foveas that do not fit the grid."""
-    model, view = load_vit(name, weights)
+    model, view = load_vit(name, weights, heads)
     depth, width = len(model.blocks), model.embed_dim
     block = depth - 1 if block is None else block
     if not 0 <= block < depth:
@@ -302,9 +312,13 @@ def measure(batch: dict, model: VisionTransformer, head: nn.Linear, labels: Tens
 
 @torch.no_grad()
 def examples(arrays: dict, images: data.Images, view: Callable, model: VisionTransformer) -> dict:
-    """Images from concentrated to diffuse maps: their places in the arrays, pictures, every block's map."""
-    order = np.argsort(arrays["entropy"], kind="stable")
-    chosen = order[np.unique(np.arange(EXAMPLES) * (len(order) - 1) // (EXAMPLES - 1))]
+    """Images of different classes from concentrated to diffuse maps: their places in the arrays, pictures,
+    every block's map."""
+    order, chosen = np.argsort(arrays["entropy"], kind="stable"), []
+    for place in np.arange(EXAMPLES) * (len(order) - 1) // (EXAMPLES - 1):
+        nearest = order[np.argsort(np.abs(np.arange(len(order)) - place), kind="stable")]
+        new = ~np.isin(arrays["label"][nearest], arrays["label"][chosen])
+        chosen += nearest[new][:1].tolist()
     x = torch.stack([images[int(i)]["image"] for i in arrays["index"][chosen]])
     _, maps = look(model, x.to(model.pos_embed), range(len(model.blocks)))
     pictures = x.permute(0, 2, 3, 1) * torch.tensor(view.std) + torch.tensor(view.mean)  # in [0, 1]
@@ -319,9 +333,11 @@ def condition(arrays: dict, name: str) -> dict[str, np.ndarray]:
     visible (n, 10)  % of the image
     ever, first (n,)  whether correct at some saccade, and at which first; 11 = never
     later (n,)  correct on the full image, and first correct after the first saccade
+    chance  accuracy of guesses
     changed (n, 10)  from correct to wrong or back; and the sets of `transitions`"""
     c = list(arrays["conditions"]).index(name)
     t = {key: arrays[key].astype(float) for key in FULL_IMAGE}
+    t["chance"] = 1 / len(arrays.get("classes", np.unique(t["label"])))
     t |= {key: arrays[key][:, c].astype(float) for key in PER_SACCADE}
     ever = t["correct"].any(1)
     first = np.where(ever, t["correct"].argmax(1) + 1, SACCADES + 1)
@@ -533,6 +549,7 @@ def official(name: str, args: argparse.Namespace, labels: np.ndarray) -> float |
 
 def claims(arrays: dict, foveas: Sequence, sweep: bool, seed: int, paper: float | None = None) -> list[dict]:
     """The lines of the table. paper: accuracy on full images, see `official`."""
+    print("computing tables", flush=True)
     rows = evaluate([Claim("accuracy, full image", paper, "%", share)], arrays["correct_full"])
     for f in foveas:
         a, r = condition(arrays, f"attention fovea{f}"), condition(arrays, f"random fovea{f}")
@@ -558,25 +575,26 @@ def band(ax, values: np.ndarray, label: str, colour, y: str, style: str = "o-", 
 
 
 def accuracy_panels(above, below, t: dict, label: str, colour) -> None:
-    """Accuracy (dots: on the full image) and visible part of the image per saccade."""
+    """Accuracy and visible part of the image per saccade."""
     band(above, t["correct"], label, colour, "accuracy (% of images)", unit=100)
-    above.axhline(100 * t["correct_full"].mean(), color="black", linestyle=":")
     band(below, t["visible"], label, colour, "visible tokens (% of image)")
 
 
-def legend_beside(ax) -> None:
-    """Right of the panel, where it covers no line."""
-    handles, labels = ax.get_legend_handles_labels()
-    ax.legend(handles, labels, loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=8)
+def levels(ax, t: dict, guesses: int | np.ndarray = 1) -> None:
+    """Accuracy (%) on the full image, and that of so many guesses, of which one must be correct."""
+    chance = 1 - (1 - t["chance"]) ** guesses * np.ones(SACCADES)
+    ax.axhline(100 * t["correct_full"].mean(), color="black", linestyle=":", label="full image")
+    ax.plot(STEPS, 100 * chance, color="black", linestyle="--", linewidth=.8, label="chance")
+    ax.set(ylim=(0, 102))
 
 
 def map_grid(pictures: np.ndarray, maps: np.ndarray, names: Sequence[str], more: int = 0) -> tuple:
     """Figure and panels: in a row a picture (img_h, img_w, 3), its maps (columns, h, w), `more` free ones."""
-    fig, axes = figure_grid(len(maps), 1 + len(names) + more, 1.5, 1.6)
+    fig, axes = figure_grid(len(maps), 1 + len(names) + more, 1.7, 1.85)
     for row, picture, shown in zip(axes, pictures, upsample(maps, pictures.shape[1:3]).numpy()):
         for ax, image, name in zip(row, [picture, *shown], ["image", *names]):
             ax.imshow(image, cmap="inferno")
-            ax.set_title(name, fontsize=6)
+            ax.set_title(name, fontsize=8)
         for ax in row:
             ax.axis("off")
     return fig, axes
@@ -588,9 +606,10 @@ def draw_accuracy(shown: dict, folder: Path) -> None:
     """Fig 3: accuracy and visible part of the image, for each fovea (columns)."""
     fig, axes = figure_grid(2, len(shown), 3.6, 2.8, sharey="row")
     for (above, below), (f, kinds) in zip(axes.T, shown.items()):
-        above.set_title(f"fovea {f}x{f} (dots: full image)")
+        above.set_title(f"fovea {f}x{f}")
         for name, t in kinds.items():
             accuracy_panels(above, below, t, name, PALETTE[name])
+        levels(above, t)
     legend_beside(axes[0, -1])
     save_figure(fig, folder / "fig03_accuracy")
 
@@ -600,10 +619,10 @@ def draw_dynamics(shown: dict, folder: Path) -> None:
     fig, axes = figure_grid(4, len(shown), 3.6, 2.6, sharey="row")
     for (once, changes, every, hard), (f, kinds) in zip(axes.T, shown.items()):
         t = kinds["attention"]
-        band(once, np.maximum.accumulate(t["correct"], 1), "", PALETTE["attention"],
+        band(once, np.maximum.accumulate(t["correct"], 1), "attention", PALETTE["attention"],
              "correct at least once so far (%)", unit=100)
-        once.axhline(100 * t["correct_full"].mean(), color="black", linestyle=":")
-        once.set_title(f"fovea {f}x{f} (dots: full image)")
+        levels(once, t, STEPS)
+        once.set_title(f"fovea {f}x{f}")
         for (change, images), style in zip(transitions(t["correct"]).items(), ("v-", "^-", "v:", "^:")):
             changes.plot(STEPS, 100 * images.mean(0), style, markersize=4, label=change)
         changes.set(xlabel="saccade", ylabel="images (%)", xticks=STEPS)
@@ -611,7 +630,9 @@ def draw_dynamics(shown: dict, folder: Path) -> None:
                 hard, t["ever"] & (t["correct_full"] == 0), "wrong in full, correct at some saccade")):
             times = t["correct"][part].sum(1)
             ax.hist(times, np.arange(SACCADES + 2) - .5, rwidth=.8, color=PALETTE["attention"])
-            ax.set(title=which, xlabel="saccades at which it is correct", ylabel="images", xticks=[0, *STEPS])
+            ax.set_title(which, fontsize=9)
+            ax.set(xlabel="saccades at which it is correct", ylabel="images", xticks=[0, *STEPS])
+    legend_beside(axes[0, -1])
     legend_beside(axes[1, -1])
     save_figure(fig, folder / "fig04_dynamics")
 
@@ -619,7 +640,7 @@ def draw_dynamics(shown: dict, folder: Path) -> None:
 def draw_first_success(shown: dict, folder: Path) -> None:
     """Fig 5: certainty of images correct on the full image, by saccade of first success (blue) and of all of
     these (red; dashed: with those never correct at a saccade); columns: on the full image. Fig 7: entropy of
-    the attention map by saccade of first success; dashes: means."""
+    the attention map by saccade of first success; dashes: means of FEWEST images or more."""
     blues = colormaps["Blues_r"](np.linspace(0, .75, SACCADES))
     fig05, above = figure_grid(len(shown), 2, 4.6, 2.8)
     fig07, below = figure_grid(len(shown), 2, 4.6, 2.8)
@@ -630,17 +651,20 @@ def draw_first_success(shown: dict, folder: Path) -> None:
         sets += [("all of these", right & t["ever"], PALETTE["A"], "-"),
                  ("all, with never correct", right, PALETTE["A"], "--")]
         for i, (label, part, colour, style) in enumerate(sets):
-            if part.any():
-                certainty.plot(STEPS, t["certainty"][part].mean(0), style, color=colour, label=label)
+            if part.sum() >= FEWEST:
+                certainty.plot(STEPS, t["certainty"][part].mean(0), style, color=colour,
+                               label=f"{label} (n = {part.sum()})")
                 certainty.bar(SACCADES + 1 + .25 * i, t["certainty_full"][part].mean(), .25, color=colour)
-        certainty.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade (columns: full image)", xticks=STEPS,
-                      ylabel="certainty, 1 - H / log(classes)", ylim=(0, 1))
+        certainty.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade (columns: full image)",
+                      xticks=STEPS[::3], ylabel="certainty, 1 - H / log(classes)", ylim=(0, 1))
         legend_beside(certainty)
-        entropy.plot(t["first"], t["entropy"], ".", color=PALETTE[name], markersize=2, alpha=.5)
-        for s in np.unique(t["first"]):
-            entropy.plot(s, t["entropy"][t["first"] == s].mean(), "_", color="black", markersize=12)
-        entropy.set(title=f"{name} saccades, fovea {f}x{f}", xticks=range(1, SACCADES + 2),
-                    xlabel="saccade of the first correct answer (11: never)",
+        first = t["first"] + (t["first"] > SACCADES)  # "never" at 12, apart from 10
+        entropy.plot(first, t["entropy"], ".", color=PALETTE[name], markersize=2, alpha=.5)
+        for s in np.unique(first):
+            if (first == s).sum() >= FEWEST:
+                entropy.plot(s, t["entropy"][first == s].mean(), "_", color="black", markersize=12)
+        entropy.set_xticks([*STEPS, SACCADES + 2], [*STEPS, "never"])
+        entropy.set(title=f"{name} saccades, fovea {f}x{f}", xlabel="saccade of the first correct answer",
                     ylabel="entropy of the attention map (bits)")
     save_figure(fig05, folder / "fig05_certainty")
     save_figure(fig07, folder / "fig07_entropy")
@@ -655,11 +679,11 @@ def draw_examples(arrays: dict, block: int, fovea: int, border: str, folder: Pat
     fig, axes = map_grid(pictures, maps[:, [block]], [f"attention, block {block}"], len(steps))
     for row, n, picture, seen in zip(axes, arrays["example"], pictures, revealed.numpy()):
         full = words[arrays["pred_full"][n]]
-        row[0].set_title(f"{words[arrays['label'][n]]}\nfull image: {full}", fontsize=6)
+        row[0].set_title(f"{words[arrays['label'][n]]}\nfull image: {full}", fontsize=7)
         pred, certainty, correct = (arrays[key][n, 0] for key in ("pred", "certainty", "correct"))
         for ax, s in zip(row[2:], steps):
             ax.imshow(np.where(seen[s, :, :, None], picture, 235))
-            ax.set_title(f"saccade {s + 1}: {words[pred[s]]}\ncertainty {certainty[s]:.2f}", fontsize=6,
+            ax.set_title(f"saccade {s + 1}: {words[pred[s]]}\ncertainty {certainty[s]:.2f}", fontsize=7,
                          color=PALETTE["B"] if correct[s] else PALETTE["A"])
     save_figure(fig, folder / "fig08_examples")
     fig, _ = map_grid(pictures, maps, [f"block {b}" for b in range(maps.shape[1])])
@@ -667,20 +691,31 @@ def draw_examples(arrays: dict, block: int, fovea: int, border: str, folder: Pat
 
 
 def draw_sweep(arrays: dict, fovea: int, folder: Path) -> None:
-    """Fig 6 (blocks; resolutions of the last block) and Fig 17 (blocks of smaller inputs)."""
+    """Fig 6: every block, and smaller inputs of the last block; Fig 17: means of every block and input."""
     depth = arrays["example_map"].shape[1]
-    panels = {f"every block, {grid}": [f"block{b:02d} {grid}" for b in range(depth)] for grid in GRIDS}
-    panels["last block"] = [f"block{depth - 1:02d} {grid}" for grid in GRIDS]
-    fig, axes = figure_grid(len(panels), 2, 4.2, 2.8)
+    panels = {"every block": [f"block{b:02d} full" for b in range(depth)],
+              "last block": [f"block{depth - 1:02d} {grid}" for grid in GRIDS]}
+    fig, axes = figure_grid(3, 2, 4.6, 2.8)
     for (left, right), (title, names) in zip(axes, panels.items()):
         colours = [*colormaps["viridis"](np.linspace(0, .95, len(names))), PALETTE["random"]]
         for name, colour in zip([*names, f"random fovea{fovea}"], colours):
             t = condition(arrays, name)
             left.plot(STEPS, 100 * t["correct"].mean(0), color=colour)
             right.plot(STEPS, t["tokens"].mean(0), color=colour, label=name)
-        left.set(title=title, xlabel="saccade", ylabel="accuracy (% of images)", xticks=STEPS)
-        right.set(title=title, xlabel="saccade", ylabel="visible tokens", xticks=STEPS)
+        levels(left, t)
+        left.set_title(f"{title} (dots: full image, dashes: chance)", fontsize=9)
+        left.set(ylabel="accuracy (% of images)")
+        right.set(title=title, ylabel="visible tokens")
+        for ax in (left, right):
+            ax.set(xlabel="saccade", xticks=STEPS)
         legend_beside(right)
+    for ax, key, unit, what in zip(axes[2], ("correct", "tokens"), (100, 1), ("accuracy (%)", "tokens")):
+        table = [[unit * condition(arrays, f"block{b:02d} {grid}")[key].mean() for b in range(depth)]
+                 for grid in GRIDS]  # (inputs, blocks)
+        fig.colorbar(ax.imshow(table, aspect="auto"), ax=ax, label=what)
+        ax.set_yticks(range(len(GRIDS)), GRIDS)
+        ax.set(title=f"mean over saccades: {what}", xlabel="block", ylabel="input (tokens)",
+               xticks=range(depth))
     save_figure(fig, folder / "fig06_fig17_blocks_resolutions")
 
 
@@ -717,6 +752,7 @@ def study_parser(file: str, card: str) -> argparse.ArgumentParser:
     group = parser.add_argument_group("study")
     add, one_of = group.add_argument, group.add_mutually_exclusive_group().add_argument
     add("--model", help="a ViT of the weight table, or auto with --weights (dino_vits16; demo: demo_dino12)")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     one_of("--head", type=Path, help="linear classifier: weight, bias (default: the model's published one)")
     one_of("--train-head", action="store_true", help="fit one on frozen features of the last 4 blocks")
     add("--fovea", type=int, nargs="+", default=list(FOVEAS), metavar="N",
@@ -760,7 +796,7 @@ def main(argv: list[str] | None = None) -> None:
     name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
     items, fit, classes = load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     model, view, head, block = load_model(name, args.weights, args.head, args.train_head, args.block,
-                                          args.fovea)
+                                          args.fovea, args.heads)
     items, classes = labels_of(head, items, classes)
     folder = begin(args, [path for path, _ in items + fit], model=model, head=head or model.head)
     model.to(device, getattr(torch, args.dtype))
@@ -786,7 +822,7 @@ def main(argv: list[str] | None = None) -> None:
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
            on_screen=ON_SCREEN, model=name, block=block, preprocessing=vars(view), head_fitted=fitted,
-           unreadable=fitted.get("unreadable", []) + bad)
+           unreadable=fitted.get("unreadable", []) + bad, left_out=passed_over(args.data))
     start_saliency(args, argv)
 
 

@@ -39,7 +39,7 @@ from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_d
                     load_resnet, locate_weights, pick_device, read_state_dict, upsample)
 from gbvs import gbvs
 from results import (Claim, begin, cli, difference, evaluate, figure_grid, finish, in_batches,
-                     parse_args, read_arrays, save_figure)
+                     legend_beside, parse_args, read_arrays, save_figure)
 from unisal import UNISAL
 
 # -------------------------------------------------------------------------------- constants
@@ -52,6 +52,7 @@ RESNET_SIZE = (224, 224)  # px, to which crops are resized
 SAME = ("data", "model", "weights", "head", "train_head", "block", "border", "seed")  # arguments of both runs
 CROP_ORDER = ("dino", "unisal", "centre", "gbvs", "random")  # the paper's, best first
 COLOURS = exp04.PALETTE | {"other": "#e377c2"}
+NO_RUN_BEFORE = "loss by larger images: give the folder of exp04_saccades.py with --saccades."
 
 
 # -------------------------------------------------------------------------------- data
@@ -312,7 +313,7 @@ def draw_policies(found: dict, crops: dict, folder: Path) -> None:
     """Fig 10: ResNet crops, accuracy per saccade, visible part of the image."""
     fig, axes = figure_grid(1, 3, 3.6, 2.8)
     bars, accuracy, visible = axes[0]
-    bars.set(ylabel="accuracy of the ResNet (%), 95 %", title="crop at the first fixation")
+    bars.set(ylabel="accuracy (%), 95 % interval", title="ResNet, crop at the first fixation")
     for place in sorted(crops, key=lambda k: -crops[k].mean()):
         name, right = place.removeprefix("crop at "), crops[place].astype(float)
         low, high = exp04.interval(right)
@@ -320,7 +321,10 @@ def draw_policies(found: dict, crops: dict, folder: Path) -> None:
         bars.bar(title(name), 100 * right.mean(), yerr=error, color=COLOURS[name])
     for name, t in found.items():
         exp04.accuracy_panels(accuracy, visible, t, title(name), COLOURS[name])
-    exp04.legend_beside(visible)
+    exp04.levels(accuracy, t)
+    bars.axhline(100 * t["chance"], color="black", linestyle="--", linewidth=.8)
+    handles, names = accuracy.get_legend_handles_labels()
+    legend_beside(visible, handles=handles, labels=names)
     save_figure(fig, folder / "fig10_policies")
 
 
@@ -332,12 +336,12 @@ def draw_fixations(found: dict, folder: Path) -> None:
     for (a, b), style in zip(pairs, ("o-", "s-", "^-", "o--", "s--", "^--")):
         exp04.band(between, distances(found[a], found[b]), f"{title(a)} - {title(b)}", COLOURS[b],
                    "between two models (tokens)", style)
-    exp04.legend_beside(between)
+    legend_beside(between)
     for name, t in found.items():
         exp04.band(spread, from_first(t), title(name), COLOURS[name], "from the first fixation (tokens)")
         step = np.hypot(np.diff(t["row"], prepend=np.nan), np.diff(t["col"], prepend=np.nan))
         exp04.band(amplitude, step, title(name), COLOURS[name], "saccade amplitude (tokens)")
-    exp04.legend_beside(amplitude)
+    legend_beside(amplitude)
     save_figure(fig, folder / "fig11_fixations")
 
 
@@ -400,7 +404,8 @@ def main(argv: list[str] | None = None) -> None:
     items, fit, classes = exp04.load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     items = some_per_class(items, PER_CLASS, args.seed)
     maps = [find_map(args.saliency_dir, path) for path, _ in items] if args.saliency_dir else []
-    model, view, head, block = exp04.load_model(name, args.weights, fitted, args.train_head, args.block)
+    model, view, head, block = exp04.load_model(name, args.weights, fitted, args.train_head, args.block,
+                                               heads=args.heads)
     items, classes = exp04.labels_of(head, items, classes)
     paths, labels = zip(*items)
     names, fovea = list(map(data.image_name, paths)), args.fovea[0]
@@ -408,12 +413,10 @@ def main(argv: list[str] | None = None) -> None:
     images = load_images(paths, size, grid, maps)
     unisal, resnet, not_run = load_others(args.data == "demo", args.unisal_weights, len(classes))
     before = run_before(args.saccades, fovea, names, results.fixed_args(args))
-    if not before:
-        not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
-    nets = dict(model=model, head=head, unisal=unisal, resnet=resnet)
+    not_run += [] if before else [NO_RUN_BEFORE]
+    nets, fitted = dict(model=model, head=head, unisal=unisal, resnet=resnet), {}
     folder = begin(args, [*paths, *maps], **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
-    fitted = {}
     if head is None:
         nets["head"], fitted = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
                                               args.workers)
@@ -423,11 +426,12 @@ def main(argv: list[str] | None = None) -> None:
         measure, **nets, labels=torch.tensor(labels), view=view, block=block, fovea=fovea, border=args.border,
         seed=args.seed), args.workers)
     arrays, names, bad = data.readable_only(arrays, names, least=2)
-    arrays |= dict(image=np.array(names), conditions=np.array(policies(unisal, args.saliency_dir)))
-    arrays |= examples(arrays, images)
+    arrays |= dict(image=np.array(names), classes=np.array(classes),
+                   conditions=np.array(policies(unisal, args.saliency_dir))) | examples(arrays, images)
     headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
-           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad)
+           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad,
+           left_out=exp04.passed_over(args.data))
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ Commands
     another run; redraw   python exp05_clusters.py --run FOLDER; the same with --plot-only
 
 Paper: G1 16.7, G2 63.9, G3 19.4 % of the late heads; median share of looks at faces 65.7 % (adults), 66.2 %
-(children), 92.0 % (G1). The demo: 25.0, 45.8, 29.2 %; 78.4, 49.6, 80.7 %. Departure: samples without gaze are
-left out of the shares (authors: looks at nothing). Where the paper is silent: the distance between two heads
-is 1 - cosine of their maps, mean over frames. More in docs/exp05.md.
+(children), 92.0 % (G1). The demo: 25.0, 45.8, 29.2 %; 78.4, 49.6, 80.7 %. Departure: outside N2010 samples
+without gaze are left out of the shares (authors: looks at nothing). Where the paper is silent: the distance
+between two heads is 1 - cosine of their maps, mean over frames. More in docs/exp05.md.
 """
 from __future__ import annotations
 
@@ -38,20 +38,23 @@ from exp05_gaze_video import Model, attend, dots, load_models
 from exp05_looks import PARTS, Scene
 from gbvs import gbvs
 from results import (Claim, PALETTE, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish,
-                     only_draw, read_arrays, read_json, redraw, save_figure)
+                     legend_beside, only_draw, read_arrays, read_json, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
 # Shapes: K late heads, T frames, S gaze samples, V viewers, P key points, R rows: everyone who looks (heads,
 # GBVS, viewers). Gaze is x, y in px.
-OF_THE_RUN = ("data", "weights", "limit", "seed", "dtype", "batch_size")  # arguments
+OF_THE_RUN = ("data", "weights", "limit", "seed", "dtype", "batch_size")  # common arguments
 WHO = ("adult", "child", "G1")  # compared in every part
+PAIRS = tuple(itertools.combinations(WHO, 2))
 TESTED = ("eyes", "mouth", "face", "body", "ground")
 GROUPS = ("G1", "G2", "G3")
 COLOURS = {"G1": "#d62728", "G2": "#2ca02c", "G3": "#8c564b", "GBVS": PALETTE["gbvs"]}
-# The paper's numbers: median % of looks of adults, children and G1; % of the late heads; r
+# The paper's numbers: median % of looks of adults, children and G1; p times 3 of PAIRS; % of late heads; r
 PAPER_SHARES = {"eyes": (43.1, 26.4, 42.4), "mouth": (12.4, 19.2, 31.9), "face": (65.7, 66.2, 92.0)}
+PAPER_P = {"eyes": (.0025, 1., .0059), "mouth": (.0036, 5.2e-14, 1.4e-5), "face": (.90, 1.7e-9, 4.3e-12)}
 PAPER_SIZES = {"G1": 16.7, "G2": 63.9, "G3": 19.4}
+ON_SCREEN = r"(?!left-right face course of G[23]).*"  # rows that are printed: the paper's
 PAPER_COURSE = {"child": .832, "adult ASD": .795, "child ASD": .776, "G1": .425}  # with adults
 
 
@@ -66,26 +69,26 @@ def load_data(run: Path) -> tuple[dict, dict[str, np.ndarray]]:
 
 # -------------------------------------------------------------------------------- measure
 
-def measure(scene: Scene, traces: np.ndarray, conditions: Sequence[str], groups: dict[str, np.ndarray]
+def measure(scene: Scene, conditions: Sequence[str], groups: dict[str, np.ndarray]
             ) -> tuple[np.ndarray, np.ndarray]:
-    """Of one clip: shares of everyone's looks at PARTS (R, PARTS), NaN for who did not see it; left less
-    right face in every frame (T, groups). traces (C, T, 2); groups: {cluster or group of viewers: rows}."""
-    w, courses = scene.watched, []
-    everyone = {row: (trace, np.arange(len(w.times))) for row, trace in enumerate(traces)}
-    everyone |= {conditions.index(viewer): (gaze, w.frame) for viewer, gaze in zip(w.viewers, w.gaze)}
+    """Of one scene: shares of everyone's looks at PARTS (R, PARTS), NaN for who did not see it; left less
+    right face at every sample (S, groups). groups: {cluster or group of viewers: rows}."""
+    w = scene.watched
+    frame = w.frame if w.viewers else np.arange(len(w.times))  # (S,), shown at each sample
+    everyone = {row: trace[frame] for row, trace in enumerate(scene.traces.swapaxes(0, 1))}  # (S, 2) each
+    everyone |= {conditions.index(viewer): gaze for viewer, gaze in zip(w.viewers, w.gaze)}
     shares = np.full((len(conditions), len(PARTS)), np.nan)
-    for row, (gaze, frame) in everyone.items():
-        found = looking.part_shares(gaze, scene.points[frame], scene.parts[frame])
+    for row, gaze in everyone.items():
+        found = looking.part_shares(gaze, scene.points[frame], scene.parts)
         found |= looking.mask_shares(gaze, frame, scene.masks)
         shares[row] = [found.get(part, np.nan) for part in PARTS]
-    for rows in groups.values():
-        looks, course = [everyone[row] for row in rows if row in everyone], np.full(len(w.times), np.nan)
+    courses = np.full((len(frame), len(groups)), np.nan)
+    for k, rows in enumerate(groups.values()):
+        looks = [everyone[row] for row in rows if row in everyone]
         if looks:
-            gaze, frame = np.stack([gaze for gaze, _ in looks]), looks[0][1]
-            values = looking.left_minus_right(gaze, scene.points[frame], scene.parts[frame])  # (looks, S)
-            course = looking.mean_by_frame(values, frame, len(w.times))
-        courses.append(course)
-    return shares, np.reshape(courses, (len(groups), len(w.times))).T
+            values = looking.left_minus_right(np.stack(looks), scene.points[frame], scene.sides[frame])
+            courses[:, k] = scaling.nan_mean(values)
+    return shares, courses
 
 
 def pop_out(models: Sequence[Model], scale: float | None, dtype: str, members: Sequence[np.ndarray],
@@ -157,12 +160,20 @@ def looks(who: str, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     return shares[np.isfinite(shares)]
 
 
+def region_test(part: str, a: str, b: str, arrays: dict[str, np.ndarray]) -> dict | None:
+    """Looks of two of WHO at a part, Bonferroni for their three pairs."""
+    x, y = looks(a, part, arrays), looks(b, part, arrays)
+    return scaling.compare(f"{part}: {a} vs {b}", x, y, len(PAIRS)) if min(len(x), len(y)) > 1 else None
+
+
 def region_tests(arrays: dict[str, np.ndarray]) -> list[dict]:
-    """Adults, children and G1 pairwise in each part, Bonferroni for the three pairs."""
-    of = {(who, part): looks(who, part, arrays) for part in TESTED for who in WHO}
-    return [scaling.compare(f"{part}: {a} vs {b}", of[a, part], of[b, part], n_tests=3)
-            for part in TESTED for a, b in itertools.combinations(WHO, 2)
-            if min(len(of[a, part]), len(of[b, part])) > 1]
+    tests = [region_test(part, a, b, arrays) for part in TESTED for a, b in PAIRS]
+    return [test for test in tests if test]
+
+
+def region_p(part: str, a: str, b: str, arrays: dict[str, np.ndarray]) -> dict | None:
+    test = region_test(part, a, b, arrays)
+    return dict(ours=test["p_bonferroni"], n=sum(test["n"])) if test else None
 
 
 def median_look(who: str, part: str, arrays: dict[str, np.ndarray]) -> dict | None:
@@ -184,6 +195,12 @@ def correlation(pairs: np.ndarray) -> dict | None:
     return dict(ours=float(np.corrcoef(pairs.T)[0, 1]), n=len(pairs))
 
 
+def course_likeness(group: str, arrays: dict[str, np.ndarray]) -> dict | None:
+    """r between a group's and adults' left less right face, over samples."""
+    groups = arrays["course_groups"].tolist()
+    return correlation(arrays["courses"][:, [groups.index(group), groups.index("adult")]])
+
+
 def animal_faces(arrays: dict[str, np.ndarray]) -> dict | None:
     """r over late heads between looks at human and at animal faces."""
     late = arrays["mean_shares"][arrays["cluster"] != ""]  # (K, PARTS)
@@ -194,13 +211,15 @@ def claims(groups: Sequence[str]) -> list[Claim]:
     """The table's rows; value(arrays). groups: clusters and groups of viewers, columns of the courses."""
     rows = [Claim(f"{who}: looks at {part}", number, "%", partial(median_look, who, part))
             for part, numbers in PAPER_SHARES.items() for who, number in zip(WHO, numbers)]
+    rows += [Claim(f"{part}: {a} vs {b}", p, "p, Bonferroni", partial(region_p, part, a, b))
+             for part, numbers in PAPER_P.items() for (a, b), p in zip(PAIRS, numbers)]
     rows += [Claim(f"{cluster}: share of late heads", number, "%", partial(cluster_size, cluster))
              for cluster, number in PAPER_SIZES.items()]
     for group in sorted(set(groups) - {"adult"}) if "adult" in groups else ():
-        pair = [groups.index(group), groups.index("adult")]
-        rows.append(Claim(f"left-right face course of {group} with adults", PAPER_COURSE.get(group), "r",
-                          lambda arrays, pair=pair: correlation(arrays["courses"][:, pair])))
-    return rows + [Claim("human and animal faces, over late heads", .749, "r", animal_faces)]
+        rows.append(Claim(f"left-right face course of {group} with adults", PAPER_COURSE.get(group),
+                          "r over samples", partial(course_likeness, group)))
+    rows.append(Claim("G1: looks at animals' faces", 85.2, "%", partial(median_look, "G1", "animal_face")))
+    return rows + [Claim("human and animal faces, over late heads", .749, "r over heads", animal_faces)]
 
 
 # -------------------------------------------------------------------------------- figures
@@ -210,24 +229,27 @@ def draw_clusters(arrays: dict[str, np.ndarray], votes: dict[str, list[float]], 
     late = arrays["cluster"] != ""
     of, kind, block = arrays["cluster"][late], arrays["kind"][late], arrays["block"][late]
     fig, ((left, middle, right),) = figure_grid(1, 3, 4.3, 3.6, width_ratios=[1.6, 1, 1])
+    heads = [name.replace(".0 block ", ", ").replace(" head ", ".") for name in arrays["condition"][late]]
     tree = hierarchy.dendrogram(arrays["link"], ax=left, color_threshold=0, above_threshold_color="black",
-                                labels=arrays["condition"][late], no_labels=len(of) > 40)
+                                labels=heads, no_labels=len(of) > 40)
     for tick, leaf in zip(left.get_xticklabels(), tree["leaves"]):
-        tick.set(color=COLOURS[of[leaf]], fontsize=6, rotation=90)
-    left.set(ylabel="Ward distance (of 1 - cosine)", title="late heads by their attention maps")
+        tick.set(color=COLOURS[of[leaf]], fontsize=8, rotation=90)
+    left.axhline(arrays["link"][-len(GROUPS):, 2][:2].mean(), color="black", linestyle="--", linewidth=.8)
+    left.set(xlabel="model, block.head; dashed: the cut", ylabel="Ward distance (of 1 - cosine)",
+             title="late heads by their attention maps")
     blocks, bottom = list(dict.fromkeys(zip(kind.tolist(), block.tolist()))), 0
     for group in GROUPS:
         n = np.array([((of == group) & (kind == k) & (block == b)).sum() for k, b in blocks])
         middle.bar(range(len(blocks)), n, .6, bottom, color=COLOURS[group], label=group)
         bottom = bottom + n
-    middle.set_xticks(range(len(blocks)), [f"{k}\nblock {b}" for k, b in blocks], fontsize=7)
+    middle.set_xticks(range(len(blocks)), [f"{k}\nblock {b}" for k, b in blocks], fontsize=8)
     middle.set(ylabel="heads", title="members by block", ylim=(0, 1.25 * np.max(bottom)))
-    middle.legend(frameon=False, fontsize=7, ncols=3)
+    middle.legend(frameon=False, fontsize=8, ncols=3)
     for name, values in votes.items():
         shown = (np.array(values) - min(values)) / (np.ptp(values) or 1)
         right.plot(np.arange(2, 2 + len(values)), shown, "o-", markersize=3, label=name)
-    right.set(xlabel="number of clusters", ylabel="index, worst to best", title="how many?", ylim=(-.05, 1.5))
-    right.legend(frameon=False, fontsize=7, ncols=2, loc="upper center")
+    right.set(xlabel="number of clusters", ylabel="index, worst to best", title="how many?", ylim=(-.05, 1.6))
+    right.legend(frameon=False, fontsize=8, loc="upper right")
     save_figure(fig, folder / "fig_clusters")
 
 
@@ -236,8 +258,10 @@ def draw_regions(arrays: dict[str, np.ndarray], folder: Path) -> None:
     parts = [part for part in TESTED if np.isfinite(arrays["mean_shares"][:, PARTS.index(part)]).any()]
     viewers = sorted({kind for kind in arrays["kind"].tolist() if kind.startswith("viewer ")})
     names = [*(kind.removeprefix("viewer ") for kind in viewers), *GROUPS, "GBVS"]
-    widths = [*(1 for _ in parts), 2, 1.4]
-    fig, ((*panels, course, animals),) = figure_grid(1, len(widths), 2.4, 3.2, width_ratios=widths)
+    fig, axes = figure_grid(2, 4, 2.9, 3)
+    *panels, animals, course = axes.flat[:len(parts) + 2]
+    for ax in axes.flat[len(parts) + 2:]:
+        ax.set_visible(False)
     for ax, part in zip(panels, parts):
         dots(ax, {name: looks(name, part, arrays) for name in names},
              [COLOURS.get(name, "black") for name in names])
@@ -247,8 +271,8 @@ def draw_regions(arrays: dict[str, np.ndarray], folder: Path) -> None:
     for group, values in zip(arrays["course_groups"], arrays["courses"][arrays["course_clip"] == clip].T):
         course.plot(values, "-" if group in (*GROUPS, "adult") else "--", lw=1.2, label=group,
                     color=COLOURS.get(group, "black"))
-    course.set(xlabel=f"frame of {clip}", ylabel="looks: left face - right face", title="two faces")
-    course.legend(frameon=False, fontsize=6, ncols=2, handlelength=4)
+    course.set(xlabel=f"gaze sample of {clip}", ylabel="looks: left face - right face", title="two faces")
+    legend_beside(course)
     for group in GROUPS:
         faces = arrays["mean_shares"][arrays["cluster"] == group].T  # (PARTS, heads)
         animals.scatter(faces[PARTS.index("face")], faces[PARTS.index("animal_face")], 14, COLOURS[group])
@@ -302,14 +326,15 @@ def parse(argv: Sequence[str] | None = None) -> tuple[argparse.Namespace, dict, 
     return args, run, arrays
 
 
-def missing_parts(table: dict) -> list[str]:
-    """Parts of the study that were not run, and why."""
+def missing_parts(table: dict, unread: Sequence[str]) -> list[str]:
+    """Parts of the study that were not run, and why; unread: sentences on key points."""
     there = np.isfinite(table["mean_shares"]).any(0)  # (PARTS,)
-    parts = {"looks at eyes, mouth and face, animals: no keypoints": there[:6].any(),
+    parts = {"looks at eyes, mouth and face: no key points": there[:3].any(),
+             "looks at animals' faces: no key points of animals": there[3:6].any(),
              "looks at body and ground: no masks": there[6:].any(),
              "course of left less right face: no clip with two faces": np.isfinite(table["courses"]).any(),
              "clusters and pop-out displays: they need DINO models of more than four blocks": "link" in table}
-    return [text for text, found in parts.items() if not found]
+    return [*unread, *(text for text, found in parts.items() if not found)]
 
 
 def image_rows(table: dict) -> list[dict]:
@@ -325,10 +350,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     init_distributed(device)
     if only_draw(args):
         return redraw(args.out, draw)
-    study = videos.load_study(args.data, args.seed)
-    scenes = looking.load_scenes(arrays, study.clips)
+    study = videos.load_study(args.data, args.seed, run["args"]["lost_at_zero"])
+    scenes, unread = looking.load_scenes(arrays, study.clips)
     models = load_models(run["args"]["models"], args.weights, device, run["args"]["heads"])
-    given = [file for clip in study.clips for file in (clip.points, clip.masks) if file]
+    given = [file for clip in study.clips for file in (clip.points, clip.annotation, clip.masks) if file]
     begin(args, [*arrays["condition"], *given])
 
     # Clusters of the late heads by what they attend to.
@@ -343,10 +368,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                for group in sorted(set(study.groups.values()))}
 
     # Looks of viewers, heads and GBVS at parts, at the left and the right of two faces; pop-out displays.
-    groups, clips = clusters | viewers, [scene.watched.clip.name for scene in scenes]
-    found = [measure(scene, arrays[f"gaze/{clip}"].swapaxes(0, 1), arrays["condition"].tolist(), groups)
-             for scene, clip in zip(scenes, clips)]
-    shares, courses = zip(*found)
+    groups, clips = clusters | viewers, [scene.name for scene in scenes]
+    shares, courses = zip(*(measure(scene, arrays["condition"].tolist(), groups) for scene in scenes))
     table |= dict(cluster=cluster, clips=clips, shares=np.stack(shares), mean_shares=scaling.nan_mean(shares),
                   courses=np.concatenate(courses), course_groups=np.array([*groups], str),
                   course_clip=np.repeat(clips, [len(course) for course in courses]))
@@ -355,7 +378,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         table |= example_maps(arrays, clusters) | pop_out(
             models, videos.CW_SCALE if run["layout"] == "cw2019" else None, args.dtype, members, device)
     finish(args, "exp05_clusters", table, image_rows(table), evaluate(claims([*groups]), table), draw, began,
-           device, region_tests(table), missing_parts(table), **facts)
+           device, region_tests(table), missing_parts(table, unread), on_screen=ON_SCREEN, unit="clips",
+           model=", ".join(run["args"]["models"]), **facts)
 
 
 if __name__ == "__main__":

@@ -2,10 +2,15 @@
 
     any      clips/NAME.mp4 or clips/NAME/000001.png; gaze/NAME.csv (viewer, t_s, x_px, y_px; empty: missing).
              Optional: viewers.csv (viewer, group), clips.csv (clip, genre, fps), keypoints/NAME.csv (frame
-             from 0, part, x_px, y_px; parts eyes, mouth, animal_eyes, animal_mouth, others), masks/NAME.npz
-             (body, ground: frames x img_h x img_w). A clip without gaze counts for its key points (animals).
-    N2010    its video in clips/ and allclip1.mat as distributed, or gaze.npz (gaze: viewers x samples x 2,
-             x and y in px; group). Blank frames are left out.
+             from 0, part, x_px, y_px; parts eyes, mouth, face (the rest of one), animal_eyes, animal_mouth,
+             animal_face, others; a point that is absent for a while keeps its row, with x and y empty),
+             masks/NAME.npz (body, ground: frames x img_h x img_w). A clip without gaze counts for its key
+             points (animals).
+    N2010    its video in clips/; allclip1.mat (gaze and key points) and video_stimuli/eyeclip_annotation.txt
+             as distributed; or gaze.npz (gaze: viewers x samples x 2, x and y in px; group), which holds no
+             key points. Blank frames are left out.
+    both     may have animal_parts/: VGG's imdb-animalParts-eye.mat, the paper authors' file of mouths
+             shifted_mouth_pos_val.npz, ImageNet's validation images in val/ (see exp05_frames.py).
     CW2019   as distributed: GazeData/NV/<viewer>/*.mat, Clips_small_size/*.mov, 30s_segment_description.csv
 
 Gaze is x, y in px of the video. Shapes: T frames of a clip, S gaze samples, V viewers.
@@ -14,24 +19,23 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-import av
 import numpy as np
 import scipy.io
-import torch
-from torch import Tensor
 
 from common import InputError, input_errors
-from data import IMAGE_SUFFIXES, demo_folder, read_csv, read_image
+from data import demo_folder, entries, read_csv
+from exp05_frames import Clip, Frames, animal_clip, frames, image_files, resized  # all for the scripts, too
 from results import read_arrays
 
-SAMPLES, CW_SAMPLES = 5, 30  # gaze samples a frame: any layout (our choice); CW2019 (authors' code)
+CW_SAMPLES = 30  # gaze samples a frame of CW2019 (authors' code)
+LEAST_GAZE = .2  # share of a clip's frames with gaze, below which its unit or clock is wrong (our choice)
+LOST = .01  # share of gaze at exactly (0, 0) that raises suspicion (our choice)
 MAX_GAP = .05  # s, between a sample and the nearest record (our choice)
 BLANK = ((140, 155), (311, 326), (538, 553), (740, 772), (911, 926), (1094, 1123), (1319, 1334), (1651, 1666),
          (1835, 1850), (1988, 2003), (2167, 2182), (2326, 2327))  # frames of N2010, from 0, end excluded
@@ -39,25 +43,7 @@ N2010_GROUPS = {0: "adult", 1: "child", 3: "child ASD", 4: "adult ASD"}
 DISPLAY = (1440, 2560)  # px of CW2019's display: rows, columns
 GENRES = {"cartoon": "animation", "doc": "nature", "drama": "drama"}  # in CW2019's table: ours
 CW_SCALE = .8  # CW2019's frames have ceil(.8 side / 16) 16 px (authors' code)
-VIDEO_SUFFIXES = (".mp4", ".mov", ".avi", ".mkv")
-
-
-@dataclass
-class Clip:
-    """A video. records() gives its viewers' gaze, {viewer: (n, 3) t_s, x_px, y_px}, read when needed."""
-    name: str
-    source: Path  # a video file or a folder of frames
-    records: Callable[[], dict[str, np.ndarray]]
-    genre: str = ""
-    fps: float | None = None  # of a folder of frames
-    samples: int = SAMPLES
-    relative: int = 0  # frames of the whole video, if t is the share of it that has passed (N2010)
-    blank: tuple = ()  # frames without a picture
-    points: Path | None = None
-    masks: Path | None = None
-
-    def files(self) -> list[Path]:
-        return list(self.source.iterdir()) if self.source.is_dir() else [self.source]
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".mts")
 
 
 @dataclass
@@ -80,8 +66,9 @@ class Watched(NamedTuple):
 
 # -------------------------------------------------------------------------------- layouts
 
-def load_study(data: str, seed: int = 0) -> Study:
-    """Recognises the layout of a folder; "demo": the demo world's videos."""
+def load_study(data: str, seed: int = 0, lost_at_zero: bool = False) -> Study:
+    """Recognises the layout of a folder; "demo": the demo world's videos. lost_at_zero: gaze at exactly
+    (0, 0) is missing."""
     root = demo_folder("videos", seed=seed) / "videos" if data == "demo" else Path(data)
     if (root / "GazeData" / "NV").is_dir():
         study = load_cw2019(root)
@@ -92,8 +79,12 @@ def load_study(data: str, seed: int = 0) -> Study:
         study = load_n2010(root)
     else:
         study = load_any(root)
+    if (root / "animal_parts").is_dir():
+        study.clips.append(animal_clip(root / "animal_parts", study.notes))
     if not study.clips:
         raise InputError(f"{root}: no clips; expected video files or folders of frames in clips, or CW2019.")
+    for clip in study.clips:
+        clip.lost_at_zero = lost_at_zero
     return study
 
 
@@ -101,15 +92,16 @@ def table(path: Path, key: str) -> dict[str, dict]:
     """{value of the column key: row} of a CSV file; nothing if there is no file."""
     if not path.is_file():
         return {}
-    with input_errors(path, f"a CSV file with a column {key}"):
-        return {row[key]: row for row in read_csv(path)}
+    return {row[key]: row for row in read_csv(path, text=[key])}
 
 
 def load_any(root: Path) -> Study:
     """The layout "any", also the demo world's."""
     info, clips = table(root / "clips.csv", "clip"), []
-    for source in sorted((root / "clips").iterdir()):
+    others = []
+    for source in entries(root / "clips"):
         if not source.is_dir() and source.suffix.lower() not in VIDEO_SUFFIXES:
+            others.append(f"clips/{source.name}: not read, no ending of a video ({' '.join(VIDEO_SUFFIXES)})")
             continue
         name = source.name if source.is_dir() else source.stem
         row = info.get(name, {})
@@ -130,15 +122,16 @@ def load_any(root: Path) -> Study:
     groups = {viewer: row.get("group", "") for viewer, row in table(root / "viewers.csv", "viewer").items()}
     given = [p for kind in ("gaze", "keypoints", "masks") for p in sorted((root / kind).glob("[!.]*.*"))]
     names = {clip.name for clip in clips}
-    return Study("any", clips, groups, [f"{p.parent.name}/{p.name}: no clip has this name, so it is not used"
-                                        for p in given if p.stem not in names])
+    unused = [f"{p.parent.name}/{p.name}: no clip has this name, so it is not used" for p in given
+              if p.stem not in names]
+    return Study("any", clips, groups, others + unused)
 
 
 def gaze_csv(path: Path) -> dict[str, np.ndarray]:
     """{viewer: (n, 3) t_s, x_px, y_px in order of time} of gaze/NAME.csv; empty coordinates are NaN."""
     viewers: dict[str, list] = {}
     with input_errors(path, "columns viewer, t_s, x_px, y_px; numbers, the last two empty if missing"):
-        for row in read_csv(path) if path.is_file() else []:
+        for row in read_csv(path, ["viewer"], ["t_s", "x_px", "y_px"]) if path.is_file() else []:
             xy = [np.nan if row[k] == "" else float(row[k]) for k in ("x_px", "y_px")]
             viewers.setdefault(row["viewer"], []).append([float(row["t_s"]), *xy])
     return {viewer: np.array(sorted(record)) for viewer, record in viewers.items()}
@@ -162,10 +155,13 @@ def load_n2010(root: Path) -> Study:
     t = np.linspace(0, 1, gaze.shape[1])[:, None]
     records = {f"viewer{i:03d}": np.concatenate([t, g], 1) for i, g in enumerate(gaze)}
     clip = study.clips[0]
-    clip.records, clip.relative, clip.genre = lambda: records, BLANK[-1][1], ""
+    clip.records, clip.relative, clip.genre, clip.stored = lambda: records, BLANK[-1][1], "", True
     clip.blank = tuple(i for start, stop in BLANK for i in range(start, stop))
+    clip.points, clip.annotation = mat, root / "video_stimuli" / "eyeclip_annotation.txt"
+    if (root / clip.annotation.name).is_file():
+        clip.annotation = root / clip.annotation.name
     groups = {viewer: N2010_GROUPS.get(g, str(g)) for viewer, g in zip(records, group.tolist())}
-    return Study("n2010", [clip], groups)
+    return Study("n2010", [clip], groups, study.notes)
 
 
 def bare(name: str) -> str:
@@ -180,14 +176,15 @@ def continues(name: str, whole: str) -> bool:
 
 def load_cw2019(root: Path) -> Study:
     """CW2019 as distributed. A record belongs to the video that its movieFileName names."""
-    videos = {bare(p.stem): p for p in sorted((root / "Clips_small_size").glob("*.mov"))}
+    with input_errors(root / "Clips_small_size", "CW2019's clips, .mov"):
+        videos = {bare(p.stem): p for p in entries(root / "Clips_small_size", ".mov")}
     description = root / "30s_segment_description.csv"
     with input_errors(description, "columns 'file name' and 'genre category'"):
         genres = {str(row["file name"]): next((ours for word, ours in GENRES.items()
                                                if word in row["genre category"]), "")
-                  for row in read_csv(description)}
+                  for row in read_csv(description, ["file name", "genre category"])}
     records: dict[str, list[Path]] = {name: [] for name in [*videos, ""]}  # "": of no video that is there
-    for path in sorted((root / "GazeData" / "NV").glob("*/*.mat")):
+    for path in sorted((root / "GazeData" / "NV").glob("[!.]*/[!.]*.mat")):
         with input_errors(path, "a .mat file with movieFileName and eyetrackRecord"):
             mat = scipy.io.loadmat(path, variable_names=["movieFileName"], simplify_cells=True)
             name = bare(Path(str(mat["movieFileName"]).replace("\\", "/")).stem)
@@ -208,8 +205,9 @@ def load_cw2019(root: Path) -> Study:
 
 def gaze_mats(paths: list[Path], video: Path) -> dict[str, np.ndarray]:
     """CW2019's records of one clip; display px -> video px, the video as wide as the display and centred."""
-    with input_errors(video, "a video file that can be decoded"), av.open(str(video)) as file:
-        img_h, img_w = file.streams.video[0].height, file.streams.video[0].width
+    with input_errors(video, "a video file that can be decoded"):
+        _, size, _ = next(frames(Clip(video.stem, video, dict)))
+        img_h, img_w = size()  # as displayed
     scale, viewers = img_w / DISPLAY[1], {}
     top = max((DISPLAY[0] - img_h / scale) / 2, 0)  # the letterbox, display px
     for path in paths:
@@ -221,79 +219,7 @@ def gaze_mats(paths: list[Path], video: Path) -> dict[str, np.ndarray]:
     return viewers
 
 
-# -------------------------------------------------------------------------------- frames
-
-def image_files(folder: Path) -> list[Path]:
-    """The images of a folder by the number in their names: 10.png comes after 9.png."""
-    paths = [p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
-    return sorted(paths, key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))
-
-
-def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], tuple[int, int]], Callable[[], np.ndarray]]]:
-    """(seconds since the first frame, functions that give its img_h, img_w and its picture (img_h, img_w, 3)
-    in RGB), in order: who needs no picture saves its conversion.
-
-    Times are the file's own, so a variable frame rate is kept. Damage raises whatever the decoder raises.
-    """
-    if clip.source.is_dir():
-        paths = image_files(clip.source)
-        if not paths:
-            raise ValueError("no images in it")
-        for n, path in enumerate(paths):
-            yield (n / (clip.fps or 1), lambda path=path: read_image(path).size[::-1],
-                   lambda path=path: np.array(read_image(path)))
-        return
-    n, start = 0, 0.
-    with av.open(str(clip.source)) as file:
-        stream = file.streams.video[0]
-        stream.codec_context.options = {"err_detect": "explode"}  # damage must not be painted over
-        stream.thread_type, announced = "AUTO", stream.frames
-        for frame in file.decode(stream):
-            if frame.is_corrupt:
-                raise ValueError("a damaged frame")
-            now = n / float(stream.average_rate) if frame.time is None else frame.time
-            start = now if n == 0 else start
-            yield (now - start, lambda frame=frame: (frame.height, frame.width),
-                   partial(frame.to_ndarray, format="rgb24"))
-            n += 1
-    if n < max(announced, 1):
-        raise ValueError(f"the file ends early, it announces {announced}")
-
-
-class Frames(torch.utils.data.Dataset):
-    """Item i -> dict(image=frame i as (img_h, img_w, 3) uint8), for the first n frames of a clip. Frames are
-    decoded in order: who asks for an earlier one starts the clip again."""
-
-    def __init__(self, clip: Clip, n: int):
-        self.clip, self.n, self.stream, self.next = clip, n, None, n
-
-    def __len__(self) -> int:
-        return self.n
-
-    def __getitem__(self, i: int) -> dict:
-        if i < self.next:
-            self.stream, self.next = frames(self.clip), 0
-        _, _, picture = next(islice(self.stream, i - self.next, None))
-        self.next = i + 1
-        return dict(image=torch.from_numpy(picture()))
-
-
-def area_matrix(n_in: int, n_out: int) -> Tensor:
-    """(n_out, n_in): resampling by means over the area of each output pixel (OpenCV's INTER_AREA)."""
-    edges, pixel = torch.arange(n_out + 1.) * n_in / n_out, torch.arange(float(n_in))
-    overlap = torch.minimum(edges[1:, None], pixel + 1) - torch.maximum(edges[:-1, None], pixel)
-    return overlap.clamp(min=0) * n_out / n_in
-
-
-def resized(images: Tensor, patch: int, scale: float | None) -> Tensor:
-    """(B, 3, img_h, img_w) uint8 -> RGB in [0, 1] with sides of whole patches: the nearest, or with a scale
-    the next above scale x side. By area, rounded to 8 bits as in a file."""
-    def side(n: int) -> int:
-        patches = math.ceil(scale * n / patch) if scale else round(n / patch)
-        return max(2, patches) * patch
-    rows, cols = (area_matrix(n, side(n)).to(images.device) for n in images.shape[-2:])
-    return (rows @ images.float() @ cols.T).round() / 255
-
+# -------------------------------------------------------------------------------- viewers
 
 def watch_all(study: Study, limit: int | None) -> list[Watched]:
     """The clips with a frame that can be decoded. InputError: none, or no four viewers to compare."""
@@ -303,7 +229,8 @@ def watch_all(study: Study, limit: int | None) -> list[Watched]:
         raise InputError("no clip could be decoded: " + "; ".join(study.notes))
     met = {viewer for w in watched if len(w.viewers) > 1 for viewer in w.viewers}
     if len(met) < 4:
-        raise InputError(f"{len(met)} viewers saw what another saw; at least 4 are needed to place heads.")
+        raise InputError(f"{len(met)} viewers saw what another saw; at least 4 are needed to place heads. "
+                         + "; ".join(study.notes))
     return watched
 
 
@@ -325,8 +252,6 @@ def watch(clip: Clip, limit: int | None, notes: list[str]) -> Watched:
     times, size = np.array(times), sizes.pop()
     return Watched(clip, times, size, *viewers_of(clip, times, size, limit is None, notes))
 
-
-# -------------------------------------------------------------------------------- viewers
 
 def align(records: dict[str, np.ndarray], times: np.ndarray, clip: Clip) -> tuple[np.ndarray, np.ndarray]:
     """Gaze on common samples (V, S, 2), NaN where missing, and the frame shown at each sample (S,).
@@ -356,20 +281,94 @@ def align(records: dict[str, np.ndarray], times: np.ndarray, clip: Clip) -> tupl
 def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool,
                notes: list[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
     """Viewers of a clip, their gaze (V, S, 2) and its frames (S,). Gaze outside the frame counts as missing,
-    viewers without any are left out; both are noted, and so are lengths that differ (whole: no --limit)."""
+    viewers without any are left out; both are noted, with what `check_gaze` finds (whole: no --limit)."""
     records = clip.records()
     if not records:
         return [], np.empty((0, 0, 2)), np.empty(0, int)
+    at_zero = {viewer: (record[:, 1:] == 0).all(1) for viewer, record in records.items()}
+    share = np.concatenate([*at_zero.values()]).mean()
+    if clip.lost_at_zero:
+        records = {viewer: record.copy() for viewer, record in records.items()}
+        for viewer, record in records.items():
+            record[at_zero[viewer], 1:] = np.nan
+    elif share > LOST:
+        notes.append(f"{clip.name}: {share:.1%} of the gaze is at exactly (0, 0), which some trackers write "
+                     "when they lose the eye; --lost-at-zero makes it missing")
     gaze, frame = align(records, times, clip)
     outside = ((gaze < 0) | (gaze >= size[::-1])).any(2)  # comparisons with NaN are False
     if outside.any():
         notes.append(f"{clip.name}: {outside.mean():.2%} of the gaze lies outside the frame, so is missing")
         gaze[outside] = np.nan
-    longest, length = max(r[-1, 0] for r in records.values()), times[-1]
-    if whole and not clip.relative and abs(longest - length) > .5:
-        notes.append(f"{clip.name}: {length:.1f} s of video, {longest:.1f} s of gaze; the shorter is used")
     if whole and clip.relative not in (0, len(times)):
         notes.append(f"{clip.name}: {len(times)} of {clip.relative} frames; only their gaze is used")
-    seen = np.isfinite(gaze[..., 0]).any(1)
-    notes += [f"{clip.name}: no gaze of viewer {v}, left out here" for v, s in zip(records, seen) if not s]
-    return [v for v, s in zip(records, seen) if s], gaze[seen], frame
+    there = np.isfinite(gaze[:, ~np.isin(frame, clip.blank), 0])  # (V, samples of frames with a picture)
+    check_gaze(Watched(clip, times, size, [*records], gaze, frame), records, there, whole, notes)
+    seen = there.any(1)
+    return [viewer for viewer, s in zip(records, seen) if s], gaze[seen], frame
+
+
+def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, whole: bool, notes: list[str]
+               ) -> None:
+    """Notes the share of frames with gaze, viewers with little, lengths that differ. there: (V, samples).
+    InputError: less than LEAST_GAZE over all viewers of a whole clip, all gaze in its top left corner, or
+    records ten times as long as it."""
+    name, share = w.clip.name, there.sum(1) / max(there.shape[1], 1)  # (V,)
+    for viewer, one in zip(records, share):
+        if one < LEAST_GAZE:
+            found = f"gaze in {one:.0%} of the frames of viewer {viewer}"
+            if one == 0:
+                found = f"no gaze of viewer {viewer}, left out here"
+            notes.append(f"{name}: {found} {unit_hint(records[viewer], w)}".rstrip())
+    ends, length = [record[-1, 0] for record in records.values()], w.times[-1]
+    if whole and not w.clip.relative and abs(max(ends) - length) > .5:
+        notes.append(f"{name}: {length:.1f} s of video, {max(ends):.1f} s of gaze; the shorter is used")
+    found = f"{name}: gaze in {share.mean():.0%} of the frames (mean over {len(share)} viewers)"
+    corner = there.any() and (np.nanquantile(w.gaze, .99, (0, 1)) < np.array(w.size[::-1]) / 4).all()
+    stretched = not w.clip.relative and np.median(ends) > 10 * length + 1
+    if whole and (corner or stretched or share.mean() < LEAST_GAZE):
+        where = ", all in the top left corner" if corner else ""
+        hint = unit_hint(np.concatenate([*records.values()]), w)
+        raise InputError(f"{found}{where}; expected t_s in s from the first frame, x_px and y_px in px of "
+                         f"{w.size[1]}x{w.size[0]} frames. {hint}".rstrip())
+    notes.append(found)
+
+
+def unit_hint(record: np.ndarray, w: Watched) -> str:
+    """What other unit or clock a record (n, 3) of t_s, x_px, y_px looks like, and what to multiply by or to
+    add; "" if none."""
+    hints = place_hints(record[:, 1:], w.size)
+    if not w.clip.relative:
+        hints = clock_hints(record[:, 0], w.times) + hints
+    return " ".join(hints)
+
+
+def clock_hints(t: np.ndarray, times: np.ndarray) -> list[str]:
+    """Of the times of a record; times (T,) of the frames."""
+    seconds = times[-1] + (times[-1] / (len(times) - 1) if len(times) > 1 else 1)  # of the clip
+    ratio, first, hints = np.ptp(t) / seconds, t.min(), []
+    clocks = {"milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9, "minutes": 60, "hours": 3600,
+              "frame numbers": seconds / len(times)}
+    name, factor = min(clocks.items(), key=lambda clock: abs(np.log(max(ratio, 1e-9) * clock[1])))
+    if not .1 < ratio < 10:  # a longer or shorter record is no other unit
+        hints.append(f"t_s looks like {name}: multiply it by {factor:.4g}.")
+    if abs(first * factor) > seconds:
+        hints.append(f"t_s begins at {first:.10g}, not with the clip: subtract its value at the first frame.")
+    return hints
+
+
+def place_hints(xy: np.ndarray, size: tuple[int, int]) -> list[str]:
+    """Of the coordinates (n, 2) of a record; size: img_h, img_w of the frames."""
+    xy, (img_h, img_w) = xy[np.isfinite(xy).all(1)], size
+    if not len(xy):
+        return []
+    low, high = np.quantile(xy, (.01, .99), axis=0)  # (2,) each
+    if (high <= 1).all() and (low >= 0).all():
+        return [f"x_px and y_px look like shares of the frame: multiply them by {img_w} and {img_h}."]
+    if (low < -.2 * high).all():
+        return [f"x_px and y_px look counted from the centre: add {img_w / 2:g} and {img_h / 2:g}."]
+    if (high <= 100).all() and (low >= 0).all() and min(size) > 100:
+        return [f"x_px and y_px look like %: multiply them by {img_w / 100:g} and {img_h / 100:g}."]
+    if (high > size[::-1]).any():
+        return [f"x_px and y_px go to {high[0]:.0f} and {high[1]:.0f}, as px of a larger display: take off "
+                f"the margin left of and above the video there, multiply by {img_w} / its width there."]
+    return []

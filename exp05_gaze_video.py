@@ -46,9 +46,10 @@ import exp05_data as videos
 import exp05_scaling as scaling
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
-from gbvs import gbvs
+from gbvs import gbvs_sets
 from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
-                     finish, in_batches, only_draw, parse_args, read_arrays, redraw, save_figure, write_csv)
+                     finish, in_batches, legend_beside, only_draw, parse_args, redraw,
+                     save_figure, write_csv)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -96,9 +97,10 @@ FEWEST = 5  # values whose median and quartiles are drawn
 
 # -------------------------------------------------------------------------------- data
 
-def load_data(data: str, seed: int, limit: int | None) -> tuple[videos.Study, list[videos.Watched]]:
+def load_data(data: str, seed: int, limit: int | None, lost_at_zero: bool = False
+              ) -> tuple[videos.Study, list[videos.Watched]]:
     """The data set, and its clips with their viewers. InputError: frames too small for GBVS."""
-    study = videos.load_study(data, seed)
+    study = videos.load_study(data, seed, lost_at_zero)
     watched = videos.watch_all(study, limit)
     for w in watched:
         side = min(w.size) * (videos.CW_SCALE if study.layout == "cw2019" else 1)
@@ -113,7 +115,7 @@ def other_distances(folder: Path | None) -> dict[str, dict[str, float]]:
         return {}
     if not (folder / "arrays.npz").is_file():
         raise InputError(f"--compare {folder}: no arrays.npz; give the folder of a finished run.")
-    run = read_arrays(folder / "arrays.npz")
+    run = videos.read_arrays(folder / "arrays.npz")
     name = DATA_SETS.get(str(run["layout"]), folder.resolve().name)
     own = zip(run["sets"].tolist(), run["units"], run["distance"])  # without those that it was compared with
     return {f"{name}: {place}": dict(zip(run["condition"].tolist(), distance)) for place, _, distance in own}
@@ -122,6 +124,7 @@ def other_distances(folder: Path | None) -> dict[str, dict[str, float]]:
 class FramePairs(torch.utils.data.Dataset):
     """Item i -> dict(image=frame i, previous=the one before it), each (img_h, img_w, 3) uint8, of the first n
     frames of a clip. The first and those after blanks are their own predecessors, so that nothing moves."""
+    unit = "frames"  # of the progress bar
 
     def __init__(self, clip: videos.Clip, n: int):
         self.frames = videos.Frames(replace(clip, records=dict), n)  # a worker needs no gaze
@@ -164,7 +167,7 @@ def load_models(names: Sequence[str], weights: Path | str | None, device: torch.
     models = []
     if weights and len(names) > 1:
         raise InputError("--weights belongs to one model; give several as --models KIND=FILE KIND=FILE.")
-    if heads and not any("=" in name for name in names):
+    if heads and not any("=" in name or name == "auto" for name in names):
         raise InputError("--heads belongs to models given as KIND=FILE; all others have heads of their own.")
     for name in names:
         kind, _, file = name.partition("=")
@@ -178,7 +181,7 @@ def load_models(names: Sequence[str], weights: Path | str | None, device: torch.
                 raise InputError(f"--models {name}: {net.embed_dim} wide, so not of exp05_train_vits.py; say "
                                  "with --heads how many heads a block has.")
         else:
-            net, preprocess = load_vit(name, weights)
+            net, preprocess = load_vit(name, weights, heads if name == "auto" else None)
             kind, norm = name.removeprefix("demo_"), (preprocess.mean, preprocess.std)
         if net.pos_rule == "size":
             net.pos_rule = "offset"  # the authors run DINO's interpolation on supervised models too
@@ -229,14 +232,14 @@ def attend(images: Tensor, model: Model, scale: float | None, dtype: str = "floa
         return cls_attention(model.net, x)
 
 
-def saliency_gaze(rgb: Tensor, channels: str, previous: Tensor) -> Tensor:
-    """Peak of the GBVS map at full size, NaN where nothing stands out (or moves): frames and those before
-    them, (B, 3, img_h, img_w) in [0, 1] -> (B, 2) x, y."""
-    maps = gbvs(rgb, channels, previous)  # (B, h, w)
-    rows, cols = (resize_matrix(a, b, "bicubic").to(maps) for a, b in zip(maps.shape[1:], rgb.shape[2:]))
-    best = (rows @ maps @ cols.T).flatten(1).argmax(1).cpu()
+def saliency_gaze(rgb: Tensor, previous: Tensor) -> Tensor:
+    """Peaks of the GBVS maps of all CHANNELS at full size, NaN where nothing stands out (or moves): frames
+    and those before them, (B, 3, img_h, img_w) in [0, 1] -> (B, CHANNELS, 2) x, y."""
+    maps = gbvs_sets(rgb, list(CHANNELS.values()), previous)  # (B, CHANNELS, h, w)
+    rows, cols = (resize_matrix(a, b, "bicubic").to(maps) for a, b in zip(maps.shape[2:], rgb.shape[2:]))
+    best = torch.stack([(rows @ m @ cols.T).flatten(1).argmax(1) for m in maps.unbind(1)], 1).cpu()
     xy = torch.stack([best % rgb.shape[-1], best // rgb.shape[-1]], -1).float()
-    return xy.where(maps.amax((1, 2)).cpu()[:, None] > 0, torch.nan)
+    return xy.where(maps.amax((2, 3)).cpu()[..., None] > 0, torch.nan)
 
 
 # -------------------------------------------------------------------------------- measure
@@ -278,7 +281,7 @@ def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: st
         previous = batch.get("previous", batch["image"]).to(device).permute(0, 3, 1, 2)
         rgb, before = videos.resized(images, 1, scale), videos.resized(previous, 1, scale)
         seen = torch.tensor([rgb.shape[3], rgb.shape[2]])
-        gaze += [(saliency_gaze(rgb, c, before) * frame / seen)[:, None] for c in CHANNELS.values()]
+        gaze.append(saliency_gaze(rgb, before) * frame / seen)
     apart = cosine_distances(torch.cat(late, 1)) if late else torch.zeros(len(images), 0, 0)
     return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart)
 
@@ -336,6 +339,7 @@ def heads_among_viewers(sets: dict[str, tuple[str, np.ndarray]], others: dict[st
                         conditions: np.ndarray) -> tuple[dict, dict[str, dict]]:
     """(distance (sets, R) of everyone in every set of clips and in those of another run, xy (own sets, R, 2),
     names and units of the sets; facts of every own set)."""
+    print("computing tables", flush=True)
     scaled = {name: scaling.scaled(d) for name, (_, d) in sets.items()}
     placed = {name: found for name, found in scaled.items() if found}
     for name, found in placed.items():  # whoever never looks is nowhere
@@ -525,7 +529,7 @@ def draw_distance(arrays: dict[str, np.ndarray], folder: Path) -> None:
                    fillstyle="none" if i and k.startswith("viewer") else "full")
     right.set(xlabel=f"dimension 1 ({unit})", ylabel=f"dimension 2 ({unit})", aspect="equal")
     right.set_title("scaling in two dimensions", fontsize=9)
-    right.legend(frameon=False, fontsize=8, loc="center left", bbox_to_anchor=(1, .5))
+    legend_beside(right)
     save_figure(fig, folder / "fig_distance")
 
 
@@ -540,14 +544,14 @@ def draw_gaze(arrays: dict[str, np.ndarray], folder: Path) -> None:
         column[0].scatter(*arrays[f"viewers{i}"].T, s=9, c="white", edgecolors="black", linewidths=.4,
                           label="viewers")
         column[0].imshow(picture)
-        column[0].set_title(f"{clip}, frame {t}", fontsize=8)
+        column[0].set_title(f"{clip}, frame {t}", fontsize=9)
         for ax, head, name, kind in zip(column[1:], nearest, names, kinds):
             xy = arrays[f"gaze/{clip}"][t, head]
             column[0].scatter(*xy, s=30, c=colour_of(kind), marker="s", edgecolors="white", label=name)
             ax.imshow(picture.mean(2), cmap="gray")
             ax.imshow(arrays[f"maps{i}"][head], cmap="inferno", alpha=.65, interpolation="bilinear",
                       extent=(0, img_w, img_h, 0))
-            axes[1 + nearest.index(head), 0].set_ylabel(name, color=colour_of(kind), fontsize=7)
+            axes[1 + nearest.index(head), 0].set_ylabel(name, color=colour_of(kind), fontsize=8)
         for ax in column:
             ax.set(xticks=[], yticks=[], xlim=(0, img_w), ylim=(img_h, 0), frame_on=False)
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8,
@@ -567,7 +571,7 @@ def draw_heads(arrays: dict[str, np.ndarray], folder: Path) -> None:
                   linestyle=STYLES.get(depth, "-"))
     left.set(xlabel="layer (block + 1)", ylabel="cosine between heads of a block",
              title="attention maps of a block's heads")
-    left.legend(frameon=False, fontsize=8, handlelength=4)
+    legend_beside(left, handlelength=4)
     right.scatter(arrays["distance"][0][heads], arrays["distance"][-1][heads], s=6,
                   c=[colour_of(kind) for kind in arrays["kind"][heads]])
     right.set(xlabel=f"MDS distance, {arrays['sets'][0]} ({arrays['units'][0]})",
@@ -611,6 +615,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
              f"its seeds (default: the demo's six; with data {' '.join(OFFICIAL)})")
     add("--heads", type=at_least(1), metavar="N",
         help=f"heads of a block in the files of KIND=FILE (default: {HEADS} if 96 or 384 wide)")
+    add("--lost-at-zero", action="store_true", help="gaze at exactly (0, 0) is missing: the tracker lost it")
     add("--compare", type=Path, help="folder of another run, to correlate its heads' distances with these")
     args = parse_args(parser, argv)
     args.models = args.models or list(DEMO_MODELS if args.data == "demo" else OFFICIAL)
@@ -626,7 +631,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return start_clusters(args)
 
     # Videos and their viewers; models; the distances of another run.
-    study, watched = load_data(args.data, args.seed, args.limit)
+    study, watched = load_data(args.data, args.seed, args.limit, args.lost_at_zero)
     models = load_models(args.models, args.weights, device, args.heads)
     viewers = sorted({viewer for w in watched for viewer in w.viewers})
     table, others = trace_table(models, viewers, study.groups), other_distances(args.compare)
@@ -653,7 +658,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     kinds, units = list(dict.fromkeys(table["kind"].tolist())), dict(zip(facts, placed["units"]))
     headline = evaluate(claims(study.layout, kinds, units), arrays, tests)
     finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table), headline, draw, began,
-           device, tests, missing_parts(study.layout, kinds), layout=study.layout, sets=facts,
+           device, tests, missing_parts(study.layout, kinds), unit="clips", layout=study.layout, sets=facts,
            best_head=str(table["condition"][arrays["nearest"][0]]), on_screen=ON_SCREEN,
            notes=sorted({*study.notes, *assumed(args.models, args.heads)}))
     start_clusters(args)

@@ -108,12 +108,17 @@ def mds(D: np.ndarray, dim: int) -> np.ndarray:
 
     Metric stress from the classical solution, as MATLAB's mdscale does; by quasi-Newton steps, which reach
     the minimum that SMACOF creeps to. In two dimensions the classical start can miss the minimum by up to
-    .4 %, so a random one is tried, too, and the better kept. Centred on the mean.
+    .4 %, so a random one is tried, too, and the better kept. Centred on the mean. Pairs of unknown distance
+    (NaN) do not count. ValueError: a point without any known distance.
     """
-    n, unit = len(D), D.max() or 1.
-    delta = D / unit
+    known = np.isfinite(D) & ~np.eye(len(D), dtype=bool)
+    if not known.any(1).all():
+        raise ValueError(f"{(~known.any(1)).sum()} points without a known distance to any other")
+    n, unit = len(D), D[known].max() or 1.
+    delta = np.where(known, D, 0) / unit
+    guess = np.where(known, delta, np.nanmedian(np.where(known, delta, np.nan), 0)) * (1 - np.eye(n))
     start = np.zeros((n, dim))
-    start[:, :n] = classical(delta)[:, :dim]
+    start[:, :n] = classical((guess + guess.T) / 2)[:, :dim]
     starts = [start]
     if dim == 2:
         starts.append(np.random.default_rng(0).normal(0, start.std(), (n, dim)))
@@ -121,9 +126,9 @@ def mds(D: np.ndarray, dim: int) -> np.ndarray:
     def error(flat: np.ndarray) -> tuple[float, np.ndarray]:
         x = flat.reshape(n, dim)
         d = squareform(pdist(x))
-        ratio = (d - delta) / np.where(d > 0, d, 1)  # (n, n)
+        ratio = known * (d - delta) / np.where(d > 0, d, 1)  # (n, n)
         slope = 2 * (ratio.sum(1, keepdims=True) * x - ratio @ x)
-        return np.square(d - delta).sum() / 2, slope.ravel()
+        return np.square(known * (d - delta)).sum() / 2, slope.ravel()
 
     options = dict(maxiter=20000, maxfun=20000, ftol=1e-13, gtol=1e-8)
     found = [minimize(error, x.ravel(), jac=True, method="L-BFGS-B", options=options) for x in starts]
@@ -133,9 +138,9 @@ def mds(D: np.ndarray, dim: int) -> np.ndarray:
 
 
 def stress(D: np.ndarray, x: np.ndarray) -> float:
-    """sqrt(sum of squared errors / sum of squared distances wanted), over pairs."""
+    """sqrt(sum of squared errors / sum of squared distances wanted), over pairs of known distance."""
     wanted = squareform(D, checks=False)
-    return float(np.sqrt(np.square(pdist(x) - wanted).sum() / np.square(wanted).sum()))
+    return float(np.sqrt(np.nansum(np.square(pdist(x) - wanted)) / np.nansum(np.square(wanted))))
 
 
 def place(distances: np.ndarray, coords: np.ndarray, starts: int = STARTS, seed: int = 0) -> np.ndarray:
@@ -202,11 +207,11 @@ def scaled(d: np.ndarray) -> dict | None:
 
 def compare(name: str, a, b, n_tests: int = 1) -> dict:
     """Exact two-sided Mann-Whitney test of a against b, Bonferroni for n_tests. Effect sizes: d, Cohen's with
-    the pooled SD; delta, Cliff's: P(a > b) - P(a < b)."""
+    the pooled SD; delta, Cliff's: P(a > b) - P(a < b). NaN in a or b: p is NaN."""
     a, b = np.asarray(a, float), np.asarray(b, float)
     u, p = stats.mannwhitneyu(a, b, method="exact")
     spread = np.sqrt((np.square(a - a.mean()).sum() + np.square(b - b.mean()).sum()) / (len(a) + len(b) - 2))
     return dict(name=name, n=[len(a), len(b)], medians=[float(np.median(a)), float(np.median(b))], U=float(u),
-                p=float(p), p_bonferroni=min(1., float(p) * n_tests), n_tests=n_tests,
+                p=float(p), p_bonferroni=float(np.minimum(1, p * n_tests)), n_tests=n_tests,
                 d=float((a.mean() - b.mean()) / spread) if spread > 0 else None,
                 delta=float(2 * u / (len(a) * len(b)) - 1))

@@ -519,7 +519,7 @@ def main(argv: list[str] | None = None) -> None:
         if rank == 0 and (folder / name).exists():
             (folder / name).replace(args.out / name)
     finish(args, "exp05_train_vits", arrays, rows, evaluate(scores.CLAIMS, found), scores.draw, began, device,
-           unreadable=bad, notes=notes)
+           unreadable=bad, notes=notes, model=f"{args.method} {args.arch}, {args.depth} blocks")
 
 
 if __name__ == "__main__":

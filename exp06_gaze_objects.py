@@ -9,7 +9,7 @@ Commands
     laptop, demo world    python exp06_gaze_objects.py
     one GPU               python exp06_gaze_objects.py --data OBJECTS --model dino_vitb16
     several GPUs          torchrun --nproc_per_node 4 exp06_gaze_objects.py --data OBJECTS --model dino_vitb16
-    OSIE, any weights     python exp06_gaze_objects.py --data OSIE --model auto --weights FILE --layer 8 11
+    OSIE (downloaded)     python exp06_gaze_objects.py --data osie --model auto --weights FILE --layer 8 11
 
 Heads are counted from 0 here, from 1 in the paper. Paper: best sigma 2.4 +- .03 (unit not stated); head 11
 best, 6 and 8 worst; lift 30 to 40 points. Demo (other pictures, people, model): 4.0, the end of the sweep;
@@ -30,16 +30,19 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from matplotlib import colormaps
 from PIL import Image, ImageColor, ImageOps
 from scipy import ndimage, stats
 from scipy.interpolate import CubicSpline
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
+import data
+import download
 from common import (InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors, kld,
                     load_vit, minmax, pick_device, sim)
-from data import Images, demo_folder, load_osie, read_csv, read_image, read_mask
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
-                     only_draw, parse_args, redraw, save_figure)
+                     legend_beside, only_draw, parse_args, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -66,7 +69,7 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
     Empty coordinates become NaN, an empty duration 1. InputError: no such column, no number, no fixation."""
     found: dict[str, Gaze] = {}
     with input_errors(path, "fixations, whose duration_s, if any, are seconds from 0"):
-        for line in read_csv(path, ["participant", "image"], ["x_px", "y_px"]):
+        for line in data.read_csv(path, ["participant", "image"], ["x_px", "y_px"]):
             row, col = (np.nan if line[key] == "" else line[key] for key in ("y_px", "x_px"))
             seconds = 1. if line.get("duration_s", "") == "" else float(line["duration_s"])
             if not 0 <= seconds < np.inf:
@@ -77,18 +80,22 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
     return found
 
 
-def load_data(data: str, limit: int | None) -> list[tuple[Path, Gaze]]:
+def load_data(place: str, limit: int | None) -> list[tuple[Path, Gaze]]:
     """[(image file, Gaze)] of the first `limit` images by name: "demo", a folder of the generic layout, or
     OSIE as distributed. InputError: fewer than two maps of a participant on an image."""
-    folder = demo_folder("objects") / "objects" if data == "demo" else Path(data)
+    folder = data.demo_folder("objects") / "objects" if place == "demo" else download.data_folder(place)
     if not (folder / "fixations.mat").is_file():
         items = [(folder / "images" / name, gaze)
                  for name, gaze in sorted(load_fixations(folder / "fixations.csv").items())]
     else:
         items = []
-        for _, name, observers in load_osie(folder / "fixations.mat"):
+        for _, name, observers in data.load_osie(folder / "fixations.mat"):
             gaze = [(f"s{i:02d}", *fixation) for i, one in enumerate(observers, 1) for fixation in zip(*one)]
-            items.append((folder / "stimuli" / name, gaze))
+            path = folder / "stimuli" / name
+            if data.picture_size(path) not in (data.OSIE_SIZE, None):
+                raise InputError(f"{path}: not of {data.OSIE_SIZE} pixels, in which OSIE counts fixations; "
+                                 "take its own pictures.")
+            items.append((path, gaze))
     items = items[:limit]
     if sum(len({person for person, *_ in gaze}) for _, gaze in items) < 2:
         raise InputError(f"{folder}: fewer than two maps of a participant on an image; give more of them.")
@@ -106,13 +113,13 @@ def check_pictures(paths: Sequence[Path]) -> None:
         raise InputError(f"{paths[0]}: no such image, as all {len(paths)} with fixations; correct the names.")
     for mask in map(mask_file, paths):
         if mask.is_file():
-            read_mask(mask)
+            data.read_mask(mask)
 
 
 def as_seen(path: Path, background: tuple[int, ...]) -> tuple[Image.Image, np.ndarray | None]:
     """(Picture as people saw it, RGB; where its object is, (img_h, img_w) bool, or None). A cut-out, an image
     with transparent pixels, lies on the background; its object is where it is at least half opaque."""
-    picture = read_image(path, as_displayed=True)
+    picture = data.read_image(path, as_displayed=True)
     with open(path, "rb") as file, Image.open(file) as image:
         if not image.has_transparency_data:
             return picture, None
@@ -151,42 +158,55 @@ def object_mask(image: np.ndarray) -> np.ndarray | None:
     return ndimage.binary_fill_holes(regions == 1 + np.bincount(regions.ravel())[1:].argmax())
 
 
-def looked_at(i: int, items: list[tuple[Path, Gaze]], people: Sequence[str], grid: Sequence[int],
-              preprocess: Callable, background: tuple[int, ...]) -> dict:
-    """Of image i as people saw it: the model's input, whether it is a cut-out, fixation maps (P, h, w) and
-    dropped fixations, the share of every patch that the object covers (h, w), NaN where it is unknown. The
-    object: `mask_file` where not 0, else a cut-out's, else `object_mask`."""
-    path, gaze = items[i]
-    try:
-        picture, mask = as_seen(path, background)
-    except InputError:  # left out later: see Images
-        picture, mask = Image.new("RGB", (1, 1)), None
-    is_cut_out = mask is not None
-    if mask_file(path).is_file():
-        mask = read_mask(mask_file(path))
-    elif not is_cut_out:
-        mask = object_mask(np.asarray(picture))
-    fix, dropped = fixation_maps(gaze, people, picture.size[::-1], grid)
-    coverage = torch.full(grid, torch.nan)
-    if mask is not None:
-        coverage = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), grid)[0]
-    return dict(image=preprocess(picture), cut_out=is_cut_out, fix=fix, dropped=dropped, coverage=coverage)
+class Objects(Dataset):
+    """Item i, of image i as people saw it -> image, the model's input; readable; cut_out, whether it is one;
+    fix, fixation maps (P, h, w); dropped, fixations off it; coverage, the share of every patch that the
+    object covers (h, w), NaN where it is unknown. The object: `mask_file` where not 0, else a cut-out's, else
+    `object_mask`. An image that cannot be read is black, and left out of every result."""
+
+    def __init__(self, items: list[tuple[Path, Gaze]], people: Sequence[str], grid: Sequence[int],
+                 preprocess: Callable, background: tuple[int, ...]):
+        self.items, self.people, self.grid = items, people, grid
+        self.preprocess, self.background = preprocess, background
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, i: int) -> dict:
+        path, gaze = self.items[i]
+        try:
+            (picture, mask), readable = as_seen(path, self.background), True
+        except InputError:
+            picture, mask, readable = Image.new("RGB", (1, 1)), None, False
+        is_cut_out = mask is not None
+        if mask_file(path).is_file():
+            mask = data.read_mask(mask_file(path))
+        elif not is_cut_out:
+            mask = object_mask(np.asarray(picture))
+        fix, dropped = fixation_maps(gaze, self.people, picture.size[::-1], self.grid)
+        coverage = torch.full(self.grid, torch.nan)
+        if mask is not None:
+            coverage = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), self.grid)[0]
+        return dict(image=self.preprocess(picture), readable=readable, cut_out=is_cut_out, fix=fix,
+                    dropped=dropped, coverage=coverage)
 
 
 # -------------------------------------------------------------------------------- model
 
-def load_model(name: str, weights: Path | None, size: Sequence[int], blocks: Sequence[int] | None = None
-               ) -> tuple:
+def load_model(name: str, weights: Path | None, size: Sequence[int], blocks: Sequence[int] | None = None,
+               num_heads: int | None = None) -> tuple:
     """(ViT; preprocessing that squashes any image to `size`, rounded to whole patches; blocks, default the
     last; names of their heads, b11h00 ...). No crop: every fixation stays, distorted with its image.
-    InputError: no such block."""
-    model, preprocess = load_vit(name, weights)
+    InputError: no such block, a single head."""
+    model, preprocess = load_vit(name, weights, num_heads)
     crop = tuple(max(1, round(n / model.patch_size)) * model.patch_size for n in size)
     depth = len(model.blocks)
     blocks = blocks or [depth - 1]
     if not set(blocks) <= set(range(depth)):
         raise InputError(f"--layer {blocks}: the model has blocks 0 to {depth - 1}.")
     heads = [f"b{b:02d}h{h:02d}" for b in blocks for h in range(model.num_heads)]
+    if len(heads) == 1:
+        raise InputError(f"{name}: one head a block, and heads are compared; name two blocks with --layer.")
     return model, replace(preprocess, crop=crop, squash=True), blocks, heads
 
 
@@ -242,7 +262,7 @@ def measure(batch: dict, model: nn.Module, blocks: list[int], sigmas: np.ndarray
 
 def usable(arrays: dict[str, np.ndarray], paths: Sequence[Path]) -> tuple:
     """(arrays, paths) of the readable images with a fixation on them, metrics as (P, O, H, S), and notes on
-    what was left out. InputError: nothing is left."""
+    what was left out. InputError: fewer than two maps of a participant are left."""
     absent = np.array([not path.is_file() for path in paths])
     unseen = ~arrays["fix"].any((1, 2, 3))
     reasons = np.select([absent, ~arrays["readable"], unseen], [
@@ -250,8 +270,9 @@ def usable(arrays: dict[str, np.ndarray], paths: Sequence[Path]) -> tuple:
         "no fixation on it, all lie outside the image or have no coordinates"], "")
     notes = [f"{path.name}: {reason}" for path, reason in zip(paths, reasons) if reason]
     seen = reasons == ""
-    if not seen.any():
-        raise InputError(f"none of the {len(paths)} images can be used (first: {notes[0]}); check them and "
+    if arrays["fix"][seen].any((2, 3)).sum() < 2:
+        raise InputError(f"of the {len(paths)} images {seen.sum() or 'none'} can be used (first: "
+                         f"{(notes or paths)[0]}), with fewer than two maps of a participant; check them and "
                          "the fixations' pixels.")
     dropped, cut_outs = (arrays.pop(name)[seen].sum() for name in ("dropped", "cut_out"))
     if dropped:
@@ -367,6 +388,7 @@ def compare_heads(values: np.ndarray, sign: int, sigmas: np.ndarray, patch: int,
 def compare(arrays: dict[str, np.ndarray], heads: Sequence[str], sigmas: np.ndarray, patch: int, seed: int
             ) -> tuple[dict, list[dict], np.ndarray]:
     """(What the claims and figures show; the tests of `anova` at KL's best sigma; lift, see `lift_of`)."""
+    print("computing tables", flush=True)
     lift, lift_by_head = lift_of(arrays, heads)
     found = dict(heads=heads, sigmas=sigmas, lift=lift_by_head)
     for name in METRICS:
@@ -430,20 +452,22 @@ def image_rows(paths: Sequence[Path], arrays: dict[str, np.ndarray], lift: np.nd
 # -------------------------------------------------------------------------------- figures
 
 def draw_sweep(arrays: dict[str, np.ndarray], summary: dict, folder: Path) -> None:
-    """fig_sweep: every metric against sigma; a line a head, their mean, the optimum and its interval."""
-    sigmas = summary["sigmas"]
+    """fig_sweep: every metric against sigma; a colour a head, the best and the worst thick, their mean, the
+    optimum and its interval."""
+    sigmas, heads = summary["sigmas"], summary["heads"]
+    colours = colormaps["turbo"](np.linspace(.05, .95, len(heads)))
     fig, axes = figure_grid(1, len(METRICS), 3.25, 3.4)
     for ax, name in zip(axes[0], METRICS):
         found, curves = summary[name], np.nanmean(arrays[name], (0, 1))  # (H, S)
-        ax.plot(sigmas, curves.T, color=OTHER)
-        for place, word, colour in ((-1, "worst", WORST), (0, "best", BEST)):
-            head = found["ranking"][place]
-            ax.plot(sigmas, curves[summary["heads"].index(head)], color=colour, label=f"{word}: {head}")
+        best, *_, worst = found["ranking"]
+        for head, curve, colour in zip(heads, curves, colours):
+            ax.plot(sigmas, curve, color=colour, lw=2.5 if head in (best, worst) else 1, label=head)
         ax.plot(sigmas, curves.mean(0), "k--", lw=1, label="mean of heads")
-        ax.axvspan(*found["sigma"]["ci"], color=BEST, alpha=.2, lw=0, label="optimum, 95 % CI")
-        ax.axvline(found["sigma"]["ours"], color=BEST, lw=1)
+        ax.axvspan(*found["sigma"]["ci"], color="black", alpha=.15, lw=0, label="optimum, 95 % CI")
+        ax.axvline(found["sigma"]["ours"], color="black", lw=1)
         ax.set(xlabel=f"SD of the {summary['blur']} blur (patches)", ylabel=LABELS[name])
-        ax.legend(loc="lower center", bbox_to_anchor=(.5, 1), ncol=2, frameon=False, fontsize=7)
+        ax.set_title(f"best: {best}\nworst: {worst}", fontsize=9)
+    legend_beside(ax, ncols=1 + len(heads) // 20)
     save_figure(fig, folder / "fig_sweep")
 
 
@@ -463,7 +487,7 @@ def draw_heads(summary: dict, folder: Path) -> None:
             ax.axvline(values["people"]["ours"], color="black")
             ax.axvspan(*values["people"]["ci"], color="black", alpha=.12, lw=0)
         ax.set(xlabel=f"{label}\nbars: 95 % CI", yticks=range(len(ranking)), yticklabels=ranking)
-    axes[0, 0].set_ylabel("block and head (from 0), by KL")
+    axes[0, 0].set_ylabel("block, head, by KL")
     axes[0, 0].invert_yaxis()
     save_figure(fig, folder / "fig_heads")
 
@@ -507,6 +531,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argument_parser(__file__, __doc__, batch_size=8)
     add = parser.add_argument_group("study").add_argument
     add("--model", help="in common.WEIGHTS, or auto (default: dino_vitb16, demo: demo_dino12)")
+    add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--layer", type=int, nargs="+", help="blocks, from 0 (default: the last)")
     add("--size", type=int, nargs=2, metavar=("H", "W"),
         help="px of the model's input, rounded to whole patches (default: 480 480; demo: 224 224)")
@@ -536,7 +561,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     paths = [path for path, _ in items]
     check_pictures(paths)
     people = sorted({person for _, gaze in items for person, *_ in gaze})
-    model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer)
+    model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer,
+                                                 args.heads)
     grid = tuple(n // model.patch_size for n in preprocess.crop)
     first, last, step = args.sigmas
     sigmas = np.arange(first, last + step / 2, step).round(9)  # both ends
@@ -545,8 +571,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     root = paths[0].parents[1]
     tables = [*sorted(root.glob("fixations.*")), *sorted(root.glob("masks/*"))]
     folder = begin(args, [*paths, *tables], model=model)
-    images = Images(paths, preprocess, partial(looked_at, items=items, people=people, grid=grid,
-                                               preprocess=preprocess, background=args.background))
+    images = Objects(items, people, grid, preprocess, args.background)
     how = partial(measure, model=model.to(device), blocks=blocks, sigmas=sigmas, blur=args.blur,
                   device=device, dtype=getattr(torch, args.dtype))
     arrays = in_batches(folder / "images", images, args.batch_size, how, args.workers)

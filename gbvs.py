@@ -12,6 +12,7 @@ Shapes: B images, M feature maps of an image; y, x pixels of one scale; h, w the
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -31,7 +32,13 @@ RGB_TO_LMS = ((18.32535, 44.60077, 7.46216), (4.09544, 28.20135, 6.66066), (.021
 LMS_GREY = (34.91854, 19.31480, .58561)  # cone responses to the grey at which the DKL axes meet
 
 
-def gabor_filters() -> Tensor:
+@lru_cache  # here and below: made once for each device, since every copy to it blocks
+def constant(values: tuple, device: torch.device) -> Tensor:
+    return torch.tensor(values, device=device)
+
+
+@lru_cache
+def gabor_filters(device: torch.device | None = None) -> Tensor:
     """(8, 1, 27, 27): angles 0, 45, 90, 135 degrees x phases 0, 90; zero mean, unit norm. Period pi px; sd
     2 px along the wave, 4 px across. Angle 0: the wave runs down the rows (horizontal bars)."""
     v, bank = torch.arange(-13, 14, dtype=torch.float64), []
@@ -41,10 +48,11 @@ def gabor_filters() -> Tensor:
         envelope = torch.exp(-along.square() / (2 * 2**2) - across.square() / (2 * 4**2))
         bank += [torch.cos(2 * along + phase) * envelope for phase in (0, math.pi / 2)]
     bank = torch.stack(bank)[:, None]
-    return F.normalize(bank - bank.mean((2, 3), True), dim=(2, 3)).float()
+    return F.normalize(bank - bank.mean((2, 3), True), dim=(2, 3)).float().to(device)
 
 
-def shift_filters() -> Tensor:
+@lru_cache
+def shift_filters(device: torch.device | None = None) -> Tensor:
     """(4, 1, 3, 3): each pixel takes the value one pixel away at 0, 45, 90, 135 degrees (right, up and right,
     up, up and left), interpolated bilinearly."""
     offsets, bank = torch.arange(-1, 2, dtype=torch.float64), []
@@ -52,14 +60,14 @@ def shift_filters() -> Tensor:
         rows = (1 - (offsets + angle.sin()).abs()).clamp(min=0)               # (3,)
         cols = (1 - (offsets - angle.cos()).abs()).clamp(min=0)
         bank.append(torch.outer(rows, cols))
-    return torch.stack(bank)[:, None].float()
+    return torch.stack(bank)[:, None].float().to(device)
 
 
 def attenuate_borders(maps: Tensor, border: int) -> Tensor:
     """Multiply (..., h, w) by k/(border+1) at the k-th pixel from each side; border at most half a side."""
     border = min(border, maps.shape[-2] // 2, maps.shape[-1] // 2)
-    ramps = [torch.minimum(torch.arange(1, n + 1), torch.arange(n, 0, -1)).div(border + 1).clamp(max=1)
-             for n in maps.shape[-2:]]
+    places = (torch.arange(1, n + 1, device=maps.device) for n in maps.shape[-2:])
+    ramps = [torch.minimum(k, k.flip(0)).div(border + 1).clamp(max=1) for k in places]
     return maps * torch.outer(*ramps).to(maps)
 
 
@@ -68,9 +76,9 @@ def halve(x: Tensor) -> Tensor:
     for dim, padding in ((2, (0, 0, 2, 2)), (3, (2, 2))):
         n = x.shape[dim]
         a, b, c, d, e, f = F.pad(x, padding).unfold(dim, 6, 2).unbind(-1)  # the six pixels under each filter
-        total = torch.full((n // 2,), 32.)     # sum of the taps that lie inside
+        total = x.new_full((n // 2, 1) if dim == 2 else (n // 2,), 32)     # sum of the taps that lie inside
         total[0], total[-1] = 26, 31 if n % 2 else 26
-        x = (a + f + 5 * (b + e) + 10 * (c + d)) / (total[:, None] if dim == 2 else total).to(x)
+        x = (a + f + 5 * (b + e) + 10 * (c + d)) / total
     return x
 
 
@@ -83,8 +91,9 @@ def color_opponency(rgb: Tensor, lum: Tensor) -> Tensor:
 
 def dkl(rgb: Tensor) -> Tensor:
     """Luminance, L - M, S - (L + M), (B, 3, y, x), each up to an affine map, which the graph ignores."""
-    hat = (1 - (rgb[..., None] * 8 - torch.arange(9).to(rgb)).abs()).clamp(min=0)        # (B, 3, y, x, 9)
-    grey, light, to_lms = (torch.tensor(table).to(rgb) for table in (LMS_GREY, RGB_LIGHT, RGB_TO_LMS))
+    knots = torch.arange(9, device=rgb.device)
+    hat = (1 - (rgb[..., None] * 8 - knots).abs()).clamp(min=0)                          # (B, 3, y, x, 9)
+    grey, light, to_lms = (constant(table, rgb.device) for table in (LMS_GREY, RGB_LIGHT, RGB_TO_LMS))
     lms = torch.einsum("lc,ck,bcyxk->blyx", to_lms / grey[:, None], light, hat)          # light interpolated
     lum_lm = (lms[:, :2] * grey[:2, None, None]).sum(1) / grey[:2].sum()
     return torch.stack([lum_lm, lms[:, 0] - lms[:, 1], lms[:, 2] - lum_lm], 1)
@@ -93,7 +102,7 @@ def dkl(rgb: Tensor) -> Tensor:
 def gabor_energy(lum: Tensor) -> Tensor:
     """|even| + |odd| Gabor response at 4 angles, (B, 4, y, x)."""
     padded = F.pad(lum - lum.mean((2, 3), keepdim=True), (13,) * 4, mode="replicate")
-    response = F.conv2d(padded, gabor_filters().to(lum)).abs()                # (B, 8, y, x)
+    response = F.conv2d(padded, gabor_filters(lum.device)).abs()                # (B, 8, y, x)
     return attenuate_borders(response[:, 0::2] + response[:, 1::2], 13)
 
 
@@ -108,37 +117,40 @@ def local_variance(lum: Tensor) -> Tensor:
 def reichardt(lum: Tensor, before: Tensor) -> Tensor:
     """Motion along 4 axes: |now * shifted before - before * shifted now|, (B, 4, y, x); either way counts."""
     padded = F.pad(torch.cat([lum, before]), (1,) * 4, mode="replicate")
-    shifted_now, shifted_before = F.conv2d(padded, shift_filters().to(lum)).chunk(2)
+    shifted_now, shifted_before = F.conv2d(padded, shift_filters(lum.device)).chunk(2)
     return (lum * shifted_before - before * shifted_now).abs()
 
 
-def feature_maps(x: Tensor, channels: str) -> Tensor:
-    """(B, M, y, x) of one scale, the toolbox's letters, all of weight 1: C colour, D DKL colour, I intensity,
+def feature_maps(x: Tensor, channel: str) -> Tensor:
+    """(B, ., y, x) of one scale, by the toolbox's letters: C colour, D DKL colour, I intensity,
     O orientation, R contrast, F flicker, M motion. x (B, 4 or 5, y, x): R, G, B, intensity max(R, G, B), and
     for F and M the intensity of the frame before, all halved."""
     rgb, lum, before = x[:, :3], x[:, 3:4], x[:, 4:]
-    maps = []
-    if "C" in channels:
-        maps.append(color_opponency(rgb, lum))
-    if "D" in channels:
-        maps.append(dkl(rgb))
-    if "I" in channels:
-        maps.append(lum)
-    if "O" in channels:
-        maps.append(gabor_energy(lum))
-    if "R" in channels:
-        maps.append(local_variance(lum))
-    if "F" in channels:
-        maps.append((lum - before).abs())
-    if "M" in channels:
-        maps.append(reichardt(lum, before))
-    return torch.cat(maps, 1)
+    if channel == "C":
+        return color_opponency(rgb, lum)
+    if channel == "D":
+        return dkl(rgb)
+    if channel == "O":
+        return gabor_energy(lum)
+    if channel == "R":
+        return local_variance(lum)
+    if channel == "F":
+        return (lum - before).abs()
+    return reichardt(lum, before) if channel == "M" else lum
 
 
-def resize_matrix(n_in: int, n_out: int) -> Tensor:
+@lru_cache
+def resize_matrix(n_in: int, n_out: int, device: torch.device | None = None) -> Tensor:
     """Antialiased bicubic resampling of an axis as a matrix (n_out, n_in): the image of each unit vector."""
     units = torch.eye(n_in)[None, :, None]                                    # (1, n_in, 1, n_in)
-    return F.interpolate(units, size=(1, n_out), mode="bicubic", antialias=True)[0, :, 0].T.contiguous()
+    columns = F.interpolate(units, size=(1, n_out), mode="bicubic", antialias=True)[0, :, 0]
+    return columns.T.contiguous().to(device)
+
+
+@lru_cache(maxsize=8)                                                         # 2.4 MB for 24x32 nodes
+def closeness(h: int, w: int, sigma: float, dtype: torch.dtype, device: torch.device) -> Tensor:
+    nodes = torch.cartesian_prod(torch.arange(h), torch.arange(w)).to(device, dtype)     # (P, 2)
+    return torch.exp((nodes[:, None] - nodes).square().sum(-1) / (-2 * sigma**2))        # (P, P)
 
 
 def markov_equilibrium(maps: Tensor, sigma: float) -> Tensor:
@@ -148,8 +160,7 @@ def markov_equilibrium(maps: Tensor, sigma: float) -> Tensor:
     W is symmetric, so the equilibrium is exactly sum_j W_ij / sum_ij W_ij. A constant map: uniform.
     """
     h, w = maps.shape[-2:]
-    nodes = torch.cartesian_prod(torch.arange(h), torch.arange(w)).to(maps)   # (P, 2)
-    near = torch.exp((nodes[:, None] - nodes).square().sum(-1) / (-2 * sigma**2))        # (P, P)
+    near = closeness(h, w, sigma, maps.dtype, maps.device)                    # (P, P)
     chunk = 1 if maps.device.type == "cpu" else 64                            # one graph fits a CPU's cache
     graph, strength = maps.new_empty(chunk, h * w, h * w), []                 # reused: saves page faults
     for m in maps.reshape(-1, h * w).split(chunk):                            # (chunk, P)
@@ -160,10 +171,11 @@ def markov_equilibrium(maps: Tensor, sigma: float) -> Tensor:
     return torch.where(total > 0, strength / total, 1 / (h * w)).view(maps.shape)
 
 
-def check(images: Tensor, channels: str, previous: Tensor | None) -> None:
+def check(images: Tensor, sets: list[str], previous: Tensor | None) -> None:
     """ValueError with one sentence for input that gbvs cannot use."""
-    if not channels or not set(channels) <= set("CDIORFM"):
-        raise ValueError(f"gbvs got channels {channels!r}, expected letters of 'CDIORFM': pass 'DIO'.")
+    channels = set("".join(sets))
+    if not sets or not all(sets) or not channels <= set("CDIORFM"):
+        raise ValueError(f"gbvs got channels {sets!r}, expected letters of 'CDIORFM': pass 'DIO'.")
     for frames in (images,) if previous is None else (images, previous):
         batch, rgb, img_h, img_w = frames.shape if frames.ndim == 4 else (0, 0, 0, 0)
         if batch < 1 or rgb != 3 or min(img_h, img_w) < 64 or not frames.is_floating_point():
@@ -171,13 +183,46 @@ def check(images: Tensor, channels: str, previous: Tensor | None) -> None:
                              "(B, 3, img_h, img_w) of at least 64x64 px: convert, permute or enlarge them.")
         if not ((frames >= 0) & (frames <= 1)).all():
             raise ValueError("gbvs got NaN or values outside [0, 1], expected RGB in [0, 1]: scale them.")
-    if set(channels) & set("FM") and (previous is None or previous.shape != images.shape):
+    if channels & set("FM") and (previous is None or previous.shape != images.shape):
         found = None if previous is None else tuple(previous.shape)
         raise ValueError(f"gbvs got previous={found}, expected for flicker (F) and motion (M) the frame "
                          f"before each image, {tuple(images.shape)}: pass previous=frames.")
 
 
 @torch.no_grad()
+def gbvs_sets(images: Tensor, sets: list[str], previous: Tensor | None = None) -> Tensor:
+    """`gbvs` with each of several sets of channels, such as ("DIORFM", "I", "M"): (B, sets, h, w). A
+    channel's activation is computed once, however many sets hold it."""
+    check(images, sets, previous)
+    img_h, img_w = images.shape[2:]
+    h, w = (max(1, int(n * GBVS_GRID / max(img_h, img_w) + .5)) for n in (img_h, img_w))
+    used = [c for c in "CDIORFM" if c in "".join(sets)]
+    with torch.autocast(images.device.type, enabled=False):                   # the sums need float32's digits
+        parts = [images, images.amax(1, True)]
+        if "F" in used or "M" in used:
+            parts.append(previous.amax(1, True))
+        x, maps, letters = torch.cat(parts, 1).float(), [], ""                # (B, 4 or 5, img_h, img_w)
+        for level in range(1, max(GBVS_LEVELS) + 1):
+            if min(x.shape[2:]) > 10:                                         # smaller ones stay (toolbox)
+                x = halve(x)
+            if level in GBVS_LEVELS:
+                rows, cols = resize_matrix(x.shape[2], h, x.device), resize_matrix(x.shape[3], w, x.device)
+                found = [feature_maps(x, channel) for channel in used]
+                maps.append(rows @ torch.cat(found, 1) @ cols.T)              # (B, ., h, w)
+                letters += "".join(c * f.shape[1] for c, f in zip(used, found))          # of each map
+        maps = torch.cat(maps, 1)                                             # (B, M, h, w)
+        contrast = maps.amax((2, 3), True) - maps.amin((2, 3), True) > GBVS_FLAT         # (B, M, 1, 1)
+        active = markov_equilibrium(maps * contrast, GBVS_SIGMA * (h + w) / 2).pow(GBVS_POWER)
+        taps = torch.exp(constant(((1., 0, 1),), x.device) / (-2 * GBVS_BLUR**2))        # (1, 3)
+        own = [[m for m, letter in enumerate(letters) if letter in channels] for channels in sets]
+        master = attenuate_borders(torch.stack([active[:, m].sum(1) for m in own], 1), 4)
+        padded = F.pad(master.flatten(0, 1)[:, None], (1,) * 4, mode="replicate")
+        master = F.conv2d(padded, (taps.T @ taps)[None, None]).view(master.shape)        # (B, sets, h, w)
+        low, high = master.amin((2, 3), True), master.amax((2, 3), True)      # (B, sets, 1, 1)
+        seen = torch.stack([contrast[:, m].any(1) for m in own], 1)
+        return (master - low) / torch.where(high > low, high - low, 1) * seen
+
+
 def gbvs(images: Tensor, channels: str = "DIO", previous: Tensor | None = None) -> Tensor:
     """Graph-based visual saliency of RGB images (B, 3, img_h, img_w) in [0, 1]: (B, h, w) in [0, 1].
 
@@ -188,26 +233,4 @@ def gbvs(images: Tensor, channels: str = "DIO", previous: Tensor | None = None) 
     image without contrast: zeros. Raises ValueError for a wrong shape, type or channel, NaN, values outside
     [0, 1], a side below 64 px, or F or M without previous.
     """
-    check(images, channels, previous)
-    img_h, img_w = images.shape[2:]
-    h, w = (max(1, int(n * GBVS_GRID / max(img_h, img_w) + .5)) for n in (img_h, img_w))
-    with torch.autocast(images.device.type, enabled=False):                   # the sums need float32's digits
-        parts = [images, images.amax(1, True)]
-        if set(channels) & set("FM"):
-            parts.append(previous.amax(1, True))
-        x, maps = torch.cat(parts, 1).float(), []                             # (B, 4 or 5, img_h, img_w)
-        for level in range(1, max(GBVS_LEVELS) + 1):
-            if min(x.shape[2:]) > 10:                                         # smaller ones stay (toolbox)
-                x = halve(x)
-            if level in GBVS_LEVELS:
-                rows, cols = resize_matrix(x.shape[2], h).to(x), resize_matrix(x.shape[3], w).to(x)
-                maps.append(rows @ feature_maps(x, channels) @ cols.T)        # (B, ., h, w)
-        maps = torch.cat(maps, 1)                                             # (B, M, h, w)
-        contrast = maps.amax((2, 3), True) - maps.amin((2, 3), True) > GBVS_FLAT         # (B, M, 1, 1)
-        active = markov_equilibrium(maps * contrast, GBVS_SIGMA * (h + w) / 2)
-        master = attenuate_borders(active.pow(GBVS_POWER).sum(1), 4)          # (B, h, w)
-        taps = torch.exp(torch.tensor([[1., 0, 1]]) / (-2 * GBVS_BLUR**2)).to(x)         # (1, 3)
-        padded = F.pad(master[:, None], (1,) * 4, mode="replicate")
-        master = F.conv2d(padded, (taps.T @ taps)[None, None])[:, 0]
-        low, high = master.amin((1, 2), True), master.amax((1, 2), True)      # (B, 1, 1)
-        return (master - low) / torch.where(high > low, high - low, 1) * contrast.any(1)
+    return gbvs_sets(images, [channels], previous)[:, 0]

@@ -53,7 +53,7 @@ RUNS = {
     "exp02_osie": ["--salicon {osie}"],
     "exp04_imagenette": ["--data {imagenette}"], "exp04_imagenet": ["--data {imagenet}"],
     "exp04_imagenet-sweep": ["--data {imagenet} --sweep --saliency"],
-    "exp05_n2010": ["--data {n2010}"], "exp05_cw2019": ["--data {cw2019}"],
+    "exp05_n2010": ["--data {n2010}"], "exp05_cw2019": ["--data {cw2019}", "--compare {exp05_n2010}"],
     "exp06_objects": ["--data {objects}"], "exp06_osie": ["--data {osie}"],
     "exp06_osie-blur": ["--data {osie} --blur attention"]}
 FOLDERS = "salicon", "coco", "imagenet", "imagenette", "objectnet", "osie", "n2010", "cw2019", "objects"
@@ -61,13 +61,13 @@ SHORT = {"exp01": "--limit 16 --epochs 1 --eval-every 1", "exp02": "--limit 16 -
          "exp03": "--limit 24", "exp04": "--limit 12", "exp05": "--limit 8", "train": "--limit 60",
          "exp06": "--limit 3"}
 PICTURES = {  # of docs/: made from, upper part that is shown
-    "saccades.png": ("exp04_demo/fig08_examples.png", .5), "gaze.png": ("exp05_demo/fig_gaze.png", 1),
+    "saccades.png": ("exp04_demo/fig08_examples.png", .488), "gaze.png": ("exp05_demo/fig_gaze.png", 1),
     "attention.png": ("train_demo/eval/fig_attention.png", 1)}
 PICTURE_WIDTH = 1000  # px
 SHORTLIST = {  # the README's runs and headline rows (regular expressions); all rows are on the studies' pages
     "exp01": (("osie", "demo"),
               r"CC, .|images with a gain in CC|r\(gain.*|(ImageNet|ImageNet-C|ObjectNet), B - A"),
-    "exp02": (("osie", "demo"), r"CC, .|images with a gain in CC|ImageNet top-1, .|ImageNet, B - A"),
+    "exp02": (("osie", "demo"), r"CC, .|images with a gain in CC|ImageNet top-1, ."),
     "exp03": (("salicon", "demo"), r"(animacy|size), (human|B): d|sparsity, (human|B): entropy"),
     "exp04": (("imagenet", "demo"),
               r"accuracy, full image|fovea 3: (attention - random, saccade [15]|visible.*)"
@@ -180,7 +180,8 @@ def costs(runs: Sequence[dict]) -> str:
         took = f"{run['seconds']} s, " if run["seconds"] else ""
         took += f"{run['processes']} processes, " if run["processes"] > 1 else ""
         missing = f"; not run: {'; '.join(run['not_run'])}" if run["not_run"] else ""
-        took += f"{run['memory_mb']:,} MB, {run['device']}"
+        took += f"{run['memory_mb']:,} MB, " if run["memory_mb"] else ""
+        took += run["device"]
         lines.append(f"* {run['data']}: `python {run['command']}` ({took}){missing}")
     return "\n".join(lines)
 

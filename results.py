@@ -25,6 +25,7 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
@@ -40,12 +41,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+import download
 from common import InputError, ROOT, barrier, bootstrap_ci, input_errors, mcnemar, paired_t, rank_world
 
 # Colours of the papers, one meaning each in every figure.
 PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
            "attention": "#1f77b4", "random": "#9e9e9e", "dino": "#084594", "sl": "#ff7f0e",
            "gbvs": "#9467bd", "unisal": "#17becf", "centre": "#bcbd22"}
+MODELS = {"A": "before tuning", "B": "tuned on where people looked", "C": "tuned on other images' fixations"}
 # Arguments that change where, how fast and how far, not what.
 FREE = ("out", "resume", "plot_only", "workers", "device", "eval", "save_minutes", "stop_step")
 DATA_FOLDERS = ("salicon", "coco", "imagenet", "objectnet")  # arguments that name one data set each
@@ -96,7 +99,7 @@ def argument_parser(file: str, card: str, batch_size: int | str = 32, limit: str
                "that holds a run of other arguments is never touched; the same command on a finished run\n"
                "measures anew beside the old results and replaces them when it is complete.")
     add = parser.add_argument_group("common").add_argument
-    add("--data", default="demo", help="data folder, or demo: the built-in demo world (default: demo)")
+    add("--data", default="demo", help="folder of the data, or demo: the built-in demo world (default: demo)")
     add("--out", type=Path, help="folder of the run (default: see below)")
     add("--weights", type=Path, help="weight file to use instead of the model's own")
     add("--device", help="cuda, mps or cpu (default: the first available)")
@@ -124,6 +127,11 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = Non
     return args
 
 
+def by_name(place: str) -> bool:
+    """Whether --data is a name, demo or one of download.ARCHIVES, and not a folder."""
+    return place == "demo" or download.is_name(place)
+
+
 def run_name(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
     """What differs from the defaults, as in demo_fovea5_limit40. A path is its last name and four digits of a
     hash of the whole; names over 80 characters end in a hash, too. So no two commands share a folder."""
@@ -136,7 +144,7 @@ def run_name(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
 
     words = []
     if args.data:
-        words.append("demo" if args.data == "demo" else word(Path(args.data)))
+        words.append(args.data if by_name(args.data) else word(Path(args.data)))
     for name, value in vars(args).items():
         if name in (*FREE, "data") or value == parser.get_default(name):
             continue
@@ -259,7 +267,7 @@ def fixed_args(args: argparse.Namespace) -> dict:
         return f"{whole} {digest(whole)}" if whole.is_file() else str(whole)
 
     fixed = {k: v for k, v in vars(args).items() if k not in FREE}
-    if args.data and args.data != "demo":
+    if args.data and not by_name(args.data):
         fixed["data"] = Path(args.data)
     return json.loads(json.dumps(fixed, default=text))
 
@@ -288,7 +296,7 @@ def only_draw(args: argparse.Namespace) -> bool:
     if args.plot_only or args.resume and finished.exists() and not going_on:
         refuse_other_arguments(args.out, fixed_args(args))
         return True
-    if args.data and args.data != "demo" and not Path(args.data).is_dir():
+    if args.data and not by_name(args.data) and not Path(args.data).is_dir():
         raise InputError(f"--data {args.data}: no such folder; correct the path.")  # before any download
     return False
 
@@ -332,9 +340,12 @@ def batch_files(folder: Path, data: Dataset, batch_size: int, measure: Callable,
     files = [folder / f"{k:05d}.npz" for k in range(len(batches))]
     todo = [k for k in range(rank, len(batches), world) if not files[k].exists()]
     loader = DataLoader(data, batch_sampler=[batches[k].tolist() for k in todo], num_workers=workers)
-    with torch.no_grad():
-        for batch, k in zip(tqdm(loader, desc=folder.name, disable=rank > 0, mininterval=1), todo):
+    bar = tqdm(desc=folder.name, total=sum(len(batches[k]) for k in todo), mininterval=1, disable=rank > 0,
+               unit=f" {getattr(data, 'unit', 'images')}")
+    with torch.no_grad(), bar:
+        for batch, k in zip(loader, todo):
             save_arrays(files[k], **measure(batch))
+            bar.update(len(batches[k]))
     barrier()
     return files
 
@@ -369,9 +380,12 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[di
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else
                   f"{device.type}, {torch.get_num_threads()} threads",
         "seconds": round(time.time() - began, 1),
-        "items": read_json(args.out / "args.json")["items"], **facts}
+        "items": read_json(args.out / "args.json")["items"],
+        "tuned": [k for k in MODELS if k in arrays.get("models", ())], **facts}
     save_arrays(args.out / "arrays.npz", **arrays)
     write_csv(rows, args.out / "per_image.csv")
+    with open(args.out / "per_image.csv", newline="", encoding="utf-8", errors="surrogateescape") as f:
+        results["images"] = len({row[0] for row in csv.reader(f)} - {"image"})
     write_json(results, args.out / "results.json")
     redraw(args.out, draw)
     shutil.rmtree(args.out / "unfinished")
@@ -382,9 +396,10 @@ def redraw(folder: Path, draw: Callable) -> None:
     """draw(arrays, results, folder) and the table, from the files of a run, by the first process."""
     if rank_world()[0] == 0:
         results = read_json(folder / "results.json")
+        print("drawing figures", flush=True)
         draw(read_arrays(folder / "arrays.npz"), results, folder)
-        print(f"results in {folder}")
         print_table(results)
+        print(f"results, tables and figures are in {printable(str(folder))}")
 
 
 # -------------------------------------------------------------------------------- claims
@@ -448,6 +463,11 @@ def show(value) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def printable(text: str) -> str:
+    """The text with question marks for the bytes of a file's name that are no UTF-8."""
+    return os.fsencode(text).decode(errors="replace")
+
+
 def print_table(results: dict) -> None:
     """paper | ours | 95 % CI | n | unit | verdict, then what the verdict means and what was not run. At most
     ON_SCREEN rows: the first, or the first whose names match the regular expression results["on_screen"]."""
@@ -469,14 +489,13 @@ def print_table(results: dict) -> None:
         print("agrees: the whole interval lies on the paper's side (about X: within 2 of X); differs: on\n"
               "the other side; undecided: neither.")
     for part in results["not_run"]:
-        print(f"not run: {part}")
+        print(f"not run: {printable(part)}")
     left_out = {"unreadable": results.get("unreadable", ())} | results.get("left_out", {})
     for reason, names in left_out.items():
         if names:
-            first = os.fsencode(names[0]).decode(errors="replace")  # other bytes cannot be printed
-            print(f"left out, {reason}: {len(names)} ({first} ...; results.json lists them)")
+            print(f"left out, {reason}: {len(names)} ({printable(names[0])} ...; results.json lists them)")
     for note in results.get("notes", ()):
-        print(note)
+        print(printable(note))
     if results["data"] == "demo":
         print("These are numbers of the built-in demo world, not the paper's data.")
 
@@ -493,8 +512,31 @@ def figure_grid(rows: int, columns: int, width: float = 3.2, height: float = 3.,
     return fig, axes
 
 
+def legend_beside(ax, **how) -> None:
+    """Right of the panel, where it covers no data; none where nothing has a label."""
+    if ax.get_legend_handles_labels()[1] or "labels" in how:
+        ax.legend(**{"loc": "upper left", "bbox_to_anchor": (1, 1), "frameon": False, "fontsize": 8} | how)
+
+
+def small_print(results: dict) -> str:
+    """Data, model, number of images of a run, and what A, B and C are: the foot of each of its figures."""
+    args = results["args"]
+    given = [args["data"]] if args.get("data") else [args[name] for name in DATA_FOLDERS if args.get(name)]
+    where = "built-in demo world" if results["data"] == "demo" else ", ".join(Path(v).name for v in given)
+    model = results.get("model") or args.get("model") or ", ".join(args.get("models") or ())
+    parts = [where, model, f"n = {results.get('images', '?')} {results.get('unit', 'images')}"]
+    parts += [f"{k}: {MODELS[k]}" for k in results.get("tuned", ())]
+    return "; ".join(part for part in parts if part)
+
+
 def save_figure(fig: Figure, path: Path | str) -> None:
-    """path.png and path.pdf, each atomically; the same figure gives the same bytes."""
+    """path.png and path.pdf, each atomically; the same figure gives the same bytes. Below the figure, the
+    small print of the run in whose folder it is saved."""
+    run = Path(path).parent / "results.json"
+    if run.exists():
+        words = f"{fig.get_supxlabel()}\n{small_print(read_json(run))}".strip()
+        lines = [textwrap.fill(line, int(18 * fig.get_figwidth())) for line in words.splitlines()]
+        fig.supxlabel("\n".join(lines), fontsize=7, color="#444444")
     for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
         with atomic_write(Path(f"{path}.{kind}"), "wb") as f:
             fig.savefig(f, format=kind, dpi=150, metadata=metadata)

@@ -18,7 +18,8 @@ from bench_saccades import LARGE, hugging_face, vit_small
 
 import exp05_gaze_video as E
 from common import IMAGENET, cls_attention
-from exp05_data import Clip, Frames, watch as watch_clip
+from exp05_data import watch as watch_clip
+from exp05_frames import Clip, Frames
 from results import in_batches
 
 

@@ -1,14 +1,13 @@
-"""What the scripts cost against the number of images, tokens and processes; and a step of full-size models.
+"""What the scripts cost against the number of images and tokens; and a step of full-size models.
 
     python benchmarks/bench_scale.py                  # measures, prints, draws docs/scale.png
     python benchmarks/bench_scale.py --device cuda    # the same on a GPU
     python benchmarks/bench_scale.py --full           # costs an image of the full studies (docs/full_runs.md)
 
 Images: the demo command of exp04 from start to end (start-up, figures and tables included) and the line
-through the times. Tokens: ViT-S/16, random weights, one image. Processes: exp04's rows of 96 demo images, and
-8 steps of exp05_train_vits' demo DINO training (global batch 32), under torchrun. On the CPU each process has
-one thread and times are CPU seconds (of the busiest process), which other work on the machine changes little:
-the figure shows what processes with a core each would take. On GPUs times are wall-clock.
+through the times. Tokens: ViT-S/16, random weights, one image. On the CPU each process has
+one thread and times are CPU seconds, which other work on the machine changes little. On GPUs times are
+wall-clock.
 """
 import argparse
 import json
@@ -25,7 +24,6 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image
-from torch.utils.data import default_collate
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
@@ -36,17 +34,15 @@ import exp04_saccades as exp04
 import exp04_saliency
 import exp05_gaze_video as exp05
 import exp05_train_vits as trainer
-from common import (IMAGENET, VIT_BENCHMARK, WEIGHTS, VisionTransformer, cls_attention, gather_rows,
-                    generator, init_distributed, observer_consistency, pick_device)
-from data import GazeImage, Images, read_image
-from results import figure_grid, in_batches, write_json
+from common import (IMAGENET, VIT_BENCHMARK, WEIGHTS, VisionTransformer, cls_attention, generator,
+                    observer_consistency, pick_device)
+from data import GazeImage, read_image
+from results import figure_grid, write_json
 
 OUT = ROOT / "runs" / "bench_scale"
 IMAGES = (25, 50, 100, 200)
 GRIDS = (14, 20, 28, 40, 60)  # tokens a side: 196 to 3,600
-WORLDS = (1, 2, 4)
-N_EVAL, N_STEPS = 96, 8
-COLOURS = {"CLS maps": "#084594", "rollout": "#d62728", "evaluation": "#084594", "training": "#ff7f0e"}
+COLOURS = {"CLS maps": "#084594", "rollout": "#d62728", "evaluation": "#084594"}
 
 
 # -------------------------------------------------------------------------------- measure
@@ -109,48 +105,6 @@ def tokens_worker(what: str, grid: int, device: torch.device, rounds: int) -> di
             took = seconds(work, device, rounds)
             memory = (peak().ru_maxrss - before) * 1024
     return dict(what=what, tokens=grid**2, seconds=took, mib=memory / 2**20)
-
-
-def processes_worker(device: torch.device) -> dict | None:
-    """exp04's rows of N_EVAL images and N_STEPS steps of DINO on this and the other processes."""
-    rank, world = init_distributed(device)
-    times = {}
-    model, view, head, block = exp04.load_model("demo_dino12", None, None, False, None)
-    items, _, _ = exp04.load_data("demo", False, N_EVAL, 0, 0)
-    images = Images([path for path, _ in items], view)
-    measure = partial(exp04.measure, model=model.to(device), head=head.to(device), block=block,
-                      labels=torch.tensor([label for _, label in items]), foveas=exp04.FOVEAS, border="clip",
-                      seed=0, sweep=False)
-    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        folder = Path(gather_rows([folder])[0])  # the first process's
-        measure(default_collate([images[0], images[1]]))  # warm-up
-        began = time.time(), clock(device)
-        in_batches(folder, images, 4, measure)
-        times["evaluation"] = time.time() - began[0], clock(device) - began[1]
-    recipe = trainer.parse(["--depth", "4", "--limit", "64"])
-    job = trainer.Training(recipe, 12, 100, device)
-    local = recipe.batch_size // world
-    sizes = [recipe.global_size] * 2 + [recipe.local_size] * recipe.locals
-    views = [torch.randint(0, 256, (local, 3, s, s), dtype=torch.uint8) for s in sizes]
-    for step in range(N_STEPS + 1):
-        began = began if step > 1 else (time.time(), clock(device))  # the first step warms up
-        trainer.train(job, [(views, torch.zeros(local, dtype=torch.long))], folder)
-    times["training"] = time.time() - began[0], clock(device) - began[1]
-    every = gather_rows([times])
-    return {k: dict(wall=max(t[k][0] for t in every), busiest=max(t[k][1] for t in every))
-            for k in times} if rank == 0 else None
-
-
-def over_processes(device: torch.device, env: dict) -> list[dict]:
-    rows, most = [], max(WORLDS) if device.type == "cpu" else torch.cuda.device_count()
-    for world in (n for n in WORLDS if n <= most):
-        with tempfile.TemporaryDirectory() as folder:
-            run(["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", world, __file__,
-                 "--worker", "processes", "--device", device.type, "--to", Path(folder) / "found.json"], env)
-            found = json.loads((Path(folder) / "found.json").read_text())
-        rows += [dict(work=k, processes=world, **v) for k, v in found.items()]
-        print("processes", rows[-2:], flush=True)
-    return rows
 
 
 def over_tokens(device: torch.device, rounds: int, env: dict) -> list[dict]:
@@ -324,8 +278,8 @@ def extrapolate(rows: list[dict], gpu: bool) -> None:
 # -------------------------------------------------------------------------------- figure
 
 def draw(found: dict) -> None:
-    """docs/scale.png: seconds against images, memory against tokens, speed-up against processes."""
-    fig, ((a, b, c),) = figure_grid(1, 3, 3.4, 3.1)
+    """docs/scale.png: seconds against images, memory against tokens."""
+    fig, ((a, b),) = figure_grid(1, 2, 3.8, 3.3)
     x, y = (np.array([r[k] for r in found["images"]]) for k in ("images", "seconds"))
     slope, fixed = np.polyfit(x, y, 1)
     a.plot(x, y, "o", color=COLOURS["evaluation"])
@@ -344,17 +298,7 @@ def draw(found: dict) -> None:
     b.set_xticks(ticks, [f"{t:,}" for t in ticks])
     b.minorticks_off()
     b.legend(frameon=False, fontsize=8)
-    for work, marker in (("evaluation", "o"), ("training", "s")):
-        rows = [r for r in found["processes"] if r["work"] == work]
-        n, t = (np.array([r[k] for r in rows]) for k in ("processes", "busiest"))
-        c.plot(n, t[0] / t, f"{marker}-", color=COLOURS[work], label=work)
-    c.plot([1, n.max()], [1, n.max()], ":", color="black", linewidth=1, label="ideal")
-    if n.max() > found["cores"]:
-        c.axvspan(found["cores"] + .5, n.max() + .3, color="#eeeeee", zorder=0)
-        c.text(found["cores"] + .6, .1, f"more than the {found['cores']} {found['unit']}", fontsize=8)
-    c.set(xlabel="processes (busiest one's time)", ylabel="speed-up", xticks=n, ylim=(0, None))
-    c.set_title("exp04, and DINO training", fontsize=10)
-    c.legend(frameon=False, fontsize=8, loc="upper left")
+    fig.supxlabel(f"built-in demo world; {found['machine']}, one thread, torch {found['torch']}", fontsize=7)
     fig.savefig(ROOT / "docs" / "scale.png", dpi=150)
 
 
@@ -375,26 +319,18 @@ def main() -> None:
     args = parse()
     torch.set_num_threads(1)
     device, env = pick_device(args.device), {**os.environ, "OMP_NUM_THREADS": "1"}
-    if args.worker == "processes":
-        found = processes_worker(device)
-        if found:  # of the first process
-            write_json(found, args.to)
-        return
     if args.worker:
         return write_json(tokens_worker(args.worker, int(args.grid), device, args.rounds), args.to)
     OUT.mkdir(parents=True, exist_ok=True)
     gpu = device.type == "cuda"
     about = dict(machine=f"{torch.cuda.get_device_name()}" if gpu else f"{platform.machine()} CPU",
-                 cores=torch.cuda.device_count() if gpu else os.cpu_count(), torch=torch.__version__,
-                 time="wall-clock seconds" if gpu else "CPU seconds",
-                 unit="GPUs" if gpu else "cores")
+                 torch=torch.__version__, time="wall-clock seconds" if gpu else "CPU seconds")
     if args.full:
         with tempfile.TemporaryDirectory() as folder:
             rows = full(device, args.rounds, photograph(Path(folder) / "photo.jpg"), args.batch)
         write_json(about | dict(rows=rows), OUT / "full.json")
         return extrapolate(rows, gpu)
-    found = about | dict(images=over_images(device, env), tokens=over_tokens(device, args.rounds, env),
-                         processes=over_processes(device, env))
+    found = about | dict(images=over_images(device, env), tokens=over_tokens(device, args.rounds, env))
     write_json(found, OUT / "scale.json")
     draw(found)
 

@@ -15,6 +15,7 @@ import contourpy
 import numpy as np
 from PIL import Image, ImageOps
 from pycocotools import mask as coco_mask
+from tqdm import tqdm
 
 from common import InputError
 from demo.scenes import Scene, background, finish, paint, render_scene, shadow
@@ -61,7 +62,7 @@ def write_once(folder: Path, fill: Callable, **asked) -> Path:
     if folder.exists():
         raise InputError(f"{folder} exists, but no finished part of the demo world is in it; "
                          "move it away or name another folder.")
-    print(f"drawing {folder.name} of the demo world, once", file=sys.stderr)
+    print(f"drawing the demo world's {folder.name} (once, seconds to a minute)", file=sys.stderr, flush=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".{folder.name}.", dir=folder.parent) as beside:
@@ -94,9 +95,9 @@ def fill_imagenet(part: Path, n: int, seed: int, workers: int):
         (part / kind.wnid).mkdir()
     save = partial(save_scene, folder=part, seed=seed)
     if workers <= 1:
-        return list(map(save, range(n)))
+        return list(map(save, tqdm(range(n), unit=" pictures")))
     with ProcessPoolExecutor(workers) as pool:
-        return list(pool.map(save, range(n), chunksize=64))
+        return list(tqdm(pool.map(save, range(n), chunksize=16), total=n, unit=" pictures"))
 
 
 def write_imagenet(root: Path, split: str, n: int, seed: int, workers: int = 1) -> Path:
@@ -232,7 +233,7 @@ def fill_salicon(part: Path, n_train: int, n_val: int, seed: int, planted: bool)
     for split, n, first_id in (("train", n_train, 100_000), ("val", n_val, 200_000)):
         offset = seed + SEED_OF[f"salicon_{split}"]
         images, gaze, objects = [], [], []
-        for index in range(n):
+        for index in tqdm(range(n), unit=" pictures"):
             scene, image_id = crowded_scene(offset, index), first_id + index
             name = f"COCO_{split}2014_{image_id:012d}.jpg"
             Image.fromarray(scene.image).save(part / "images" / name, quality=90)
@@ -358,7 +359,7 @@ def fill_videos(part: Path, seed: int, planted: bool):
     names = [f"clip{clip + 1:02d}" for clip in range(CLIPS)]
     (part / "clips").mkdir()
     (part / "masks").mkdir()
-    for clip, name in enumerate(names):
+    for clip, name in enumerate(tqdm(names, unit=" clips")):
         frames, masks, points = film(seed, clip)
         save_video(part / "clips" / f"{name}.mp4", frames)
         np.savez_compressed(part / "masks" / f"{name}.npz", **masks)

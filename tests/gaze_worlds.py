@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-import exp05_data as D
+import exp05_frames as X
 import exp05_gaze_video as E
 import exp05_scaling as S
 from results import write_csv
@@ -37,17 +37,21 @@ def real(name: str):
     return np.load(path)
 
 
-def clip_of(**more) -> D.Clip:
-    return D.Clip("c", Path("c.mp4"), dict, **more)
+def clip_of(**more) -> X.Clip:
+    return X.Clip("c", Path("c.mp4"), **dict(records=dict) | more)
 
 
-def write_video(path: Path, n: int = 12, size: tuple = (64, 96), pts=None) -> np.ndarray:
-    """n frames of growing brightness; pts: presentation times in ms."""
-    pictures = np.random.default_rng(9).integers(0, 40, (n, *size, 3), dtype=np.uint8)
-    pictures += (np.arange(n) * 15)[:, None, None, None].astype(np.uint8)
+def write_video(path: Path, n: int = 12, size: tuple = (64, 96), pts=None, pictures=None, aspect=None
+                ) -> np.ndarray:
+    """n frames, without pictures of growing brightness; pts: presentation times in ms; aspect: of pixels."""
+    if pictures is None:
+        pictures = np.random.default_rng(9).integers(0, 40, (n, *size, 3), dtype=np.uint8)
+        pictures += (np.arange(n) * 15 % 210)[:, None, None, None].astype(np.uint8)
     with av.open(str(path), "w") as file:
         stream = file.add_stream("mpeg4", rate=24)
         stream.width, stream.height, stream.pix_fmt, stream.gop_size = size[1], size[0], "yuv420p", 1
+        if aspect is not None:
+            stream.codec_context.sample_aspect_ratio = aspect
         if pts is not None:
             stream.codec_context.time_base = stream.time_base = Fraction(1, 1000)
         for i, picture in enumerate(pictures):
@@ -74,6 +78,52 @@ def small_world(root: Path, viewers: int = 5, seconds: float = .5) -> Path:
 def write_masks(root: Path, *shape: int) -> None:
     (root / "masks").mkdir()
     np.savez(root / "masks" / "one.npz", body=np.zeros(shape, bool), ground=np.ones(shape, bool))
+
+
+N2010_SCENES = ((1, 140), (156, 311), (327, 539), (554, 740), (773, 911), (927, 1094), (1124, 1319),
+                (1335, 1651), (1667, 1835), (1852, 1988), (2004, 2168), (2183, 2326))  # frames from 1, incl. both
+POINT = "'{name}'\nsubj={subj} obj={obj} eye={eye} mouth={mouth} nose={nose} ear=0 face={face} hand=0\n"
+
+
+def n2010_annotation(points: dict[int, list[dict]]) -> str:
+    """eyeclip_annotation.txt; points: of some scenes, the words of each key point that are not 0."""
+    blocks = []
+    for number, (first, last) in enumerate(N2010_SCENES, 1):
+        none = dict.fromkeys(("subj", "obj", "eye", "mouth", "nose", "face"), 0)
+        rows = [POINT.format(name="Left しょうこ right eye", **none | words) for words in points.get(number, [])]
+        blocks.append(f"'%{number} 三丁目_{number} [{first} {last}]'\n\n" + "".join(rows))
+    return " \n".join(blocks)
+
+
+def n2010_as_distributed(root: Path) -> Path:
+    """N2010 in the layout as distributed, 96x64 px, one gaze sample a frame, the shares of looks known.
+
+    Scene 3: the right eye is 35 px from where adults look, the left one, there in every second frame, 38.56,
+    the nose 80. Scene 7: they look at the mouth. Scene 4: all but autistic adults look at the left face, then
+    at the right one. The children's gaze is missing in the first half of each scene but scene 4.
+    """
+    (root / "clips").mkdir(parents=True)
+    (root / "video_stimuli").mkdir()
+    write_video(root / "clips" / "eyeclip1.mp4", 2327)
+    person = dict(subj=1, face=1)
+    (root / "video_stimuli" / "eyeclip_annotation.txt").write_text(n2010_annotation({
+        3: [person | dict(eye=1), person | dict(eye=2), person | dict(nose=1), dict(obj=1)],
+        4: [person | dict(eye=1), dict(subj=2, face=1, mouth=1), dict(obj=1)], 7: [person | dict(mouth=1)],
+        11: [dict(obj=1)]}), encoding="utf-8")
+    xy = np.full((18, 2326, 2), np.nan)
+    xy[0, 326:538], xy[1, 326:538:2], xy[2, 326:538] = (35, 0), (0, 38.56), (80, 0)
+    xy[0, 553:740], xy[1, 553:740] = (10, 30), (90, 30)
+    xy[0, 1123:1319] = 0, 0
+    gaze = np.zeros((12, 2327, 2)) + np.random.default_rng(3).uniform(0, 1e-6, (12, 1, 2))
+    gaze[4:8, 326:432], gaze[4:8, 1123:1221] = np.nan, np.nan
+    gaze[:, 553:646], gaze[:, 646:740] = (10, 30), (90, 30)
+    gaze[8:] = np.where(np.arange(2327)[:, None] < 740, [95, 63] - gaze[8:], gaze[8:])
+    cells = np.empty(13, object)
+    cells[:] = [*gaze, gaze[0]]  # the last one is not among goodsubj
+    scipy.io.savemat(root / "allclip1.mat", dict(
+        eyeclip1=cells, goodsubj=np.arange(1, 13), gr=[1] * 4 + [2] * 4 + [5] * 4 + [1],
+        xx_all=xy[..., 0], yy_all=xy[..., 1]))
+    return root
 
 
 def cw2019_world(root: Path, viewers: int = 5, frames: int = 4) -> Path:

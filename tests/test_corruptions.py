@@ -129,6 +129,18 @@ def spectrum_slope(noise: torch.Tensor) -> float:
     return float(power[high].mean() / power[~high].mean())
 
 
+def test_seeds_are_a_list_and_images_an_array_too():
+    images = torch.randint(0, 256, (2, 3, 40, 48), dtype=torch.uint8)
+    plain = C.corrupt(images, "gaussian_noise", 3, torch.tensor([4, 7]))
+    assert torch.equal(C.corrupt(images.numpy(), "gaussian_noise", 3, [4, 7]), plain)
+    for odd in (images[0], images.float()):
+        with pytest.raises(ValueError, match="expected uint8 .B, 3, img_h, img_w."):
+            C.corrupt(odd, "fog", 3, [4, 7])
+    for seeds in ([4], 4):
+        with pytest.raises(ValueError, match="a seed for each image"):
+            C.corrupt(images, "fog", 3, seeds)
+
+
 def test_gaussian_noise_has_its_mean_variance_and_a_flat_spectrum():
     y = C.corrupt(grey(128, 8), "gaussian_noise", 1, torch.arange(8)).double()
     assert float(y.mean()) == pytest.approx(127.5, abs=.15)  # cut to whole levels: half a level less

@@ -91,8 +91,38 @@ def test_salicon_truncated_empty_missing_and_foreign_json_are_refused(tmp_path):
             load_salicon(tmp_path / f"{name}.json")
     with pytest.raises(InputError, match="without any annotation"):
         load_salicon(write_salicon(tmp_path / "none.json"))
-    with pytest.raises(InputError, match="480, 640"):
-        load_salicon(write_salicon(tmp_path / "small.json", [[3, 4]], height=224, width=224))
+    with pytest.raises(InputError, match="no-size.json"):
+        load_salicon(write_salicon(tmp_path / "no-size.json", [[3, 4]], height=None))
+
+
+@pytest.mark.parametrize("points, height, width", [([[640, 427]], 640, 427), ([[1, 1], [333, 500]], 333, 500)])
+def test_salicons_format_is_read_for_images_of_any_size(tmp_path, points, height, width):
+    """An upright COCO image and a wide one, with points in their last row and column."""
+    file = write_salicon(tmp_path / "fixations_val2014.json", points, height=height, width=width)
+    (rows, cols), = load_salicon(file)[0][2]
+    assert (rows[-1], cols[-1]) == (height - 1, width - 1)
+    write_jpeg(tmp_path / "images" / "COCO_val2014_000000000042.jpg", (width, height))
+    (image,), _ = load_gaze(tmp_path, "val")
+    assert image.size == (height, width) and [int(v[-1]) for v in image.observers[0]] == [223, 223]
+
+
+@pytest.mark.parametrize("points, height, width, reason", [
+    ([[3, 600], [428, 10]], 427, 640, "outside"), ([[10, 640]], 640, 427, "swapped"), ([[0, 3]], 333, 500, "counts from 0")])
+def test_a_point_off_an_image_of_its_own_size_names_the_image(tmp_path, points, height, width, reason):
+    file = write_salicon(tmp_path / "a.json", points, height=height, width=width)
+    with pytest.raises(InputError, match=f"COCO_val2014_000000000042.jpg.*{reason}"):
+        load_salicon(file)
+
+
+@pytest.mark.parametrize("size, height, width", [((480, 640), 480, 640), ((224, 224), 480, 640), ((500, 333), 333, 400)])
+def test_a_picture_of_another_shape_than_its_fixations_is_named(tmp_path, size, height, width):
+    """Turned, cut or squashed after people saw it."""
+    write_salicon(tmp_path / "fixations_val2014.json", [[5, 6]], height=height, width=width)
+    picture = write_jpeg(tmp_path / "images" / "COCO_val2014_000000000042.jpg", size)
+    with pytest.raises(InputError, match=f"{picture} is {size[1]} x {size[0]} px.*of a picture of {height} x {width}"):
+        load_gaze(tmp_path, "val")
+    write_jpeg(picture, (width // 2, height // 2))  # a smaller copy is the same picture
+    assert load_gaze(tmp_path, "val")[0][0].size == (height, width)
 
 
 @pytest.mark.parametrize("name", [{}, ["a.jpg"], 7, None])
@@ -200,7 +230,7 @@ def test_real_osie_has_350_images_of_15_observers_inside_600_by_800():
 
 # --- ImageNet folders -----------------------------------------------------------------------------------
 
-def write_jpeg(path: Path, size=(20, 16), colour=(200, 100, 50)) -> Path:
+def write_jpeg(path: Path, size=(20, 15), colour=(200, 100, 50)) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", size, colour).save(path, "JPEG")
     return path
@@ -247,7 +277,7 @@ def test_without_class_list_sorted_folder_names_are_the_classes(tmp_path):
         write_jpeg(tmp_path / "bilder größe" / name / "bild é.png")
     items, classes = load_imagefolder(tmp_path / "bilder größe")
     assert classes == ["hund", "katze", "äpfel"] and [label for _, label in items] == [0, 1, 2]
-    assert all(read_image(path).size == (20, 16) for path, _ in items)
+    assert all(read_image(path).size == (20, 15) for path, _ in items)
 
 
 def test_unknown_class_folder_is_named(tmp_path):

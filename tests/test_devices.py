@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 import common
 from common import InputError
@@ -17,6 +18,35 @@ ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 def test_unusable_device_is_an_input_error():
     with pytest.raises(InputError, match="--device"):
         common.pick_device("cuda:99")
+
+
+def test_float32_is_float32_once_a_device_is_picked():
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
+    common.pick_device("cpu")
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+
+
+def test_several_processes_on_the_one_gpu_of_a_mac_are_refused(monkeypatch):
+    for key in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
+        monkeypatch.setenv(key, "0")
+    monkeypatch.setattr(common.dist, "init_process_group", lambda *a, **k: pytest.fail("a group was made"))
+    with pytest.raises(InputError, match="Mac.*--device cpu"):
+        common.init_distributed(torch.device("mps"))
+
+
+def test_attention_on_a_mac_is_given_contiguous_tensors(monkeypatch):
+    given, kernel = [], F.scaled_dot_product_attention
+
+    def record(*qkv):
+        given.append([t.is_contiguous() for t in qkv])
+        return kernel(*qkv)
+    layer, x = common.Attention(8, 2), torch.rand(2, 5, 8, generator=common.generator(1))
+    expected = layer(x)[0]
+    monkeypatch.setattr(common.F, "scaled_dot_product_attention", record)
+    layer(x)
+    monkeypatch.setattr(torch.Tensor, "device", property(lambda t: torch.device("mps")))
+    torch.testing.assert_close(layer(x)[0], expected)
+    assert given == [[False] * 3, [True] * 3]
 
 
 def test_generators_are_functions_of_their_key():

@@ -112,7 +112,7 @@ def test_the_papers_pictures_are_squeezed_to_256_px_and_lose_16_px_a_side():
 
 
 def test_only_the_papers_model_is_given_the_papers_preprocessing(monkeypatch):
-    monkeypatch.setattr(E, "load_vit", lambda name, weights: (torch.nn.Identity(), PLAIN))
+    monkeypatch.setattr(E, "load_vit", lambda name, weights, heads: (torch.nn.Identity(), PLAIN))
     _, pre = E.load_model("vit_base_patch16_224", None, torch.device("cpu"))
     assert (pre.resize, pre.crop, pre.squash) == ((256, 256), 224, False)
     assert E.load_model("dinov2_vits14", None, torch.device("cpu"))[1] == PLAIN
@@ -268,3 +268,26 @@ def test_a_model_without_a_head_and_absent_data_are_reported_as_not_run(world):
     assert len(pictures["objectnet"]) == 3 and len(not_run) == 2
     pictures, not_run = E.load_data(places(world), torch.nn.Linear(2, 12), 0, 5, 0, wanted=["imagenet"])
     assert list(pictures) == ["imagenet"] and not_run == []
+
+
+# ------------------------------------------------------------------------------------------------ other files
+
+def test_files_of_an_ending_that_nothing_reads_are_counted_and_named(world, tmp_path, capsys):
+    """An iPhone's .heic and a stray .txt beside ImageNet's pictures."""
+    folder = tmp_path / "imagenet"
+    shutil.copytree(world / "imagenet" / "val", folder / "val")
+    some = sorted((folder / "val").glob("n*"))[0]
+    for name in ("a.heic", "notes.txt", "._b.heic"):
+        (some / name).write_bytes(b"1")
+    E.main(["--imagenet", str(folder), *"--model demo_sl4 --limit 6 --workers 0 --device cpu".split(), "--out",
+            str(tmp_path / "o")])
+    results = json.loads((tmp_path / "o/results.json").read_text())
+    assert results["left_out"] == {"of an ending that nothing reads": [f"{some.name}/a.heic", f"{some.name}/notes.txt"]}
+    assert f"left out, of an ending that nothing reads: 2 ({some.name}/a.heic ...;" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", ["--imagenet", "--objectnet"])
+def test_a_folder_in_another_layout_is_told_before_weights_are_sought(world, tmp_path, monkeypatch, wrong):
+    monkeypatch.setattr(E, "load_model", lambda *a: pytest.fail("weights before data"))
+    with pytest.raises(InputError, match=str(tmp_path)):
+        E.main([wrong, str(tmp_path), "--out", str(tmp_path / "o")])

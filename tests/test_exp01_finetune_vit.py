@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import data
 import demo
 import exp01_finetune_vit as E
 from common import (BASE, InputError, Preprocess, VisionTransformer, attention_state, cc, density_map, generator,
@@ -396,6 +398,25 @@ def test_gaze_maps_of_the_loader_equal_the_density_map_of_the_file(world):
     counts = E.gaze_images(images, PRE)[3]["fixations"]
     torch.testing.assert_close(human_maps(counts[None])[0].double(), density_map(rows, cols, (224, 224), 15),
                                atol=1e-5, rtol=1e-4)
+
+
+def test_a_turned_photograph_is_measured_and_drawn_as_people_saw_it(tmp_path):
+    """A camera's orientation 6 (turn right) and 3 (upside down), to which the gaze belongs; the same bytes
+    without it give another picture."""
+    pixels = np.random.default_rng(3).integers(0, 255, (48, 64, 3), np.uint8)
+    for name, orientation, turned in (("a", 6, np.rot90(pixels, -1)), ("b", 3, np.rot90(pixels, 2))):
+        exif = Image.Exif()
+        exif[0x112] = orientation
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png", exif=exif)
+        Image.fromarray(turned).save(tmp_path / f"{name}_seen.png")
+    gaze = [(np.array([5], np.int16), np.array([200], np.int16))]
+    images = [data.GazeImage(f"{n}.png", tmp_path / f"{n}.png", gaze) for n in ("a", "a_seen", "b", "b_seen")]
+    squash = Preprocess(None, (224, 224), (.5,) * 3, (.5,) * 3, "bilinear", squash=True)
+    a, a_seen, b, b_seen = (item["image"] for item in E.gaze_images(images, squash))
+    assert torch.equal(a, a_seen) and torch.equal(b, b_seen) and not torch.equal(a, b)
+    nets = {k: lambda x: (None, torch.zeros(len(x), 224, 224)) for k in "AB"}
+    shown = E.examples(nets, images, [image.name for image in images], squash, torch.device("cpu"))
+    assert np.array_equal(*shown["example_image"][:2]) and np.array_equal(*shown["example_image"][2:])
 
 
 def test_categories_of_coco_are_found_by_2014_and_2017_names_and_overlapping_files(tmp_path):

@@ -81,6 +81,18 @@ def test_grad_cam_equals_package_grad_cam_after_its_second_min_max(layer, target
     torch.testing.assert_close(cam[:, ::21, ::31].flatten(1), stored, atol=1e-5, rtol=0)
 
 
+def test_grad_cam_works_in_inference_mode_under_autocast_and_for_one_class():
+    model, x = load_resnet("demo_resnet")[0], torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    plain = E.grad_cam(model, x, torch.tensor([3, 3]))
+    assert torch.equal(E.grad_cam(model, x, 3), plain) and torch.equal(E.grad_cam(model, x.numpy(), [3, 3]), plain)
+    with torch.inference_mode():
+        assert torch.equal(E.grad_cam(model, x, 3), plain)
+        assert torch.equal(E.grad_cam(model, x * 1, 3), plain)  # a tensor made in inference mode
+    with torch.autocast("cpu", torch.bfloat16):
+        low = E.grad_cam(model, x, 3).float()
+    assert torch.corrcoef(torch.stack([low.flatten(), plain.flatten()]))[0, 1] > .98
+
+
 def test_grad_cam_of_layer4_is_the_predicted_class_own_weighted_sum_of_maps():
     net, x, maps = small_resnet(), torch.randn(3, 3, 96, 64, generator=generator(6)), []
     handle = net.layer4.register_forward_hook(lambda *a: maps.append(a[-1].detach()))

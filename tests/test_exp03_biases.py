@@ -761,6 +761,41 @@ def test_wrong_arguments_end_in_one_sentence(argv, said, worlds, tmp_path, monke
         E.main([*argv.split(), "--workers", "0", "--device", "cpu", "--out", str(tmp_path / "out")])
 
 
+@pytest.mark.parametrize("rename", [str.title, lambda name: f"n{len(name)}"])
+def test_categories_of_other_names_are_no_inanimate_ones(copied, rename):
+    """Every object would count as inanimate: capitals, and another data set's labels."""
+    file = copied / "coco" / "annotations" / "instances_val2014.json"
+    tree = json.loads(file.read_text())
+    tree["categories"] = [category | {"name": rename(category["name"])} for category in tree["categories"]]
+    file.write_text(json.dumps(tree))
+    with pytest.raises(InputError, match=f"{file}.*{rename('person')}.*none is called as COCO's people"):
+        E.load_data(copied / "salicon", copied / "coco", None, [])
+
+
+def test_salicons_format_on_cocos_own_pictures_gives_the_same_gaze_and_masks(copied):
+    """The same points on pictures of half the size: COCO's images are of any size."""
+    before = E.load_data(copied / "salicon", copied / "coco", None, [])
+    file, coco = copied / "salicon" / "fixations_val2014.json", copied / "coco/annotations/instances_val2014.json"
+    tree, annotations = json.loads(file.read_text()), json.loads(coco.read_text())
+    for image in tree["images"]:
+        path = copied / "salicon" / "images" / image["file_name"]
+        Image.open(path).resize((320, 240)).save(path)
+    for image in tree["images"] + annotations["images"]:
+        image |= dict(height=240, width=320)
+    for a in tree["annotations"]:
+        a["fixations"] = [[(row + 1) // 2, (col + 1) // 2] for row, col in a["fixations"]]
+    annotations["annotations"] = [a for a in annotations["annotations"] if isinstance(a["segmentation"], list)]
+    for a in annotations["annotations"]:
+        a["segmentation"] = [[v / 2 for v in polygon] for polygon in a["segmentation"]]
+    file.write_text(json.dumps(tree))
+    coco.write_text(json.dumps(annotations))
+    images, _, _, scenes, _ = E.load_data(copied / "salicon", copied / "coco", None, [])
+    for image, old, scene in zip(images, before[0], scenes):
+        assert image.size == (240, 320) == (scene["height"], scene["width"])
+        for (rows, cols), (old_rows, old_cols) in zip(image.observers, old.observers):
+            assert max(abs(rows - old_rows).max(initial=0), abs(cols - old_cols).max(initial=0)) <= 1
+
+
 def as_freeview(copied: Path, folder: Path, shrink: int) -> None:
     """The same gaze as COCO-FreeView has it, and COCO of 2017 with pictures of 480 x 640 / shrink px."""
     gaze = json.loads((copied / "salicon" / "fixations_val2014.json").read_text())

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -765,6 +766,7 @@ def test_the_table_on_screen_has_no_more_than_25_lines_and_the_accuracies_are_re
     arrays = joined(**{name: measured(rng.random((40, 10)) < .5) for name in names})
     shown = [row["name"] for row in S.claims(arrays, [3, 5], True, 0) if re.fullmatch(S.ON_SCREEN, row["name"])]
     assert len(shown) == 25 and "fovea 5 - 3: correct at least once" in shown
+    assert capsys.readouterr().out == "computing tables\n"
     a = measured(np.arange(10) >= np.arange(4)[:, None], correct_full=np.array([1., 1, 1, 0]))
     S.print_accuracy(joined(attention_fovea5=a, random_fovea5=measured(np.zeros((4, 10)))), [5])
     head, first, second = capsys.readouterr().out.splitlines()
@@ -801,3 +803,19 @@ def test_intervals_of_shares_are_wilsons_and_stay_inside():
     np.testing.assert_allclose([low, high], np.transpose([[ci.low, ci.high] for ci in exact]), atol=1e-5)
     low, high = S.interval(np.array([[2.], [4], [6]]))
     np.testing.assert_allclose([low[0], high[0]], 4 + np.array([-1.96, 1.96]) * (8 / 3) ** .5 / 3 ** .5)
+
+
+def test_the_examples_are_of_different_classes(monkeypatch):
+    monkeypatch.setattr(S, "look", lambda model, x, blocks: (None, torch.zeros(len(x), 1, 2, 2)))
+    arrays = dict(entropy=np.arange(40.), label=np.repeat(np.arange(8), 5), index=np.arange(40))
+    images = [dict(image=torch.zeros(3, 4, 4))] * 40
+    model = SimpleNamespace(blocks=[0], pos_embed=torch.zeros(1))
+    chosen = S.examples(arrays, images, SimpleNamespace(std=(1, 1, 1), mean=(0, 0, 0)), model)["example"]
+    assert len(set(arrays["label"][chosen])) == len(chosen) == S.EXAMPLES
+    assert chosen[0] == 0 and chosen[-1] == 39  # from the most concentrated to the most diffuse
+
+
+def test_chance_is_one_of_the_classes_or_that_of_as_many_guesses_as_saccades():
+    ax = S.figure_grid(1, 1)[1][0, 0]
+    S.levels(ax, dict(correct_full=np.ones(3), chance=.25), S.STEPS)
+    assert ax.lines[1].get_ydata()[:2] == pytest.approx([25, 43.75])  # 1 - .75 ** 2

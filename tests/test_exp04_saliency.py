@@ -1,6 +1,7 @@
 """exp04_saliency: every policy guides the same saccades, UNISAL loads strictly, crops lie where they should."""
 import json
 import os
+import shutil
 from itertools import combinations
 from pathlib import Path
 
@@ -298,3 +299,14 @@ def test_the_study_runs_on_real_images(tmp_path, monkeypatch):
             "--limit", "4", "--out", str(tmp_path / "out"), "--workers", "0", "--device", "cpu"])
     arrays = read_arrays(tmp_path / "out/arrays.npz")
     assert arrays["correct"].shape == (4, 3, 10) and (arrays["n_tokens"] == 18 * 24).all()
+
+
+@pytest.mark.parametrize("script", [S, L])
+def test_files_of_an_ending_that_nothing_reads_are_counted_and_named(script, pictures, tmp_path, monkeypatch, capsys):
+    shutil.copytree(pictures, tmp_path / "data")
+    for name in ("red/a.heic", "blue/b.raw", "blue/._c.heic"):
+        (tmp_path / "data" / name).write_bytes(b"1")
+    script.main(small(tmp_path / "data", tmp_path / "o"))
+    left_out = json.loads((tmp_path / "o/results.json").read_text())["left_out"]
+    assert left_out == {"of an ending that nothing reads": ["blue/b.raw", "red/a.heic"]}
+    assert "left out, of an ending that nothing reads: 2 (blue/b.raw" in capsys.readouterr().out

@@ -12,13 +12,15 @@ from scipy.spatial.distance import pdist, squareform
 import demo
 import exp05_clusters as C
 import exp05_data as D
+import exp05_frames as X
 import exp05_gaze_video as E
 import exp05_looks as L
 import exp05_scaling as S
 from common import InputError, generator
 from data import read_csv
-from gaze_worlds import TINY, quick, small_world, write_masks
+from gaze_worlds import TINY, n2010_as_distributed, quick, small_world, write_masks
 from results import read_arrays, read_json, write_csv
+from test_exp05_frames import animal_world
 
 torch.set_num_threads(1)
 
@@ -50,7 +52,7 @@ def planted_maps(study: D.Study, copies: int = 5) -> list[torch.Tensor]:
         with np.load(clip.masks) as m:
             masks = torch.from_numpy(np.stack([m[k] for k in ("face", "body", "ground")],
                                               1)).float()  # (T, 3, .., ..)
-        rows, cols = (D.area_matrix(n, n // 16) for n in masks.shape[-2:])
+        rows, cols = (X.area_matrix(n, n // 16) for n in masks.shape[-2:])
         maps = F.normalize((rows @ masks @ cols.T).flatten(2), dim=-1).unflatten(-1, (15, 20))
         noise = torch.rand(len(maps), 3 * copies, 15, 20, generator=generator(5, number))
         out.append(maps.repeat_interleave(copies, 1) + .02 * noise)
@@ -88,7 +90,7 @@ def viewers_eyes(study: D.Study, planted: bool) -> dict:
                                        np.random.default_rng([77, c, v]), planted)
             record = np.array([[float(x) if x else np.nan for x in s] for s in samples])
             gaze, frame = D.align({"v": record}, np.arange(demo.FRAMES) / demo.FPS, clip)
-            shares[v, c] = L.part_shares(gaze[0], xy[frame], parts[frame])["eyes"]
+            shares[v, c] = L.part_shares(gaze[0], xy[frame], parts)["eyes"]
     return S.compare("eyes", shares[:14].mean(1), shares[14:].mean(1))
 
 
@@ -155,20 +157,45 @@ def test_a_run_that_was_cut_off_is_made_anew_and_a_whole_one_stays_after_a_typo(
     assert (tmp_path / "c" / "results.json").exists() and not (tmp_path / "c" / "unfinished").exists()
 
 
-def plain_run(root: Path, out: Path, monkeypatch) -> list[str]:
-    """exp05_gaze_video and exp05_clusters on a small data set: what was not run."""
+def plain_run(root: Path, out: Path, monkeypatch, model: str = "demo_sl4", *more: str) -> list[str]:
+    """exp05_gaze_video and exp05_clusters on a small data set, without figures: what was not run."""
     quick(monkeypatch)
-    E.main(["--models", "demo_sl4", "--data", str(root), "--limit", "2", "--device", "cpu", "--out", str(out)])
+    monkeypatch.setattr(C, "draw", lambda arrays, results, folder: None)
+    E.main(["--models", model, "--data", str(root), "--device", "cpu", "--out", str(out), *more])
     C.main(["--run", str(out), "--device", "cpu"])
     return read_json(out / "clusters" / "results.json")["not_run"]
 
 
 def test_parts_without_data_are_named(tmp_path, monkeypatch):
-    left_out = plain_run(small_world(tmp_path / "w"), tmp_path / "o", monkeypatch)
+    left_out = plain_run(small_world(tmp_path / "w"), tmp_path / "o", monkeypatch, "demo_sl4", "--limit", "2")
     assert [text.partition(":")[0] for text in left_out] == [
-        "looks at eyes, mouth and face, animals", "looks at body and ground",
+        "looks at eyes, mouth and face", "looks at animals' faces", "looks at body and ground",
         "course of left less right face", "clusters and pop-out displays"]
     assert read_json(tmp_path / "o" / "clusters" / "results.json")["headline"] == []
+
+
+def test_n2010_as_distributed_gives_the_papers_regions_and_course(tmp_path, monkeypatch):
+    root = n2010_as_distributed(tmp_path / "N")
+    left_out = plain_run(root, tmp_path / "o", monkeypatch, "demo_dino4", "--batch-size", "64")
+    names = [text.partition(":")[0] for text in left_out]
+    assert names == ["looks at animals' faces", "looks at body and ground"]
+    rows = {row["name"]: row for row in read_json(tmp_path / "o" / "clusters" / "results.json")["headline"]}
+    eyes = 100 * (np.exp(-35**2 / 1800) + np.exp(-38.56**2 / 1800))  # of scene 3: 94.4
+    face = (eyes + 100 * np.exp(-80**2 / 1800) + 100) / 2  # the mean of scenes 3 and 7
+    for who, share in (("adult", 1), ("child", .5)):
+        assert rows[f"{who}: looks at eyes"]["ours"] == pytest.approx(share * eyes, abs=.3)
+        assert rows[f"{who}: looks at mouth"]["ours"] == pytest.approx(100 * share)
+        assert rows[f"{who}: looks at face"]["ours"] == pytest.approx(share * face, abs=.3)
+    assert rows["eyes: adult vs child"]["ours"] == pytest.approx(3 * 2 / 70)  # exact: 4 above 4 of 8, times 3
+    assert rows["left-right face course of child with adults"]["ours"] == pytest.approx(1, abs=1e-3)
+    assert rows["left-right face course of adult ASD with adults"]["ours"] == pytest.approx(-1, abs=1e-3)
+    assert rows["left-right face course of child with adults"]["n"] == 187  # samples of scene 4
+    images = {row["image"] for row in read_csv(tmp_path / "o" / "clusters" / "per_image.csv")}
+    assert images == {"eyeclip1, scene 3", "eyeclip1, scene 7"}
+    (root / "video_stimuli" / "eyeclip_annotation.txt").unlink()
+    C.main(["--run", str(tmp_path / "o"), "--out", str(tmp_path / "c"), "--device", "cpu"])
+    left_out = read_json(tmp_path / "c" / "results.json")["not_run"]
+    assert "eyeclip_annotation.txt: " in left_out[0] and "looks at eyes, mouth and face" in left_out[1]
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 96), (12, 48, 96)])
@@ -176,14 +203,14 @@ def test_masks_of_another_size_than_the_clip_are_named_before_anything_is_writte
     root = small_world(tmp_path / "w")
     write_masks(root, *shape)
     with pytest.raises(InputError, match=re.escape(f"body has shape {(min(shape[0], 2), *shape[1:])}")):
-        plain_run(root, tmp_path / "o", monkeypatch)
+        plain_run(root, tmp_path / "o", monkeypatch, "demo_sl4", "--limit", "2")
     assert not (tmp_path / "o" / "clusters").exists()
 
 
 def test_key_points_without_their_columns_are_named(tmp_path, monkeypatch):
     root = small_world(tmp_path / "w")
     write_csv([dict(frame=0, what="eyes")], root / "keypoints" / "one.csv")
-    with pytest.raises(InputError, match="columns frame"):
+    with pytest.raises(InputError, match="no column part in the header"):
         plain_run(root, tmp_path / "o", monkeypatch)
 
 
@@ -194,3 +221,68 @@ def test_commands_of_the_card_parse(run, monkeypatch):
         given = command.replace("FOLDER", str(run)).split()
         args, results, arrays = C.parse(given or ["--run", str(run)])
         assert args.out == run / "clusters" and args.data == "demo"
+
+
+def test_every_claim_of_the_paper_has_a_row(run):
+    """Claims of the paper's text on clusters and regions: names of their rows, or what the demo lacks."""
+    said = {
+        "the late heads form groups of 16.7, 63.9 and 19.4 %": {
+            "G1: share of late heads": 16.7, "G2: share of late heads": 63.9,
+            "G3: share of late heads": 19.4},
+        "looks at eyes": {"adult: looks at eyes": 43.1, "child: looks at eyes": 26.4,
+                          "G1: looks at eyes": 42.4},
+        "looks at mouths": {"adult: looks at mouth": 12.4, "child: looks at mouth": 19.2,
+                            "G1: looks at mouth": 31.9},
+        "looks at faces": {"adult: looks at face": 65.7, "child: looks at face": 66.2,
+                           "G1: looks at face": 92.},
+        "adults look at eyes as G1 does, more than children": {
+            "eyes: adult vs child": .0025, "eyes: adult vs G1": 1., "eyes: child vs G1": .0059},
+        "G1 looks at mouths more than both": {
+            "mouth: adult vs child": .0036, "mouth: adult vs G1": 5.2e-14, "mouth: child vs G1": 1.4e-5},
+        "G1 looks at faces more than both, who do not differ": {
+            "face: adult vs child": .90, "face: adult vs G1": 1.7e-9, "face: child vs G1": 4.3e-12},
+        "the course between two faces is alike in all groups, less so in G1": {
+            "left-right face course of child with adults": .832,
+            "left-right face course of G1 with adults": .425,
+            "left-right face course of adult ASD with adults": "N2010: the demo has no autistic viewers",
+            "left-right face course of child ASD with adults": "N2010: the demo has no autistic viewers"},
+        "G1 looks at animals' faces": {"G1: looks at animals' faces": 85.2},
+        "who looks at human faces looks at animals'": {"human and animal faces, over late heads": .749}}
+    rows = {row["name"]: row["paper"] for row in read_json(run / "clusters" / "results.json")["headline"]}
+    groups = ["G1", "adult", "child", "adult ASD", "child ASD"]
+    names = {claim.name: claim.paper for claim in C.claims(groups)}
+    for claim, expected in said.items():
+        for name, paper in expected.items():
+            assert name in names, claim
+            if not isinstance(paper, str):
+                assert rows[name] == names[name] == paper, claim
+
+
+def test_animal_parts_beside_the_clips_give_the_share_of_looks_at_animals_faces(tmp_path, monkeypatch):
+    root = small_world(tmp_path / "w")
+    animal_world(root / "animal_parts")
+    write_csv([dict(frame=t, part=part, x_px=x, y_px=30) for t in range(12)
+               for part, x in (("eyes", 30), ("eyes", 50), ("mouth", 40))], root / "keypoints" / "one.csv")
+    left_out = plain_run(root, tmp_path / "o", monkeypatch, "demo_dino4")
+    assert not any("animals" in text or "eyes" in text for text in left_out)
+    rows = {row["name"]: row for row in read_json(tmp_path / "o" / "clusters" / "results.json")["headline"]}
+    assert 0 <= rows["G1: looks at animals' faces"]["ours"] <= 100
+    r = rows["human and animal faces, over late heads"]
+    assert -1 <= r["ours"] <= 1 and r["n"] == 12
+    run, found = read_arrays(tmp_path / "o" / "arrays.npz"), read_arrays(tmp_path / "o" / "clusters" / "arrays.npz")
+    assert run["gaze/animal_parts"].shape[0] == 2
+    # by hand for the first late head: two eyes and a mouth share one unit, mean over the two pictures
+    row, at = int(np.flatnonzero(run["late"])[0]), run["gaze/animal_parts"]
+    wanted = []
+    for t, points in enumerate(([[640 / 3, 51.2], [128, 200]], [[64, 224], [128, 294.4], [100, 100]])):
+        w = np.exp(-np.square(np.array(points) - at[t, row]).sum(1) / 1800)
+        wanted.append(100 * w.sum() / max(w.sum(), 1))
+    share = found["mean_shares"][row, L.PARTS.index("animal_face")]
+    assert share == pytest.approx(np.mean(wanted), rel=1e-5)
+    alone = plain_apart(small_world(tmp_path / "v"), tmp_path / "p")
+    np.testing.assert_array_equal(run["apart"], alone)  # still pictures count in no cluster
+
+
+def plain_apart(root: Path, out: Path) -> np.ndarray:
+    E.main(["--models", "demo_dino4", "--data", str(root), "--device", "cpu", "--out", str(out)])
+    return read_arrays(out / "arrays.npz")["apart"]

@@ -1,18 +1,16 @@
 """exp05_data: the layouts, frames and gaze are read as they were shown and recorded."""
 from pathlib import Path
 
-import av
 import numpy as np
-import scipy.io
 import pytest
-import torch
-from PIL import Image
+import scipy.io
 
 import exp05_data as D
-from gaze_worlds import clip_of, write_video
-from results import write_csv
-
-torch.set_num_threads(1)
+import exp05_gaze_video as E
+from common import InputError
+from data import read_csv
+from gaze_worlds import clip_of, quick, small_world, write_video
+from results import read_json, write_csv
 
 
 # ------------------------------------------------------------------------------------------------ layouts
@@ -69,85 +67,6 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
                                [[0, 0, 0], [.01, 64, 24], [.02, 128, 48], [.03, np.nan, -11.65]])
 
 
-# ------------------------------------------------------------------------------------------------ frames
-
-def test_area_resampling_equals_opencv():
-    image = (np.arange(40 * 56 * 3).reshape(40, 56, 3) * 7919 % 256).astype(np.uint8)
-    x = torch.from_numpy(image).permute(2, 0, 1)[None]
-    ours = D.resized(x, 16, .8)  # ceil(.8 40 / 16) 16 = 32 rows, ceil(.8 56 / 16) 16 = 48 columns
-    assert ours.shape == (1, 3, 32, 48)
-    # cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA), OpenCV 5.0.0: green of some rows, columns
-    expected = [[224, 87, 200, 56, 168], [46, 151, 81, 120, 144], [96, 201, 72, 184, 106],
-                [160, 23, 136, 109, 104]]
-    found = (255 * ours[0, 1, ::9, ::11]).round().int()
-    off = (found - torch.tensor(expected)).abs()
-    assert off.max() <= 1 and (off == 0).float().mean() > .9  # halves are rounded differently
-    assert abs((255 * ours).sum() - 587387) < 500
-    assert D.resized(torch.zeros(1, 3, 480, 720, dtype=torch.uint8), 16, None).shape[2:] == (480, 720)
-    for (img_h, img_w), size in {(468, 851): (384, 688),
-                                 (360, 853): (288, 688)}.items():  # the authors' CW2019
-        assert D.resized(torch.zeros(1, 3, img_h, img_w, dtype=torch.uint8), 16, .8).shape[2:] == size
-
-
-def frames_of(path: Path, fps: float | None = None, notes: list | None = None) -> tuple[D.Watched, D.Frames]:
-    clip = D.Clip(path.name, path, dict, fps=fps)
-    w = D.watch(clip, None, [] if notes is None else notes)
-    return w, D.Frames(clip, len(w.times))
-
-
-def test_videos_and_folders_of_frames_come_in_order_and_again(tmp_path):
-    pictures, notes = write_video(tmp_path / "a.mp4"), []
-    w, data = frames_of(tmp_path / "a.mp4", notes=notes)
-    assert w.size == (64, 96) and len(data) == 12 and notes == []
-    assert w.times == pytest.approx(np.arange(12) / 24, abs=1e-3)
-    means = [data[i]["image"].double().mean() for i in (0, 3, 4, 11, 2)]  # the last one starts again
-    np.testing.assert_allclose(means, pictures[[0, 3, 4, 11, 2]].mean((1, 2, 3)), atol=3)
-    (tmp_path / "b").mkdir()
-    for i, p in enumerate(pictures):
-        Image.fromarray(p).save(tmp_path / "b" / f"{i + 1}.png")  # 10 comes after 9
-    w, data = frames_of(tmp_path / "b", 12.)
-    assert w.times == pytest.approx(np.arange(12) / 12)
-    assert all((data[i]["image"].numpy() == p).all() for i, p in enumerate(pictures))
-
-
-def test_a_variable_frame_rate_is_kept(tmp_path):
-    pts = [0, 40, 80, 300, 340]
-    write_video(tmp_path / "v.mp4", 5, pts=pts)
-    assert frames_of(tmp_path / "v.mp4")[0].times == pytest.approx(np.array(pts) / 1000, abs=2e-3)
-
-
-def test_frames_before_the_damage_are_used_and_it_says_so(tmp_path):
-    write_video(tmp_path / "a.mp4", 12)
-    whole = bytearray((tmp_path / "a.mp4").read_bytes())
-    with av.open(str(tmp_path / "a.mp4")) as file:
-        packets = [(p.pos, p.size) for p in file.demux(video=0) if p.size]
-    pos, size = packets[7]
-    whole[pos:pos + size] = bytes(np.random.default_rng(0).integers(0, 256, size, dtype=np.uint8))
-    (tmp_path / "bad.mp4").write_bytes(whole)
-    notes = []
-    assert len(frames_of(tmp_path / "bad.mp4", notes=notes)[1]) == 7
-    assert "bad.mp4: damaged after 7 frames" in notes[0] and "before the damage are used" in notes[0]
-    (tmp_path / "none.mp4").write_bytes(b"no video at all")
-    assert not len(frames_of(tmp_path / "none.mp4", notes=notes)[1]) and "after 0 frames" in notes[1]
-    (tmp_path / "f").mkdir()
-    for i in range(3):
-        Image.new("RGB", (64, 64)).save(tmp_path / "f" / f"{i}.png")
-    (tmp_path / "f" / "1.png").write_bytes(b"broken")
-    assert len(frames_of(tmp_path / "f", 24., notes)[1]) == 1 and "frames before the damage" in notes[2]
-
-
-def test_a_clip_without_a_frame_or_a_known_codec_is_noted(tmp_path):
-    write_video(tmp_path / "a.mp4", 3)
-    raw, notes = (tmp_path / "a.mp4").read_bytes(), []
-    for name, content in (("codec.mp4", raw.replace(b"mp4v", b"zzzz").replace(b"esds", b"zzzz")),
-                          ("count.mp4", raw.replace(b"stsz" + bytes(8) + b"\0\0\0\3", b"stsz" + bytes(12)))):
-        (tmp_path / name).write_bytes(content)
-        assert content != raw and not len(frames_of(tmp_path / name, notes=notes)[1])
-    (tmp_path / "folder").mkdir()
-    assert not len(frames_of(tmp_path / "folder", 24., notes)[1])
-    assert [n.partition(":")[0] for n in notes] == ["codec.mp4", "count.mp4", "folder"]
-
-
 # ------------------------------------------------------------------------------------------------ viewers
 
 def test_gaze_follows_the_times_of_frames_also_at_a_variable_rate():
@@ -164,3 +83,136 @@ def test_gaze_is_missing_in_gaps_and_beyond_its_end():
     at = (np.arange(240) + .5) / 120
     gone = np.isnan(gaze[0, :, 0])
     assert gone[(at > .55) & (at < .74)].all() and gone[at > 1.05].all() and not gone[at < .5].any()
+
+
+# ------------------------------------------------------------------------------------------------ units and clocks
+
+SIZE, TIMES = (240, 320), np.arange(48) / 24
+
+
+def gaze_of(change=lambda xy: xy, clock=lambda t: t, viewers: int = 4) -> dict[str, np.ndarray]:
+    """Viewers who look anywhere in a clip of 2 s, 60 samples a second."""
+    t, rng = np.arange(0, 2, 1 / 60), np.random.default_rng(5)
+    return {f"v{v}": np.column_stack([clock(t), change(rng.uniform((5, 5), (315, 235), (len(t), 2)))])
+            for v in range(viewers)}
+
+
+def viewers_of(records: dict, whole: bool = True, **more) -> tuple[list, np.ndarray, list[str]]:
+    notes: list[str] = []
+    viewers, gaze, _ = D.viewers_of(clip_of(records=lambda: records, **more), TIMES, SIZE, whole, notes)
+    return viewers, gaze, notes
+
+
+def test_the_share_of_frames_with_gaze_is_told():
+    viewers, gaze, notes = viewers_of(gaze_of())
+    assert viewers == ["v0", "v1", "v2", "v3"] and np.isfinite(gaze).all()
+    assert notes == ["c: gaze in 100% of the frames (mean over 4 viewers)"]
+    records = gaze_of()
+    records["v0"][:60, 1:] = np.nan  # half of one of four viewers
+    assert viewers_of(records)[2] == ["c: gaze in 88% of the frames (mean over 4 viewers)"]
+
+
+@pytest.mark.parametrize("change, clock, message", [
+    (None, lambda t: 1000 * t, "t_s looks like milliseconds: multiply it by 0.001."),
+    (None, lambda t: 1e6 * t, "t_s looks like microseconds: multiply it by 1e-06."),
+    (None, lambda t: 1e9 * t, "t_s looks like nanoseconds: multiply it by 1e-09."),
+    (None, lambda t: 24 * t, "t_s looks like frame numbers: multiply it by 0.04167."),
+    (None, lambda t: 1.7e9 + t, "t_s begins at 1700000000, not with the clip: subtract"),
+    (None, lambda t: 1.7e12 + 1000 * t, "milliseconds: multiply it by 0.001. t_s begins at 1.7e+12, not with"),
+    (lambda xy: xy / (320, 240), None, "look like shares of the frame: multiply them by 320 and 240."),
+    (lambda xy: xy * (.22, .2), None, "top left corner; expected t_s"),
+    (lambda xy: xy * 8, None, "as px of a larger display"),
+    (lambda xy: xy + 400, None, "as px of a larger display")],
+    ids=["ms", "us", "ns", "frames", "epoch", "epoch-ms", "shares", "small", "display", "margin"])
+def test_another_unit_or_clock_is_an_error_that_says_what_it_looks_like(change, clock, message):
+    with pytest.raises(InputError) as e:
+        viewers_of(gaze_of(change or (lambda xy: xy), clock or (lambda t: t)))
+    assert message in str(e.value) and "px of 320x240 frames" in str(e.value)
+
+
+def test_percent_and_coordinates_from_the_centre_are_recognised():
+    xy = np.random.default_rng(0).uniform(0, 1, (99, 2))
+    assert "look like %: multiply them by 7.2 and 4.8" in D.place_hints(100 * xy, (480, 720))[0]
+    assert "from the centre: add 360 and 240" in D.place_hints((xy - .5) * (720, 480), (480, 720))[0]
+    assert D.place_hints(xy * (720, 480), (480, 720)) == []
+    assert D.clock_hints(np.arange(0, 6, .1), TIMES) == []  # a record that goes on after the clip
+
+
+def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_nobody():
+    records = gaze_of() | {"ms": gaze_of(clock=lambda t: 1000 * t)["v0"]}
+    notes = viewers_of(records)[2]
+    assert notes[0].startswith("c: gaze in 2% of the frames of viewer ms t_s looks like milliseconds")
+    assert notes[-1] == "c: gaze in 80% of the frames (mean over 5 viewers)"
+    assert viewers_of(gaze_of(clock=lambda t: t + 5), whole=False)[0] == []
+
+
+def test_gaze_at_zero_is_suspected_and_missing_if_asked():
+    records = gaze_of()
+    for record in records.values():
+        record[::16, 1:] = 0  # 6.7 %
+    _, gaze, notes = viewers_of(records)
+    assert "6.7% of the gaze is at exactly (0, 0)" in notes[0] and "--lost-at-zero" in notes[0]
+    assert (gaze == 0).all(2).mean() > .05
+    _, gaze, notes = viewers_of(records, lost_at_zero=True)
+    assert not (gaze == 0).all(2).any() and np.isnan(gaze[..., 0]).mean() > .05 and len(notes) == 1
+    records["v0"][0, 1:] = 1
+    assert not any("(0, 0)" in note for note in viewers_of({"v0": gaze_of()["v0"]})[2])
+
+
+def test_lost_at_zero_reaches_both_scripts(tmp_path, monkeypatch):
+    quick(monkeypatch)
+    root = small_world(tmp_path / "w")
+    for name in ("one", "two"):
+        rows = read_csv(root / "gaze" / f"{name}.csv")
+        write_csv([row | dict(x_px=0, y_px=0) if i % 5 == 0 else row for i, row in enumerate(rows)],
+                  root / "gaze" / f"{name}.csv")
+    command = ["--models", "demo_dino4", "--device", "cpu", "--data", str(root)]
+    E.main([*command, "--out", str(tmp_path / "a")])
+    E.main([*command, "--out", str(tmp_path / "b"), "--lost-at-zero"])
+    notes = [read_json(tmp_path / name / "results.json")["notes"] for name in "ab"]
+    assert any("20.0% of the gaze is at exactly (0, 0)" in note for note in notes[0])
+    assert not any("(0, 0)" in note for note in notes[1]) and any("gaze in 8" in note for note in notes[1])
+
+
+def test_a_table_with_other_columns_is_named_before_any_frame_goes_through_a_model(tmp_path, monkeypatch):
+    quick(monkeypatch)
+    root = small_world(tmp_path / "w")
+    (root / "gaze" / "two.csv").write_text("viewer,t,x,y\nv0,0,1,1\n")
+    monkeypatch.setattr(E, "measure", lambda *of, **how: pytest.fail("a frame was measured"))
+    monkeypatch.setattr(E, "load_models", lambda *of: pytest.fail("a model was loaded"))
+    with pytest.raises(InputError, match=r"two.csv: no column t_s in the header \(viewer, t, x, y\)"):
+        E.main(["--models", "demo_dino4", "--data", str(root), "--out", str(tmp_path / "o"), "--device", "cpu"])
+
+
+def test_a_table_saved_by_excel_is_read_and_one_with_semicolons_is_named(tmp_path):
+    root = small_world(tmp_path / "w")
+    path = root / "gaze" / "one.csv"
+    text = path.read_text()
+    path.write_text(" viewer , t_s ,x_px,y_px\n" + text.split("\n", 1)[1], encoding="utf-8-sig")
+    clip = D.load_study(str(root)).clips[0]
+    assert sorted(clip.records()) == ["v0", "v1", "v2", "v3", "v4"]
+    path.write_text(text.replace(",", ";"))
+    with pytest.raises(InputError, match="semicolons"):
+        clip.records()
+    path.write_text("viewer,t_s,x_px,y_px\nv0,0,1,1\nv0,1,left,1\n")
+    with pytest.raises(InputError, match="line 3: x_px is 'left'"):
+        clip.records()
+
+
+def test_too_few_viewers_are_explained_by_the_notes(tmp_path):
+    root = small_world(tmp_path / "w", viewers=4)
+    for name in ("one", "two"):
+        rows = read_csv(root / "gaze" / f"{name}.csv")
+        write_csv([row | dict(x_px="") if row["viewer"] == "v0" else row for row in rows],
+                  root / "gaze" / f"{name}.csv")
+    with pytest.raises(InputError, match="3 viewers saw what another saw.* one: no gaze of viewer v0, left out"):
+        D.watch_all(D.load_study(str(root)), None)
+
+
+def test_files_beside_the_clips_that_nothing_reads_are_named(tmp_path):
+    root = small_world(tmp_path / "w")
+    (root / "clips" / "three.gif2").write_bytes(b"")
+    (root / "clips" / "._one.mp4").write_bytes(b"left by macOS")
+    study = D.load_study(str(root))
+    assert [clip.name for clip in study.clips] == ["one", "two"] and len(study.notes) == 1
+    assert study.notes[0].startswith("clips/three.gif2: not read, no ending of a video (.mp4")

@@ -14,6 +14,7 @@ from PIL import Image
 import av
 import demo
 import exp05_data as D
+import exp05_frames as X
 import exp05_gaze_video as E
 import exp05_scaling as S
 from common import InputError, ROOT, VisionTransformer, generator
@@ -211,13 +212,14 @@ def test_n2010_keeps_its_time_when_frames_are_missing(tmp_path, no_figures, more
     rows = [r for r in read_csv(tmp_path / "o" / "per_image.csv") if r["kind"].startswith("viewer")]
     assert len(rows) == 5 and max(r["distance_px"] for r in rows) < 3
     notes = json.loads((tmp_path / "o" / "results.json").read_text())["notes"]
-    assert notes == ([] if more else ["all: 14 of 2327 frames; only their gaze is used"])
+    share = "all: gaze in 100% of the frames (mean over 5 viewers)"
+    assert notes == ([share] if more else ["all: 14 of 2327 frames; only their gaze is used", share])
 
 
 def test_every_frame_comes_with_the_one_before_it_but_not_across_a_blank(tmp_path):
     pictures = write_video(tmp_path / "a.mp4", 12)
-    clip = D.Clip("a", tmp_path / "a.mp4", dict, blank=(4, 5))
-    alone, pairs = D.Frames(clip, 12), E.FramePairs(clip, 12)
+    clip = X.Clip("a", tmp_path / "a.mp4", dict, blank=(4, 5))
+    alone, pairs = X.Frames(clip, 12), E.FramePairs(clip, 12)
     assert len(pairs) == 12
     expected = {0: 0, 1: 0, 2: 1, 6: 6, 7: 6, 10: 9, 11: 10, 3: 2}  # frame: the one before it
     for i, before in expected.items():
@@ -230,17 +232,17 @@ def test_every_frame_comes_with_the_one_before_it_but_not_across_a_blank(tmp_pat
 def test_measure_gives_gbvs_the_frames_before(monkeypatch):
     asked = []
 
-    def gbvs(images, channels, previous):
-        asked.append((channels, images.mean((1, 2, 3)), previous.mean((1, 2, 3))))
-        return images[:, 0, ::16, ::16]
-    monkeypatch.setattr(E, "gbvs", gbvs)
+    def gbvs_sets(images, sets, previous):
+        asked.append((sets, images.mean((1, 2, 3)), previous.mean((1, 2, 3))))
+        return images[:, :1, ::16, ::16].expand(-1, len(sets), -1, -1)
+    monkeypatch.setattr(E, "gbvs_sets", gbvs_sets)
     images = torch.tensor([0, 51, 102, 255], dtype=torch.uint8)[:, None, None, None].expand(4, 64, 64, 3)
     E.measure(dict(image=images[1:], previous=images[:-1]), E.load_models(["demo_dino4"], None, "cpu"), None,
               "float32", torch.device("cpu"))
-    assert [channels for channels, _, _ in asked] == ["DIORFM", *"IORFMD"]
-    for _, now, before in asked:
-        torch.testing.assert_close(now, torch.tensor([.2, .4, 1.]))
-        torch.testing.assert_close(before, torch.tensor([0, .2, .4]))
+    (sets, now, before), = asked  # one call, so that no channel is computed twice
+    assert sets == ["DIORFM", *"IORFMD"]
+    torch.testing.assert_close(now, torch.tensor([.2, .4, 1.]))
+    torch.testing.assert_close(before, torch.tensor([0, .2, .4]))
 
 
 def test_gbvs_looks_at_what_moves_and_nowhere_where_nothing_does():
@@ -328,7 +330,7 @@ def test_names_of_clips_and_viewers_are_kept_as_they_are(tmp_path, no_figures):
 
 
 @pytest.mark.parametrize("spoil, message", [
-    (lambda w: (w / "gaze" / "one.csv").write_text("viewer,time\na,1\n"), "columns viewer, t_s, x_px, y_px"),
+    (lambda w: (w / "gaze" / "one.csv").write_text("viewer,time\na,1\n"), "no column t_s in the header (viewer, time)"),
     (lambda w: (w / "gaze" / "one.csv").write_text("viewer,t_s,x_px,y_px\na,soon,1,1\n"), "one.csv"),
     (lambda w: (w / "clips.csv").write_text("name\none\n"), "clips.csv"),
     (lambda w: (w / "clips.csv").write_text("clip,fps\none,24 fps\n"), "'24 fps' frames/s"),

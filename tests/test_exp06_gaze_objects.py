@@ -12,12 +12,12 @@ import pytest
 import scipy.io
 import scipy.stats
 import torch
-from PIL import Image
+from PIL import Image, ImageFile
 from scipy import ndimage
 
 import demo
 import exp06_gaze_objects as E
-from common import InputError, ROOT, cls_attention
+from common import InputError, ROOT, VisionTransformer, cls_attention
 from data import read_csv, read_image
 from processes import in_group
 
@@ -173,13 +173,13 @@ def test_object_is_unknown_without_a_plain_background_unless_there_is_a_mask(tmp
     (tmp_path / "masks").mkdir()
     Image.fromarray(image).save(tmp_path / "images" / "a.png")
     items = [(tmp_path / "images" / "a.png", [])]
-    assert E.looked_at(0, items, ["p"], (4, 6), np.asarray, WHITE)["coverage"].isnan().all()
+    assert E.Objects(items, ["p"], (4, 6), np.asarray, WHITE)[0]["coverage"].isnan().all()
     mask = np.zeros((40, 60), np.uint8)
     mask[10:20, 30:45] = 255
     Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
     expected = torch.zeros(4, 6)
     expected[1, 3:5] = torch.tensor([1, .5])
-    assert torch.equal(E.looked_at(0, items, ["p"], (4, 6), np.asarray, WHITE)["coverage"], expected)
+    assert torch.equal(E.Objects(items, ["p"], (4, 6), np.asarray, WHITE)[0]["coverage"], expected)
 
 
 def cut_out(path: Path) -> np.ndarray:
@@ -206,7 +206,7 @@ def test_masks_count_whatever_is_not_0_in_every_mode(tmp_path):
                   Image.fromarray(mask > 0)):
         image.save(tmp_path / "masks" / "a.png")
         items = [(tmp_path / "images" / "a.png", [])]
-        coverage = E.looked_at(0, items, ["p"], (4, 6), np.asarray, WHITE)["coverage"]
+        coverage = E.Objects(items, ["p"], (4, 6), np.asarray, WHITE)[0]["coverage"]
         assert coverage[1, 3:].tolist() == [1, 1, 1] and coverage.sum() == 3, image.mode
 
 
@@ -218,7 +218,7 @@ def test_a_picture_is_turned_as_viewers_turn_it_before_its_fixations_are_placed(
     exif[0x0112] = 8  # stored a quarter turn clockwise; viewers turn it back
     upright.transpose(Image.Transpose.ROTATE_270).save(tmp_path / "images" / "a.png", exif=exif)
     gaze = [("p", 50., 10., 1.)]
-    found = E.looked_at(0, [(tmp_path / "images" / "a.png", gaze)], ["p"], (6, 4), np.asarray, WHITE)
+    found = E.Objects([(tmp_path / "images" / "a.png", gaze)], ["p"], (6, 4), np.asarray, WHITE)[0]
     assert found["image"].shape == (60, 40, 3) and found["dropped"] == 0
     assert found["fix"][0, 5, 1] == 1 and found["coverage"][4:, :2].sum() == found["coverage"].sum() > 0
 
@@ -257,6 +257,57 @@ def test_the_model_sees_a_cut_out_as_people_did(objects, tmp_path, no_figures):
     assert not found["black"]["pictures"][0, 0, 0].any()
 
 
+def test_every_image_is_decoded_once(objects, tmp_path, monkeypatch):
+    data, decoded = small_copy(objects, tmp_path / "data", n=3), []
+    load = ImageFile.ImageFile.load
+
+    def count(image):
+        if image.tile:  # not decoded yet
+            decoded.append(Path(image.filename or image.fp.name).name)
+        return load(image)
+    monkeypatch.setattr(ImageFile.ImageFile, "load", count)
+    items = E.load_data(data, None)
+    assert decoded == []
+    list(E.Objects(items, ["p01", "p02"], (4, 4), np.asarray, WHITE)[i] for i in range(3))
+    assert sorted(decoded) == sorted(path.name for path, _ in items)
+
+
+@pytest.mark.parametrize("heads, layer, says", [(1, [], "one head a block"), (1, ["--layer", "0", "1"], None)])
+def test_a_model_with_a_single_head_is_refused_unless_two_blocks_are_compared(objects, tmp_path, no_figures, monkeypatch,
+                                                                              heads, layer, says):
+    vit = VisionTransformer(64, patch_size=16, embed_dim=24, depth=2, num_heads=heads)
+    vit.init_weights(torch.Generator().manual_seed(0))
+    _, preprocess, *_ = E.load_model("demo_dino4", None, (64, 64))
+    monkeypatch.setattr(E, "load_vit", lambda *a, **k: (vit.eval(), preprocess))
+    data = small_copy(objects, tmp_path / "data")
+    if says:
+        with pytest.raises(InputError, match=says):
+            run(data, tmp_path / "o", *layer)
+        assert not (tmp_path / "o").exists()
+    else:
+        assert run(data, tmp_path / "o", *layer)["summary"]["heads"] == ["b00h00", "b01h00"]
+
+
+def test_one_map_that_is_left_is_too_few(objects, tmp_path, no_figures):
+    """The others are of an image that cannot be read; heads cannot be told apart by a single value."""
+    data = small_copy(objects, tmp_path / "data", n=2, people=1)
+    (data / "images" / "bag02.png").write_bytes(b"")
+    with pytest.raises(InputError, match="of the 2 images 1 can be used .*bag02.png.*fewer than two maps"):
+        run(data, tmp_path / "o")
+
+
+@pytest.mark.parametrize("size", [(400, 300), (600, 800)])
+def test_osies_pictures_of_another_size_than_its_fixations_are_named(tmp_path, size):
+    """Smaller, so that most fixations would fall outside, or turned."""
+    subjects = np.array([{"fix_x": [40.6, 8.], "fix_y": [30.4, 9.], "fix_duration": [250., 100.]}] * 2)
+    image = {"img": "1001.jpg", "subjects": subjects}
+    scipy.io.savemat(tmp_path / "fixations.mat", {"fixations": np.array([image, image])})
+    (tmp_path / "stimuli").mkdir()
+    Image.new("RGB", size).save(tmp_path / "stimuli" / "1001.jpg")
+    with pytest.raises(InputError, match=r"1001.jpg: not of \(600, 800\) pixels"):
+        E.load_data(tmp_path, None)
+
+
 def test_a_mask_file_counts_more_than_the_alpha_of_a_cut_out(tmp_path):
     (tmp_path / "images").mkdir()
     (tmp_path / "masks").mkdir()
@@ -264,7 +315,7 @@ def test_a_mask_file_counts_more_than_the_alpha_of_a_cut_out(tmp_path):
     mask = np.zeros((4, 6), np.uint8)
     mask[0, 0] = 1
     Image.fromarray(mask).save(tmp_path / "masks" / "a.png")
-    found = E.looked_at(0, [(tmp_path / "images" / "a.png", [])], ["p"], (4, 6), np.asarray, WHITE)
+    found = E.Objects([(tmp_path / "images" / "a.png", [])], ["p"], (4, 6), np.asarray, WHITE)[0]
     assert found["coverage"][0, 0] == 1 and found["coverage"].sum() == 1
 
 
@@ -539,6 +590,26 @@ def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(objects, tmp_p
     assert straight["summary"] == resumed["summary"] and straight["headline"] == resumed["headline"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_names_that_are_no_utf8_survive_from_the_first_to_the_last_file(objects, tmp_path):
+    """Of a picture, of one that is damaged, and of the run's folder."""
+    data, names = small_copy(objects, tmp_path / "data"), [b"b\xe4g.png", b"t\xf6rn.png"]
+    table = (data / "fixations.csv").read_bytes()
+    for old, new in zip((b"bag01.png", b"bag02.png"), names):
+        table = table.replace(old, new)
+        (data / "images" / os.fsdecode(old)).rename(data / "images" / os.fsdecode(new))
+    (data / "images" / os.fsdecode(names[1])).write_bytes(b"no image")
+    (data / "fixations.csv").write_bytes(table)
+    out = tmp_path / os.fsdecode(b"\xfcber")
+    argv = [*MODEL, *FAST, "--data", str(data), "--out", str(out)]
+    program = f"import exp06_gaze_objects as E; E.draw = lambda *a: None; E.main({argv!r})"
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True)
+    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    assert (out / "per_image.csv").read_bytes().count(names[0]) == 6
+    assert "t\ufffdrn.png: no readable image" in done.stdout.decode()
+
+
 def test_plot_only_redraws_without_model_or_data(objects, tmp_path, monkeypatch, capsys):
     data = small_copy(objects, tmp_path / "data", n=2)
     run(data, tmp_path / "out")
@@ -579,7 +650,7 @@ HEADER = "participant,image,x_px,y_px,duration_s\n"
     (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "images/images/bag01.png: no"),
     (HEADER + "p,bag01.png,1,2,.3\n", "fewer than two maps of a participant"),
     (HEADER + "p,other.png,1,2,.3\nq,gone.png,1,2,.3\n", "gone.png: no such image, as all 2"),
-    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "none of the 1 images.*lie outside"),
+    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "of the 1 images none can be used.*lie outside"),
     (HEADER, "no fixation"),
     (None, "fixations.csv: .*No such file")])
 def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_figures):

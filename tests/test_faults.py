@@ -59,10 +59,11 @@ def world(tmp_path_factory) -> Path:
                            n_objectnet=1, parts=demo.PARTS if KILLS else ("salicon",))
 
 
-def start(command: str, out: Path, world: Path, *more: str, renames: int = 0,
+def start(command: str, out: Path, world: Path, *more: str, renames: int = 0, by: int = signal.SIGKILL,
           room: int = 0) -> multiprocessing.Process:
-    """The script's main, in a process group of its own; imports are paid once, by this process. It is killed
-    right after `renames` files got their final names (0: never); room: bytes a file can take (0: any)."""
+    """The script's main, in a process group of its own; imports are paid once, by this process. Right after
+    `renames` files got their final names (0: never) the group gets the signal `by`; room: bytes a file can
+    take (0: any)."""
     script, *argv = command.format(world=world, tuned=ROOT / "checkpoints" / "demo_B.pth").split()
     module = importlib.import_module(script)
 
@@ -78,7 +79,7 @@ def start(command: str, out: Path, world: Path, *more: str, renames: int = 0,
         def replace_and_die(*paths) -> None:
             replace(*paths)
             if next(named) == renames:
-                os.killpg(0, signal.SIGKILL)
+                os.killpg(0, by)
         os.replace = replace_and_die
         tqdm.set_lock(threading.RLock())  # else a killed child could take the lock of all others with it
         if script == "exp05_train_vits":
@@ -195,15 +196,10 @@ def test_a_script_killed_at_random_moments_ends_as_an_undisturbed_one(name, worl
 @pytest.mark.parametrize("name", ALL)
 def test_control_c_ends_in_one_line_and_status_130_and_can_be_resumed(name, world, tmp_path):
     command, out = COMMANDS[name], tmp_path / "a"
-    process = start(command, out, world)
-    # Python drops an interrupt that falls into the start of a worker: wait for rows, and press again
-    while process.is_alive() and not any(n for name, n in state(out).items() if not name.endswith(".json")):
-        time.sleep(.01)
-    while process.is_alive():
-        os.killpg(process.pid, signal.SIGINT)
-        enough, late = len(state(out)) + 3, time.time() + 2  # files of a run that did not hear it
-        while process.is_alive() and len(state(out)) < enough and time.time() < late:
-            time.sleep(.01)
+    # Python drops an interrupt that falls into the start of a worker: by the second file of rows it is there
+    process = start(command, out, world, renames=3, by=signal.SIGINT)
+    process.join()
+    assert len([name for name in state(out) if not name.endswith(".json")]) == 2
     bar = r"\s*$|.*\d+%\||.*\d+it "
     lines = [line for line in re.split(r"[\r\n]+", said(out)) if not re.match(bar, line)]
     assert process.exitcode == 130 and len(lines) == 1 and "interrupted" in lines[0], said(out)

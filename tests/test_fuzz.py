@@ -32,6 +32,7 @@ import exp01_benchmarks
 import exp03_biases as E3
 import exp04_saliency
 import exp05_data
+import exp05_frames
 import exp05_gaze_video as E5
 import exp05_looks
 import exp05_train_vits as T5
@@ -333,7 +334,7 @@ def test_videos(tmp_path):
 
     def load() -> None:
         notes = []
-        seen = exp05_data.watch(exp05_data.Clip("one", path, dict), None, notes)
+        seen = exp05_data.watch(exp05_frames.Clip("one", path, dict), None, notes)
         assert len(seen.times) or notes
     av.logging.set_level(None)
     assert_read_or_refused(path, damaged(path.read_bytes(), 40), load)
@@ -345,7 +346,7 @@ def test_cw2019(tmp_path):
     viewer.mkdir(parents=True)
     write_video(clips / "one_c.mov")
     mat, table = viewer / "a.mat", tmp_path / "30s_segment_description.csv"
-    record = dict(t=np.arange(9) * 16., x=np.arange(9) * 20., y=np.arange(9) * 9., missing=np.zeros(9))
+    record = dict(t=np.arange(9) * 16., x=np.arange(9) * 300., y=np.arange(9) * 99., missing=np.zeros(9))
     scipy.io.savemat(mat, {"movieFileName": "D:\\one_c.mov", "eyetrackRecord": record}, do_compression=True)
     table.write_text("file name,genre category\none,drama\n")
 

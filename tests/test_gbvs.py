@@ -10,7 +10,7 @@ from scipy.ndimage import map_coordinates
 
 from common import fixation_counts, nss, upsample
 from data import load_osie
-from gbvs import (attenuate_borders, feature_maps, gabor_filters, gbvs, halve, local_variance,
+from gbvs import (attenuate_borders, feature_maps, gabor_filters, gbvs, gbvs_sets, halve, local_variance,
                   markov_equilibrium, reichardt)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -220,6 +220,23 @@ def test_a_frame_is_compared_with_its_own_previous_one():
     alone = torch.cat([gbvs(frames[t:t + 1], "DIORFM", previous=frames[t - 1:t]) for t in (1, 2, 3)])
     torch.testing.assert_close(together, alone, atol=1e-5, rtol=0)
     assert not torch.equal(gbvs(frames[1:], "DIORFM", previous=frames[1:]), together)
+
+
+def test_several_sets_of_channels_give_the_maps_of_each_alone(monkeypatch):
+    frames, sets, graphs = moving_dot(), ["DIORFM", *"IORFMD", "CIO"], []
+    alone = [gbvs(frames[1:], channels, previous=frames[:-1]) for channels in sets]
+    monkeypatch.setattr("gbvs.markov_equilibrium", lambda maps, sigma: graphs.append(maps.shape[1])
+                        or markov_equilibrium(maps, sigma))
+    together = gbvs_sets(frames[1:], sets, frames[:-1])                       # (3, 8, 24, 32)
+    torch.testing.assert_close(together, torch.stack(alone, 1), atol=1e-6, rtol=0)
+    assert graphs == [3 * (3 + 1 + 4 + 1 + 1 + 4 + 2)]                        # every channel once, at 3 scales
+    assert not torch.equal(together[:, 0], together[:, 1])
+
+
+@pytest.mark.parametrize("sets", [[], ["DIO", ""], ["DIO", "X"], ["DIO", "M"]])
+def test_a_set_that_is_empty_or_has_no_such_channel_or_lacks_previous_frames_is_refused(sets):
+    with pytest.raises(ValueError, match="^gbvs got .*expected.*: .*[.]$"):
+        gbvs_sets(noise(2, 3, 96, 96), sets)
 
 
 def test_previous_frames_change_nothing_without_flicker_or_motion():

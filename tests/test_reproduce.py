@@ -97,6 +97,15 @@ def test_the_runs_are_those_whose_data_are_there(tmp_path):
                       "exp06_objects"]
 
 
+def test_cw2019_is_compared_with_the_n2010_run_where_there_is_one(tmp_path):
+    (tmp_path / "cw2019").mkdir()
+    assert "--compare" not in R.find_runs(tmp_path, Path("out"), False)[0]["exp05_cw2019"]
+    (tmp_path / "n2010").mkdir()
+    runs, _ = R.find_runs(tmp_path, Path("out"), False)
+    assert runs["exp05_cw2019"] == ["--data", f"{tmp_path}/cw2019", "--compare", "out/exp05_n2010"]
+    assert list(runs).index("exp05_n2010") < list(runs).index("exp05_cw2019")
+
+
 def test_arguments_of_all_runs_pass_the_scripts_parsers(tmp_path):
     for name in R.FOLDERS:
         (tmp_path / name).mkdir()

@@ -362,6 +362,27 @@ def test_same_figure_same_bytes_and_two_formats(tmp_path):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
 
 
+def test_every_figure_of_a_run_says_data_model_and_n(tmp_path):
+    args = arguments("--limit", "1", out=tmp_path)
+    R.begin(args, ["a", "b"], model=Path(__file__))
+    rows = [dict(image=name, condition=c) for name in "ab" for c in "xy"]
+    found = []
+
+    def draw(arrays, results, folder):
+        fig, _ = R.figure_grid(1, 1, 12.)
+        R.save_figure(fig, folder / "fig")
+        found.append(fig.get_supxlabel())
+    R.finish(args, "study", dict(models=np.array(["A", "B"])), rows, [], draw, time.time(),
+             torch.device("cpu"), model="some_vit")
+    assert found == ["built-in demo world; some_vit; n = 2 images; A: before tuning; "
+                     "B: tuned on where people looked"]
+
+
+def test_a_folder_given_for_data_is_named_in_small_print():
+    run = dict(args=dict(data=None, salicon="/somewhere/SALICON"), data="files", images=3, model="m")
+    assert R.small_print(run) == "SALICON; m; n = 3 images"
+
+
 # ------------------------------------------------------------------------------------------------ claims
 
 def test_results_hold_the_promised_fields(tmp_path):

@@ -337,6 +337,21 @@ def test_maps_keep_full_precision_under_autocast():
         assert torch.equal(upsample(rollout(attn).unflatten(-1, (2, 3)), (32, 48)), plain)
 
 
+@torch.no_grad()
+def test_the_cls_row_has_no_ties_in_bfloat16():
+    """Logits rounded to bfloat16 have some 8 bits: of 400 tokens many share a value, often the largest."""
+    x = torch.randn(4, 401, 32, generator=torch.Generator().manual_seed(0))
+    attention = random_vit().blocks[0].attn
+    exact = attention(x, "cls")[1]  # (B, H, N)
+    low = attention.bfloat16()(x.bfloat16(), "cls")[1]
+    assert low.dtype == torch.float32 and (low - exact).abs().max() < .05 * exact.max()
+    distinct = [len(row.unique()) for row in low.flatten(0, 1)]
+    assert min(distinct) > 395
+    with torch.autocast("cpu", torch.bfloat16):
+        rows = attention.float()(x, "cls")[1]
+    assert min(len(row.unique()) for row in rows.flatten(0, 1)) > 395
+
+
 def test_cls_rows_beside_full_matrices_are_their_first_rows():
     model, x = random_vit(), images()
     e = model.encode(model.embed(x), cls_attn=(0, 2), full_attn=True)
@@ -368,6 +383,17 @@ def test_numpy_arrays_are_taken_and_an_image_without_a_batch_axis_is_refused():
     assert torch.equal(upsample(np.eye(4), (8, 8)), upsample(torch.eye(4).double(), (8, 8)))
     with pytest.raises(InputError, match="expected .B, 3, img_h, img_w."):
         cls_attention(model, x[0])
+
+
+@torch.no_grad()
+def test_one_block_is_given_as_a_number_and_maps_as_arrays():
+    model, x = random_vit(), images()
+    assert torch.equal(cls_attention(model, x, 1), cls_attention(model, x, [1]))
+    with pytest.raises(InputError, match="blocks 0 to 2"):
+        cls_attention(model, x, 3)
+    with pytest.raises(InputError, match=r"\(3, 32, 48\): .*a batch axis, x\[None\]"):
+        cls_attention(model, x[0])
+    assert torch.equal(minmax(np.eye(4)), minmax(torch.eye(4).double()))
 
 
 def osie_nss(model, n, block, head):

@@ -1,7 +1,10 @@
 """Weight files: every layout loads strictly and alike; damaged, foreign and hostile files are refused."""
 import argparse
 import hashlib
+import importlib
 import io
+import itertools
+import json
 import math
 import os
 import pickle
@@ -16,9 +19,10 @@ import torch
 import torchvision
 
 import common
-from common import (InputError, Spec, VisionTransformer, WEIGHTS, attention_state, frozen_sha256, load_head,
-                    load_resnet, load_tuned, load_vit, locate_weights, read_state_dict, to_timm_keys,
-                    vit_from_state)
+from common import (InputError, Preprocess, Spec, VisionTransformer, WEIGHTS, attention_state, frozen_sha256,
+                    load_head, load_resnet, load_tuned, load_vit, locate_weights, read_state_dict,
+                    to_timm_keys, vit_from_state)
+from exp04_saccades import forward_visible
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
@@ -105,19 +109,34 @@ def test_torchvision_vit_gives_its_own_logits():
 
 
 def test_shape_facts_are_inferred():
-    model = vit_from_state(random_vit(img_size=42, patch_size=14, embed_dim=128, num_classes=7, mlp_ratio=3,
+    model = vit_from_state(random_vit(img_size=42, patch_size=14, embed_dim=192, num_classes=7, mlp_ratio=3,
                                       depth=3, layerscale=1.0, registers=4).state_dict())
-    assert (model.patch_size, model.grid, model.embed_dim, model.num_heads) == (14, (3, 3), 128, 2)
+    assert (model.patch_size, model.grid, model.embed_dim, model.num_heads) == (14, (3, 3), 192, 3)
     assert len(model.blocks) == 3
     assert (model.head.out_features, model.n_prefix, model.pos_rule) == (7, 5, "antialias")
-    assert model.blocks[0].mlp.fc1.out_features == 384 and not model.training
+    assert model.blocks[0].mlp.fc1.out_features == 576 and not model.training
     assert vit_from_state(random_vit(layerscale=1.0).state_dict(), num_heads=2).pos_rule == "offset"
     assert vit_from_state(random_vit().state_dict(), num_heads=2).pos_rule == "size"
 
 
-def test_number_of_heads_is_asked_for_where_no_rule_gives_it():
-    with pytest.raises(InputError, match="heads a ViT 32 wide has; .*name its model"):
-        vit_from_state(random_vit().state_dict())
+@pytest.mark.parametrize("width,heads", [(96, 6), (192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16),
+                                         (1408, 16), (1536, 24), (1664, 16)])
+def test_heads_of_known_widths_are_those_of_the_published_models(width, heads):
+    bare = VisionTransformer(img_size=16, embed_dim=width, depth=1, num_heads=1, mlp_ratio=.25)
+    assert vit_from_state(bare.state_dict()).num_heads == heads
+
+
+def test_number_of_heads_is_asked_for_where_no_rule_gives_it(tmp_path):
+    for width in (32, 64, 128, 640):  # width / 64 is a guess, not a rule: ViT-H is 1280 wide and has 16
+        with pytest.raises(InputError, match=f"heads a ViT {width} wide has; give num_heads .--heads.*"):
+            vit_from_state(random_vit(embed_dim=width).state_dict())
+    torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "x.pth")
+    assert load_vit("auto", tmp_path / "x.pth", num_heads=4)[0].num_heads == 4
+    with pytest.raises(InputError, match="--heads 3: dino_vits16 has heads of its own"):
+        load_vit("dino_vits16", tmp_path / "x.pth", num_heads=3)
+    for heads in (0, -2):
+        with pytest.raises(InputError, match=f"not a multiple of {heads} heads"):
+            load_vit("auto", tmp_path / "x.pth", num_heads=heads)
     with pytest.raises(InputError, match="not a multiple of 5 heads"):
         vit_from_state(random_vit().state_dict(), num_heads=5)
 
@@ -131,8 +150,8 @@ def test_only_named_keys_are_dropped():
     state = random_vit().state_dict()
     harmless = {"mask_token": torch.zeros(1, 32), "vit.pooler.dense.weight": torch.zeros(2, 2)}
     assert to_timm_keys(state | harmless).keys() == state.keys()
-    with pytest.raises(InputError, match="decoder.0.weight.*dist_token"):
-        vit_from_state(state | {"decoder.0.weight": torch.zeros(2), "dist_token": torch.zeros(2)}, num_heads=2)
+    with pytest.raises(InputError, match="neck.0.weight.*local_token"):
+        vit_from_state(state | {"neck.0.weight": torch.zeros(2), "local_token": torch.zeros(2)}, num_heads=2)
 
 
 def test_missing_and_misfitting_weights_are_refused():
@@ -145,6 +164,191 @@ def test_missing_and_misfitting_weights_are_refused():
         vit_from_state({k: v for k, v in hf_file(state).items() if not k.endswith("value.weight")})
     with pytest.raises(InputError, match="do not fit"):
         vit_from_state(state, embed_dim=64, num_heads=2)
+
+
+# ---- layouts of others, against the originals
+
+def hf_dinov2(state):
+    state = renamed(split_qkv(state, ["attention.query", "attention.key", "attention.value"]), [
+        ("attn.proj", "attention.output.dense"), ("attn", "attention"), ("ls1.gamma", "layer_scale1.lambda1"),
+        ("ls2.gamma", "layer_scale2.lambda1"), ("norm", "layernorm"), ("blocks", "encoder.layer"),
+        ("cls_token", "embeddings.cls_token"), ("pos_embed", "embeddings.position_embeddings"),
+        ("register_tokens", "embeddings.register_tokens"),
+        ("patch_embed.proj", "embeddings.patch_embeddings.projection")])
+    return state | {"embeddings.mask_token": torch.zeros(1, 32)}
+
+
+def distilled(state):
+    """timm's distilled DeiT: a second token, its position and its classifier."""
+    pos = state["pos_embed"]
+    return state | {"dist_token": pos[:, :1], "pos_embed": torch.cat([pos[:, :1], pos], 1),
+                    "head_dist.weight": state["head.weight"], "head_dist.bias": state["head.bias"]}
+
+
+def deit3(state):
+    """The official DeiT-III: other names for LayerScale, no position for CLS."""
+    state = {k.replace("ls1.gamma", "gamma_1").replace("ls2.gamma", "gamma_2"): v for k, v in state.items()}
+    return state | {"pos_embed": state["pos_embed"][:, 1:]}
+
+
+def hf_dinov3(state):
+    state = renamed(split_qkv(state, ["q_proj", "k_proj", "v_proj"]), [
+        ("attn.proj", "attention.o_proj"), ("attn", "attention"), ("ls1.gamma", "layer_scale1.lambda1"),
+        ("ls2.gamma", "layer_scale2.lambda1"), ("blocks", "layer"), ("mlp.fc1", "mlp.up_proj"),
+        ("mlp.fc2", "mlp.down_proj"), ("cls_token", "embeddings.cls_token"),
+        ("register_tokens", "embeddings.register_tokens"), ("patch_embed.proj", "embeddings.patch_embeddings")])
+    return {k: v for k, v in state.items() if k != "pos_embed" and not k.endswith("k_proj.bias")}
+
+
+def sines(state):
+    """Weights 0.3 sin(0.7 index + i) for the i-th key in sorted order; 1 + that for gains."""
+    out = {}
+    for i, (name, p) in enumerate(sorted(state.items())):
+        wave = torch.sin(torch.arange(p.numel(), dtype=torch.float64) * 0.7 + i).view(p.shape).float()
+        out[name] = 0.3 * wave + (name.endswith(("gamma", "gamma_1", "gamma_2", "lambda1"))
+                                  or "norm" in name and name.endswith("weight"))
+    return out
+
+
+DINOV3 = dict(num_classes=0, layerscale=1., registers=4, rotary=True)
+# layout: (its keys, our template's arguments, size of the image, first 5 of the normalised CLS or the logits)
+# by transformers 5.24 (the models of these names) and timm 1.0.31 (VisionTransformerDistilled;
+# VisionTransformer with no_embed_class and init_values), with the weights of `sines`; sin(.7 index) as image
+ORIGINALS = {
+    "Dinov2": (hf_dinov2, {'num_classes': 0, 'layerscale': 1.0}, (48, 80),
+        [-1.644267, 0.175145, 0.268693, 0.057131, -1.087026]),
+    "Dinov2WithRegisters": (hf_dinov2, {'num_classes': 0, 'layerscale': 1.0, 'registers': 4}, (48, 80),
+        [-2.029421, 0.455218, 0.441635, 0.632377, -0.720005]),
+    "distilled DeiT": (distilled, {}, (32, 32),
+        [-1.336706, 0.867491, 0.041033, -1.011152, 1.413713]),
+    "DeiT-III": (deit3, {'layerscale': 1.0}, (32, 32),
+        [-0.381112, -0.709708, 0.684698, -1.404822, 1.579736]),
+    "DINOv3ViT": (hf_dinov3, DINOV3, (48, 80),
+        [-0.565681, 2.164865, -0.408988, -0.563221, 0.302248])}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ORIGINALS)
+def test_layouts_of_others_equal_stored_outputs_of_the_originals(name):
+    layout, how, size, expected = ORIGINALS[name]
+    model = vit_from_state(sines(layout(VisionTransformer(**TINY | how).state_dict())), num_heads=2)
+    x = torch.sin(torch.arange(3 * size[0] * size[1], dtype=torch.float64) * .7).view(1, 3, *size).float()
+    assert (model(x)[0, :5] - torch.tensor(expected)).abs().max() < 1e-5
+    assert model.n_prefix == (5 if "registers" in how else 2 if layout is distilled else 1)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("name", ["Dinov2", "Dinov2WithRegisters", "DINOv3ViT"])
+def test_folders_of_save_pretrained_equal_transformers(name, tmp_path):
+    other = pytest.importorskip("transformers", reason="transformers is not installed (an optional check)")
+    config = dict(hidden_size=64, num_hidden_layers=3, num_attention_heads=4, image_size=70, patch_size=14)
+    if name == "DINOv3ViT":
+        config |= dict(num_register_tokens=4, intermediate_size=128)
+    torch.manual_seed(0)
+    ref = getattr(other, f"{name}Model")(getattr(other, f"{name}Config")(**config)).eval()
+    for p in ref.parameters():
+        p.add_(.2 * torch.randn(p.shape))
+    ref.save_pretrained(tmp_path)
+    model, _ = load_vit("auto", tmp_path)
+    assert model.num_heads == 4 and model.norm.eps == ref.config.layer_norm_eps  # as config.json says
+    for size in ((70, 70), (98, 56)):
+        x = torch.randn(2, 3, *size)
+        assert (model(x) - ref(x).last_hidden_state[:, 0]).abs().max() < 1e-5
+
+
+@torch.no_grad()
+def test_dinov3s_own_files_equal_hugging_faces():
+    state = sines(hf_dinov3(VisionTransformer(**TINY | DINOV3).state_dict()))
+    model = vit_from_state(state, num_heads=2)
+    own = {k: v for k, v in model.state_dict().items() if k != "pos_embed"}
+    own["storage_tokens"] = own.pop("register_tokens")
+    own |= {"rope_embed.periods": torch.ones(4), "mask_token": torch.zeros(1, 32)}
+    for i in range(2):
+        mask = torch.ones(3, 32)
+        mask[1] = 0
+        own[f"blocks.{i}.attn.qkv.bias_mask"] = mask.flatten()
+        own[f"blocks.{i}.attn.qkv.bias"] = own[f"blocks.{i}.attn.qkv.bias"] + (1 - mask.flatten())
+    assert torch.equal(vit_from_state(own, num_heads=2)(X), model(X))
+
+
+@torch.no_grad()
+def test_kept_patches_keep_their_own_rotary_positions():
+    """Equal to a full pass in which no token looks at the others: their keys' logits are minus infinity."""
+    model = vit_from_state(sines(hf_dinov3(VisionTransformer(**TINY | DINOV3).state_dict())), num_heads=2)
+    x, visible = torch.randn(2, 3, 64, 48), torch.rand(2, 3, 4, 3) > .4
+    features = forward_visible(model, x, visible, 1)
+    for image, step in itertools.product(range(2), range(3)):
+        e = model.embed(x[image, None])
+        tokens = torch.cat([model.cls_token, model.register_tokens, e[..., :32]], 1)  # (1, 17, D)
+        seen = torch.cat([torch.ones(5, dtype=torch.bool), visible[image, step].flatten()])
+        for block in model.blocks:
+            q, k, v = block.attn.qkv(block.norm1(tokens)).view(1, 17, 3, 2, 16).permute(2, 0, 3, 1, 4)
+            q, k = (turned(z, 4, 3) for z in (q, k))
+            a = (q @ k.transpose(-2, -1) / 4).masked_fill(~seen, -torch.inf).softmax(-1)  # (1, H, 17, 17)
+            tokens = tokens + block.ls1(block.attn.proj((a @ v).transpose(1, 2).flatten(2)))
+            tokens = tokens + block.ls2(block.mlp(block.norm2(tokens)))
+        assert torch.allclose(features[image, step], model.norm(tokens[0, 0]), atol=1e-5)
+
+
+def turned(z, h, w):
+    """DINOv3's rotation written as complex numbers, patch by patch; z (1, H, 5 + h w, 16)."""
+    z = z.clone()
+    for i, j in itertools.product(range(h), range(w)):
+        place = 2 * (i + .5) / h - 1, 2 * (j + .5) / w - 1
+        angle = torch.tensor([2 * math.pi * p * 100 ** (-f / 4) for p in place for f in range(4)])  # (8,)
+        patch = z[0, :, 5 + i * w + j]  # (H, 16): 8 real, 8 imaginary parts
+        number = torch.complex(patch[:, :8], patch[:, 8:]) * torch.polar(torch.ones(8), angle)
+        z[0, :, 5 + i * w + j] = torch.cat([number.real, number.imag], 1)
+    return z
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prefix", ["model.", "net.", "student.backbone.", "teacher.backbone.",
+                                    "module.backbone.", "model.net."])
+def test_prefixes_of_training_programs_are_cut(prefix, tmp_path):
+    model = random_vit()
+    torch.save({prefix + k: v for k, v in model.state_dict().items()}, tmp_path / "x.pth")
+    assert torch.equal(load_vit("auto", tmp_path / "x.pth", num_heads=2)[0](X), model(X))
+
+
+@torch.no_grad()
+def test_training_checkpoints_of_dinov2_give_the_teachers_backbone(tmp_path):
+    teacher, student = random_vit(num_classes=0, layerscale=1.), random_vit(num_classes=0, depth=1)
+    extra = {"dino_head.mlp.0.weight": torch.zeros(3, 32), "dino_head.last_layer.weight_v": torch.zeros(9, 3),
+             "ibot_head.mlp.0.bias": torch.zeros(3), "backbone.mask_token": torch.zeros(1, 32)}
+    of = lambda m: {f"backbone.{k}": v for k, v in dinov2_chunks(m.state_dict()).items()} | extra
+    torch.save({"teacher": of(teacher)}, tmp_path / "teacher_checkpoint.pth")
+    both = {f"student.{k}": v for k, v in of(student).items()}
+    both |= {f"teacher.{k}": v for k, v in of(teacher).items()} | {"dino_loss.center": torch.zeros(1, 9)}
+    torch.save({"model": both, "iteration": 3}, tmp_path / "model_0.rank_0.pth")
+    for name in ("teacher_checkpoint.pth", "model_0.rank_0.pth"):
+        assert torch.equal(load_vit("auto", tmp_path / name, num_heads=2)[0](X), teacher(X))
+
+
+@pytest.mark.parametrize("key,why", [
+    ("blocks.0.mlp.w12.weight", "SwiGLU"), ("encoder.layer.0.mlp.weights_in.weight", "SwiGLU"),
+    ("layer.0.mlp.gate_proj.weight", "SwiGLU"), ("visual.conv1.weight", "CLIP"),
+    ("embeddings.class_embedding", "CLIP"), ("attn_pool.latent", "SigLIP"), ("head.probe", "SigLIP"),
+    ("decoder_blocks.0.norm1.weight", "decoder"), ("encoder.layer.0.lambda_1", "BEiT"),
+    ("blocks.0.attn.q_norm.weight", "normalised queries"), ("fc_norm.weight", "mean of all patches")])
+def test_models_that_are_not_built_here_are_refused_by_name(key, why, tmp_path):
+    torch.save(random_vit().state_dict() | {key: torch.zeros(4)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=f"x.pth: .*{re.escape(key)} belongs to .*{why}"):
+        load_vit("auto", tmp_path / "x.pth", num_heads=2)
+
+
+def test_a_classifier_of_cls_and_mean_patch_is_left_out_and_said(tmp_path, capsys):
+    state = hf_dinov2(random_vit(num_classes=0, layerscale=1.).state_dict())
+    state = {f"dinov2.{k}": v for k, v in state.items()} | {"classifier.weight": torch.zeros(5, 64),
+                                                           "classifier.bias": torch.zeros(5)}
+    torch.save(state, tmp_path / "x.pth")
+    model, _ = load_vit("auto", tmp_path / "x.pth", num_heads=2)
+    assert isinstance(model.head, torch.nn.Identity) and "no classifier" in capsys.readouterr().out
+
+
+def test_a_folder_without_weights_is_refused(tmp_path):
+    with pytest.raises(InputError, match="a folder without model.safetensors or pytorch_model.bin"):
+        load_vit("auto", tmp_path)
 
 
 # ---- files
@@ -416,15 +620,72 @@ def test_named_architecture_must_fit_the_file(tmp_path):
     torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "tiny.pth")
     with pytest.raises(InputError, match="tiny.pth: the weights do not fit"):
         load_vit("dino_vits16", tmp_path / "tiny.pth")
-    assert load_vit("auto", tmp_path / "tiny.pth")[0].embed_dim == 64
+    assert load_vit("auto", tmp_path / "tiny.pth", num_heads=2)[0].embed_dim == 64
 
 
 def test_preprocessing_comes_with_the_model(tmp_path):
-    torch.save(hf_file(random_vit(embed_dim=64).state_dict()), tmp_path / "hf.bin")
-    torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "timm.pth")
+    torch.save(hf_file(random_vit(embed_dim=96).state_dict()), tmp_path / "hf.bin")
+    torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "timm.pth")
     hf, timm = load_vit("auto", tmp_path / "hf.bin")[1], load_vit("auto", tmp_path / "timm.pth")[1]
     assert hf.squash and hf.mean == (0.5, 0.5, 0.5) and hf.interpolation == "bilinear"
     assert not timm.squash and math.isclose(timm.mean[0], 0.485) and timm.interpolation == "bicubic"
+
+
+def test_what_a_file_does_not_say_is_printed_as_assumed(tmp_path, capsys):
+    torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "timm.pth")
+    load_vit("auto", tmp_path / "timm.pth")
+    said = capsys.readouterr().out
+    for part in ("assumed 6 heads a block", "short side 256, crop 224", "bicubic", "mean (0.485, 0.456, 0.406)"):
+        assert part in said
+    load_vit("auto", tmp_path / "timm.pth", num_heads=3)
+    assert "heads a block" not in capsys.readouterr().out
+
+
+CONFIGS = {  # what is written beside a file, and the preprocessing that it means
+    "Hugging Face's ViT": ("preprocessor_config.json", dict(
+        size=dict(height=384, width=384), resample=2, image_mean=[.5] * 3, image_std=[.5] * 3),
+        Preprocess(384, 384, (.5,) * 3, (.5,) * 3, "bilinear", squash=True)),
+    "an older one": ("preprocessor_config.json", dict(
+        size=224, resample=3, image_mean=[.4] * 3, image_std=[.3] * 3),
+        Preprocess(224, 224, (.4,) * 3, (.3,) * 3, "bicubic", squash=True)),
+    "Hugging Face's DINOv2": ("preprocessor_config.json", dict(
+        size=dict(shortest_edge=256), do_center_crop=True, crop_size=dict(height=224, width=224), resample=3,
+        image_mean=[.1, .2, .3], image_std=[.4, .5, .6]),
+        Preprocess(256, 224, (.1, .2, .3), (.4, .5, .6), "bicubic")),
+    "timm's augreg": ("config.json", dict(architecture="vit_small_patch16_224", pretrained_cfg=dict(
+        input_size=[3, 224, 224], crop_pct=.9, interpolation="bicubic", mean=[.5] * 3, std=[.5] * 3)),
+        Preprocess(248, 224, (.5,) * 3, (.5,) * 3, "bicubic"))}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_preprocessing_is_read_from_the_configuration_beside_the_file(name, tmp_path, capsys):
+    file, config, expected = CONFIGS[name]
+    (tmp_path / file).write_text(json.dumps(config))
+    torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "x.pth")
+    assert load_vit("auto", tmp_path / "x.pth")[1] == expected
+    assert "mean" not in capsys.readouterr().out
+
+
+def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path):
+    torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "x.pth")
+    config = dict(num_attention_heads=4, layer_norm_eps=1e-5, hidden_size=64)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    model = load_vit("auto", tmp_path / "x.pth")[0]
+    assert model.num_heads == 4 and model.norm.eps == 1e-5
+    (tmp_path / "config.json").write_text(json.dumps(config | dict(hidden_size=128)))
+    with pytest.raises(InputError, match="64 wide, but config.json beside it says 128"):
+        load_vit("auto", tmp_path / "x.pth")
+    for damaged in ("{", "[1]", "3"):
+        (tmp_path / "config.json").write_text(damaged)
+        with pytest.raises(InputError, match="config.json: .*expected the JSON object"):
+            load_vit("auto", tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("script", ["exp01_benchmarks", "exp01_finetune_vit", "exp03_biases", "exp04_saccades",
+                                    "exp04_saliency", "exp06_gaze_objects"])
+def test_heads_can_be_said_wherever_a_model_can_be_auto(script):
+    parse = getattr(importlib.import_module(script), "parse")
+    assert parse(["--model", "auto", "--weights", "x.pth", "--heads", "5"]).heads == 5
 
 
 @pytest.mark.parametrize("name", ["dino_vits32", "resnet50", "dino_vits16_linear", "auto"])
