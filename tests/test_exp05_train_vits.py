@@ -926,7 +926,7 @@ def test_figure_shows_images_the_mean_of_the_heads_and_every_head(tmp_path, monk
     for row, image, (one, two) in zip(axes, arrays["images"], arrays["maps"]):
         shown = [ax.images[0].get_array() for ax in row]
         for found, expected in zip(shown, (image, np.sqrt((one + two) / 2), np.sqrt(one), np.sqrt(two))):
-            assert np.asarray(found) == pytest.approx(expected)
+            assert np.allclose(found, expected)
 
 
 def test_arrays_hold_what_the_figures_show(tiny, finished):
