@@ -424,7 +424,8 @@ def test_groups_of_the_optimiser_follow_the_schedule(recipe, free, tiny, tmp_pat
 
 DECIDES = {"RandomResizedCrop": ("size", "scale", "ratio"), "RandomErasing": ("p", "scale", "ratio", "value"),
            "ColorJitter": ("brightness", "contrast", "saturation", "hue"),
-           "RandomSolarize": ("p", "threshold"), "RandAugment": ("num_ops", "magnitude", "num_magnitude_bins")}
+           "RandAugment": ("num_ops", "magnitude", "num_magnitude_bins"),
+           "RandomSolarize": ("p", "threshold")}
 
 
 def told(step) -> str:
@@ -584,6 +585,35 @@ def test_crops_grow_in_the_last_epochs_of_a_recipe_that_says_so():
     args = E.parse("--method supervised".split())  # the demo's: 160 px in the last of 4 epochs
     image = Image.new("RGB", (224, 224))
     assert [E.crops(args, epoch)[0](image).shape[-1] for epoch in range(4)] == [112, 112, 112, 160]
+    args = E.parse([])  # DINO's small crops of 48 px grow with the large ones
+    vars(args).update(final_size=224, final_epochs=1)
+    assert [[view(image).shape[-1] for view in E.crops(args, epoch)] for epoch in (2, 3)] == [
+        2 * [112] + 4 * [48], 2 * [224] + 4 * [96]]
+
+
+def test_a_checkpoint_is_kept_every_save_minutes(tiny, tmp_path, monkeypatch):
+    training, clock, saved = dino_training(), iter(range(0, 9000, 50)), []
+    training.per_epoch, training.total, training.stop = 100, 200, 200
+    training.recipe.save_minutes = 2.
+    training.save = lambda folder: saved.append(training.step)
+    monkeypatch.setattr(E.time, "time", lambda: next(clock))
+    views = [torch.zeros(4, 3, s, s, dtype=torch.uint8) for s in (32, 32, 16, 16)]
+    E.train(training, [(views, torch.zeros(4, dtype=torch.long))] * 7, tmp_path)
+    assert saved == [3, 6]  # 50 s a step: at 150 s, and 150 s after it
+
+
+def test_what_is_scored_is_the_given_file_else_the_training_else_the_shipped_model(tmp_path, capsys):
+    args = E.parse("--method dino --depth 12".split())
+    _, head, files = E.load_model(args, 12, tmp_path)
+    assert files["model"].name == "demo_dino12.pth" and head["weight"].shape == (12, 384)
+    assert "scoring checkpoints/demo_dino12.pth" in capsys.readouterr().out
+    shutil.copy(files["model"], tmp_path / "model.pth")
+    assert E.load_model(args, 12, tmp_path)[1:] == ({}, {"model": tmp_path / "model.pth"})
+    shutil.copy(files["head"], tmp_path / "linear_head.pth")
+    assert E.load_model(args, 12, tmp_path)[2]["head"] == tmp_path / "linear_head.pth"
+    args.weights = shutil.copy(files["model"], tmp_path / "other.pth")
+    assert E.load_model(args, 12, tmp_path)[1:] == ({}, {"model": args.weights})  # not another model's head
+    assert not capsys.readouterr().out
 
 
 # ------------------------------------------------------------------------------------------------ runs
@@ -820,7 +850,11 @@ def test_scores_are_those_of_their_definitions(pictures, tmp_path):
     torch.testing.assert_close(head["weight"], weight, atol=1e-3, rtol=1e-2)
 
     shown = V.examples(net, val_set, names, args, torch.device("cpu"))
-    x = torch.from_numpy(shown["images"].numpy()).permute(0, 3, 1, 2)
+    x = shown["images"].permute(0, 3, 1, 2)  # six of the 20, evenly
+    for image, i in zip(x, (0, 3, 6, 10, 13, 16)):
+        path, _ = val_set[i]
+        whole = Image.open(path).resize((256, 256), Image.BICUBIC).crop((16, 16, 240, 240))
+        assert np.array_equal(image.permute(1, 2, 0), np.array(whole))
     attention = cls_attention(net, (x / 255 - MEAN) / SD)[:, -1]
     torch.testing.assert_close(shown["maps"], attention, atol=1e-6, rtol=1e-4)
 
@@ -879,6 +913,20 @@ def test_uniform_attention_has_no_lift_on_the_object(tmp_path):
     assert V.attention_lift(torch.full((4, 2, 14, 14), .1), masks).abs().max() < 1e-6
     on_object = torch.nn.functional.avg_pool2d(masks[:, None], 16)  # (4, 1, 14, 14)
     assert (V.attention_lift(on_object, masks) > .2).all()
+
+
+def test_figure_shows_images_the_mean_of_the_heads_and_every_head(tmp_path, monkeypatch):
+    figures, rng = [], np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 224, 224, 3), dtype=np.uint8)
+    arrays = dict(images=images, maps=rng.random((6, 2, 14, 14)))
+    monkeypatch.setattr(V, "save_figure", lambda fig, path: figures.append(fig))
+    V.draw(arrays, {}, tmp_path)
+    axes = np.array(figures[0].axes).reshape(6, 4)
+    assert [ax.get_title() for ax in axes[0]] == ["held-out image", "mean of heads", "head 0", "head 1"]
+    for row, image, (one, two) in zip(axes, arrays["images"], arrays["maps"]):
+        shown = [ax.images[0].get_array() for ax in row]
+        for found, expected in zip(shown, (image, np.sqrt((one + two) / 2), np.sqrt(one), np.sqrt(two))):
+            assert np.allclose(found, expected)
 
 
 def test_arrays_hold_what_the_figures_show(tiny, finished):
