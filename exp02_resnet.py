@@ -52,9 +52,9 @@ PAPER_SAYS = {  # CNN Replication
     "CC, B": .11, "NSS, B": .13, "AUC, B": .58, "KL, B": 1.86, "SIM, B": .45, "ImageNet top-1, B": 68.7,
     "NSS of every fixation, A": .49, "KL with eps 1e-10, A": .90,  # it does not say of which convention
     "NSS of every fixation, B": .13, "KL with eps 1e-10, B": 1.86,
-    "CC, B - A": "< 0", "NSS, B - A": "< 0", "AUC, B - A": "< 0", "KL, B - A": "> 0", "SIM, B - A": "< 0",
-    "ImageNet, B - A": -11.6, "images with a gain in CC": "about 15",
-    "COCO categories with a gain in CC": "1 of 80"}
+    "CC, B - A": "< 0, p < .001", "NSS, B - A": "< 0, p < .001", "AUC, B - A": "< 0, p < .001",
+    "KL, B - A": "> 0, p < .001", "SIM, B - A": "< 0, p < .001", "ImageNet, B - A": -11.6,
+    "images with a gain in CC": "about 15", "COCO categories with a gain in CC": "1 of 80"}
 
 
 # -------------------------------------------------------------------------------- model

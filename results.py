@@ -413,8 +413,8 @@ def redraw(folder: Path, draw: Callable) -> None:
 # -------------------------------------------------------------------------------- claims
 
 class Claim(NamedTuple):
-    """A line of the table. paper: its number, or "> 0", "< 0", "about 5"; value(*measured) gives the dict of
-    `estimate` or `difference`, or None where that was not measured."""
+    """A line of the table. paper: its number, or "> 0", "< 0, p < .001", "about 5"; value(*measured) gives
+    the dict of `estimate` or `difference`, with p if the paper has one, or None where nothing was measured."""
     name: str
     paper: float | str | None
     unit: str
@@ -435,9 +435,11 @@ def difference(a, b, scale: float = 1.) -> dict:
     return dict(ours=float(scale * mean), ci=tuple(scale * v for v in found["ci"]), n=len(a))
 
 
-def verdict(paper: float | str | None, low: float, high: float) -> str:
-    """Whether an interval confirms "> X", "< X" or "about X" (within CLOSE): agrees, differs or undecided."""
+def verdict(paper: float | str | None, low: float, high: float, p: float = np.nan) -> str:
+    """Whether an interval confirms "> X", "< X" or "about X" (within CLOSE): agrees, differs or undecided.
+    "> X, p < P" agrees only if p does so too."""
     sign, _, number = str(paper).partition(" ")
+    number, _, level = number.partition(", p < ")
     if sign not in (">", "<", "about"):
         return ""
     low, high = low - float(number), high - float(number)
@@ -446,6 +448,8 @@ def verdict(paper: float | str | None, low: float, high: float) -> str:
     else:
         above, below = low > 0, high < 0
         yes, no = (above, below) if sign == ">" else (below, above)
+    if level:
+        yes &= p < float(level)
     return "agrees" if yes else "differs" if no else "undecided"
 
 
@@ -457,7 +461,7 @@ def evaluate(claims: Iterable[Claim], *measured, prefix: str = "") -> list[dict]
         if found is not None:
             row = dict(name=prefix + claim.name, paper=claim.paper, ours=found["ours"], ci=found.get("ci"),
                        n=found["n"], unit=claim.unit)
-            row["verdict"] = verdict(claim.paper, *row["ci"]) if row["ci"] else ""
+            row["verdict"] = verdict(claim.paper, *row["ci"], found.get("p", np.nan)) if row["ci"] else ""
             rows.append(row)
     return rows
 
@@ -494,8 +498,8 @@ def print_table(results: dict) -> None:
     if len(rows) < len(results["headline"]):
         print(f"{len(results['headline']) - len(rows)} more rows are in results.json.")
     if any(row.get("verdict") for row in rows):
-        print("agrees: the whole interval lies on the paper's side (about X: within 2 of X); differs: on\n"
-              "the other side; undecided: neither.")
+        print("agrees: the whole interval lies on the paper's side (about X: within 2 of X; p: below the\n"
+              "paper's); differs: on the other side; undecided: neither.")
     for part in results["not_run"]:
         print(f"not run: {printable(part)}")
     left_out = {"unreadable": results.get("unreadable", ())} | results.get("left_out", {})

@@ -401,6 +401,12 @@ def test_the_verdict_is_the_side_on_which_the_whole_interval_lies(paper, low, hi
     assert R.verdict(paper, low, high) == said
 
 
+def test_where_the_paper_has_a_p_ours_must_be_as_small_to_agree():
+    for p, said in ((.0009, "agrees"), (.0011, "undecided"), (np.nan, "undecided")):
+        assert R.verdict("> 1, p < .001", 1.5, 3, p) == said
+    assert R.verdict("< 1, p < .001", 1.5, 3, .0009) == "differs" == R.verdict("< 1, p < .001", 1.5, 3, .0011)
+
+
 def test_an_estimate_is_a_mean_or_a_median_with_its_bootstrap_interval():
     x = np.array([1., 2., 2., 7.])
     assert R.estimate(x) == dict(ours=3., ci=bootstrap_ci(x), n=4)
