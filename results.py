@@ -414,7 +414,7 @@ def redraw(folder: Path, draw: Callable) -> None:
 
 class Claim(NamedTuple):
     """A line of the table. paper: its number, or "> 0", "< 0, p < .001", "about 5"; value(*measured) gives
-    the dict of `estimate` or `difference`, with p if the paper has one, or None where nothing was measured."""
+    the dict of `estimate` or `difference`, with p if the paper has one, or None if it was not measured."""
     name: str
     paper: float | str | None
     unit: str
