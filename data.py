@@ -181,10 +181,10 @@ def entries(folder: Path, *ends: str) -> list[Path]:
     return sorted((p for p in found if not ends or p.suffix.lower() in ends), key=lambda p: p.name)
 
 
-def unread_files(root: str | Path) -> list[str]:
+def unread_files(root: str | Path, split: str = "val") -> list[str]:
     """<class>/<file> of what `load_imagefolder` passes over, because nothing reads its ending (.heic ...); to
-    be named with what else was left out."""
-    folder = Path(root) / "val" if (Path(root) / "val").is_dir() else Path(root)
+    be named with what else was left out. The class folders are in the split's folder or in root itself."""
+    folder = Path(root) / split if (Path(root) / split).is_dir() else Path(root)
     files = [p for place in entries(folder) if place.is_dir() for p in entries(place)]
     return [image_name(p) for p in files if p.suffix.lower() not in IMAGE_SUFFIXES and p.is_file()]
 

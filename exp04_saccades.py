@@ -93,9 +93,13 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
     return items, fit, classes
 
 
-def passed_over(place: str) -> dict[str, list[str]]:
+def passed_over(place: str, train_head: bool = False) -> dict[str, list[str]]:
     """{reason: names of files that are no images to any reader}; the demo has none."""
-    return {} if place == "demo" else {data.UNREAD: data.unread_files(data.download.data_folder(place))}
+    if place == "demo":
+        return {}
+    root = data.download.data_folder(place)
+    fitting = data.unread_files(root, "train") if train_head and (root / "train").is_dir() else []
+    return {data.UNREAD: fitting + data.unread_files(root)}
 
 
 def labels_of(head: nn.Linear | None, items: list, classes: list[str]) -> tuple[list, list[str]]:
@@ -600,7 +604,7 @@ def main(argv: list[str] | None = None) -> None:
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
            on_screen=study.ON_SCREEN, model=name, block=block, preprocessing=vars(view), head_fitted=fitted,
-           unreadable=fitted.get("unreadable", []) + bad, left_out=passed_over(args.data))
+           unreadable=fitted.get("unreadable", []) + bad, left_out=passed_over(args.data, args.train_head))
     start_saliency(args, argv)
 
 

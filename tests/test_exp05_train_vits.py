@@ -640,6 +640,15 @@ def finished(pictures, tmp_path_factory) -> Path:
         return train(pictures, tmp_path_factory.mktemp("finished") / "run", *SUPERVISED, "--train-head")
 
 
+def test_files_of_an_ending_that_nothing_reads_are_named_of_both_splits(tiny, pictures, tmp_path):
+    shutil.copytree(pictures, tmp_path / "data")
+    for name in ("train/n01/phone.heic", "val/n02/b.raw"):
+        (tmp_path / "data" / name).write_bytes(b"1")
+    out = train(tmp_path / "data", tmp_path / "run", *SUPERVISED)
+    left_out = json.loads((out / "results.json").read_text())["left_out"]
+    assert left_out == {"of an ending that nothing reads": ["n01/phone.heic", "n02/b.raw"]}
+
+
 def test_an_edited_recipe_is_another_run(tiny, pictures, tmp_path, monkeypatch):
     train(pictures, tmp_path, *DINO, "--stop-step", "1")
     with pytest.raises(InputError, match="--resume"):
