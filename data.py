@@ -181,12 +181,17 @@ def entries(folder: Path, *ends: str) -> list[Path]:
     return sorted((p for p in found if not ends or p.suffix.lower() in ends), key=lambda p: p.name)
 
 
-def unread_files(root: str | Path, split: str = "val") -> list[str]:
-    """<class>/<file> of what `load_imagefolder` passes over, because nothing reads its ending (.heic ...); to
-    be named with what else was left out. The class folders are in the split's folder or in root itself."""
-    folder = Path(root) / split if (Path(root) / split).is_dir() else Path(root)
-    files = [p for place in entries(folder) if place.is_dir() for p in entries(place)]
-    return [image_name(p) for p in files if p.suffix.lower() not in IMAGE_SUFFIXES and p.is_file()]
+def passed_over(place: str | Path | None, train: bool = False) -> dict[str, list[str]]:
+    """{reason: [<class>/<file>]} of what `load_imagefolder` passes over, because nothing reads its ending
+    (.heic ...), in val/ or, without one, in place itself; train: in train/ too. None, the demo: nothing."""
+    if place in (None, "demo"):
+        return {}
+    root = download.data_folder(place)
+    splits = ["train", "val"] if train else ["val"]
+    folders = [root / split for split in splits if (root / split).is_dir()] or [root]
+    files = [p for folder in folders for sub in entries(folder) if sub.is_dir() for p in entries(sub)]
+    unread = [p for p in files if p.suffix.lower() not in IMAGE_SUFFIXES and p.is_file()]
+    return {UNREAD: [image_name(p) for p in unread]}
 
 
 # -------------------------------------------------------------------------------- the demo world and folders

@@ -140,11 +140,6 @@ def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int,
     return pictures, not_run
 
 
-def unread(places: dict[str, Path | None]) -> dict[str, list[str]]:
-    """{reason: names of files in ImageNet's folder that are no images to any reader}."""
-    return {data.UNREAD: data.unread_files(places["imagenet"])} if places.get("imagenet") else {}
-
-
 class PictureViews(data.Images):
     """Item i -> as Images, image: the preprocessed views of picture i, (V, 3, img_h, img_w). ImageNet-C: all
     15 corruptions of the unresized picture, a function of the seed and its number alone; the others: one."""
@@ -411,7 +406,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     headline = results.evaluate(CLAIMS, arrays)
     warn(copies)
     results.finish(args, "exp01_benchmarks", arrays, table(arrays), headline, draw, began, device,
-                   parity(arrays), copies + missing + not_run, unreadable=bad, left_out=unread(places))
+                   parity(arrays), copies + missing + not_run, unreadable=bad,
+                   left_out=data.passed_over(places["imagenet"]))
 
 
 if __name__ == "__main__":

@@ -103,7 +103,8 @@ def load_data(places: dict[str, Path | None], limit: int | None, batch_size: int
     shown = data.coco_categories(data.coco_files(coco, "val"), [image.name for image in validation])
     not_run = [] if shown else ["gain by COCO category: no annotations of these images, give --coco"]
     benchmarks.look_at(places)
-    return training, validation, shown, left_out | more | benchmarks.unread(places), not_run
+    left_out |= more | data.passed_over(places["imagenet"])
+    return training, validation, shown, left_out, not_run
 
 
 def files_of(places: dict[str, Path | None], images: Sequence, pictures: dict[str, list]) -> list[Path]:

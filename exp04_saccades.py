@@ -93,15 +93,6 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
     return items, fit, classes
 
 
-def passed_over(place: str, train_head: bool = False) -> dict[str, list[str]]:
-    """{reason: names of files that are no images to any reader}; the demo has none."""
-    if place == "demo":
-        return {}
-    root = data.download.data_folder(place)
-    fitting = data.unread_files(root, "train") if train_head and (root / "train").is_dir() else []
-    return {data.UNREAD: fitting + data.unread_files(root)}
-
-
 def labels_of(head: nn.Linear | None, items: list, classes: list[str]) -> tuple[list, list[str]]:
     """(images, names of the classes) with the labels as the head counts them: a head of 1000 classes is
     ImageNet's, of which the data may show a part. None: a head is to be fitted."""
@@ -604,7 +595,8 @@ def main(argv: list[str] | None = None) -> None:
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
            on_screen=study.ON_SCREEN, model=name, block=block, preprocessing=vars(view), head_fitted=fitted,
-           unreadable=fitted.get("unreadable", []) + bad, left_out=passed_over(args.data, args.train_head))
+           unreadable=fitted.get("unreadable", []) + bad,
+           left_out=data.passed_over(args.data, args.train_head))
     start_saliency(args, argv)
 
 

@@ -432,7 +432,7 @@ def main(argv: list[str] | None = None) -> None:
     headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
            not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad,
-           left_out=exp04.passed_over(args.data, args.train_head))
+           left_out=data.passed_over(args.data, args.train_head))
 
 
 if __name__ == "__main__":

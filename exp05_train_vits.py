@@ -41,7 +41,7 @@ from tqdm import tqdm
 import exp05_evaluate_vits as scores
 from common import (IMAGENET, InputError, VisionTransformer, barrier, generator, init_distributed,
                     pick_device, rank_world)
-from data import UNREAD, Images, demo_folder, load_imagefolder, training_order, unread_files
+from data import Images, demo_folder, load_imagefolder, passed_over, training_order
 from results import (argument_parser, at_least, begin, cli, evaluate, finish, load_checkpoint, only_draw,
                      parse_args, redraw, save_checkpoint, write_csv)
 
@@ -506,11 +506,9 @@ def main(argv: list[str] | None = None) -> None:
     for name in ("model.pth", "linear_head.pth", "log.csv"):
         if rank == 0 and (folder / name).exists():
             (folder / name).replace(args.out / name)
-    left_out = {}
-    if args.data != "demo":
-        left_out[UNREAD] = [name for split in ("train", "val") for name in unread_files(args.data, split)]
     finish(args, "exp05_train_vits", arrays, rows, evaluate(scores.CLAIMS, found), scores.draw, began, device,
-           unreadable=bad, left_out=left_out, notes=notes, model=f"{args.method} {args.arch}, {args.depth} blocks")
+           unreadable=bad, left_out=passed_over(args.data, train=True), notes=notes,
+           model=f"{args.method} {args.arch}, {args.depth} blocks")
 
 
 if __name__ == "__main__":

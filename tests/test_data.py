@@ -18,8 +18,8 @@ from torchvision import transforms
 import data
 from common import InputError, Preprocess, generator, input_errors
 from data import (Images, coco_categories, entries, gaze_files, imagenet_wnids, load_gaze, load_imagefolder,
-                  load_osie, load_salicon, off_the_bars, read_csv, read_image, read_map, read_mask,
-                  readable_only, training_order, unread_files)
+                  load_osie, load_salicon, off_the_bars, passed_over, read_csv, read_image, read_map,
+                  read_mask, readable_only, training_order)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet statistics
@@ -759,7 +759,8 @@ def test_files_of_an_ending_that_nothing_reads_are_named_and_what_pillow_reads_i
         (tmp_path / "val" / "n01" / name).write_bytes(b"x")
     items, _ = load_imagefolder(tmp_path)
     assert [path.name for path, _ in items] == ["a.jpg", "b.jfif", "c.JPE"]
-    assert unread_files(tmp_path) == unread_files(tmp_path / "val") == ["n01/d.heic", "n01/e.npy"]
+    assert [*passed_over(tmp_path).values()] == [["n01/d.heic", "n01/e.npy"]]
+    assert passed_over(tmp_path) == passed_over(tmp_path / "val") and passed_over("demo") == {}
 
 
 def test_training_order_covers_every_epoch_once_and_is_shared_by_processes(monkeypatch):

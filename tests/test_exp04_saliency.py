@@ -315,6 +315,6 @@ def test_files_of_an_ending_that_nothing_reads_are_counted_and_named(script, pic
     for split in ("train", "val"):  # of both, where the head is fitted on the other
         shutil.copytree(tmp_path / "data", tmp_path / "both" / split)
     (tmp_path / "both/val/blue/b.raw").unlink()
-    found = S.passed_over(str(tmp_path / "both"), train_head=True)
-    assert [*found.values()] == [["blue/b.raw", "red/a.heic", "red/a.heic"]]
-    assert [*S.passed_over(str(tmp_path / "both")).values()] == [["red/a.heic"]]
+    script.main(small(tmp_path / "both", tmp_path / "o2"))
+    left_out = json.loads((tmp_path / "o2/results.json").read_text())["left_out"]
+    assert [*left_out.values()] == [["blue/b.raw", "red/a.heic", "red/a.heic"]]
