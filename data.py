@@ -338,7 +338,7 @@ def load_freeview(files: Sequence[Path], split: str) -> list[tuple[str, list[tup
     """COCO-FreeView's or COCO-Search18's gaze as [(file name, [(rows, cols) per record])] of a split.
 
     The files hold a list of records: name, X, Y, split (train or valid). Returns float64 pixels of the
-    display, from 0†, less each record's first: "the initial center fixation" (readme), where people looked
+    display, from 0 (our reading; the readme does not say), less each record's first: "the initial center fixation" (readme), where people looked
     before there was a picture. InputError: no such list, NaN, X and Y of unequal length.
     Source: Chen et al., COCO-Search18, Scientific Reports 2021.
     """
@@ -355,7 +355,7 @@ def load_freeview(files: Sequence[Path], split: str) -> list[tuple[str, list[tup
 
 
 def off_the_bars(rows, cols, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of DISPLAY_SIZE -> pixels of a picture of `size` shown on it as large as it fits, between equal†
+    """Pixels of DISPLAY_SIZE -> pixels of a picture of `size` shown on it as large as it fits, between equal
     black bars; fixations on the bars are dropped. Pictures as distributed have the bars in them."""
     scale = min(DISPLAY_SIZE[0] / size[0], DISPLAY_SIZE[1] / size[1])
     rows = (rows - (DISPLAY_SIZE[0] - scale * size[0]) / 2) / scale
