@@ -338,8 +338,8 @@ def load_freeview(files: Sequence[Path], split: str) -> list[tuple[str, list[tup
     """COCO-FreeView's or COCO-Search18's gaze as [(file name, [(rows, cols) per record])] of a split.
 
     The files hold a list of records: name, X, Y, split (train or valid). Returns float64 pixels of the
-    display, from 0 (our reading; the readme does not say), less each record's first: "the initial center fixation" (readme), where people looked
-    before there was a picture. InputError: no such list, NaN, X and Y of unequal length.
+    display, from 0 (our reading), less each record's first, "the initial center fixation" (readme): where
+    people looked before there was a picture. InputError: no such list, NaN, X and Y of unequal length.
     Source: Chen et al., COCO-Search18, Scientific Reports 2021.
     """
     people: dict[str, list] = {}
