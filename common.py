@@ -154,18 +154,36 @@ def rotary_angles(h: int, w: int, width: int, device: torch.device) -> Tensor:
 
 
 def rotate(x: Tensor, turn: Tensor) -> Tensor:
-    """Queries or keys (B, H, N, d), the last K turned in d/2 planes by `rotary_angles` turn (B, K, d)."""
-    prefix, patches = x.split([x.shape[2] - turn.shape[1], turn.shape[1]], 2)
-    cos, sin = turn[:, None].to(x.dtype).chunk(2, -1)  # (B, 1, K, d/2)
-    a, b = patches.chunk(2, -1)
-    return torch.cat([prefix, torch.cat([a * cos - b * sin, b * cos + a * sin], -1)], 2)
+    """Queries or keys (B, H, N, d) turned in d/2 planes by cosines and sines turn (B, N, d)."""
+    cos, sin = turn[:, None].to(x.dtype).chunk(2, -1)  # (B, 1, N, d/2)
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(d)) v of (B, H, N, d) by the fused kernel."""
+    if q.device.type == "mps":  # its kernel is reported wrong on permuted views (PyTorch 181133)
+        q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
+    return F.scaled_dot_product_attention(q, k, v)
+
+
+def attend_in_groups(q: Tensor, k: Tensor, v: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
+    """attend of q, k, v (1, H, N, d) that hold n sets of m tokens, for (n, m) of the first group, then those
+    of the next group ...; each set attends to itself alone."""
+    found = []
+    rows = [t[0].split([n * m for n, m in groups], 1) for t in (q, k, v)]  # (H, n m, d) each
+    for (n, m), *parts in zip(groups, *rows):
+        sets = attend(*(part.unflatten(1, (n, m)).transpose(0, 1) for part in parts))  # (n, H, m, d)
+        found.append(sets.transpose(0, 1).flatten(1, 2))
+    return torch.cat(found, 1)[None]
 
 
 class Attention(nn.Module):
     """Multi-head self-attention, by the fused kernel unless the full matrix is wanted.
     forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
     token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients, "first" token
-    0's row of it (B, H, 1, N) and output (B, 1, D) alone. turn: rotary positions of the patches, or None."""
+    0's row of it (B, H, 1, N) and output (B, 1, D) alone. turn: rotary positions of the tokens, or None.
+    groups: x (1, N, D) holds many sets of tokens, see `attend_in_groups`."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -173,8 +191,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None
-                ) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None,
+                groups: Sequence[tuple[int, int]] = ()) -> tuple[Tensor, Tensor | None]:
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
         if turn is not None:
@@ -187,9 +205,7 @@ class Attention(nn.Module):
             attn = (scale * q @ k.transpose(-2, -1)).softmax(-1, dtype=exact)  # (B, H, N, N)
             out = attn.to(v.dtype) @ v
         else:
-            if q.device.type == "mps":  # its kernel is reported wrong on permuted views (PyTorch 181133)
-                q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-            out = F.scaled_dot_product_attention(q, k, v)
+            out = attend_in_groups(q, k, v, groups) if groups else attend(q, k, v)
         if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
             with torch.autocast(q.device.type, enabled=False):  # bfloat16 logits would tie at the maximum
                 row = scale * q[:, :, :1].to(exact) @ k.to(exact).transpose(-2, -1)  # (B, H, 1, N)
@@ -230,9 +246,9 @@ class Block(nn.Module):
             branch = branch * (torch.rand(len(x), 1, 1, device=x.device) < keep) / keep
         return x + branch
 
-    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None
-                ) -> tuple[Tensor, Tensor | None]:
-        y, attn = self.attn(self.norm1(x), want, turn)
+    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None,
+                groups: Sequence[tuple[int, int]] = ()) -> tuple[Tensor, Tensor | None]:
+        y, attn = self.attn(self.norm1(x), want, turn, groups)
         x = self.residual(x[:, :y.shape[1]], self.ls1(y))
         return self.residual(x, self.ls2(self.mlp(self.norm2(x)))), attn
 
@@ -300,16 +316,23 @@ class VisionTransformer(nn.Module):
         pos = pos_embed_for(self.pos_embed[:, 1:], self.grid, x.shape[-2:], self.pos_rule)
         return x.flatten(2).transpose(1, 2) + pos  # (B, h w, D)
 
+    def prefix(self) -> Tensor:
+        """CLS with its position, then the registers, which have none, as `embed` gives patches."""
+        tokens = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
+        if self.n_prefix > 1:
+            tokens = torch.cat([tokens, self.register_tokens], 1)
+        if self.rotary:  # not turned: cosine 1, sine 0
+            turn = tokens.new_tensor([1.0, 0.0]).repeat_interleave(self.embed_dim // self.num_heads // 2)
+            tokens = torch.cat([tokens, turn.expand(1, self.n_prefix, -1)], 2)
+        return tokens
+
     def encode(self, patches: Tensor, cls_attn: Iterable[int] = (), full_attn: bool = False,
                n_blocks: int | None = None, cls_only: bool = False) -> Encoded:
         """Run the first n_blocks blocks (default: all) on the prefix and all patches of `embed` or a subset
         (B, K, D), as with the other keys masked. cls_attn: blocks whose CLS row is returned beside fused
         attention. full_attn: all matrices, with gradients; cls_only: of the last block the CLS alone."""
-        prefix = self.cls_token + self.pos_embed[:, :1]  # (1, 1, D)
-        if self.n_prefix > 1:
-            prefix = torch.cat([prefix, self.register_tokens], 1)  # registers carry no position
-        patches, turn = patches.split([self.embed_dim, patches.shape[-1] - self.embed_dim], 2)
-        x = torch.cat([prefix.expand(len(patches), -1, -1), patches], 1)  # (B, N, D)
+        x = torch.cat([self.prefix().expand(len(patches), -1, -1), patches], 1)
+        x, turn = x.split([self.embed_dim, x.shape[2] - self.embed_dim], 2)  # (B, N, D), (B, N, D/H or 0)
         want_cls, cls, rows, matrices = set(cls_attn), [], [], []
         blocks = self.blocks[:n_blocks]
         for i, block in enumerate(blocks):

@@ -154,21 +154,44 @@ def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last
 
     x (B, 3, img_h, img_w), visible (B, ..., h, w) bool -> (B, ..., n_last D). Only visible tokens are
     computed, with the position embeddings of their places: equal to a full pass with the other keys masked.
-    Masks with the same number of tokens run together, whatever their image or saccade: nothing is padded.
+    The tokens of many masks stand behind one another in one row, nothing is padded; masks with the same
+    number of tokens are neighbours, so that attention runs once for all of them.
     """
     patches = model.embed(x)  # (B, h w, D)
     seen = visible.flatten(0, -3).flatten(1)  # (S, h w), S masks
-    image = torch.arange(len(x), device=x.device).repeat_interleave(len(seen) // len(x))  # (S,)
-    order = seen.int().argsort(dim=1, descending=True, stable=True)  # visible places first, row-major
+    counts, rank = seen.sum(1).sort(stable=True)
+    order = seen[rank].int().argsort(dim=1, descending=True, stable=True)  # visible places first, row-major
+    image = rank // (len(seen) // len(x))  # whose mask it is
+    counts = counts.cpu()
+    longest = 1024 if x.device.type == "cpu" else 2**18  # tokens: a row's memory
+    rows = (counts + model.n_prefix).cumsum(0) // longest
     out = patches.new_empty(len(seen), n_last * model.embed_dim)
-    counts = seen.sum(1).cpu()
-    budget = 4096 if x.device.type == "cpu" else 2**18  # tokens a pass: what fits in a CPU's cache
-    for k in counts.unique().tolist():
-        same = (counts == k).nonzero()[:, 0].to(x.device)  # masks with k tokens
-        for part in same.split(max(1, budget // (k + model.n_prefix))):
-            tokens = patches[image[part, None], order[part, :k]]  # (masks, k, D)
-            out[part] = model.norm(model.encode(tokens).cls[:, -n_last:]).flatten(1)
+    start = 0
+    for n in rows.unique_consecutive(return_counts=True)[1].tolist():
+        row = slice(start, start + n)
+        out[rank[row]] = encode_row(model, patches, image[row], order[row], counts[row], n_last)
+        start += n
     return out.unflatten(0, visible.shape[:-2])
+
+
+def encode_row(model: VisionTransformer, patches: Tensor, image: Tensor, order: Tensor, counts: Tensor,
+               n_last: int) -> Tensor:
+    """forward_visible of n masks, (n, n_last D): of the patches of image (n,), the first counts (n,), which
+    ascend, in the order (n, h w)."""
+    groups, tokens, start, prefix = [], [], 0, model.prefix()
+    for k, n in zip(*(v.tolist() for v in counts.unique_consecutive(return_counts=True))):
+        own = patches[image[start:start + n, None], order[start:start + n, :k]]  # (n, k, D)
+        tokens.append(torch.cat([prefix.expand(n, -1, -1), own], 1).flatten(0, 1))
+        groups.append((n, k + model.n_prefix))
+        start += n
+    x, turn = torch.cat(tokens)[None].split([model.embed_dim, patches.shape[2] - model.embed_dim], 2)
+    sizes = counts + model.n_prefix
+    first = (sizes.cumsum(0) - sizes).to(x.device)  # where each mask's CLS is
+    cls = []
+    for block in model.blocks:
+        x, _ = block(x, None, turn if model.rotary else None, groups)
+        cls.append(x[0, first])
+    return model.norm(torch.stack(cls[-n_last:], 1)).flatten(1)
 
 
 def look(model: VisionTransformer, x: Tensor, blocks: Sequence, n_last: int = 4) -> tuple[Tensor, Tensor]:

@@ -678,6 +678,15 @@ def test_changes_of_the_answer_are_counted_by_image(six_images):
         assert six_images[f"fovea 3: {name}"] == pytest.approx(value), name
 
 
+def test_masks_of_any_size_share_every_layer_but_attention():
+    """40 masks of 9 to 48 tokens, CLS not counted, are two rows of 1,024 tokens at most: two calls of an MLP."""
+    model, calls = fixed_vit(), []
+    model.blocks[2].mlp.register_forward_hook(lambda layer, args, out: calls.append(args[0].shape[1]))
+    visible = torch.arange(196) < torch.arange(9, 49).view(1, 40, 1)
+    S.forward_visible(model, torch.zeros(1, 3, 224, 224), visible.view(1, 40, 14, 14))
+    assert sum(calls) == sum(range(10, 50)) and len(calls) == 2 and max(calls) <= 1024 + 49
+
+
 def test_certainty_is_given_with_and_without_images_never_correct(six_images):
     # mean certainty of images 0, 1, 2, 5: .56, .9, .3, .42; full image: .6, .8, .4, .42; image 2 never correct
     expected = {"attention - full image": 100 * (-.04 + .1 + 0) / 3,
