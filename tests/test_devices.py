@@ -49,6 +49,31 @@ def test_attention_on_a_mac_is_given_contiguous_tensors(monkeypatch):
     assert given == [[False] * 3, [True] * 3]
 
 
+def test_a_mac_whose_gpu_computes_attention_wrongly_is_refused(monkeypatch):
+    """A pretended Mac: what is put on its GPU stays where it is."""
+    kernel, wrong, move = F.scaled_dot_product_attention, [], torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda t, to: wrong.append(len(wrong)) or move(t, "cpu"))
+    monkeypatch.setattr(common.torch, "empty", lambda *size, device=None: None)
+    assert common.pick_device("mps") == torch.device("mps") and len(wrong) == 3
+
+    def first_differs(*qkv):
+        monkeypatch.setattr(common.F, "scaled_dot_product_attention", kernel)
+        return kernel(*qkv) + .01
+    monkeypatch.setattr(common.F, "scaled_dot_product_attention", first_differs)
+    with pytest.raises(InputError, match="computes attention wrongly on this Mac's GPU; use --device cpu"):
+        common.pick_device("mps")
+
+
+def test_a_linear_head_is_the_same_fitted_on_all_rows_or_on_a_few_at_a_time(monkeypatch):
+    x = torch.randn(50, 4, generator=common.generator(2))
+    y = (x @ torch.tensor([[1., 0, 2], [0, 1, 0], [-1, 1, 0], [.5, 0, 0]])).argmax(1)
+    weight, bias = common.fit_linear(x, y, 3)
+    monkeypatch.setattr(common, "LINEAR_ROWS", 7)
+    few, few_bias = common.fit_linear(x, y, 3)
+    torch.testing.assert_close(few, weight, atol=2e-2, rtol=2e-2)
+    torch.testing.assert_close(few_bias, bias, atol=2e-2, rtol=2e-2)
+
+
 def test_generators_are_functions_of_their_key():
     a, b, c = (torch.rand(3, generator=common.generator(*k)) for k in ((0, 1), (0, 1), (1, 0)))
     assert torch.equal(a, b) and not torch.equal(a, c)
