@@ -53,10 +53,13 @@ RUNS = {
     "exp02_osie": ["--salicon {osie}"],
     "exp04_imagenette": ["--data {imagenette}"], "exp04_imagenet": ["--data {imagenet}"],
     "exp04_imagenet-sweep": ["--data {imagenet} --sweep --saliency"],
+    "exp04_animals": ["--data {animals} --train-head"],
+    "exp04_superclasses": ["--data {superclasses} --train-head"],
     "exp05_n2010": ["--data {n2010}"], "exp05_cw2019": ["--data {cw2019}", "--compare {exp05_n2010}"],
     "exp06_objects": ["--data {objects}"], "exp06_osie": ["--data {osie}"],
     "exp06_osie-blur": ["--data {osie} --blur attention"]}
-FOLDERS = "salicon", "coco", "imagenet", "imagenette", "objectnet", "osie", "n2010", "cw2019", "objects"
+FOLDERS = ("salicon", "coco", "imagenet", "imagenette", "animals", "superclasses", "objectnet", "osie",
+           "n2010", "cw2019", "objects")
 SHORT = {"exp01": "--limit 16 --epochs 1 --eval-every 1", "exp02": "--limit 16 --epochs 1 --eval-every 1",
          "exp03": "--limit 24", "exp04": "--limit 12", "exp05": "--limit 8", "train": "--limit 60",
          "exp06": "--limit 3"}
@@ -69,8 +72,8 @@ SHORTLIST = {  # the README's runs and headline rows (regular expressions); all 
               r"CC, .|images with a gain in CC|r\(gain.*|(ImageNet|ImageNet-C|ObjectNet), B - A"),
     "exp02": (("osie", "demo"), r"CC, .|images with a gain in CC|ImageNet top-1, ."),
     "exp03": (("salicon", "demo"), r"(animacy|size), (human|B): d|sparsity, (human|B): entropy"),
-    "exp04": (("imagenet", "demo"),
-              r"accuracy, full image|fovea 3: (attention - random, saccade [15]|visible.*)"
+    "exp04": (("superclasses", "demo"),
+              r"accuracy, full image|fovea 3: (attention - random, (saccade [15]|mean of all)|visible.*)"
               r"|fovea 5 - 3: acc.*"),
     "exp05": (("n2010", "demo"), r"(dino12|sl12), 5 best heads|(adult|G1): looks at face|G1: share.*"),
     "exp06": (("osie", "demo"), r"best sigma, best head, KL|(best|worst) head, KL|lift of the best head")}
