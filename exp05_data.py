@@ -35,6 +35,7 @@ from results import read_arrays
 
 CW_SAMPLES = 30  # gaze samples a frame of CW2019 (authors' code)
 LEAST_GAZE = .2  # share of a clip's frames with gaze, below which its unit or clock is wrong (our choice)
+LONGEST = 3  # times a clip that a record may last before its clock is wrong (our choice)
 LOST = .01  # share of gaze at exactly (0, 0) that raises suspicion (our choice)
 MAX_GAP = .05  # s, between a sample and the nearest record (our choice)
 BLANK = ((140, 155), (311, 326), (538, 553), (740, 772), (911, 926), (1094, 1123), (1319, 1334), (1651, 1666),
@@ -88,11 +89,15 @@ def load_study(data: str, seed: int = 0, lost_at_zero: bool = False) -> Study:
     return study
 
 
-def table(path: Path, key: str) -> dict[str, dict]:
-    """{value of the column key: row} of a CSV file; nothing if there is no file."""
-    if not path.is_file():
-        return {}
-    return {row[key]: row for row in read_csv(path, text=[key])}
+def table(path: Path, key: str, *others: str) -> dict[str, dict]:
+    """{value of the column key: row} of a CSV file with that column and others; nothing if there is no file.
+    InputError: a value twice."""
+    rows: dict[str, dict] = {}
+    for row in read_csv(path, text=[key, *others]) if path.is_file() else []:
+        if row[key] in rows:
+            raise InputError(f"{path}: {key} {row[key]} is there twice; keep one row.")
+        rows[row[key]] = row
+    return rows
 
 
 def load_any(root: Path) -> Study:
@@ -119,11 +124,12 @@ def load_any(root: Path) -> Study:
         if (root / "masks" / f"{name}.npz").is_file():
             clip.masks = root / "masks" / f"{name}.npz"
         clips.append(clip)
-    groups = {viewer: row.get("group", "") for viewer, row in table(root / "viewers.csv", "viewer").items()}
-    given = [p for kind in ("gaze", "keypoints", "masks") for p in sorted((root / kind).glob("[!.]*.*"))]
+    groups = {viewer: row["group"] for viewer, row in table(root / "viewers.csv", "viewer", "group").items()}
     names = {clip.name for clip in clips}
-    unused = [f"{p.parent.name}/{p.name}: no clip has this name, so it is not used" for p in given
-              if p.stem not in names]
+    unused = [f"clips.csv, {name}: no clip has this name" for name in info if name not in names]
+    for kind, end in (("gaze", ".csv"), ("keypoints", ".csv"), ("masks", ".npz")):
+        unused += [f"{kind}/{p.name}: no clip has this name, or it is no {end}, so it is not used"
+                   for p in sorted((root / kind).glob("[!.]*.*")) if p.suffix != end or p.stem not in names]
     return Study("any", clips, groups, others + unused)
 
 
@@ -227,10 +233,16 @@ def watch_all(study: Study, limit: int | None) -> list[Watched]:
     watched = [w for w in watched if len(w.times)]
     if not watched:
         raise InputError("no clip could be decoded: " + "; ".join(study.notes))
+    seen = {viewer for w in watched for viewer in w.viewers}
+    for names, found in ((study.groups.keys() - seen, "a group, but no gaze"),
+                         (seen - study.groups.keys() if study.groups else set(), "gaze, but no group")):
+        if names:
+            study.notes.append(f"{found}: viewers {', '.join(sorted(names))}")
     met = {viewer for w in watched if len(w.viewers) > 1 for viewer in w.viewers}
     if len(met) < 4:
         raise InputError(f"{len(met)} viewers saw what another saw; at least 4 are needed to place heads. "
                          + "; ".join(study.notes))
+    check_places(watched)
     return watched
 
 
@@ -310,27 +322,46 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
 def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, whole: bool, notes: list[str]
                ) -> None:
     """Notes the share of frames with gaze, viewers with little, lengths that differ. there: (V, samples).
-    InputError: less than LEAST_GAZE over all viewers of a whole clip, all gaze in its top left corner, or
-    records ten times as long as it."""
+    InputError: a viewer's gaze within 1 px of the corner; of a whole clip less than LEAST_GAZE over all
+    viewers, or records more than LONGEST times as long as it."""
     name, share = w.clip.name, there.sum(1) / max(there.shape[1], 1)  # (V,)
     for viewer, one in zip(records, share):
+        xy = records[viewer][:, 1:]
         if one < LEAST_GAZE:
-            found = f"gaze in {one:.0%} of the frames of viewer {viewer}"
-            if one == 0:
-                found = f"no gaze of viewer {viewer}, left out here"
-            notes.append(f"{name}: {found} {unit_hint(records[viewer], w)}".rstrip())
+            found = f"gaze in {one:.0%} of the frames" if one else "no gaze, left out here"
+            notes.append(f"{name}, viewer {viewer}: {found}. {unit_hint(records[viewer], w)}".rstrip(" ."))
+        elif np.nanmax(np.abs(xy)) <= 1 and np.nanmax(xy) > 0:
+            raise InputError(f"{name}, viewer {viewer}: gaze within 1 px. {unit_hint(records[viewer], w)}")
     ends, length = [record[-1, 0] for record in records.values()], w.times[-1]
     if whole and not w.clip.relative and abs(max(ends) - length) > .5:
         notes.append(f"{name}: {length:.1f} s of video, {max(ends):.1f} s of gaze; the shorter is used")
     found = f"{name}: gaze in {share.mean():.0%} of the frames (mean over {len(share)} viewers)"
-    corner = there.any() and (np.nanquantile(w.gaze, .99, (0, 1)) < np.array(w.size[::-1]) / 4).all()
-    stretched = not w.clip.relative and np.median(ends) > 10 * length + 1
-    if whole and (corner or stretched or share.mean() < LEAST_GAZE):
-        where = ", all in the top left corner" if corner else ""
+    stretched = not w.clip.relative and np.median(ends) > LONGEST * length + 1
+    if whole and (stretched or share.mean() < LEAST_GAZE):
         hint = unit_hint(np.concatenate([*records.values()]), w)
-        raise InputError(f"{found}{where}; expected t_s in s from the first frame, x_px and y_px in px of "
-                         f"{w.size[1]}x{w.size[0]} frames. {hint}".rstrip())
+        raise InputError(f"{found}, to {np.median(ends):.6g} s; expected t_s in s from the first frame, x_px "
+                         f"and y_px in px of {w.size[1]}x{w.size[0]} frames. {hint}".rstrip())
     notes.append(found)
+
+
+def check_places(watched: Sequence[Watched]) -> None:
+    """InputError: the gaze on all clips together seems to be in no px of their frames."""
+    records = [(w, np.concatenate([*w.clip.records().values()])) for w in watched if w.viewers]
+    xy = np.concatenate([record[:, 1:] / w.size[::-1] for w, record in records])  # shares of the frame
+    xy = xy[np.isfinite(xy).all(1)]
+    outside = ((xy < 0) | (xy >= 1)).any(1)
+    low, high = np.quantile(xy[~outside], (.01, .99), axis=0)  # (2,) each
+    found = ""
+    if outside.mean() > .5:
+        found = f"{outside.mean():.0%} of it outside of the frames"
+    elif (high < .5).all():
+        found = "all in their top left quarter"
+    elif (high - low < .05).all():
+        found = "all within a twentieth of their width and height"
+    if found:
+        w, record = records[0]
+        raise InputError(f"the gaze of all clips lies {found}; expected x_px and y_px in px of the frames. "
+                         f"{unit_hint(record, w)}".rstrip())
 
 
 def unit_hint(record: np.ndarray, w: Watched) -> str:
@@ -345,12 +376,16 @@ def unit_hint(record: np.ndarray, w: Watched) -> str:
 def clock_hints(t: np.ndarray, times: np.ndarray) -> list[str]:
     """Of the times of a record; times (T,) of the frames."""
     seconds = times[-1] + (times[-1] / (len(times) - 1) if len(times) > 1 else 1)  # of the clip
-    ratio, first, hints = np.ptp(t) / seconds, t.min(), []
-    clocks = {"milliseconds": 1e-3, "microseconds": 1e-6, "nanoseconds": 1e-9, "minutes": 60, "hours": 3600,
+    ratio, first, factor, hints = np.ptp(t) / seconds, t.min(), 1, []
+    clocks = {"tenths of a second": .1, "hundredths of a second": .01, "milliseconds": 1e-3,
+              "microseconds": 1e-6, "nanoseconds": 1e-9, "minutes": 60, "hours": 3600,
               "frame numbers": seconds / len(times)}
-    name, factor = min(clocks.items(), key=lambda clock: abs(np.log(max(ratio, 1e-9) * clock[1])))
-    if not .1 < ratio < 10:  # a longer or shorter record is no other unit
+    if not 1 / LONGEST < ratio < LONGEST:  # a somewhat longer or shorter record is no other unit
+        name = min(clocks, key=lambda clock: abs(np.log(max(ratio, 1e-9) * clocks[clock])))
+        factor = clocks[name]
         hints.append(f"t_s looks like {name}: multiply it by {factor:.4g}.")
+        if not 1 / 1.5 < ratio * factor < 1.5:
+            factor, hints = 1, [f"t_s spans {np.ptp(t):.6g}, the clip lasts {seconds:.6g} s."]
     if abs(first * factor) > seconds:
         hints.append(f"t_s begins at {first:.10g}, not with the clip: subtract its value at the first frame.")
     return hints
@@ -364,6 +399,9 @@ def place_hints(xy: np.ndarray, size: tuple[int, int]) -> list[str]:
     low, high = np.quantile(xy, (.01, .99), axis=0)  # (2,) each
     if (high <= 1).all() and (low >= 0).all():
         return [f"x_px and y_px look like shares of the frame: multiply them by {img_w} and {img_h}."]
+    if (low < -.2 * high).all() and (high - low < np.array([img_w, img_h]) / 5).all():
+        return ["x_px and y_px look counted from the centre, in degrees or another unit: convert them to px, "
+                f"then add {img_w / 2:g} and {img_h / 2:g}."]
     if (low < -.2 * high).all():
         return [f"x_px and y_px look counted from the centre: add {img_w / 2:g} and {img_h / 2:g}."]
     if (high <= 100).all() and (low >= 0).all() and min(size) > 100:
@@ -371,4 +409,7 @@ def place_hints(xy: np.ndarray, size: tuple[int, int]) -> list[str]:
     if (high > size[::-1]).any():
         return [f"x_px and y_px go to {high[0]:.0f} and {high[1]:.0f}, as px of a larger display: take off "
                 f"the margin left of and above the video there, multiply by {img_w} / its width there."]
+    if (high < np.array([img_w, img_h]) / 2).all():
+        return [f"x_px and y_px go to {high[0]:.0f} and {high[1]:.0f}: of a smaller picture? multiply by "
+                f"{img_w} / its width."]
     return []

@@ -43,6 +43,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 import exp05_data as videos
+import exp05_looks as looks
 import exp05_scaling as scaling
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
@@ -100,9 +101,11 @@ FEWEST = 5  # values whose median and quartiles are drawn
 
 def load_data(data: str, seed: int, limit: int | None, lost_at_zero: bool = False
               ) -> tuple[videos.Study, list[videos.Watched]]:
-    """The data set, and its clips with their viewers. InputError: frames too small for GBVS."""
+    """The data set, and its clips with their viewers; their key points and masks, which exp05_clusters.py
+    uses, are only checked. InputError: wrong tables, frames too small for GBVS."""
     study = videos.load_study(data, seed, lost_at_zero)
     watched = videos.watch_all(study, limit)
+    looks.check_tables(watched)
     for w in watched:
         side = min(w.size) * (videos.CW_SCALE if study.layout == "cw2019" else 1)
         if CHANNELS and side < GBVS_SIDE:

@@ -43,12 +43,14 @@ class Scene(NamedTuple):
 def key_points(path: Path, n_frames: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     """keypoints/NAME.csv: points (T, P, 2), NaN where absent; parts {name: (P,)}. The k-th row of a part in a
     frame is that part's k-th point; one that is absent for a while keeps its row, with x and y empty. Heads,
-    which hold eyes and mouth, are left out."""
+    which hold eyes and mouth, are left out. InputError: other parts, columns or values."""
     found, count = {}, {}
-    with input_errors(path, "columns frame (from 0), part, x_px, y_px"):
+    with input_errors(path, f"columns frame (from 0), part ({', '.join(POINT_PARTS)}, ...head), x_px, y_px"):
         for row in read_csv(path, ["part"], ["frame", "x_px", "y_px"]):
             if row["part"].endswith("head") or not 0 <= row["frame"] < n_frames:
                 continue
+            if row["part"] not in POINT_PARTS:
+                raise ValueError(f"part '{row['part']}' of frame {row['frame']:g}")
             t = int(row["frame"])
             count[t, row["part"]] = count.get((t, row["part"]), -1) + 1
             xy = [np.nan if row[k] == "" else float(row[k]) for k in ("x_px", "y_px")]
@@ -99,6 +101,15 @@ def read_masks(path: Path, n_frames: int, size: tuple[int, int]) -> dict[str, np
             if masks[part].shape != (n_frames, *size):
                 raise ValueError(f"{part} has shape {masks[part].shape}, its clip {(n_frames, *size)}")
     return masks
+
+
+def check_tables(watched: Sequence[Watched]) -> None:
+    """Reads every clip's key points and masks before its frames are measured. InputError: they are wrong."""
+    for w in watched:
+        if w.clip.points and not w.clip.annotation:
+            key_points(w.clip.points, len(w.times))
+        if w.clip.masks:
+            read_masks(w.clip.masks, len(w.times), w.size)
 
 
 # -------------------------------------------------------------------------------- N2010

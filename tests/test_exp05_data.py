@@ -1,4 +1,5 @@
 """exp05_data: the layouts, frames and gaze are read as they were shown and recorded."""
+import re
 from pathlib import Path
 
 import numpy as np
@@ -119,11 +120,12 @@ def test_the_share_of_frames_with_gaze_is_told():
     (None, lambda t: 24 * t, "t_s looks like frame numbers: multiply it by 0.04167."),
     (None, lambda t: 1.7e9 + t, "t_s begins at 1700000000, not with the clip: subtract"),
     (None, lambda t: 1.7e12 + 1000 * t, "milliseconds: multiply it by 0.001. t_s begins at 1.7e+12, not with"),
-    (lambda xy: xy / (320, 240), None, "look like shares of the frame: multiply them by 320 and 240."),
-    (lambda xy: xy * (.22, .2), None, "top left corner; expected t_s"),
+    (None, lambda t: 10 * t, "t_s looks like tenths of a second: multiply it by 0.1."),
+    (None, lambda t: 60 * t, "t_s spans 119, the clip lasts 2 s."),
+    (None, lambda t: 8 * t, ", to 15.8667 s; expected t_s"),
     (lambda xy: xy * 8, None, "as px of a larger display"),
     (lambda xy: xy + 400, None, "as px of a larger display")],
-    ids=["ms", "us", "ns", "frames", "epoch", "epoch-ms", "shares", "small", "display", "margin"])
+    ids=["ms", "us", "ns", "frames", "epoch", "epoch-ms", "tenths", "samples", "8 fps", "display", "margin"])
 def test_another_unit_or_clock_is_an_error_that_says_what_it_looks_like(change, clock, message):
     with pytest.raises(InputError) as e:
         viewers_of(gaze_of(change or (lambda xy: xy), clock or (lambda t: t)))
@@ -138,12 +140,30 @@ def test_percent_and_coordinates_from_the_centre_are_recognised():
     assert D.clock_hints(np.arange(0, 6, .1), TIMES) == []  # a record that goes on after the clip
 
 
-def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_nobody():
+def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
     records = gaze_of() | {"ms": gaze_of(clock=lambda t: 1000 * t)["v0"]}
     notes = viewers_of(records)[2]
-    assert notes[0].startswith("c: gaze in 2% of the frames of viewer ms t_s looks like milliseconds")
+    assert notes[0].startswith("c, viewer ms: gaze in 2% of the frames. t_s looks like milliseconds")
     assert notes[-1] == "c: gaze in 80% of the frames (mean over 5 viewers)"
     assert viewers_of(gaze_of(clock=lambda t: t + 5), whole=False)[0] == []
+    shares = gaze_of(lambda xy: xy / (320, 240))
+    with pytest.raises(InputError, match="c, viewer s: gaze within 1 px. x_px and y_px look like shares of the"):
+        viewers_of(gaze_of() | {"s": shares["v0"]}, whole=False)
+
+
+@pytest.mark.parametrize("change, found, hint", [
+    (lambda xy: xy * (.4, .45), "all in their top left quarter", "of a smaller picture? multiply by 320"),
+    (lambda xy: xy / 3.2, "all in their top left quarter", "look like %: multiply them by 3.2 and 2.4"),
+    (lambda xy: xy * 2, "outside of the frames", "as px of a larger display"),
+    (lambda xy: xy - (160, 120), "outside of the frames", "from the centre: add 160 and 120."),
+    (lambda xy: xy / (16, 12) - 10, "outside of the frames", "in degrees or another unit: convert them to px"),
+    (lambda xy: xy / (160, 120) + (159, 119), "within a twentieth of their width and height; expected", "")])
+def test_gaze_of_all_clips_in_an_unlikely_place_is_refused(change, found, hint):
+    right = D.Watched(clip_of(records=gaze_of), TIMES, SIZE, ["v0"], np.empty(0), np.empty(0))
+    strange = right._replace(clip=clip_of(records=lambda: gaze_of(change)))
+    with pytest.raises(InputError, match=f"{found}.*{re.escape(hint)}"):
+        D.check_places([strange])
+    D.check_places([right, right._replace(viewers=[])])
 
 
 def test_gaze_at_zero_is_suspected_and_missing_if_asked():
@@ -199,13 +219,30 @@ def test_a_table_saved_by_excel_is_read_and_one_with_semicolons_is_named(tmp_pat
         clip.records()
 
 
+def test_tables_that_match_nothing_are_told(tmp_path):
+    root = small_world(tmp_path / "w")
+    (root / "gaze/one.tsv").write_text("viewer")
+    (root / "clips.csv").write_text("clip,genre\none.mp4,drama\ntwo,drama\n")
+    (root / "viewers.csv").write_text("viewer,group\nv0,child\nV1,child\n")
+    study = D.load_study(str(root))
+    D.watch_all(study, None)
+    assert study.notes[:2] == ["clips.csv, one.mp4: no clip has this name",
+                               "gaze/one.tsv: no clip has this name, or it is no .csv, so it is not used"]
+    assert study.notes[-2:] == ["a group, but no gaze: viewers V1", "gaze, but no group: viewers v1, v2, v3, v4"]
+    for text, said in (("viewer,Group\nv0,child\n", "no column group"),
+                       ("viewer,group\nv0,child\nv0,adult\n", "viewer v0 is there twice")):
+        (root / "viewers.csv").write_text(text)
+        with pytest.raises(InputError, match=said):
+            D.load_study(str(root))
+
+
 def test_too_few_viewers_are_explained_by_the_notes(tmp_path):
     root = small_world(tmp_path / "w", viewers=4)
     for name in ("one", "two"):
         rows = read_csv(root / "gaze" / f"{name}.csv")
         write_csv([row | dict(x_px="") if row["viewer"] == "v0" else row for row in rows],
                   root / "gaze" / f"{name}.csv")
-    with pytest.raises(InputError, match="3 viewers saw what another saw.* one: no gaze of viewer v0, left out"):
+    with pytest.raises(InputError, match="3 viewers saw what another saw.* one, viewer v0: no gaze, left out"):
         D.watch_all(D.load_study(str(root)), None)
 
 

@@ -20,7 +20,7 @@ import exp05_gaze_video as E
 import exp05_scaling as S
 from common import InputError, ROOT, VisionTransformer, generator
 from data import read_csv
-from gaze_worlds import TINY, cw2019_world, n2010_world, quick, real, small_world, write_video
+from gaze_worlds import TINY, cw2019_world, n2010_world, quick, real, small_world, write_masks, write_video
 from processes import in_group
 from results import read_arrays, read_json, write_csv
 
@@ -291,7 +291,7 @@ def edit_gaze(path: Path, change) -> None:
 
 
 def test_bad_gaze_is_left_out_and_named(tmp_path, no_figures):
-    root = small_world(tmp_path / "w", viewers=6, seconds=3)
+    root = small_world(tmp_path / "w", viewers=6, seconds=2)
 
     def change(r: dict) -> dict | None:  # v0: all NaN; v1: outside the frame at first; v2: one clip only
         if r["viewer"] == "v0" or (r["viewer"] == "v1" and r["t_s"] < .2):
@@ -309,8 +309,8 @@ def test_bad_gaze_is_left_out_and_named(tmp_path, no_figures):
     E.main([*ONE, "--data", str(root), "--out", str(tmp_path / "o")])
     results = json.loads((tmp_path / "o" / "results.json").read_text())
     notes = "\n".join(results["notes"])
-    assert "one: no gaze of viewer v0" in notes and "of the gaze lies outside the frame" in notes
-    assert "0.5 s of video, 3.0 s of gaze" in notes and "gaze/on.csv: no clip has this name" in notes
+    assert "one, viewer v0: no gaze" in notes and "of the gaze lies outside the frame" in notes
+    assert "0.5 s of video, 2.0 s of gaze" in notes and "gaze/on.csv: no clip has this name" in notes
     assert "two.mp4: damaged after 9 frames" in notes
     assert results["sets"]["all"]["viewers"] == 6
     rows = read_csv(tmp_path / "o" / "per_image.csv")
@@ -334,7 +334,7 @@ def test_names_of_clips_and_viewers_are_kept_as_they_are(tmp_path, no_figures):
         write_csv(rows, root / "gaze" / f"{name}.csv")
     write_csv([dict(viewer="01", group="1"), dict(viewer="1", group="2")], root / "viewers.csv")
     write_csv([dict(clip=c, genre=f"g{c}", fps=24) for c in ("1", "s.1", "s.2")], root / "clips.csv")
-    write_csv([dict(frame=0, part="7", x_px=9, y_px=9)], root / "keypoints" / "1.csv")
+    write_csv([dict(frame=0, part="eyes", x_px=9, y_px=9)], root / "keypoints" / "1.csv")
     E.main([*ONE, "--data", str(root), "--out", str(tmp_path / "o")])
     rows = read_csv(tmp_path / "o" / "per_image.csv")
     assert {(r["image"], r["genre"]) for r in rows} == {("one [1]", ""), ("1", "g1"), ("s.1", "gs.1"),
@@ -352,13 +352,18 @@ def test_names_of_clips_and_viewers_are_kept_as_they_are(tmp_path, no_figures):
     (lambda w: [p.write_bytes(b"x") for p in (w / "clips").iterdir()], "no clip could be decoded"),
     (lambda w: [p.unlink() for p in (w / "gaze").iterdir()], "0 viewers saw"),
     (lambda w: np.savez(w / "gaze.npz", gaze=np.zeros((5, 9, 3))), "gaze of shape"),
+    (lambda w: write_csv([dict(part="eyes", x_px=9, y_px=9)], w / "keypoints/one.csv"), "no column frame"),
+    (lambda w: write_csv([dict(frame=3, part="Eye", x_px=9, y_px=9)], w / "keypoints/one.csv"),
+     "part 'Eye' of frame 3; expected columns frame (from 0), part (eyes, mouth, face"),
+    (lambda w: write_masks(w, 12, 9, 9), "body has shape (12, 9, 9), its clip (12, 64, 96)"),
 ], ids=["columns", "time", "clips.csv", "fps", "same-name", "no-clips",
-        "no-video", "no-gaze", "n2010-shape"])
+        "no-video", "no-gaze", "n2010-shape", "points", "part", "masks"])
 def test_wrong_data_is_named(tmp_path, no_figures, spoil, message):
     root = small_world(tmp_path / "w")
     spoil(root)
     with pytest.raises(InputError, match=re.escape(message)):
         E.main([*ONE, "--data", str(root), "--out", str(tmp_path / "o")])
+    assert not (tmp_path / "o").exists()  # before the first frame
 
 
 @pytest.mark.parametrize("argv, message", [
