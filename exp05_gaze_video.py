@@ -45,12 +45,12 @@ from torch import Tensor, nn
 import exp05_data as videos
 import exp05_looks as looks
 import exp05_scaling as scaling
+import results
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
 from gbvs import gbvs_sets
 from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
-                     finish, in_batches, legend_beside, only_draw, parse_args, redraw,
-                     save_figure, write_csv)
+                     finish, in_batches, only_draw, parse_args, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -536,7 +536,7 @@ def draw_distance(arrays: dict[str, np.ndarray], folder: Path) -> None:
                    fillstyle="none" if i and k.startswith("viewer") else "full")
     right.set(xlabel=f"dimension 1 ({unit})", ylabel=f"dimension 2 ({unit})", aspect="equal")
     right.set_title("scaling in two dimensions", fontsize=9)
-    legend_beside(right)
+    results.legend_beside(right)
     save_figure(fig, folder / "fig_distance")
 
 
@@ -578,7 +578,7 @@ def draw_heads(arrays: dict[str, np.ndarray], folder: Path) -> None:
                   linestyle=STYLES.get(depth, "-"))
     left.set(xlabel="layer (block + 1)", ylabel="cosine between heads of a block",
              title="attention maps of a block's heads")
-    legend_beside(left, handlelength=4)
+    results.legend_beside(left, handlelength=4)
     right.scatter(arrays["distance"][0][heads], arrays["distance"][-1][heads], s=6,
                   c=[colour_of(kind) for kind in arrays["kind"][heads]])
     right.set(xlabel=f"MDS distance, {arrays['sets'][0]} ({arrays['units'][0]})",
@@ -595,12 +595,12 @@ def distance_rows(arrays: dict[str, np.ndarray]) -> list[dict]:
             for r in np.flatnonzero(np.isfinite(arrays["distance"][i]))]
 
 
-def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
+def draw(arrays: dict[str, np.ndarray], facts: dict, folder: Path) -> None:
     """All figures and distances.csv, from the files of a run."""
     draw_distance(arrays, folder)
     draw_gaze(arrays, folder)
     draw_heads(arrays, folder)
-    write_csv(distance_rows(arrays), folder / "distances.csv")
+    results.write_csv(distance_rows(arrays), folder / "distances.csv")
 
 
 # -------------------------------------------------------------------------------- main
