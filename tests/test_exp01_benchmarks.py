@@ -298,6 +298,21 @@ def test_the_command_leaves_answers_figures_and_results(finished):
     assert {"ImageNet top-1, C", "ObjectNet, B - A", "BF01 ImageNet-C (JZS, r = 1)"} <= set(names)
 
 
+def test_the_seed_chooses_pictures_and_their_corruptions(world, tmp_path, monkeypatch):
+    given = []
+
+    def measure(models, pre, pictures, folder, device, workers, bfloat16, seed, frost_dir, batch_size):
+        given.append(({name: [p.number for p in some] for name, some in pictures.items()}, seed, list(models)))
+        raise KeyboardInterrupt
+    monkeypatch.setattr(E, "measure", measure)
+    for seed in (3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            run(world, tmp_path / str(seed), "--seed", str(seed))
+    (some, three, models), (others, four, _) = given
+    assert (three, four, models) == (3, 4, ["A", "B", "C"])
+    assert list(some) == list(others) == list(SETS) and all(some[name] != others[name] for name in some)
+
+
 def test_a_killed_run_classifies_only_the_missing_batches_and_gives_the_same_bytes(world, finished, tmp_path,
                                                                                   monkeypatch):
     classify, seen = E.classify, []

@@ -674,6 +674,48 @@ def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     assert results["conventions"]["kl_loss_eps"].endswith("1e-10")
 
 
+def test_what_a_run_is_asked_for_reaches_training_and_measures(world, tmp_path, monkeypatch):
+    """The seed and the recipe; the same models in alignment and benchmarks, each under its own name."""
+    given = {}
+
+    def tuned_models(names, vit, wrap, tuned_state, images, transform, recipe, folder, workers):
+        given.update(names=names, recipe=recipe, training=[image.name for image in images], squash=transform)
+        models = {k: small_vit(num_classes=12 + i) for i, k in enumerate(names, 1)}
+        return dict(reversed(models.items())), {}, []
+
+    def align(nets, images, transform, shown, folder, device, workers):
+        given.update(nets={k: net.vit for k, net in nets.items()}, validation=[image.name for image in images])
+        assert transform == given["squash"]
+        return {"image": np.array([image.name for image in images])}, []
+
+    def examples(nets, images, names, transform, device):
+        given.update(examples=list(names))
+        return {}
+
+    def measure(models, pre, pictures, folder, device, workers, bfloat16, seed, frost_dir):
+        given.update(models=models, pictures={name: [p.number for p in some] for name, some in pictures.items()},
+                     seed=seed, crop=pre)
+        raise KeyboardInterrupt
+    for function in (tuned_models, align, examples):
+        monkeypatch.setattr(E, function.__name__, function)
+    monkeypatch.setattr(E.benchmarks, "measure", measure)
+    found = []
+    for seed in ("5", "6"):
+        with pytest.raises(KeyboardInterrupt):
+            run(world, tmp_path / seed, "--seed", seed, "--lam", "7", "--limit", "8")
+        found.append(dict(given))
+    five, six = found
+    assert (five["recipe"]["seed"], five["seed"], six["recipe"]["seed"], six["seed"]) == (5, 5, 6, 6)
+    assert (five["recipe"]["lam"], five["recipe"]["lr"], five["recipe"]["epochs"]) == (7, 1e-4, 1)
+    assert all(some != six["pictures"][name] for name, some in five["pictures"].items() if name != "imagenet_c")
+    assert list(five["nets"]) == list(five["models"]) == list("ABC")
+    assert [model.head.out_features for model in five["models"].values()] == [12, 13, 14]
+    assert all(five["nets"][k] is model for k, model in five["models"].items())
+    assert not set(five["training"]) & set(five["validation"]) and len(five["training"]) == 8
+    assert five["examples"] == five["validation"][:4]
+    assert five["squash"] == E.squashed(five["crop"]) and not five["crop"].squash
+
+
 CLAIMS_OF_THE_PAPER = {  # what the text says (Results and Benchmark): its number, the rows that show it
     "the tuned model aligns better than the baseline on all metrics, p < .001":
         ("> 0, p < .001", ["CC, B - A", "NSS, B - A", "AUC, B - A", "SIM, B - A"]),

@@ -14,7 +14,8 @@ import exp02_resnet as E
 from by_formula import assert_same, interval, log_jzs, mcnemar, paired
 from common import InputError, Preprocess, cc, generator, load_resnet, load_tuned, minmax, upsample
 from data import load_gaze, read_csv
-from exp01_finetune_vit import METRICS, attention_kl, gaze_images, human_maps, save_files, tunable, tuned_models
+from exp01_finetune_vit import METRICS, attention_kl, gaze_images, human_maps, save_files, squashed, tunable
+from exp01_finetune_vit import tuned_models
 from processes import in_group
 from results import evaluate, load_checkpoint
 
@@ -81,6 +82,11 @@ def test_grad_cam_equals_package_grad_cam_after_its_second_min_max(layer, target
     cam = minmax(upsample(E.grad_cam(small_resnet(), x, target and torch.tensor(target), layer), (64, 96)))
     stored = torch.tensor(GRAD_CAM[layer, target]).float()
     torch.testing.assert_close(cam[:, ::21, ::31].flatten(1), stored, atol=1e-5, rtol=0)
+    if (layer, target) == ("layer4", None):  # what is tuned and measured
+        net = small_resnet()
+        features, maps = E.GradCamResNet(net, (64, 96))(x)
+        torch.testing.assert_close(maps, cam, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(net.fc(features), net(x), atol=1e-5, rtol=1e-4)
 
 
 def test_grad_cam_works_in_inference_mode_under_autocast_and_for_one_class():
@@ -385,6 +391,38 @@ def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     assert results["not_run"] == []
     assert "blank Grad-CAMs, B" in {row["name"] for row in results["headline"]}
     assert results["conventions"]["nss"] == "each fixated pixel once"
+
+
+def test_what_a_run_is_asked_for_reaches_training_and_measures(world, tmp_path, monkeypatch):
+    given = {}
+
+    def tuned(names, net, wrap, tuned_state, images, transform, recipe, folder, workers):
+        given.update(names=names, wrap=wrap, state=tuned_state, recipe=recipe, squash=transform)
+        return {"B": small_resnet()}, {}, []
+
+    def align(nets, images, transform, shown, folder, device, workers):
+        assert transform == given["squash"]
+        given.update(nets={k: net.resnet for k, net in nets.items()})
+        return {}, []
+
+    def measure(models, pre, pictures, folder, device, workers, bfloat16, seed):
+        given.update(models=models, numbers=[p.number for p in pictures["imagenet"]], seed=seed, crop=pre)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(E, "tuned_models", tuned)
+    monkeypatch.setattr(E, "align", align)
+    monkeypatch.setattr(E.benchmarks, "measure", measure)
+    found = []
+    for seed in ("5", "6"):
+        with pytest.raises(KeyboardInterrupt):
+            run(world, tmp_path / seed, "--seed", seed, "--lam", "7")
+        found.append(dict(given))
+    five, six = found
+    assert (five["recipe"]["seed"], five["seed"], six["recipe"]["seed"], six["seed"]) == (5, 5, 6, 6)
+    assert (five["recipe"]["lam"], five["names"], five["state"]) == (7, ["B"], E.layer4_state)
+    assert five["wrap"] is E.GradCamResNet and five["numbers"] != six["numbers"]
+    assert list(five["nets"]) == list(five["models"]) == list("AB")
+    assert all(five["nets"][k] is model for k, model in five["models"].items())
+    assert five["models"]["A"].fc.out_features == 12 and five["squash"] == squashed(five["crop"])
 
 
 def test_a_killed_run_that_goes_on_gives_the_same_bytes(world, finished, tmp_path, monkeypatch):
