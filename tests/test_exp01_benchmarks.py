@@ -254,6 +254,20 @@ def test_every_answer_is_that_of_its_picture_view_and_model_and_any_right_class_
         assert 0 < np.mean(expected) < 1
 
 
+def test_all_corruptions_are_of_severity_5_of_the_seed_and_with_the_folder_of_frost(tmp_path, monkeypatch):
+    asked = []
+
+    def corrupt(views, name, severity, seeds, frost_dir):
+        asked.append((name, severity, seeds.tolist(), frost_dir))
+        return views
+    monkeypatch.setattr(E, "corrupt", corrupt)
+    Image.new("RGB", (36, 36)).save(tmp_path / "a.png")
+    some = [E.Picture(tmp_path / "a.png", "n", {11}, number) for number in (4, 2)]
+    E.measure({"A": linear(1)}, PLAIN, {"imagenet_c": some}, tmp_path, torch.device("cpu"), seed=6,
+              frost_dir=tmp_path / "frost")
+    assert asked == [(name, 5, [6 * 2**32 + number], tmp_path / "frost") for number in (4, 2) for name in CORRUPTIONS]
+
+
 @pytest.mark.parametrize("n, known, refused", [(50, 2, True), (60, 3, False), (49, 0, False)])
 def test_a_baseline_below_five_per_cent_of_fifty_pictures_is_refused(tmp_path, n, known, refused):
     """A is right on the first ones alone: 4 %, 5 %, or of too few pictures; C on all the others."""
