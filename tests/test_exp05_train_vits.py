@@ -848,18 +848,22 @@ def plain_features(net: E.VisionTransformer, paths: list[Path], flip: bool = Fal
 
 
 @torch.no_grad()
-def test_scores_are_those_of_their_definitions(pictures, tmp_path):
+def test_scores_are_those_of_their_definitions(tmp_path, monkeypatch):
     args = E.parse([*SUPERVISED, "--data", "x", "--depth", "5", "--train-head"])
     args.heads = 2
     net = E.build(args, 3, generator(8)).eval()
     for p in net.parameters():
         p += .3 * torch.randn(p.shape, generator=generator(p.numel(), 1))
-    train_set, val_set, _ = E.load_data(str(pictures), None, 0)
-    gen, broken = generator(12), tmp_path / "n01" / "broken.png"
-    train_set, val_set = ([(path, int(torch.randint(3, (), generator=gen))) for path, _ in samples]
-                          for samples in (train_set, val_set + train_set[::2]))
+    rng, broken, samples = np.random.default_rng(12), tmp_path / "n01" / "broken.png", []
     broken.parent.mkdir()
     broken.write_bytes(b"no image")
+    for i in range(54):  # each of its own colours
+        image = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8)).resize((40, 32), Image.BICUBIC)
+        image.save(tmp_path / "n01" / f"{i:02d}.png")
+        samples.append((tmp_path / "n01" / f"{i:02d}.png", int(rng.integers(3))))
+    train_set, val_set = samples[:34], samples[34:]
+    vote, voters = V.vote, []
+    monkeypatch.setattr(V, "vote", lambda cosines, *more: voters.append(cosines) or vote(cosines, *more))
     found, names, bad = V.score(net, [(broken, 2), *train_set], val_set, 3, args, torch.device("cpu"),
                                 tmp_path, {})
     assert names == [f"{path.parent.name}/{path.name}" for path, _ in val_set] and bad == ["n01/broken.png"]
@@ -868,9 +872,10 @@ def test_scores_are_those_of_their_definitions(pictures, tmp_path):
                       for samples, flip in ((val_set, False), (train_set, False), (train_set, True)))
     y, bank_y = (torch.tensor([label for _, label in samples]) for samples in (val_set, train_set))
     knn, nearest = [], []
-    for image in x[:, -24:]:
+    for image, known in zip(x[:, -24:], voters[0]):
         cosine = F.cosine_similarity(image[None], z[:, -24:])
         best = cosine.argsort(descending=True)[:20]
+        torch.testing.assert_close(known, cosine[best], atol=1e-4, rtol=1e-4)
         votes = [float((cosine[best] / .07).exp()[bank_y[best] == k].sum()) for k in range(3)]
         knn.append(int(np.argmax(votes)))
         nearest.append(int(bank_y[best[0]]))
