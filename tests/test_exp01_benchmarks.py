@@ -1,5 +1,7 @@
 """exp01_benchmarks: labels, views and evidence of the benchmarks are the paper's, no kill changes an answer."""
+import dataclasses
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -10,7 +12,8 @@ from PIL import Image
 
 import demo
 import exp01_benchmarks as E
-from common import InputError, Preprocess, bootstrap_ci
+from by_formula import assert_same, interval, log_jzs, mcnemar, paired
+from common import InputError, Preprocess, generator
 from corruptions import CORRUPTIONS, corrupt
 from data import imagenet_wnids, read_csv
 from processes import in_group
@@ -32,6 +35,26 @@ def places(world: Path) -> dict[str, Path]:
 
 
 # ------------------------------------------------------------------------------------------------ pictures
+
+def test_a_folder_of_objectnet_is_right_by_all_its_names(tmp_path):
+    """Two names of one label; the lines of the names, ImageNet's indices and the model's outputs in other orders."""
+    wnids = imagenet_wnids()
+    mappings = dict(folder_to_objectnet_label={"cup": "Cup", "hat": "Hat", "bag": "Bag"},
+                    objectnet_to_imagenet_1k={"Cup": "mug; goblet", "Hat": "bonnet"},
+                    pytorch_to_imagenet_2012_id={"700": 0, "20": 1, "3": 2, "41": 3})
+    for folder in ("mappings", "images/cup", "images/hat", "images/bag"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name, content in mappings.items():
+        (tmp_path / "mappings" / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "mappings" / "imagenet_to_label_2012_v2").write_text("bonnet\ngoblet\nelse\nmug\n")
+    for name in ("hat/a.png", "cup/b.png", "cup/c.jpg", "cup/d.txt", "bag/e.png"):
+        (tmp_path / "images" / name).write_bytes(b"1")
+    of_model = [wnids[41], wnids[700], wnids[5], wnids[20]]
+    found = [(p.path.name, p.folder, p.right, p.number) for p in E.objectnet_pictures(tmp_path, of_model)]
+    assert found == [("b.png", "cup", {0, 3}, 0), ("c.jpg", "cup", {0, 3}, 1), ("a.png", "hat", {1}, 2)]
+    found = [(p.path.name, p.right) for p in E.objectnet_pictures(tmp_path, of_model[2:])]
+    assert found == [("b.png", {1}), ("c.jpg", {1})]  # of classes that the model knows
+
 
 def test_objectnet_labels_follow_the_release_files_and_half_a_release_is_refused(world, tmp_path):
     classes = sorted(v[0] for v in demo.CLASSES.values())
@@ -68,6 +91,13 @@ def test_a_subset_is_random_in_order_and_knows_its_numbers(world):
     assert len(everything) == 24 and some == [everything[p.number] for p in some]
     numbers = [p.number for p in some]
     assert len(some) == 5 and numbers == sorted(numbers) and numbers != list(range(5))
+    drawn = []
+    for seed in (0, 1):  # six of each, five of ImageNet-C
+        six, _ = E.load_data(places(world), torch.nn.Linear(2, 12), 5, 6, seed)
+        drawn.append([[p.number for p in pictures] for pictures in six.values()])
+        assert list(map(len, drawn[-1])) == [6, 5, 6] and set(drawn[-1][1]) < set(drawn[-1][0])
+        assert all(part == sorted(part) for part in drawn[-1])
+    assert all(a != b for a, b in zip(*drawn)) and drawn[0][0] != list(range(6))
     wnids = sorted(v[0] for v in demo.CLASSES.values())
     assert all(p.right == {wnids.index(p.path.parent.name)} for p in everything)
     with pytest.raises(InputError, match="12 classes and the model 7"):
@@ -77,9 +107,11 @@ def test_a_subset_is_random_in_order_and_knows_its_numbers(world):
 def test_objectnet_loses_its_red_frame(tmp_path):
     image = np.zeros((40, 50, 3), np.uint8)
     image[:2], image[-2:], image[:, :2], image[:, -2:] = ([255, 0, 0],) * 4
+    image[2, 2], image[37, 47] = 200, 100  # the corners within it stay
     Image.fromarray(image).save(tmp_path / "a.png")
-    some = [E.Picture(tmp_path / "a.png", "cup", {0}, 0)]
-    assert E.PictureViews("objectnet", some, PLAIN)[0]["image"].max() == 0
+    some, whole = [E.Picture(tmp_path / "a.png", "cup", {0}, 0)], dataclasses.replace(PLAIN, crop=(36, 46), squash=True)
+    inner = np.rint(255 * E.PictureViews("objectnet", some, whole)[0]["image"][0].permute(1, 2, 0).numpy())
+    assert np.array_equal(inner, image[2:38, 2:48])
     assert E.PictureViews("imagenet", some, PLAIN)[0]["image"].max() == 1
 
 
@@ -120,74 +152,140 @@ def test_only_the_papers_model_is_given_the_papers_preprocessing(monkeypatch):
 
 # ------------------------------------------------------------------------------------------------ evidence
 
-def answers(benchmark: str, **right) -> dict:
-    """Arrays of `measure` of models' right and wrong answers, (n,) or (n, V)."""
-    stacked = np.stack([np.reshape(v, (len(v), -1)) for v in right.values()], -1).astype(bool)
-    return {"benchmark_models": np.array(list(right)), f"{benchmark}_correct": stacked}
+SETS = {"imagenet": ("ImageNet", 60, 1), "imagenet_c": ("ImageNet-C", 18, 15), "objectnet": ("ObjectNet", 40, 1)}
 
 
-def test_parity_reports_three_bayes_factors_and_discordant_counts():
-    rng = np.random.default_rng(3)
-    a = (rng.random(4000) < .8).astype(int)
-    b = a.copy()
-    b[np.flatnonzero(a == 0)[:6]], b[np.flatnonzero(a == 1)[:4]] = 1, 0
-    arrays = answers("imagenet", A=a, B=b)
-    (test,) = E.parity(arrays)
-    d = (b - a).astype(float)
-    t = d.mean() / (d.std(ddof=1) / 4000**.5)
-    bf01 = {form: np.exp(value) for form, value in test["log_bf01"].items()}
-    assert bf01["unit information"] == pytest.approx(4000**.5 * (1 + t**2 / 3999)**-2000)
-    assert bf01["JZS, r = 1"] > bf01["JZS, r = 0.707"] > 1
-    assert (test["mcnemar"]["b"], test["mcnemar"]["c"]) == (6, 4) and test["pair"] == "B - A"
-    both = E.parity(answers("imagenet", A=a, B=b, C=1 - a))
-    assert [t["pair"] for t in both] == ["B - A", "C - A"] and both[0]["t"] == test["t"]
-    assert both[1]["mcnemar"]["diff"] == pytest.approx((1 - 2 * a).mean())
-    summary = {row["name"]: row for row in evaluate(E.CLAIMS, arrays)}
-    gap = summary["ImageNet, B - A"]
-    assert summary["ImageNet top-1, A"]["ours"] == pytest.approx(100 * a.mean())
-    assert gap["ours"] == pytest.approx(100 * d.mean()) and gap["ci"][0] < gap["ours"] < gap["ci"][1]
-    assert summary["BF01 ImageNet (JZS, r = 1)"]["ours"] == pytest.approx(bf01["JZS, r = 1"])
-    assert summary["BF01 ImageNet (unit information)"]["paper"] == 222
+def three_benchmarks() -> dict:
+    """Arrays of `measure`: no two models, benchmarks or views are alike."""
+    rng, arrays = np.random.default_rng(3), {"benchmark_models": np.array(list("ABC"))}
+    for i, (key, (_, n, views)) in enumerate(SETS.items()):
+        easy = .3 * rng.random((n, views, 1)) + .3 * rng.random((n, 1, 1)) + np.linspace(-.1, .1, views)[:, None]
+        arrays[f"{key}_correct"] = rng.random((n, views, 3)) < easy + [.4 - .1 * i, .5 - .1 * i, .3]
+        arrays[f"{key}_image"] = np.array([f"{key}/{k}.png" for k in range(n)])
+        arrays[f"{key}_class"] = np.array([f"n{k % 7}" for k in range(n)])
+    return arrays
 
 
-def test_intervals_of_several_views_are_over_images():
-    """Two equal views of an image carry no more than one: the intervals are those of the images."""
-    rng = np.random.default_rng(4)
-    a, b = (rng.random(60) < .7).astype(int), (rng.random(60) < .8).astype(int)
-    arrays = answers("imagenet_c", A=np.stack([a, a], 1), B=np.stack([b, b], 1))
-    summary, (test,) = {row["name"]: row for row in evaluate(E.CLAIMS, arrays)}, E.parity(arrays)
-    assert summary["ImageNet-C top-1, A"]["ci"] == pytest.approx(bootstrap_ci(100. * a, n_boot=2000))
-    assert summary["ImageNet-C, B - A"]["ci"] == pytest.approx(bootstrap_ci(100. * (b - a), n_boot=2000))
-    assert test["n"] == 120
+def bayes_factors(t: float, n: int) -> dict[str, float]:
+    return {"unit information": math.log(n) / 2 - n / 2 * math.log(1 + t**2 / (n - 1)),
+            "JZS, r = 1": log_jzs(t, n, 1.), "JZS, r = 0.707": log_jzs(t, n, math.sqrt(.5))}
 
 
-class Constant(torch.nn.Module):
-    """Answers one class whatever it sees."""
-
-    def __init__(self, answer: int):
-        super().__init__()
-        self.answer = answer
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.nn.functional.one_hot(torch.full((len(x),), self.answer), 12).float()
-
-
-def test_models_answer_side_by_side_and_any_right_class_counts(world, tmp_path):
-    pictures, _ = E.load_data(places(world), torch.nn.Linear(2, 12), 2, None, 0)
-    pictures["objectnet"] = [p._replace(right={3, 5}) for p in pictures["objectnet"]]
-    models = {"A": Constant(3), "B": Constant(5), "C": Constant(4)}
-    arrays, unreadable = E.measure(models, PLAIN, pictures, tmp_path, torch.device("cpu"))
-    right = E.correct(arrays, "objectnet")
-    assert [right[k].mean() for k in "ABC"] == [1, 1, 0] and unreadable == []
-    assert arrays["imagenet_correct"].shape == (24, 1, 3) and arrays["imagenet_c_correct"].shape == (2, 15, 3)
-    assert E.correct(arrays, "imagenet")["A"].mean() == pytest.approx(1 / 12)
+def test_every_entry_of_the_tests_is_the_number_of_its_formula():
+    arrays, expected = three_benchmarks(), []
+    for key, (name, n, views) in SETS.items():
+        a, b, c = arrays[f"{key}_correct"].reshape(-1, 3).T.astype(float)
+        for k, v in (("B", b), ("C", c)):
+            test = paired(v, a)
+            expected.append(test | dict(benchmark=name, pair=f"{k} - A", n=n * views, mcnemar=mcnemar(v, a),
+                                        log_bf01=bayes_factors(test["t"], n * views)))
+    found = E.parity(arrays)
+    assert len(found) == len(expected) == 6
+    for one, other in zip(found, expected):
+        assert_same(one, other)
 
 
-def test_a_baseline_that_recognises_nothing_is_refused(world, tmp_path):
-    pictures, _ = E.load_data(places(world), torch.nn.Linear(2, 12), 2, None, 0)
-    wrong = [p._replace(right={11}) for p in pictures["imagenet"] * 3]
-    with pytest.raises(InputError, match="model A is right on 0.0 % of 72 imagenet images"):
-        E.measure({"A": Constant(3)}, PLAIN, {"imagenet": wrong}, tmp_path, torch.device("cpu"))
+def test_every_line_of_the_table_is_the_number_of_its_formula():
+    """Intervals of pictures with several views are over pictures."""
+    arrays, expected = three_benchmarks(), []
+    paper = {"ImageNet": 222., "ImageNet-C": 242.8, "ObjectNet": 89.}
+    for key, (name, n, views) in SETS.items():
+        right = 100. * arrays[f"{key}_correct"]
+        for k, v in zip("ABC", np.moveaxis(right, 2, 0)):
+            expected.append(dict(name=f"{name} top-1, {k}", paper=None, ours=v.mean(), ci=interval(v.mean(1), 2000),
+                                 n=n * views, unit="%"))
+        d = (right[..., 1] - right[..., 0]).mean(1)
+        ci = interval(d, 2000)
+        if views == 1:
+            ci = tuple(100 * v for v in mcnemar(right[:, 0, 1] / 100, right[:, 0, 0] / 100)["ci"])
+        expected.append(dict(name=f"{name}, B - A", paper=None, ours=d.mean(), ci=ci, n=n * views, unit="points"))
+        bf01 = bayes_factors(paired(right[..., 1].ravel(), right[..., 0].ravel())["t"], n * views)
+        for form in ("unit information", "JZS, r = 1"):
+            expected.append(dict(name=f"BF01 {name} ({form})", paper=paper[name], ours=math.exp(bf01[form]), ci=None,
+                                 n=n * views, unit=""))
+    found = evaluate(E.CLAIMS, arrays)
+    assert [row["name"] for row in found] == [row["name"] for row in expected]
+    for row, other in zip(found, expected):
+        row.pop("verdict")
+        assert_same(row, other)
+
+
+def test_a_row_of_the_csv_is_an_answer_of_a_model_to_a_view():
+    arrays, rows = three_benchmarks(), []
+    for key, (_, n, views) in SETS.items():
+        for i, v, m in np.ndindex(n, views, 3):
+            rows.append(dict(image=f"{key}/{i}.png", condition="ABC"[m], benchmark=key, **{"class": f"n{i % 7}"},
+                             view=list(CORRUPTIONS)[v] if views > 1 else "",
+                             correct=int(arrays[f"{key}_correct"][i, v, m])))
+    assert E.table(arrays) == rows
+
+
+def linear(seed: int) -> torch.nn.Module:
+    """Twelve classes, a random weight of every pixel of 3 x 36 x 36."""
+    layer = torch.nn.Linear(3 * 36 * 36, 12)
+    layer.weight.data = torch.randn(12, 3 * 36 * 36, generator=generator(seed, 1))
+    layer.bias.data = torch.arange(12.)
+    return torch.nn.Sequential(torch.nn.Flatten(), layer)
+
+
+def test_every_answer_is_that_of_its_picture_view_and_model_and_any_right_class_counts(world, tmp_path):
+    """One to six right classes a picture; the third picture of every benchmark cannot be read."""
+    pictures, _ = E.load_data(places(world), torch.nn.Linear(2, 12), 5, 9, 0)
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    gen = generator(4)
+    for name, some in pictures.items():
+        rights = [set(torch.randperm(12, generator=gen)[:1 + i % 6].tolist()) for i in range(len(some))]
+        pictures[name] = [p._replace(right=right) for p, right in zip(some, rights)]
+        pictures[name][2] = some[2]._replace(path=tmp_path / "broken.png")
+    models = {"A": linear(1), "B": linear(2), "C": linear(3)}
+    arrays, unreadable = E.measure(models, PLAIN, pictures, tmp_path, torch.device("cpu"), seed=5)
+    assert [name.split("/")[0] for name in unreadable] == list(pictures) and len(pictures) == 3
+    for name, some in pictures.items():
+        views, read = E.PictureViews(name, some, PLAIN, seed=5), [i for i in range(len(some)) if i != 2]
+        assert arrays[f"{name}_image"].tolist() == [f"{name}/{some[i].path.parent.name}/{some[i].path.name}"
+                                                    for i in read]
+        assert arrays[f"{name}_class"].tolist() == [some[i].folder for i in read]
+        expected = []
+        for i in read:
+            x = views[i]["image"].flatten(1)
+            answers = [(x @ net[1].weight.T + torch.arange(12.)).max(1).indices.tolist() for net in models.values()]
+            expected.append([[answer in some[i].right for answer in view] for view in zip(*answers)])
+        assert arrays[f"{name}_correct"].tolist() == expected
+        assert 0 < np.mean(expected) < 1
+
+
+def test_all_corruptions_are_of_severity_5_of_the_seed_and_with_the_folder_of_frost(tmp_path, monkeypatch):
+    asked = []
+
+    def corrupt(views, name, severity, seeds, frost_dir):
+        asked.append((name, severity, seeds.tolist(), frost_dir))
+        return views
+    monkeypatch.setattr(E, "corrupt", corrupt)
+    Image.new("RGB", (36, 36)).save(tmp_path / "a.png")
+    some = [E.Picture(tmp_path / "a.png", "n", {11}, number) for number in (4, 2)]
+    E.measure({"A": linear(1)}, PLAIN, {"imagenet_c": some}, tmp_path, torch.device("cpu"), seed=6,
+              frost_dir=tmp_path / "frost")
+    assert asked == [(name, 5, [6 * 2**32 + number], tmp_path / "frost") for number in (4, 2) for name in CORRUPTIONS]
+
+
+@pytest.mark.parametrize("n, known, refused", [(50, 2, True), (60, 3, False), (49, 0, False)])
+def test_a_baseline_below_five_per_cent_of_fifty_pictures_is_refused(tmp_path, n, known, refused):
+    """A is right on the first ones alone: 4 %, 5 %, or of too few pictures; C on all the others."""
+    Image.new("RGB", (36, 36)).save(tmp_path / "a.png")
+    pictures = [E.Picture(tmp_path / "a.png", "n", {11} if i < known else {9}, i) for i in range(n)]
+    models = {"A": linear(1), "C": linear(3)}  # A answers 11 to a black picture
+    models["C"][1].bias.data[9] = 99.
+    if refused:
+        with pytest.raises(InputError, match="model A is right on 4.0 % of 50 imagenet images"):
+            E.measure(models, PLAIN, {"imagenet": pictures}, tmp_path / "o", torch.device("cpu"))
+    else:
+        arrays, _ = E.measure(models, PLAIN, {"imagenet": pictures}, tmp_path / "o", torch.device("cpu"))
+        assert arrays["imagenet_correct"][:, 0].sum(0).tolist() == [known, n - known]
+
+
+def test_the_papers_settings_are_the_default():
+    assert E.PAPER == dict(model="vit_base_patch16_224", imagenet_c_images=5000)
+    assert (E.RESIZE, E.CROP, E.SEVERITY) == ((256, 256), 224, 5)
 
 
 # ------------------------------------------------------------------------------------------------ the script
@@ -215,6 +313,21 @@ def test_the_command_leaves_answers_figures_and_results(finished):
     assert all((out / f"fig_4.{kind}").stat().st_size > 2000 for kind in ("png", "pdf"))
     names = [h["name"] for h in results["headline"]]
     assert {"ImageNet top-1, C", "ObjectNet, B - A", "BF01 ImageNet-C (JZS, r = 1)"} <= set(names)
+
+
+def test_the_seed_chooses_pictures_and_their_corruptions(world, tmp_path, monkeypatch):
+    given = []
+
+    def measure(models, pre, pictures, folder, device, workers, bfloat16, seed, frost_dir, batch_size):
+        given.append(({name: [p.number for p in some] for name, some in pictures.items()}, seed, list(models)))
+        raise KeyboardInterrupt
+    monkeypatch.setattr(E, "measure", measure)
+    for seed in (3, 4):
+        with pytest.raises(KeyboardInterrupt):
+            run(world, tmp_path / str(seed), "--seed", str(seed))
+    (some, three, models), (others, four, _) = given
+    assert (three, four, models) == (3, 4, ["A", "B", "C"])
+    assert list(some) == list(others) == list(SETS) and all(some[name] != others[name] for name in some)
 
 
 def test_a_killed_run_classifies_only_the_missing_batches_and_gives_the_same_bytes(world, finished, tmp_path,

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 
 import data
 import demo
 import exp01_finetune_vit as E
+from by_formula import assert_same, correlation, interval, paired
 from common import (BASE, InputError, Preprocess, VisionTransformer, attention_state, cc, density_map, generator,
                     load_tuned, observer_consistency)
 from data import coco_categories, coco_files, load_gaze, read_coco, read_csv
@@ -83,7 +85,7 @@ def test_trainable_share_is_the_papers():
 def test_paper_defaults():
     args = E.parse("--salicon SALICON --coco COCO --imagenet IMAGENET --objectnet OBJECTNET".split())
     assert (args.lr, args.batch_size, args.epochs, args.eval_every) == (1e-5, 8, 20, 200)
-    assert (args.patience, args.min_delta, args.lam) == (3, 1e-3, 1.)
+    assert (args.patience, args.min_delta, args.lam, args.weight_decay) == (3, 1e-3, 1., .01)
     assert args.model == "vit_base_patch16_224" and args.data is None
 
 
@@ -96,6 +98,7 @@ def test_exchanged_fixations_stay_within_their_part_and_no_image_keeps_its_own(b
     for part in parts:
         own = [changed[i].observers for i in part]
         assert sorted(own) == part and all(a != b for a, b in zip(own, part))
+    assert np.ptp(parts[1]) > 3 and E.split_held_out(range(40), 36, 1)[1] != parts[1]  # random, by the seed
 
 
 # ------------------------------------------------------------------------------------------------ training
@@ -155,18 +158,102 @@ def test_the_untuned_model_is_never_the_best_and_a_training_without_gain_says_so
     assert better["lowest"] < better["log"][0]["val_loss"] and E.no_gain({"B": better}) == []
 
 
-def test_the_loss_is_distillation_plus_lam_kl_and_the_first_validation_is_the_untouched_models(blobs, tmp_path):
-    record, _ = tuned(blobs[:20], tmp_path, epochs=1, eval_every=99, lam=3.)
-    held_out = E.split_held_out(range(20), 8, 0)[1]
-    items = [E.gaze_images(blobs, PRE)[i] for i in held_out]
-    with torch.no_grad():
-        _, maps = RolloutViT(small_vit())(torch.stack([item["image"] for item in items]))
-    kl = float(attention_kl(maps, human_maps(torch.stack([item["fixations"] for item in items]))).mean())
-    first, last = record["log"]
-    assert first["val_kl"] == pytest.approx(kl, rel=1e-5) and first["val_distill"] < 1e-9
-    for row in (first, last):
-        assert row["val_loss"] == pytest.approx(row["val_distill"] + 3 * row["val_kl"], rel=1e-6)
-    assert last["val_distill"] > 1e-6
+def test_four_steps_of_tuning_equal_a_plain_loop(blobs, tmp_path):
+    """A teacher of random vectors, another one of each image; mse + 3 KL, AdamW with a decay of .5, by hand."""
+    images, seen = E.gaze_images(blobs[:14], PRE), []
+
+    class Seen(torch.utils.data.Dataset):
+        """The images in double precision, and which were asked for."""
+        def __len__(self) -> int:
+            return 14
+
+        def __getitem__(self, i: int) -> dict:
+            seen.append(i)
+            return images[i] | {key: images[i][key].double() for key in ("image", "fixations")}
+    train_on, held_out = [0, 2, 3, 5, 7, 8, 10, 11, 12, 13], [1, 9, 4]  # two of ten are left over in an epoch
+    teacher = torch.randn(14, 24, generator=generator(4)).double()
+    recipe = dict(lr=.03, weight_decay=.5, lam=3., batch_size=4, epochs=2, eval_every=1, patience=9, min_delta=0.,
+                  seed=5)
+    vit, plain = small_vit().double(), small_vit().double()
+    E.tunable(vit)
+    record = E.train(RolloutViT(vit), Seen(), teacher, train_on, held_out, recipe, tmp_path / "tuned_B.pt")
+    steps = [seen[k:k + 7] for k in range(0, 35, 7)]  # three to validate, four to learn from
+    assert [step[:3] for step in steps] == [held_out] * 5 and len(seen) == 31
+    batches = [step[3:] for step in steps[:4]]
+    for epoch in (batches[0] + batches[1], batches[2] + batches[3]):
+        assert len(set(epoch)) == 8 and set(epoch) < set(train_on) and sorted(epoch) != epoch
+    assert batches[:2] != batches[2:]
+
+    def losses(i: int) -> tuple[torch.Tensor, torch.Tensor]:
+        features, maps = RolloutViT(plain)(images[i]["image"][None].double())
+        p = maps[0] / maps[0].sum() + 1e-10
+        q = human_maps(images[i]["fixations"][None].double())[0]
+        q = q / q.sum() + 1e-10
+        return ((features[0] - teacher[i])**2).sum() / 24, (q * (q.log() - p.log())).sum()
+    w = {name: value for name, value in plain.named_parameters() if name in attention_state(plain)}
+    m, v = ({name: torch.zeros_like(value) for name, value in w.items()} for _ in range(2))
+    kept = []
+    for step in range(5):
+        with torch.no_grad():
+            mse, kl = np.mean([[float(loss) for loss in losses(i)] for i in held_out], 0)
+        row = record["log"][step]
+        assert (row["step"], row["lr"]) == (step, .03)
+        assert [row["val_distill"], row["val_kl"], row["val_loss"]] == pytest.approx([mse, kl, mse + 3 * kl])
+        kept.append({name: value.detach().clone() for name, value in w.items()})
+        if step == 4:
+            break
+        loss = sum(mse + 3 * kl for mse, kl in map(losses, batches[step])) / 4
+        for (name, value), g in zip(w.items(), torch.autograd.grad(loss, list(w.values()))):
+            m[name] = .9 * m[name] + .1 * g
+            v[name] = .999 * v[name] + .001 * g**2
+            moved = m[name] / (1 - .9**(step + 1)) / ((v[name] / (1 - .999**(step + 1))).sqrt() + 1e-8)
+            value.data -= .03 * (moved + .5 * value.data)
+    best = 1 + int(np.argmin([row["val_loss"] for row in record["log"][1:]]))
+    assert record["best_step"] == best < 4  # the last is not the best
+    for name, value in vit.state_dict().items():
+        torch.testing.assert_close(value, kept[best].get(name, plain.state_dict()[name]), atol=1e-7, rtol=1e-6)
+    other = recipe | dict(seed=6, epochs=1, eval_every=9)
+    E.train(RolloutViT(vit), Seen(), teacher, train_on, held_out, other, tmp_path / "other.pt")
+    assert seen[34:42] != batches[0] + batches[1] and set(seen[34:42]) < set(train_on)
+
+
+def test_a_teaches_every_image_b_learns_its_own_fixations_and_c_those_of_the_next(blobs, tmp_path, monkeypatch):
+    """Image 3 cannot be read. What `train` is given, against direct calls; the ring of seed 42 written out."""
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    blobs, given = blobs[:30], {}
+    blobs[3] = blobs[3]._replace(name="broken.png", path=tmp_path / "broken.png")
+
+    def remember(net, images, teacher, train_on, held_out, recipe, file, workers) -> dict:
+        given[file.stem] = [images[i]["fixations"] for i in range(30)], teacher, train_on, held_out
+        return dict(log=[])
+    monkeypatch.setattr(E, "train", remember)
+    recipe = E.PAPER | dict(seed=2, batch_size=8)
+    _, _, unreadable = E.tuned_models("BC", small_vit(), RolloutViT, attention_state, blobs, PRE, recipe, tmp_path, 0)
+    assert unreadable == ["broken.png"]
+    own, teacher, *parts = given["tuned_B"]
+    others, again, *same_parts = given["tuned_C"]
+    readable = [i for i in range(30) if i != 3]
+    assert parts == same_parts == list(E.split_held_out(readable, 8, 2)) and torch.equal(teacher, again)
+    for i in readable:
+        with torch.no_grad():
+            expected, _ = RolloutViT(small_vit())(E.gaze_images(blobs, PRE)[i]["image"][None])
+        torch.testing.assert_close(teacher[i], expected[0], atol=1e-5, rtol=1e-4)
+    counts = []
+    for image in blobs:
+        counts.append(torch.zeros(224, 224))
+        for rows, cols in image.observers:
+            for row, col in zip(rows, cols):
+                counts[-1][row, col] += 1
+    assert all(torch.equal(own[i], counts[i]) for i in readable)
+    for part in parts:
+        ring = np.random.default_rng(42).permutation(len(part))
+        for place in range(len(part)):
+            assert torch.equal(others[part[ring[place]]], counts[part[ring[place - 1]]])
+
+
+def test_the_whole_image_is_squashed_to_the_map_of_fixations_and_the_rest_is_the_weights_own():
+    pre = E.squashed(Preprocess(256, 200, (.1, .2, .3), (.4, .5, .6), "bicubic"))
+    assert pre == Preprocess(256, (224, 224), (.1, .2, .3), (.4, .5, .6), "bilinear", True)
 
 
 def one_weight() -> tuple[dict, torch.optim.AdamW]:
@@ -300,40 +387,101 @@ def lines(arrays: dict) -> dict[str, dict]:
     return {row["name"]: row for row in evaluate([*E.CLAIMS, *E.CONSISTENCY_CLAIMS], arrays)}
 
 
-def test_alignment_tests_are_paired_and_headroom_gain_follows_its_formula():
-    rng = np.random.default_rng(0)
-    a = rng.uniform(.2, .6, 80)
-    consistency = rng.uniform(.2, .8, 80)
-    b, c = a + .2 - .2 * consistency, a + .01 * rng.standard_normal(80)
-    arrays = measured(consistency, A=a, B=b, C=c)
-    tests = E.alignment_tests(arrays)
-    found = next(t for t in tests if t.get("pair") == "B - A" and t["metric"] == "cc")
-    d = b - a
-    assert found["t"] == pytest.approx(d.mean() / (d.std(ddof=1) / 80**.5)) and found["df"] == 79
-    assert found["dz"] == pytest.approx(found["t"] / 80**.5)
-    mean = next(t for t in tests if t["test"] == "mean" and (t["metric"], t["model"]) == ("nss", "C"))
-    assert mean["mean"] == pytest.approx(c.mean()) and mean["sd"] == pytest.approx(c.std(ddof=1))
-    assert mean["sem"] == pytest.approx(c.std(ddof=1) / 80**.5)
-    related = {t["y"]: t["r"] for t in tests if t["test"] == "Pearson r"}
-    assert related["CC of A"] == pytest.approx(np.corrcoef(consistency, a)[0, 1])
-    assert related["gain B - A"] == pytest.approx(-1)
-    (row,) = [claim for claim in E.comparisons(arrays) if claim.name == "CC, B - A"]
-    assert row.unit == f"t {found['t']:.1f}, d {found['dz']:.2f}, p < .001"
-    quarters = [t for t in tests if t["test"].startswith("quartile")]
-    order = np.argsort(consistency)
-    assert [q["n"] for q in quarters] == [20] * 4
-    assert quarters[1]["gain B - A"] == pytest.approx((b - a)[order[20:40]].mean())
-    assert quarters[3]["gain B - C"] == pytest.approx((b - c)[order[60:]].mean())
-    for k, values in dict(A=a, B=b, C=c).items():
-        assert quarters[2][f"CC of {k}"] == pytest.approx(values[order[40:60]].mean())
-    summary = lines(arrays)
-    assert summary["r(gain, consistency)"]["ours"] == pytest.approx(-1)
-    assert summary["headroom gain"]["ours"] == pytest.approx(np.mean(d / (1 - a + 1e-8)))
-    second = summary["headroom gain, quartile 2 of consistency"]
-    assert second["ours"] == pytest.approx((d / (1 - a + 1e-8))[order[20:40]].mean()) and second["n"] == 20
-    assert second["verdict"] == "agrees"
-    assert summary["images with a gain in CC"]["ours"] == 100
-    assert summary["r(gain, consistency)"]["paper"] == -.55
+def distinct() -> dict:
+    """Arrays of `align` in which no two metrics, models, images or categories are alike: B's CC is above A's on
+    some images and in 3 of 5 categories; two images have no consistency."""
+    rng = np.random.default_rng(8)
+    arrays = {metric: rng.random((31, 3)) + [i, i + (-1) ** i * (i + 1) / 5, i + .1]
+              for i, metric in enumerate(E.METRICS)}
+    arrays["cc"] = rng.uniform(.1, .6, (31, 3)) + [0, .15, .05]
+    consistency = rng.uniform(.2, .8, 31)
+    consistency[[4, 17]] = np.nan
+    by_category = np.array([[.1, .3, .9], [.5, .2, .9], [.3, .6, .1], [.2, .25, .05], [.7, .4, .8]])
+    return arrays | dict(models=np.array(list("ABC")), image=np.array([f"{i:03d}" for i in range(31)]),
+                         consistency=consistency, category=np.array(list("vwxyz")), category_cc=by_category)
+
+
+def known_values(arrays: dict) -> dict[str, np.ndarray]:
+    """What is related to consistency, of the images that have one, sorted by it."""
+    order = [i for i in np.argsort(arrays["consistency"]) if np.isfinite(arrays["consistency"][i])]
+    a, b, c = arrays["cc"][order].T
+    return {"consistency": arrays["consistency"][order], "CC of A": a, "CC of B": b, "CC of C": c,
+            "gain B - A": b - a, "gain B - C": b - c, "headroom gain": (b - a) / (1 - a)}
+
+
+QUARTERS = slice(0, 8), slice(8, 15), slice(15, 22), slice(22, 29)  # of the 29 images, by consistency
+
+
+def test_every_entry_of_the_tests_is_the_number_of_its_formula():
+    arrays, expected = distinct(), []
+    for metric in ("cc", "nss", "nss_counts", "auc", "kl", "kl_loss_eps", "sim"):
+        of = dict(zip("ABC", arrays[metric].T))
+        for k, v in of.items():
+            expected.append(dict(test="mean", metric=metric, model=k, n=31, mean=v.mean(), sd=v.std(ddof=1),
+                                 sem=v.std(ddof=1) / 31**.5))
+        for a, b in ("BA", "BC", "CA"):
+            expected.append(dict(test="paired t", metric=metric, pair=f"{a} - {b}", n=31) | paired(of[a], of[b]))
+    values = known_values(arrays)
+    for y in list(values)[1:]:
+        expected.append(dict(test="Pearson r", x="consistency", y=y) | correlation(values["consistency"], values[y]))
+    for q, part in enumerate(QUARTERS, 1):
+        expected.append(dict(test="quartile of consistency", quartile=q, n=part.stop - part.start)
+                        | {y: v[part].mean() for y, v in values.items()})
+    found = E.alignment_tests(arrays)
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected):
+        assert_same(one, other)
+
+
+def test_every_line_of_the_table_is_the_number_of_its_formula():
+    arrays, expected = distinct(), []
+
+    def line(name: str, paper, ours, ci, n: int, unit: str = "") -> None:
+        expected.append(dict(name=name, paper=paper, ours=ours, ci=ci, n=n, unit=unit))
+    names = dict(cc="CC", nss="NSS", nss_counts="NSS of every fixation", auc="AUC", kl="KL",
+                 kl_loss_eps="KL with eps 1e-10", sim="SIM")
+    for metric, name in names.items():
+        for k, v in zip("ABC", arrays[metric].T):
+            line(f"{name}, {k}", None, v.mean(), interval(v), 31, "nats" if "KL" in name else "")
+    a, b, _ = arrays["cc"].T
+    line("images with a gain in CC", 100., 100 * (b > a).mean(), interval(100. * (b > a)), 31, "%")
+    line("COCO categories with a gain in CC", "all", "3 of 5", None, 5)
+    for metric in ("cc", "nss", "auc", "kl", "sim"):
+        a, b, c = arrays[metric].T
+        for k, other in (("A", a), ("C", c)):
+            d = paired(b, other)
+            p = "p < .001" if d["p"] < .001 else f"p = {d['p']:.3f}"
+            line(f"{names[metric]}, B - {k}", "< 0, p < .001" if metric == "kl" else "> 0, p < .001", d["mean"],
+                 d["ci"], 31, f"t {d['t']:.1f}, d {d['dz']:.2f}, {p}")
+    assert {one["unit"][-8:-4] for one in expected[-10:]} == {"p < ", " = 0"}  # both are there
+    values = known_values(arrays)
+    x, headroom = values["consistency"], values["headroom gain"]
+    line("inter-observer consistency", None, x.mean(), interval(arrays["consistency"][np.isfinite(
+        arrays["consistency"])]), 29)
+    r = correlation(x, values["gain B - A"])
+    line("r(gain, consistency)", -.55, r["r"], r["ci"], 29)
+    a, b, _ = arrays["cc"][np.isfinite(arrays["consistency"])].T
+    line("headroom gain", None, headroom.mean(), interval((b - a) / (1 - a)), 29)
+    for q, part in enumerate(QUARTERS, 1):
+        line(f"headroom gain, quartile {q} of consistency", "> 0", headroom[part].mean(), interval(headroom[part]),
+             part.stop - part.start)
+    assert E.claims(arrays)[-len(E.benchmarks.CLAIMS):] == E.benchmarks.CLAIMS  # without lines here
+    found = evaluate(E.claims(arrays), arrays)
+    assert [row["name"] for row in found] == [row["name"] for row in expected]
+    for row, other in zip(found, expected):
+        row.pop("verdict")
+        assert_same(row, other)
+
+
+def test_a_row_of_the_csv_holds_the_values_of_its_image_and_model():
+    arrays = distinct()
+    rows = E.table(arrays)
+    assert len(rows) == 93
+    for i, row in enumerate(rows):
+        image, model = divmod(i, 3)
+        assert (row["image"], row["condition"]) == (f"{image:03d}", "ABC"[model])
+        assert all(row[metric] == arrays[metric][image, model] for metric in E.METRICS)
+        assert str(row["consistency"]) == str(arrays["consistency"][image])
 
 
 def test_a_difference_is_shown_with_its_t_d_and_p_and_lower_kl_is_better():
@@ -351,20 +499,57 @@ def test_a_difference_is_shown_with_its_t_d_and_p_and_lower_kl_is_better():
     assert (rows["CC, B - A"]["verdict"], rows["KL, B - A"]["verdict"]) == ("agrees", "differs")
 
 
-def test_kl_and_nss_are_measured_by_both_conventions():
-    """Two fixations on one pixel and one on another, a map that is 0 on half of the pixels: by hand."""
-    counts = torch.zeros(1, 224, 224)
-    counts[0, 10, 10], counts[0, 50, 60] = 2, 1
-    maps = torch.rand(1, 224, 224, generator=generator(1)) * (torch.arange(224) >= 112)
-    batch = dict(image=torch.zeros(1, 3, 8, 8), fixations=counts, readable=torch.tensor([True]), index=[0])
-    found = E.agreement(batch, {"A": lambda x: (None, maps)}, [[]], torch.device("cpu"))
-    z = (maps - maps.mean()) / maps.std(correction=0)
-    once, every = (z[0, 10, 10] + z[0, 50, 60]) / 2, (2 * z[0, 10, 10] + z[0, 50, 60]) / 3
-    assert [float(found[key]) for key in ("nss", "nss_counts")] == pytest.approx([float(once), float(every)])
-    q, p = (m.double() / m.double().sum() for m in (human_maps(counts), maps))
-    for key, eps in (("kl", 2.**-52), ("kl_loss_eps", 1e-10)):
-        assert float(found[key]) == pytest.approx(float((q * (q / (p + eps) + eps).log()).sum()), rel=1e-6)
-    assert float(found["kl"]) > float(found["kl_loss_eps"]) + 5
+def plain_metrics(p: np.ndarray, counts: np.ndarray) -> dict[str, float]:
+    """The metrics of a map and the counts of the fixations, both (224, 224), from their definitions."""
+    human = gaussian_filter(counts, 15, mode="constant", truncate=4)
+    human = (human - human.min()) / np.ptp(human)
+    z, hit = (p - p.mean()) / p.std(), counts > 0
+    thresholds = np.unique(p[hit])[::-1]
+    tp, fp = ([0, *[(p[of] >= t).mean() for t in thresholds], 1] for of in (hit, ~hit))
+    a, q = p / p.sum(), human / human.sum()
+    kl, kl_loss_eps = ((q * np.log(eps + q / (a + eps))).sum() for eps in (2.**-52, 1e-10))
+    return dict(cc=np.corrcoef(p.ravel(), human.ravel())[0, 1], nss=z[hit].mean(),
+                nss_counts=(z * counts).sum() / counts.sum(), auc=np.trapezoid(tp, fp), kl=kl,
+                kl_loss_eps=kl_loss_eps, sim=np.minimum(a, q).sum())
+
+
+def test_every_metric_of_every_image_and_model_is_that_of_its_own_fixations(blobs, tmp_path, monkeypatch):
+    """Seven images in batches of two, the fourth unreadable; one to three observers, some pixels fixated again;
+    a map that is 0 on half of its pixels, on which the conventions of KL differ."""
+    monkeypatch.setattr(E, "EVAL_BATCH", 2)
+    images, rng = [], np.random.default_rng(5)
+    for i, image in enumerate(blobs[:7]):
+        points = [rng.integers(20, 200, (2, 9)) for _ in range(1 + i % 3)]
+        observers = [np.concatenate([p, p[:, :4]], 1).astype(np.int16) for p in points]
+        images.append(image._replace(observers=[tuple(o) for o in observers]))
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    images[3] = images[3]._replace(path=tmp_path / "broken.png")
+
+    def soft(x: torch.Tensor) -> tuple:
+        return None, torch.nn.functional.interpolate(x, (224, 224), mode="bilinear").mean(1) + 1
+
+    def half(x: torch.Tensor) -> tuple:
+        return None, soft(x)[1].flip(2) * (torch.arange(224) >= 112)
+    shown = {"cat": [images[i].name for i in (0, 2, 5)], "cup": ["none"], "dog": [images[i].name for i in (1, 2, 6)]}
+    arrays, unreadable = E.align({"A": soft, "B": half}, images, PRE, shown, tmp_path, torch.device("cpu"), 0)
+    read = [0, 1, 2, 4, 5, 6]
+    assert unreadable == [images[3].name] and arrays["image"].tolist() == [images[i].name for i in read]
+    for row, i in enumerate(read):
+        counts, maps = [], []
+        for rows, cols in images[i].observers:
+            counts.append(np.zeros((224, 224)))
+            np.add.at(counts[-1], (rows, cols), 1)
+            maps.append(gaussian_filter(counts[-1], 15, mode="constant", truncate=4).ravel())
+        pairs = [np.corrcoef(maps[j], maps[k])[0, 1] for k in range(len(maps)) for j in range(k)]
+        expected = np.mean(pairs) if pairs else np.nan
+        assert arrays["consistency"][row] == pytest.approx(expected, abs=1e-6, nan_ok=True)
+        for model, net in enumerate((soft, half)):
+            p = net(E.gaze_images(images, PRE)[i]["image"][None])[1][0].double().numpy()
+            for metric, value in plain_metrics(p, sum(counts)).items():
+                assert arrays[metric][row, model] == pytest.approx(value, rel=2e-4, abs=1e-5), (metric, i)
+    assert arrays["category"].tolist() == ["cat", "dog"]
+    by_category = [arrays["cc"][[0, 2, 4]].mean(0), arrays["cc"][[1, 2, 5]].mean(0)]
+    assert arrays["category_cc"] == pytest.approx(np.array(by_category))
 
 
 def test_images_without_consistency_give_no_line_of_it():
@@ -418,8 +603,10 @@ def test_a_turned_photograph_is_measured_and_drawn_as_people_saw_it(tmp_path):
     squash = Preprocess(None, (224, 224), (.5,) * 3, (.5,) * 3, "bilinear", squash=True)
     a, a_seen, b, b_seen = (item["image"] for item in E.gaze_images(images, squash))
     assert torch.equal(a, a_seen) and torch.equal(b, b_seen) and not torch.equal(a, b)
-    nets = {k: lambda x: (None, torch.zeros(len(x), 224, 224)) for k in "AB"}
+    nets = {k: lambda x, k=k: (None, torch.full((len(x), 224, 224), float(ord(k)))) for k in "CBA"}
     shown = E.examples(nets, images, [image.name for image in images], squash, torch.device("cpu"))
+    assert (shown["example_A"] == ord("A")).all() and (shown["example_B"] == ord("B")).all()
+    assert shown["example_human"][3, 5, 200] == 1  # where people looked
     assert np.array_equal(*shown["example_image"][:2]) and np.array_equal(*shown["example_image"][2:])
 
 
@@ -488,6 +675,48 @@ def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     names = [h["name"] for h in results["headline"]]
     assert len(names) == len(set(names)) and not (out / "unfinished").exists()
     assert results["conventions"]["kl_loss_eps"].endswith("1e-10")
+
+
+def test_what_a_run_is_asked_for_reaches_training_and_measures(world, tmp_path, monkeypatch):
+    """The seed and the recipe; the same models in alignment and benchmarks, each under its own name."""
+    given = {}
+
+    def tuned_models(names, vit, wrap, tuned_state, images, transform, recipe, folder, workers):
+        given.update(names=names, recipe=recipe, training=[image.name for image in images], squash=transform)
+        models = {k: small_vit(num_classes=12 + i) for i, k in enumerate(names, 1)}
+        return dict(reversed(models.items())), {}, []
+
+    def align(nets, images, transform, shown, folder, device, workers):
+        given.update(nets={k: net.vit for k, net in nets.items()}, validation=[image.name for image in images])
+        assert transform == given["squash"]
+        return {"image": np.array([image.name for image in images])}, []
+
+    def examples(nets, images, names, transform, device):
+        given.update(examples=list(names))
+        return {}
+
+    def measure(models, pre, pictures, folder, device, workers, bfloat16, seed, frost_dir):
+        given.update(models=models, pictures={name: [p.number for p in some] for name, some in pictures.items()},
+                     seed=seed, crop=pre)
+        raise KeyboardInterrupt
+    for function in (tuned_models, align, examples):
+        monkeypatch.setattr(E, function.__name__, function)
+    monkeypatch.setattr(E.benchmarks, "measure", measure)
+    found = []
+    for seed in ("5", "6"):
+        with pytest.raises(KeyboardInterrupt):
+            run(world, tmp_path / seed, "--seed", seed, "--lam", "7", "--limit", "8")
+        found.append(dict(given))
+    five, six = found
+    assert (five["recipe"]["seed"], five["seed"], six["recipe"]["seed"], six["seed"]) == (5, 5, 6, 6)
+    assert (five["recipe"]["lam"], five["recipe"]["lr"], five["recipe"]["epochs"]) == (7, 1e-4, 1)
+    assert all(some != six["pictures"][name] for name, some in five["pictures"].items() if name != "imagenet_c")
+    assert list(five["nets"]) == list(five["models"]) == list("ABC")
+    assert [model.head.out_features for model in five["models"].values()] == [12, 13, 14]
+    assert all(five["nets"][k] is model for k, model in five["models"].items())
+    assert not set(five["training"]) & set(five["validation"]) and len(five["training"]) == 8
+    assert five["examples"] == five["validation"][:4]
+    assert five["squash"] == E.squashed(five["crop"]) and not five["crop"].squash
 
 
 CLAIMS_OF_THE_PAPER = {  # what the text says (Results and Benchmark): its number, the rows that show it

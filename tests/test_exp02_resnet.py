@@ -3,6 +3,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torchvision.models import resnet50
@@ -10,11 +11,13 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 import demo
 import exp02_resnet as E
+from by_formula import assert_same, interval, log_jzs, mcnemar, paired
 from common import InputError, Preprocess, cc, generator, load_resnet, load_tuned, minmax, upsample
 from data import load_gaze, read_csv
-from exp01_finetune_vit import attention_kl, gaze_images, human_maps, save_files, tunable, tuned_models
+from exp01_finetune_vit import METRICS, attention_kl, gaze_images, human_maps, save_files, squashed, tunable
+from exp01_finetune_vit import tuned_models
 from processes import in_group
-from results import load_checkpoint
+from results import evaluate, load_checkpoint
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -79,6 +82,11 @@ def test_grad_cam_equals_package_grad_cam_after_its_second_min_max(layer, target
     cam = minmax(upsample(E.grad_cam(small_resnet(), x, target and torch.tensor(target), layer), (64, 96)))
     stored = torch.tensor(GRAD_CAM[layer, target]).float()
     torch.testing.assert_close(cam[:, ::21, ::31].flatten(1), stored, atol=1e-5, rtol=0)
+    if (layer, target) == ("layer4", None):  # what is tuned and measured
+        net = small_resnet()
+        features, maps = E.GradCamResNet(net, (64, 96))(x)
+        torch.testing.assert_close(maps, cam, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(net.fc(features), net(x), atol=1e-5, rtol=1e-4)
 
 
 def test_grad_cam_works_in_inference_mode_under_autocast_and_for_one_class():
@@ -185,6 +193,7 @@ def test_layer4_of_resnet50_is_tuned_and_the_paper_is_the_default():
     args = E.parse("--salicon SALICON --coco COCO --imagenet IMAGENET".split())
     assert (args.lr, args.lam, args.batch_size, args.epochs, args.eval_every) == (5e-6, .01, 8, 20, 200)
     assert (args.patience, args.min_delta, args.model, args.data) == (3, 1e-3, "resnet50", None)
+    assert args.weight_decay == .01
 
 
 def test_loader_reads_depth_and_width_from_the_file_and_refuses_others(tmp_path):
@@ -274,6 +283,81 @@ def two_train(blobs: list, out: Path) -> None:
     tuned(blobs, out, epochs=2, eval_every=2)
 
 
+# ------------------------------------------------------------------------------------------------ the table
+
+CLAIMS_OF_THE_PAPER = {  # what CNN Replication and the Discussion say: {row: the paper's number}
+    "CC .39 -> .11": {"CC, A": .39, "CC, B": .11},
+    "NSS .49 -> .13, of either convention": {"NSS, A": .49, "NSS, B": .13, "NSS of every fixation, A": .49,
+                                             "NSS of every fixation, B": .13},
+    "AUC .74 -> .58": {"AUC, A": .74, "AUC, B": .58},
+    "KL .90 -> 1.86, of either convention": {"KL, A": .9, "KL, B": 1.86, "KL with eps 1e-10, A": .9,
+                                             "KL with eps 1e-10, B": 1.86},
+    "SIM .59 -> .45": {"SIM, A": .59, "SIM, B": .45},
+    "all five decline, p < .001": {f"{name}, B - A": f"{sign} 0, p < .001" for name, sign in (
+        ("CC", "<"), ("NSS", "<"), ("AUC", "<"), ("KL", ">"), ("SIM", "<"))},
+    "better on about 15 % of the images": {"images with a gain in CC": "about 15"},
+    "better in a single category": {"COCO categories with a gain in CC": "1 of 80"},
+    "ImageNet 80.3 -> 68.7 %": {"ImageNet top-1, A": 80.3, "ImageNet top-1, B": 68.7},
+    "a fall of 11.6 points": {"ImageNet, B - A": -11.6}}
+
+
+def distinct() -> dict:
+    """Arrays of `align` and of ImageNet in which no two metrics, models or images are alike: B's CC is above A's on
+    some images and in one of four categories; 3 of A's maps and 5 of B's are blank, some correlations below 0."""
+    rng = np.random.default_rng(9)
+    arrays = {metric: rng.random((30, 2)) + [i, i + (-1)**i * (i + 1) / 5] for i, metric in enumerate(METRICS)}
+    arrays["cc"] = rng.uniform(-.1, .6, (30, 2))
+    arrays["cc"][[2, 8, 21], 0] = 0
+    arrays["cc"][[1, 8, 9, 14, 29], 1] = 0
+    right = rng.random((50, 1, 2)) < [.8, .5]
+    return arrays | dict(models=np.array(list("AB")), image=np.arange(30), consistency=rng.uniform(.2, .8, 30),
+                         category=np.array(list("wxyz")), benchmark_models=np.array(list("AB")),
+                         category_cc=np.array([[.1, .3], [.5, .2], [.3, .1], [.7, .4]]), imagenet_correct=right)
+
+
+def test_every_line_of_the_table_is_the_number_of_its_formula_beside_the_papers():
+    arrays, expected = distinct(), []
+    paper = {name: number for rows in CLAIMS_OF_THE_PAPER.values() for name, number in rows.items()}
+
+    def line(name: str, ours, ci, n: int, unit: str = "") -> None:
+        expected.append(dict(name=name, paper=paper.pop(name, None), ours=ours, ci=ci, n=n, unit=unit))
+    names = dict(cc="CC", nss="NSS", nss_counts="NSS of every fixation", auc="AUC", kl="KL",
+                 kl_loss_eps="KL with eps 1e-10", sim="SIM")
+    for metric, name in names.items():
+        for k, v in zip("AB", arrays[metric].T):
+            line(f"{name}, {k}", v.mean(), interval(v), 30, "nats" if "KL" in name else "")
+    a, b = arrays["cc"].T
+    line("images with a gain in CC", 100 * (b > a).mean(), interval(100. * (b > a)), 30, "%")
+    line("COCO categories with a gain in CC", "1 of 4", None, 4)
+    for metric in ("cc", "nss", "auc", "kl", "sim"):
+        d = paired(*arrays[metric].T[::-1])
+        p = "p < .001" if d["p"] < .001 else f"p = {d['p']:.3f}"
+        line(f"{names[metric]}, B - A", d["mean"], d["ci"], 30, f"t {d['t']:.1f}, d {d['dz']:.2f}, {p}")
+    line("blank Grad-CAMs, A", 10., None, 30, "%")
+    line("blank Grad-CAMs, B", 100 * 5 / 30, None, 30, "%")
+    a, b = arrays["imagenet_correct"][:, 0].T.astype(float)
+    for k, v in (("A", a), ("B", b)):
+        line(f"ImageNet top-1, {k}", 100 * v.mean(), interval(100 * v, 2000), 50, "%")
+    line("ImageNet, B - A", 100 * (b - a).mean(), tuple(100 * v for v in mcnemar(b, a)["ci"]), 50, "points")
+    t = paired(b, a)["t"]
+    line("BF01 ImageNet (unit information)", 50**.5 * (1 + t**2 / 49)**-25, None, 50)
+    line("BF01 ImageNet (JZS, r = 1)", np.exp(log_jzs(t, 50, 1.)), None, 50)
+    found = evaluate(E.claims(arrays), arrays)
+    assert paper == {}  # every number of the paper has its row
+    assert [row["name"] for row in found] == [row["name"] for row in expected]
+    for row, other in zip(found, expected):
+        row.pop("verdict")
+        assert_same(row, other)
+
+
+def test_only_the_papers_network_is_given_the_papers_preprocessing(monkeypatch):
+    own = Preprocess(36, 36, (0.,) * 3, (1.,) * 3)
+    monkeypatch.setattr(E, "load_resnet", lambda name, weights: (small_resnet(), own))
+    _, pre = E.load_model("resnet50", None, torch.device("cpu"))
+    assert (pre.resize, pre.crop, pre.squash) == ((256, 256), 224, False)
+    assert E.load_model("demo_resnet", None, torch.device("cpu"))[1] == own
+
+
 # ------------------------------------------------------------------------------------------------ the script
 
 @pytest.fixture(scope="module")
@@ -309,27 +393,36 @@ def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     assert results["conventions"]["nss"] == "each fixated pixel once"
 
 
-CLAIMS_OF_THE_PAPER = {  # what CNN Replication and the Discussion say: {row: the paper's number}
-    "CC .39 -> .11": {"CC, A": .39, "CC, B": .11},
-    "NSS .49 -> .13, of either convention": {"NSS, A": .49, "NSS, B": .13, "NSS of every fixation, A": .49,
-                                             "NSS of every fixation, B": .13},
-    "AUC .74 -> .58": {"AUC, A": .74, "AUC, B": .58},
-    "KL .90 -> 1.86, of either convention": {"KL, A": .9, "KL, B": 1.86, "KL with eps 1e-10, A": .9,
-                                             "KL with eps 1e-10, B": 1.86},
-    "SIM .59 -> .45": {"SIM, A": .59, "SIM, B": .45},
-    "all five decline, p < .001": {f"{name}, B - A": f"{sign} 0, p < .001" for name, sign in (
-        ("CC", "<"), ("NSS", "<"), ("AUC", "<"), ("KL", ">"), ("SIM", "<"))},
-    "better on about 15 % of the images": {"images with a gain in CC": "about 15"},
-    "better in a single category": {"COCO categories with a gain in CC": "1 of 80"},
-    "ImageNet 80.3 -> 68.7 %": {"ImageNet top-1, A": 80.3, "ImageNet top-1, B": 68.7},
-    "a fall of 11.6 points": {"ImageNet, B - A": -11.6}}
+def test_what_a_run_is_asked_for_reaches_training_and_measures(world, tmp_path, monkeypatch):
+    given = {}
 
+    def tuned(names, net, wrap, tuned_state, images, transform, recipe, folder, workers):
+        given.update(names=names, wrap=wrap, state=tuned_state, recipe=recipe, squash=transform)
+        return {"B": small_resnet()}, {}, []
 
-def test_every_claim_of_the_paper_has_a_row(finished):
-    rows = {row["name"]: row["paper"] for row in finished[1]["headline"]}
-    assert len(rows) == len(finished[1]["headline"])
-    for claim, expected in CLAIMS_OF_THE_PAPER.items():
-        assert {name: rows.get(name) for name in expected} == expected, claim
+    def align(nets, images, transform, shown, folder, device, workers):
+        assert transform == given["squash"]
+        given.update(nets={k: net.resnet for k, net in nets.items()})
+        return {}, []
+
+    def measure(models, pre, pictures, folder, device, workers, bfloat16, seed):
+        given.update(models=models, numbers=[p.number for p in pictures["imagenet"]], seed=seed, crop=pre)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(E, "tuned_models", tuned)
+    monkeypatch.setattr(E, "align", align)
+    monkeypatch.setattr(E.benchmarks, "measure", measure)
+    found = []
+    for seed in ("5", "6"):
+        with pytest.raises(KeyboardInterrupt):
+            run(world, tmp_path / seed, "--seed", seed, "--lam", "7")
+        found.append(dict(given))
+    five, six = found
+    assert (five["recipe"]["seed"], five["seed"], six["recipe"]["seed"], six["seed"]) == (5, 5, 6, 6)
+    assert (five["recipe"]["lam"], five["names"], five["state"]) == (7, ["B"], E.layer4_state)
+    assert five["wrap"] is E.GradCamResNet and five["numbers"] != six["numbers"]
+    assert list(five["nets"]) == list(five["models"]) == list("AB")
+    assert all(five["nets"][k] is model for k, model in five["models"].items())
+    assert five["models"]["A"].fc.out_features == 12 and five["squash"] == squashed(five["crop"])
 
 
 def test_a_killed_run_that_goes_on_gives_the_same_bytes(world, finished, tmp_path, monkeypatch):

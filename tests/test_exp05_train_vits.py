@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2 as T
 from torchvision.transforms.functional import normalize
 
+import demo
 import exp05_evaluate_vits as V
 import exp05_train_vits as E
 from common import InputError, cls_attention, fit_linear, generator
@@ -45,14 +46,14 @@ def tiny(monkeypatch) -> None:
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory) -> Path:
-    """Two classes of 32-px pictures: 12 + 12 to train (three steps an epoch), 4 + 4 to validate."""
+    """Two classes of pictures of 32x40 px: 12 + 12 to train (three steps an epoch), 4 + 4 to validate."""
     root = tmp_path_factory.mktemp("pictures")
     for split, n in (("train", 12), ("val", 4)):
         for k, name in enumerate(("n01", "n02")):
             folder = root / split / name
             folder.mkdir(parents=True)
             for i in range(n):
-                noise = np.random.default_rng([k, i, n]).integers(0, 120, (32, 32, 3)) + 100 * k
+                noise = np.random.default_rng([k, i, n]).integers(0, 120, (32, 40, 3)) + 100 * k
                 Image.fromarray(noise.astype(np.uint8)).save(folder / f"{i}.png")
     return root
 
@@ -565,12 +566,36 @@ def test_views_are_a_function_of_seed_epoch_and_index(tiny, pictures):
     torch.manual_seed(0)
     before = torch.get_rng_state()
     a, b = views[1, 5], views[1, 5]
+    path, label = samples[5]
+    with torch.random.fork_rng():
+        torch.manual_seed(generator(3, 1, 1, 5).initial_seed())
+        expected = [view(Image.open(path)) for view in E.crops(views.recipe, 1)]
+    assert a[1] == label and all(torch.equal(x, y) for x, y in zip(a[0], expected))
     assert torch.equal(torch.get_rng_state(), before)
     assert [v.shape[-1] for v in a[0]] == [32, 32, 16, 16]
     assert all(torch.equal(x, y) for x, y in zip(a[0], b[0]))
     other = E.Views(samples, E.parse([*DINO, "--data", "x", "--seed", "4"]))
     for different in (views[0, 5][0][0], other[1, 5][0][0], a[0][1]):
         assert not torch.equal(different, a[0][0])
+
+
+def test_the_seed_of_a_command_orders_its_images_and_draws_its_views(tiny, pictures, tmp_path, monkeypatch):
+    given = []
+
+    def remember(training, batches, folder):
+        given.append((list(batches.batch_sampler), batches.dataset.recipe.seed, training.recipe.seed))
+        raise KeyboardInterrupt
+    monkeypatch.setattr(E, "train", remember)
+    for seed in ("3", "4"):
+        with pytest.raises(KeyboardInterrupt):
+            train(pictures, tmp_path / seed, *DINO, "--seed", seed)
+    assert [seeds for _, *seeds in given] == [[3, 3], [4, 4]]
+    (three, *_), (four, *_) = given
+    assert three != four and [len(batch) for batch in three] == 6 * [8]
+    for epoch in (0, 1):
+        of_epoch = sum(three[3 * epoch:3 * epoch + 3], [])
+        assert sorted(of_epoch) == [(epoch, i) for i in range(24)] != of_epoch
+    assert [i for _, i in sum(three[:3], [])] != [i for _, i in sum(three[3:], [])]
 
 
 def test_limit_takes_a_random_part_in_the_old_order(pictures):
@@ -810,7 +835,7 @@ def plain_features(net: E.VisionTransformer, paths: list[Path], flip: bool = Fal
     """CLS of the last four of five blocks, after the final norm, oldest first; short side 256, centre 224."""
     found = []
     for path in paths:
-        image = Image.open(path).resize((256, 256), Image.BICUBIC).crop((16, 16, 240, 240))
+        image = Image.open(path).resize((320, 256), Image.BICUBIC).crop((48, 16, 272, 240))
         x = (torch.from_numpy(np.array(image)).permute(2, 0, 1) / 255 - MEAN) / SD
         x = net.embed(x.flip(2)[None] if flip else x[None])
         x = torch.cat([net.cls_token + net.pos_embed[:, :1], x], 1)
@@ -823,18 +848,22 @@ def plain_features(net: E.VisionTransformer, paths: list[Path], flip: bool = Fal
 
 
 @torch.no_grad()
-def test_scores_are_those_of_their_definitions(pictures, tmp_path):
+def test_scores_are_those_of_their_definitions(tmp_path, monkeypatch):
     args = E.parse([*SUPERVISED, "--data", "x", "--depth", "5", "--train-head"])
     args.heads = 2
     net = E.build(args, 3, generator(8)).eval()
     for p in net.parameters():
         p += .3 * torch.randn(p.shape, generator=generator(p.numel(), 1))
-    train_set, val_set, _ = E.load_data(str(pictures), None, 0)
-    gen, broken = generator(12), tmp_path / "n01" / "broken.png"
-    train_set, val_set = ([(path, int(torch.randint(3, (), generator=gen))) for path, _ in samples]
-                          for samples in (train_set, val_set + train_set[::2]))
+    rng, broken, samples = np.random.default_rng(12), tmp_path / "n01" / "broken.png", []
     broken.parent.mkdir()
     broken.write_bytes(b"no image")
+    for i in range(54):  # each of its own colours
+        image = Image.fromarray(rng.integers(0, 256, (4, 5, 3), np.uint8)).resize((40, 32), Image.BICUBIC)
+        image.save(tmp_path / "n01" / f"{i:02d}.png")
+        samples.append((tmp_path / "n01" / f"{i:02d}.png", int(rng.integers(3))))
+    train_set, val_set = samples[:34], samples[34:]
+    vote, voters = V.vote, []
+    monkeypatch.setattr(V, "vote", lambda cosines, *more: voters.append(cosines) or vote(cosines, *more))
     found, names, bad = V.score(net, [(broken, 2), *train_set], val_set, 3, args, torch.device("cpu"),
                                 tmp_path, {})
     assert names == [f"{path.parent.name}/{path.name}" for path, _ in val_set] and bad == ["n01/broken.png"]
@@ -843,9 +872,10 @@ def test_scores_are_those_of_their_definitions(pictures, tmp_path):
                       for samples, flip in ((val_set, False), (train_set, False), (train_set, True)))
     y, bank_y = (torch.tensor([label for _, label in samples]) for samples in (val_set, train_set))
     knn, nearest = [], []
-    for image in x[:, -24:]:
+    for image, known in zip(x[:, -24:], voters[0]):
         cosine = F.cosine_similarity(image[None], z[:, -24:])
         best = cosine.argsort(descending=True)[:20]
+        torch.testing.assert_close(known, cosine[best], atol=1e-4, rtol=1e-4)
         votes = [float((cosine[best] / .07).exp()[bank_y[best] == k].sum()) for k in range(3)]
         knn.append(int(np.argmax(votes)))
         nearest.append(int(bank_y[best[0]]))
@@ -862,7 +892,7 @@ def test_scores_are_those_of_their_definitions(pictures, tmp_path):
     x = shown["images"].permute(0, 3, 1, 2)  # six of the 20, evenly
     for image, i in zip(x, (0, 3, 6, 10, 13, 16)):
         path, _ = val_set[i]
-        whole = Image.open(path).resize((256, 256), Image.BICUBIC).crop((16, 16, 240, 240))
+        whole = Image.open(path).resize((320, 256), Image.BICUBIC).crop((48, 16, 272, 240))
         assert np.array_equal(image.permute(1, 2, 0), np.array(whole))
     attention = cls_attention(net, (x / 255 - MEAN) / SD)[:, -1]
     torch.testing.assert_close(shown["maps"], attention, atol=1e-6, rtol=1e-4)
@@ -914,8 +944,31 @@ def test_linear_head_reads_raw_features_whatever_their_scale():
     torch.testing.assert_close(p.mean(0), torch.full((3,), 1 / 3), atol=1e-3, rtol=0)  # at the optimum
 
 
+@torch.no_grad()
+def test_lift_is_the_attention_on_the_main_object_beyond_its_area(tmp_path):
+    """On demo pictures, one of them unreadable, of a network of two blocks with sharp attention."""
+    demo.write_imagenet(tmp_path, "val", 8, 9)
+    samples = [(path, i % 3) for i, path in enumerate(sorted((tmp_path / "val").glob("*/*.JPEG")))]
+    samples[2][0].write_bytes(b"no image")
+    args = E.parse("--method dino --depth 2 --no-train-head --device cpu --workers 0".split())
+    net = E.build(args, 3, generator(8)).eval()
+    for block in net.blocks:
+        block.attn.qkv.weight.mul_(20)
+    found, names, _ = V.score(net, samples[:2], samples, 3, args, torch.device("cpu"), tmp_path, {})
+    expected, read = [], [path for path, _ in samples if path != samples[2][0]]
+    for path in read:
+        ids = demo.render_scene(9, int(path.stem.split("_")[-1])).ids
+        share = (ids == 1).reshape(14, 16, 14, 16).mean((1, 3))  # of each patch
+        x = (torch.from_numpy(np.array(Image.open(path))).permute(2, 0, 1) / 255 - MEAN) / SD
+        lifts = []
+        for head in cls_attention(net, x[None])[0, -1].double().numpy():
+            lifts.append((head * share).sum() / head.sum() - share.mean())
+        expected.append(np.mean(lifts))
+    assert names == [f"{path.parent.name}/{path.name}" for path in read] and set(found) == {"knn", "lift"}
+    assert found["lift"] == pytest.approx(expected, abs=1e-5) and np.ptp(expected) > .01
+
+
 def test_uniform_attention_has_no_lift_on_the_object(tmp_path):
-    demo = pytest.importorskip("demo")
     demo.write_imagenet(tmp_path, "val", 4, 9)
     paths = sorted((tmp_path / "val").glob("*/*.JPEG"))
     masks = torch.stack([V.truth([(path, 0) for path in paths], True, i)["mask"] for i in range(4)])
