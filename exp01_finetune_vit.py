@@ -222,7 +222,7 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
     for step in tqdm(range(first, last + 1), file.stem, disable=rank_world()[0] > 0):
         if step > state["step"] and (step % recipe["eval_every"] == 0 or step == last):
             with torch.no_grad():
-                found = [losses(batch, net).double().cpu() for batch in held_out_batches]
+                found = [losses(batch, net).cpu().double() for batch in held_out_batches]
             note_validation(state, step, found, tuned, optimiser, recipe["min_delta"])
             results.save_checkpoint(state | dict(optimiser=optimiser.state_dict(), now=tuned), file)
         if step == last or state["waited"] >= recipe["patience"]:

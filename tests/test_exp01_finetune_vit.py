@@ -21,6 +21,7 @@ from common import (BASE, InputError, Preprocess, VisionTransformer, attention_s
 from data import coco_categories, coco_files, load_gaze, read_coco, read_csv
 from exp01_finetune_vit import RolloutViT, attention_kl, human_maps
 from processes import FORK, in_group
+from pretended import pretended
 from results import evaluate, load_checkpoint
 
 torch.set_num_threads(1)
@@ -661,6 +662,14 @@ def finished(world, tmp_path_factory) -> tuple[Path, dict]:
 
 def content(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in (".csv", ".pth", ".json", ".npz")}
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_the_study_is_computed_on_one_device(world, tmp_path, monkeypatch, device):
+    monkeypatch.setattr(E, "draw", lambda *args: None)
+    with pretended(device) as found:
+        run(world, tmp_path, "--device", device)
+    assert not found.faults
 
 
 def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):

@@ -17,6 +17,7 @@ import exp04_saccades as S
 import exp04_saliency as L
 from common import IMAGENET, InputError, upsample
 from data import Images, image_name, imagenet_wnids, read_csv
+from pretended import pretended
 from results import read_arrays
 from test_exp04_saccades import interrupted, measured, small
 from unisal import UNISAL
@@ -301,6 +302,16 @@ def test_the_study_runs_on_real_images(tmp_path, monkeypatch):
             "--limit", "4", "--out", str(tmp_path / "out"), "--workers", "0", "--device", "cpu"])
     arrays = read_arrays(tmp_path / "out/arrays.npz")
     assert arrays["correct"].shape == (4, 3, 10) and (arrays["n_tokens"] == 18 * 24).all()
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+@pytest.mark.parametrize("script", [S, L])
+def test_the_study_is_computed_on_one_device(script, pictures, maps, tmp_path, monkeypatch, device):
+    monkeypatch.setattr(script, "draw", lambda *args: None)
+    more = ["--sweep"] if script is S else ["--saliency-dir", str(maps)]
+    with pretended(device) as found:
+        script.main(small(pictures, tmp_path / "o", "--device", device, *more))
+    assert not found.faults
 
 
 @pytest.mark.parametrize("script", [S, L])

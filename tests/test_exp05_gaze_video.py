@@ -22,6 +22,7 @@ from common import InputError, ROOT, VisionTransformer, generator
 from data import read_csv
 from gaze_worlds import TINY, cw2019_world, n2010_world, quick, real, small_world, write_masks, write_video
 from processes import in_group
+from pretended import pretended
 from results import read_arrays, read_json, write_csv
 
 torch.set_num_threads(1)
@@ -401,6 +402,15 @@ def run(tmp_path_factory) -> Path:
         quick(monkeypatch, figures=True)
         E.main([*TINY, "--out", str(out)])
     return out
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_the_study_is_computed_on_one_device(tmp_path, monkeypatch, device):
+    quick(monkeypatch)
+    monkeypatch.setattr(E, "CHANNELS", {"GBVS": "IRFM"})
+    with pretended(device) as found:
+        E.main([*TINY, "--device", device, "--out", str(tmp_path / "o")])
+    assert not found.faults
 
 
 def same_run(a: Path, b: Path) -> None:

@@ -19,6 +19,7 @@ import demo
 import exp06_gaze_objects as E
 from common import InputError, ROOT, VisionTransformer, cls_attention
 from data import read_csv, read_image
+from pretended import pretended
 from processes import in_group
 
 torch.set_num_threads(1)
@@ -527,6 +528,13 @@ def test_every_claim_of_the_paper_has_a_row(objects, tmp_path, no_figures):
     assert rows["its KL less the best head's, Tukey"]["verdict"] in ("agrees", "undecided")
     f_test = results["tests"][0]
     assert rows["ANOVA over heads, KL: F"]["ours"] == f_test["F"] and rows["its p"]["ours"] == f_test["p"]
+
+
+@pytest.mark.parametrize("device", ["cuda", "mps"])
+def test_the_study_is_computed_on_one_device(objects, tmp_path, no_figures, device):
+    with pretended(device) as found:
+        run(small_copy(objects, tmp_path / "data"), tmp_path / "out", "--device", device)
+    assert not found.faults
 
 
 def test_worst_and_second_worst_head_are_compared_with_the_best(objects, tmp_path, no_figures):
