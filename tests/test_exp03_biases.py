@@ -326,6 +326,7 @@ def test_a_batch_has_the_mean_density_over_the_objects_of_each_source(tmp_path):
     assert items[0]["counts"][3, 5] == 3 and items[0]["counts"].sum() == 4
     batch = torch.utils.data.default_collate([item | dict(index=i, image=torch.zeros(1), readable=True)
                                               for i, item in enumerate(items)])
+
     def model(x):
         return None, torch.tensor(ramp[::-1].copy())[None].repeat(2, 1, 1)
     found = E.measure(batch, [model], scenes, torch.device("cpu"), torch.float32)
@@ -505,7 +506,7 @@ def hand_made(n: int = 90) -> dict[str, np.ndarray]:
     return arrays | dict(entropy=entropy, sources=np.array(sources), objects=objects, excluded=excluded)
 
 
-def of_a_test(a, b, unit_scale: float = 1.) -> dict[str, tuple]:
+def of_a_test(a, b) -> dict[str, tuple]:
     """{number of a paired t test: (ours, low, high)}."""
     test, n = scipy.stats.ttest_rel(a, b), len(a)
     ci, d = test.confidence_interval(), np.mean(a - b) / np.std(a - b, ddof=1)

@@ -615,13 +615,13 @@ def test_every_condition_has_the_saccades_of_its_own_map(demo):
 
 @torch.no_grad()
 def test_answers_are_correct_where_they_are_the_label(demo):
-    some = {key: value[:12] for key, value in demo.batch.items()}
+    some = {key: value[:5] for key, value in demo.batch.items()}
     labels = demo.labels.clone()
-    labels[:6] = (labels[:6] + 1) % 12  # so that full images are wrong too
-    found, label = S.measure(some, demo.model, demo.head, labels, **SETTINGS), labels[:12]
+    labels[:2] = (labels[:2] + 1) % 12  # so that full images are wrong too
+    found, label = S.measure(some, demo.model, demo.head, labels, **SETTINGS), labels[:5]
     assert torch.equal(found["label"], label) and not found["correct_full"].all()
     assert torch.equal(found["correct_full"], found["pred_full"] == label)
-    assert torch.equal(found["correct"], found["pred"] == label.view(12, 1, 1))
+    assert torch.equal(found["correct"], found["pred"] == label.view(5, 1, 1))
     other = S.measure(some, demo.model, demo.head, labels, **SETTINGS | dict(seed=1))
     for key in ("row", "col"):  # random fixations change with the seed, those of attention do not
         assert torch.equal(found[key][:, 0], other[key][:, 0])
@@ -948,3 +948,26 @@ def test_blocks_and_smaller_inputs_are_drawn_in_their_order(figures):
     for ax, key, unit in ((accuracy, "correct", 100), (tokens, "tokens", 1)):
         means = [[unit * arrays[key][:, column[f"block{b:02d} {grid}"]].mean() for b in range(4)] for grid in grids]
         assert ax.images[0].get_array().data == pytest.approx(np.array(means))
+
+
+def test_examples_show_what_is_revealed_and_the_answers_of_attention(figures):
+    arrays, rng = hand_made(), np.random.default_rng(1)
+    arrays |= dict(example=np.array([40, 7]), example_map=rng.random((2, 4, 14, 14)).astype(np.float32),
+                   example_image=rng.integers(0, 200, (2, 224, 224, 3)).astype(np.uint8),
+                   pred=rng.integers(0, 5, arrays["pred"].shape))
+    S.draw_examples(arrays, 2, 5, "clip", Path())
+    axes = np.array(figures["fig08_examples"].axes).reshape(2, 7)
+    visible = S.fixation_sequence(torch.from_numpy(arrays["example_map"][:, 2]), 5, 10)[1].numpy()
+    for i, n in enumerate((40, 7)):
+        words = [arrays["classes"][arrays[key][n]] for key in ("label", "pred_full")]
+        assert axes[i, 0].get_title() == f"{words[0]}\nfull image: {words[1]}"
+        for ax, s in zip(axes[i, 2:], (1, 2, 3, 5, 10)):
+            pred, sure, right = (arrays[key][n, 0, s - 1] for key in ("pred", "certainty", "correct"))
+            assert ax.get_title() == f"saccade {s}: {arrays['classes'][pred]}\ncertainty {sure:.2f}"
+            assert ax.title.get_color() == (S.PALETTE["B"] if right else S.PALETTE["A"])
+            seen = np.kron(visible[i, s - 1], np.ones((16, 16)))[..., None] == 1
+            assert (ax.images[0].get_array() == np.where(seen, arrays["example_image"][i], 235)).all()
+    blocks = np.array(figures["fig13_maps"].axes).reshape(2, 5)
+    assert [ax.get_title() for ax in blocks[0]] == ["image", "block 0", "block 1", "block 2", "block 3"]
+    shown = upsample(torch.from_numpy(arrays["example_map"][1]), (224, 224))
+    assert blocks[1, 2].images[0].get_array().data == pytest.approx(shown[1].numpy())

@@ -311,12 +311,12 @@ def hand_made(n: int = 70) -> tuple[dict, dict]:
     """(arrays of a run, accuracies of the run before): no two policies, saccades or images are alike."""
     rng = np.random.default_rng(2)
     names = ["dino", "gbvs", "unisal", "other", "random"]
-    shape, places = (n, 5, 10), (n, 5, 10)
+    shape = (n, 5, 10)
     arrays = dict(
         conditions=np.array(names), label=rng.integers(0, 4, n), classes=np.array(list("abcd")),
         correct=rng.random(shape) < np.array([.8, .5, .6, .3, .2])[:, None] * np.linspace(.3, 1, 10),
         tokens=np.sort(rng.integers(9, 300, shape)), n_tokens=np.full(n, 432), certainty=rng.random(shape),
-        row=rng.integers(0, 18, places) // np.array([[1], [2], [3], [1], [4]]), col=rng.integers(0, 24, places),
+        row=rng.integers(0, 18, shape) // np.array([[1], [2], [3], [1], [4]]), col=rng.integers(0, 24, shape),
         correct_full=rng.random(n) < .7, crop_correct=rng.random((n, 6)) < [.8, .6, .75, .3, .2, .5],
         **{key: rng.random(n) for key in ("pred_full", "certainty_full", "entropy")}, pred=np.zeros(shape))
     before = {"attention before": rng.random(n), "random before": rng.random(n) * .8}
@@ -420,6 +420,24 @@ def test_bars_and_curves_of_the_figures_are_means_with_their_intervals(monkeypat
         assert spread.containers[p].lines[0].get_ydata() == pytest.approx(from_first.mean(0))
         step = np.sqrt((row[:, p, 1:] - row[:, p, :-1])**2 + (col[:, p, 1:] - col[:, p, :-1])**2)
         assert amplitude.containers[p].lines[0].get_ydata()[1:] == pytest.approx(step.mean(0))
+
+
+def test_the_first_five_fixations_are_numbered_where_they_lie(monkeypatch):
+    arrays, kept = hand_made()[0], {}
+    monkeypatch.setattr(L, "save_figure", lambda fig, path: kept.update({path.name: fig}))
+    arrays |= dict(maps=np.random.default_rng(0).random((70, 5, 18, 24)).astype(np.float32),
+                   example=np.array([3, 60]), example_image=np.zeros((2, 288, 384, 3), np.uint8))
+    L.draw_maps(arrays, 16, Path())
+    axes = np.array(kept["fig09_saliency_maps"].axes).reshape(2, 6)
+    assert [ax.get_title() for ax in axes[0]] == ["image", "DINO", "GBVS", "UNISAL", "other", "random"]
+    for i, n in enumerate((3, 60)):
+        for p, ax in enumerate(axes[i, 1:]):
+            centres = [(arrays["col"][n, p, s] * 16 + 7.5, arrays["row"][n, p, s] * 16 + 7.5) for s in range(5)]
+            assert ax.lines[0].get_xydata().tolist() == [list(place) for place in centres]
+            assert {text.get_text(): text.get_position() for text in ax.texts} == {
+                f"{s + 1}": centres[s] for s in range(5)}
+            shown = upsample(torch.from_numpy(arrays["maps"][n, p]), (288, 384))
+            np.testing.assert_allclose(ax.images[0].get_array(), shown)
 
 
 def test_policies_that_did_not_run_have_no_lines():
