@@ -442,6 +442,27 @@ def test_a_resumed_run_lists_the_fitting_pictures_that_could_not_be_read(picture
     assert len(read_csv(tmp_path / "out/per_image.csv")) == 2 * 12
 
 
+@pytest.mark.parametrize("script", [S, exp04_saliency])
+def test_arguments_reach_what_is_measured_and_the_table(script, pictures, tmp_path, monkeypatch):
+    asked, drawn, told = [], [], []
+    measure, some_per_class, claims = script.measure, exp04_saliency.some_per_class, C.claims
+    monkeypatch.setattr(script, "measure", lambda batch, **how: asked.append(how) or measure(batch, **how))
+    monkeypatch.setattr(exp04_saliency, "some_per_class",
+                        lambda items, n, seed: drawn.append((n, seed)) or some_per_class(items, n, seed))
+    monkeypatch.setattr(C, "claims", lambda arrays, *args: told.append(args) or claims(arrays, *args))
+    monkeypatch.setattr(exp04_saliency, "draw", lambda *args: None)
+    script.main(small(pictures, tmp_path, "--fovea", "5", "3", "--seed", "3", "--layer", "1", "--border", "shift"))
+    items, fit, _ = S.load_data(str(pictures), True, None, 3, 0)
+    names = [f"{path.parent.name}/{path.name}" for path, _ in items]
+    assert read_arrays(tmp_path / "arrays.npz")["image"].tolist() == names
+    assert asked[0]["labels"].tolist() == [label for _, label in items]
+    assert (asked[0]["seed"], asked[0]["block"], asked[0]["border"]) == (3, 1, "shift")
+    if script is S:
+        assert (asked[0]["foveas"], told, drawn) == ([5, 3], [([5, 3], False, 3, None)], [])
+    else:
+        assert (asked[0]["fovea"], drawn) == (5, [(10, 3)])
+
+
 def test_labels_of_a_part_of_imagenet_are_classes_of_the_thousand(tmp_path):
     wnids = imagenet_wnids()
     for k in (0, 217, 701):
