@@ -309,6 +309,19 @@ def test_scenes_count_objects_without_crowds_and_one_excluded_thing_excludes_the
         ["person", "car"], ["car", "tv"], ["person", "person"], []]
 
 
+def test_what_is_where_is_read_at_the_nearest_pixel_centre(tmp_path):
+    anns = [box(60 * k, 0, 60 * k + 60, 640 - 70 * k) for k in range(8)] + [box(7, 100 * k, 470, 100 * k + 1)
+                                                                            for k in range(6)]
+    coco = coco_of(*anns, img_h=480, img_w=640)
+    scene = dict(anns=checked(coco), height=480, width=640, objects=14., excluded=0.)
+    image = E.data.GazeImage("a.jpg", tmp_path / "a.jpg", [], (480, 640))
+    canvas = E.looked_at(0, [image], coco, [scene], {})["canvas"]
+    painted = E.paint_masks(scene["anns"], coco, 480, 640)
+    for r in range(224):
+        row = painted[int((r + .5) * 480 / 224)]
+        assert canvas[r].tolist() == [row[int((c + .5) * 640 / 224)] for c in range(224)], r
+
+
 def test_a_batch_has_the_mean_density_over_the_objects_of_each_source(tmp_path):
     """Two images; on the first three small objects, one of them covered, and a large one."""
     first = [box(0, 0, 20, 20, name="person"), box(0, 40, 30, 60), box(100, 0, 220, 100, name="dog"),
@@ -660,13 +673,13 @@ def test_the_interval_of_d_decides_whether_it_is_above_2_6():
 
 
 def test_levels_of_clutter_are_those_that_two_images_have():
-    entropies = {"A": [5.] * 6, "B": [4., 4, 6, 6, 1, 1], "C": [9.] * 6}
+    entropies = {"A": [5.] * 9, "B": [4., 4, 6, 6, 1, 1, 6, 6, 1], "C": [9.] * 9}
     arrays = arrays_of({"human": {}} | {k: {"entropy": v} for k, v in entropies.items()},
-                       objects=[1., 1, 2, 2, 3, math.nan])
+                       objects=[1., 1, 2, 2, 3, math.nan, 4, 4, 4])  # of 4 objects the mean is below, not the median
     table = E.by_source(arrays)
     rows = {row["name"]: row["ours"] for row in E.evaluate(E.claims(list(table)), table)}
-    assert rows["sparsity: levels of clutter with B below A"] == "1 of 2"
-    assert rows["sparsity: levels of clutter with B below C"] == "2 of 2"
+    assert rows["sparsity: levels of clutter with B below A"] == "2 of 3"
+    assert rows["sparsity: levels of clutter with B below C"] == "3 of 3"
 
 
 # ------------------------------------------------------------------------------------------------ runs
