@@ -698,6 +698,9 @@ def test_maps_of_any_size_and_format_are_read_and_bad_ones_are_missing(tmp_path)
         assert E.other_map(tmp_path / bad).isnan().all()
         with pytest.raises(InputError, match=bad):
             read_map(tmp_path / bad)
+    np.save(tmp_path / "two.npy", np.array([[3., 4]]))  # bilinear between the centres of its two pixels
+    between = ((np.arange(224) + .5) / 112 - .5).clip(0, 1)
+    np.testing.assert_allclose(E.other_map(tmp_path / "two.npy"), np.tile(between, (224, 1)), atol=1e-6)
     np.save(tmp_path / "flat.npy", np.full((3, 5), 7.))
     assert (E.other_map(tmp_path / "flat.npy") == 0).all()  # uniform, by density() and entropy()
 
