@@ -768,6 +768,8 @@ def test_training_order_covers_every_epoch_once_and_is_shared_by_processes(monke
     assert [len(b) for b in whole] == [4] * 4 and [e for b in whole for e, _ in b] == [0] * 8 + [1] * 8
     first = torch.randperm(10, generator=generator(1, 0, 0)).tolist()
     assert [i for b in whole[:2] for _, i in b] == first[:8]  # the last two are dropped
+    second = torch.randperm(10, generator=generator(1, 0, 1)).tolist()
+    assert [i for b in whole[2:] for _, i in b] == second[:8] != first[:8]
     assert list(training_order(10, 4, 1, 3, 4)) == whole[3:]  # a resumed run goes on in the same order
     parts = []
     for rank in range(2):
@@ -792,6 +794,20 @@ def test_gaze_is_scaled_to_the_map_and_images_without_file_or_fixations_are_list
         load_gaze(tmp_path, "val")
     with pytest.raises(InputError, match="fixations_train2014.json"):
         load_gaze(tmp_path, "train")
+
+
+def test_a_random_two_sevenths_of_osie_are_held_out_whatever_their_order(tmp_path):
+    names = [f"{1001 + k}.jpg" for k in range(21)]
+    write_osie(tmp_path / "fixations.mat", {name: [([799.], [599.], [9])] for name in names})
+    for name in names:
+        write_jpeg(tmp_path / "stimuli" / name, (800, 600))
+    part = {split: [image.name for image in load_gaze(tmp_path, split)[0]] for split in ("train", "val")}
+    order = torch.randperm(21, generator=generator(0)).tolist()
+    assert part["val"] == [names[k] for k in sorted(order[:6])] != names[:6]
+    assert sorted(part["train"] + part["val"]) == names and len(part["train"]) == 15
+    assert [image.name for image in load_gaze(tmp_path, "val", limit=2)[0]] == part["val"][:2]
+    (rows, cols), = load_gaze(tmp_path, "val")[0][0].observers
+    assert (rows.tolist(), cols.tolist()) == ([223], [223])  # of the picture's 600 x 800 px
 
 
 def test_images_of_cocos_2017_release_are_those_of_2014(tmp_path):

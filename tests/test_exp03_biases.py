@@ -1,4 +1,5 @@
 """exp03_biases: masks are COCO's, densities and entropies what they say, planted preferences are found."""
+import itertools
 import json
 import math
 import os
@@ -111,6 +112,9 @@ def test_categories_are_coco_s():
     coco = {category["name"] for category in demo.COCO_CATEGORIES}
     assert (len(E.ANIMATE), len(E.EXCLUDED), len(coco)) == (11, 5, 80)
     assert {*E.ANIMATE, *E.EXCLUDED} <= coco and not set(E.ANIMATE) & set(E.EXCLUDED)
+    animals = {category["name"] for category in demo.COCO_CATEGORIES if category["supercategory"] == "animal"}
+    assert set(E.ANIMATE) == animals | {"person"}
+    assert set(E.EXCLUDED) == {"tv", "laptop", "cell phone", "teddy bear", "potted plant"}
 
 
 def test_small_objects_are_painted_over_large_ones_whatever_their_order():
@@ -275,6 +279,89 @@ def test_measures_equal_a_plain_loop_over_pixels(worlds):
         assert row[field] == pytest.approx(np.mean(values), rel=1e-9), field
 
 
+def test_an_area_on_the_border_of_two_bins_belongs_to_the_larger_one():
+    areas = (1023.5, 1024., 9215.5, 9216.)
+    anns = [box(0, 20 * k, 20, 20 * k + 20) | {"area": area} for k, area in enumerate(areas)]
+    anns.append(box(0, 100, 20, 120, iscrowd=1) | {"area": 300.})
+    coco = coco_of(*anns, img_h=224, img_w=224)
+    anns = checked(coco)
+    regions = E.regions_of(E.paint_masks(anns, coco, 224, 224), anns)
+    left = {k: sorted(int(m.any(0).nonzero()[0]) for m in regions[k]) for k in ("small", "medium", "large")}
+    assert left == {"small": [0], "medium": [20, 40], "large": [60]}  # the crowd, at 100, is in none
+
+
+def test_scenes_count_objects_without_crowds_and_one_excluded_thing_excludes_the_image(tmp_path):
+    triangle, line = [[1, 1, 9, 1, 1, 9]], [[1, 1, 9, 9]]
+    categories = ["person", "tv", "car"]
+    anns = {1: [("person", 0, triangle), ("car", 0, line), ("car", 0, [[*triangle[0], 9, 9]])],
+            2: [("car", 0, triangle), ("tv", 0, triangle)],
+            3: [("person", 1, {"size": [20, 20], "counts": [100, 300]}), ("person", 0, triangle)], 4: []}
+    flat = [dict(image_id=i, category_id=categories.index(name), iscrowd=crowd, segmentation=form, area=30)
+            for i, some in anns.items() for name, crowd, form in some]
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "annotations" / "instances_val2014.json").write_text(json.dumps(dict(
+        images=[dict(id=i, file_name=f"{i}.jpg", height=20, width=20) for i in anns],
+        categories=[dict(id=k, name=name) for k, name in enumerate(categories)],
+        annotations=[ann | {"id": k} for k, ann in enumerate(flat)])))
+    _, scenes = E.load_scenes(tmp_path, [f"{i}.jpg" for i in anns])
+    assert [scene["objects"] for scene in scenes] == [2, 2, 1, 0]
+    assert [scene["excluded"] for scene in scenes] == [0, 1, 0, 0]
+    assert [[ann["name"] for ann in scene["anns"]] for scene in scenes] == [
+        ["person", "car"], ["car", "tv"], ["person", "person"], []]
+
+
+def test_what_is_where_is_read_at_the_nearest_pixel_centre(tmp_path):
+    anns = [box(60 * k, 0, 60 * k + 60, 640 - 70 * k) for k in range(8)] + [box(7, 100 * k, 470, 100 * k + 1)
+                                                                            for k in range(6)]
+    coco = coco_of(*anns, img_h=480, img_w=640)
+    scene = dict(anns=checked(coco), height=480, width=640, objects=14., excluded=0.)
+    image = E.data.GazeImage("a.jpg", tmp_path / "a.jpg", [], (480, 640))
+    canvas = E.looked_at(0, [image], coco, [scene], {})["canvas"]
+    painted = E.paint_masks(scene["anns"], coco, 480, 640)
+    for r in range(224):
+        row = painted[int((r + .5) * 480 / 224)]
+        assert canvas[r].tolist() == [row[int((c + .5) * 640 / 224)] for c in range(224)], r
+
+
+def test_a_batch_has_the_mean_density_over_the_objects_of_each_source(tmp_path):
+    """Two images; on the first three small objects, one of them covered, and a large one."""
+    first = [box(0, 0, 20, 20, name="person"), box(0, 40, 30, 60), box(100, 0, 220, 100, name="dog"),
+             box(100, 190, 120, 220, name="car"), box(100, 190, 120, 220, name="cat")]  # the last one on top
+    coco = coco_of(*first, img_h=224, img_w=224)
+    gaze = [(np.array([3, 3, 200], np.int16), np.array([5, 5, 7], np.int16)),
+            (np.array([3], np.int16), np.array([5], np.int16))]
+    images = [E.data.GazeImage("a.jpg", tmp_path / "a.jpg", gaze, (224, 224))] * 2
+    anns = [E.with_mask(ann, coco, coco.imgs[1], Path("f")) for ann in coco.imgToAnns[1]]
+    scenes = [dict(anns=some, height=224, width=224, objects=float(len(some)), excluded=0.)
+              for some in (anns, anns[:1])]
+    ramp = np.arange(224 * 224.).reshape(224, 224)
+    np.save(tmp_path / "m.npy", ramp**2 + 5)
+    items = [E.looked_at(i, images, coco, scenes, {"mine": [tmp_path / "m.npy"] * 2}) for i in range(2)]
+    assert items[0]["counts"][3, 5] == 3 and items[0]["counts"].sum() == 4
+    batch = torch.utils.data.default_collate([item | dict(index=i, image=torch.zeros(1), readable=True)
+                                              for i, item in enumerate(items)])
+
+    def model(x):
+        return None, torch.tensor(ramp[::-1].copy())[None].repeat(2, 1, 1)
+    found = E.measure(batch, [model], scenes, torch.device("cpu"), torch.float32)
+    human = gaussian_blur(torch.tensor(items[0]["counts"])[None], 15)[0].double().numpy()
+    human = (human - human.min()) / (human.max() - human.min())
+    for s, m in enumerate((human, ramp[::-1], ramp**2)):  # people, the model, the other model's map less its min
+        share = 10_000 * m / m.sum()
+        boxes = [share[a:c, b:d].mean() for a, b, c, d in ((0, 0, 20, 20), (0, 40, 30, 60), (100, 0, 220, 100))]
+        top = share[100:120, 190:220].mean()
+        animate = (400 * boxes[0] + 12_000 * boxes[2] + 600 * top) / 13_000
+        expected = [dict(animate=animate, inanimate=boxes[1], small=(boxes[0] + boxes[1] + top) / 3,
+                         medium=math.nan, large=boxes[2]),
+                    dict(animate=boxes[0], inanimate=math.nan, small=boxes[0], medium=math.nan, large=math.nan)]
+        for i in range(2):
+            for name, value in expected[i].items():
+                assert found[name][i, s].item() == pytest.approx(value, rel=1e-3, nan_ok=True), (i, s, name)
+            assert found["entropy"][i, s].item() == pytest.approx(
+                scipy.stats.entropy(m.ravel(), base=2), rel=1e-4)
+    assert found["objects"].tolist() == [5, 1] and found["excluded"].tolist() == [0, 0]
+
+
 # ------------------------------------------------------------------------------------------------ odd images
 
 def test_an_image_without_annotations_has_no_density():
@@ -415,24 +502,107 @@ def test_every_number_of_the_paper_s_section_stands_in_the_table():
     assert [h["name"] for h in headline][:2] == ["animacy: images", "animacy, human: animate"]
 
 
-def test_paired_tests_equal_scipy_and_use_one_set_of_images():
-    rng = np.random.default_rng(1)
-    a, b = rng.random(20), rng.random(20)
-    second = rng.random(20)
-    second[:4] = math.nan  # four images without an inanimate object
-    table = E.by_source(arrays_of({"human": {"animate": a, "inanimate": second, "entropy": a},
-                                   "A": {"animate": a, "inanimate": second, "entropy": a},
-                                   "B": {"animate": b, "inanimate": second, "entropy": b}}))
-    found = {h["name"]: h for h in E.evaluate(E.claims(list(table)), table)}
-    reference = scipy.stats.ttest_rel(b[4:], a[4:])
-    t = found["animacy, animate: B - A: t"]
-    assert t["ours"] == pytest.approx(reference.statistic) and t["n"] == 16
-    assert found["animacy, animate: B - A: p"]["ours"] == pytest.approx(reference.pvalue)
-    d = (b - a)[4:]
-    assert found["animacy, animate: B - A: d"]["ours"] == pytest.approx(d.mean() / d.std(ddof=1))
-    assert found["animacy, A: t"]["ours"] == pytest.approx(scipy.stats.ttest_rel(a[4:], second[4:]).statistic)
-    assert found["sparsity, entropy: B - A: mean difference"]["n"] == 20 == found["sparsity: images"]["ours"]
-    assert not any(name.startswith("size") for name in found)  # no object of any size
+def hand_made(n: int = 90) -> dict[str, np.ndarray]:
+    """Arrays of a run: no two sources, fields or images are alike; images of an excluded category, of no, one
+    or more objects, without a kind of region, and unknown to COCO."""
+    rng = np.random.default_rng(3)
+    sources = ("human", "A", "B", "C")
+    arrays = {field: rng.gamma(4, .1, (n, 1)) + rng.gamma(2, .05 * (k + 1), (n, 4)) * np.array([3, 1, 2, 1.5])
+              for k, field in enumerate(E.REGIONS)}
+    objects = rng.integers(0, 6, n).astype(float)
+    excluded = (rng.random(n) < .1) * 1.
+    objects[:4], excluded[:4] = math.nan, math.nan  # COCO lacks them
+    for k, field in enumerate(E.REGIONS):  # regions that an image has not: the same of every source
+        arrays[field][rng.random(n) < .15 + .05 * k] = math.nan
+        arrays[field][:4] = math.nan
+    arrays["medium"][8:, 1] = math.nan
+    entropy = rng.normal(15, .1, (n, 1)) + rng.normal([-.3, 0, .03, .1], .2, (n, 4))
+    return arrays | dict(entropy=entropy, sources=np.array(sources), objects=objects, excluded=excluded)
+
+
+def of_a_test(a, b) -> dict[str, tuple]:
+    """{number of a paired t test: (ours, low, high)}."""
+    test, n = scipy.stats.ttest_rel(a, b), len(a)
+    ci, d = test.confidence_interval(), np.mean(a - b) / np.std(a - b, ddof=1)
+    half = 1.96 * (1 / n + d**2 / (2 * n))**.5
+    return {"mean difference": (np.mean(a - b), ci.low, ci.high), "t": (test.statistic, None, None),
+            "p": (test.pvalue, None, None), "d": (d, d - half, d + half)}
+
+
+def sets_of_images(arrays: dict) -> dict[str, np.ndarray]:
+    """{analysis: which images}: both kinds of region; no excluded category; for size, two objects or more."""
+    n = range(len(arrays["objects"]))
+    has = {field: [not math.isnan(v) for v in arrays[field][:, 0]] for field in E.REGIONS}
+    return {"animacy": np.array([has["animate"][i] and has["inanimate"][i] and arrays["excluded"][i] == 0 for i in n]),
+            "size": np.array([has["small"][i] and has["large"][i] and arrays["objects"][i] >= 2 for i in n]),
+            "sparsity": np.array([True for _ in n])}
+
+
+def test_every_line_of_the_table_equals_scipy_on_one_set_of_images_an_analysis():
+    arrays = hand_made()
+    rows = {row["name"]: row for row in E.evaluate(E.claims(list("ABC") + ["human"]), E.by_source(arrays))}
+    sets, column = sets_of_images(arrays), {k: s for s, k in enumerate(arrays["sources"])}
+    assert (arrays["objects"][sets["animacy"]] < 2).any() and (arrays["excluded"][sets["size"]] == 1).any()
+    v = {(of, field, k): arrays[field][sets[of], s] for k, s in column.items() for of, field in (
+        ("animacy", "animate"), ("animacy", "inanimate"), ("size", "small"), ("size", "large"),
+        ("sparsity", "entropy"))}
+    expected, size = {}, {of: int(kept.sum()) for of, kept in sets.items()}
+    for of, first, second in (("animacy", "animate", "inanimate"), ("size", "small", "large")):
+        expected[f"{of}: images"] = (size[of], None, None)
+        for k in column:
+            a, b = v[of, first, k], v[of, second, k]
+            expected |= {f"{of}, {k}: {first}": (a.mean(), ..., ...), f"{of}, {k}: {second}": (b.mean(), ..., ...)}
+            expected |= {f"{of}, {k}: {name}": line for name, line in of_a_test(a, b).items()}
+        for k in "AC":
+            test = of_a_test(v[of, first, "B"], v[of, first, k])
+            expected |= {f"{of}, {first}: B - {k}: {name}": line for name, line in test.items()}
+    expected["sparsity: images"] = (90, None, None)
+    entropy = {k: v["sparsity", "entropy", k] for k in column}
+    for k, values in entropy.items():
+        expected[f"sparsity, {k}: entropy"] = (sum(values) / 90, ..., ...)
+        expected[f"sparsity, {k}: SD"] = ((sum((values - values.mean())**2) / 89)**.5, None, None)
+    for a, b in (("B", "A"), ("B", "C"), ("C", "A"), ("A", "human"), ("B", "human"), ("C", "human")):
+        test = of_a_test(entropy[a], entropy[b])
+        expected |= {f"sparsity, entropy: {a} - {b}: {name}": line for name, line in test.items()}
+    for k in "AC":
+        means = [[entropy[j][arrays["objects"] == objects].mean() for j in ("B", k)] for objects in range(6)]
+        below = sum(b < other for b, other in means)
+        expected[f"sparsity: levels of clutter with B below {k}"] = (f"{below} of 6", None, None)
+    assert set(rows) == set(expected)
+    for name, (ours, low, high) in expected.items():
+        row = rows[name]
+        assert row["ours"] == (ours if isinstance(ours, str) else pytest.approx(ours, rel=1e-9)), name
+        assert row["n"] == size[name.split(",")[0].split(":")[0]], name
+        if low is None:
+            assert row["ci"] is None, name
+        elif low is ...:  # of a bootstrap
+            assert row["ci"][0] < ours < row["ci"][1], name
+        else:
+            assert row["ci"] == pytest.approx((low, high), rel=1e-9), name
+
+
+def test_bars_are_means_with_one_standard_error_over_the_same_images(monkeypatch, tmp_path):
+    arrays, kept = hand_made(), {}
+    monkeypatch.setattr(E, "save_figure", lambda fig, path: kept.update({path.name: fig}))
+    E.draw(arrays, {}, tmp_path)
+    sets = sets_of_images(arrays)
+    for letter, of, first, second in (("A", "animacy", "animate", "inanimate"), ("B", "size", "small", "large")):
+        left, right = kept[f"fig_3{letter}"].axes[:2]
+        a, b = (arrays[field][sets[of]].T for field in (first, second))  # (4, images)
+        bars = [box for ax in (left, right) for box in ax.containers if hasattr(box, "patches")]
+        for box, values in zip(bars, (a - b, a, b)):
+            sem = values.std(1, ddof=1) / values.shape[1]**.5
+            assert [bar.get_height() for bar in box.patches] == pytest.approx(values.mean(1))
+            ends = np.array([end[:, 1] for end in box.errorbar.lines[2][0].get_segments()])
+            assert ends == pytest.approx(np.stack([values.mean(1) - sem, values.mean(1) + sem], 1))
+    left, right = kept["fig_3C"].axes[:2]
+    less = (arrays["entropy"] - arrays["entropy"][:, [1]]).T  # than model A's
+    assert [bar.get_height() for bar in left.patches] == pytest.approx(less.mean(1))
+    for line, values in zip(right.containers, arrays["entropy"].T):
+        some = [values[arrays["objects"] == k] for k in range(6)]
+        assert line.lines[0].get_ydata() == pytest.approx([v.mean() for v in some])
+        ends = np.array([end[:, 1] for end in line.lines[2][0].get_segments()])
+        assert ends[:, 1] - ends[:, 0] == pytest.approx([2 * v.std(ddof=1) / len(v)**.5 for v in some])
 
 
 SMALL_P = "p < 0.001"
@@ -504,19 +674,13 @@ def test_the_interval_of_d_decides_whether_it_is_above_2_6():
 
 
 def test_levels_of_clutter_are_those_that_two_images_have():
-    entropies = {"A": [5.] * 6, "B": [4., 4, 6, 6, 1, 1], "C": [9.] * 6}
+    entropies = {"A": [5.] * 9, "B": [4., 4, 6, 6, 1, 1, 6, 6, 1], "C": [9.] * 9}
     arrays = arrays_of({"human": {}} | {k: {"entropy": v} for k, v in entropies.items()},
-                       objects=[1., 1, 2, 2, 3, math.nan])
+                       objects=[1., 1, 2, 2, 3, math.nan, 4, 4, 4])  # of 4 objects the mean is below, not the median
     table = E.by_source(arrays)
     rows = {row["name"]: row["ours"] for row in E.evaluate(E.claims(list(table)), table)}
-    assert rows["sparsity: levels of clutter with B below A"] == "1 of 2"
-    assert rows["sparsity: levels of clutter with B below C"] == "2 of 2"
-
-
-def test_size_needs_two_objects():
-    arrays = arrays_of({"human": {}, "A": {"small": [.1, .2, .3], "large": [.2, .1, .1]}},
-                       objects=[1., 2., 3.])
-    assert np.isfinite(E.by_source(arrays)["A"]["bias_size"]).tolist() == [False, True, True]
+    assert rows["sparsity: levels of clutter with B below A"] == "2 of 3"
+    assert rows["sparsity: levels of clutter with B below C"] == "3 of 3"
 
 
 # ------------------------------------------------------------------------------------------------ runs
@@ -535,6 +699,9 @@ def test_maps_of_any_size_and_format_are_read_and_bad_ones_are_missing(tmp_path)
         assert E.other_map(tmp_path / bad).isnan().all()
         with pytest.raises(InputError, match=bad):
             read_map(tmp_path / bad)
+    np.save(tmp_path / "two.npy", np.array([[3., 4]]))  # bilinear between the centres of its two pixels
+    between = ((np.arange(224) + .5) / 112 - .5).clip(0, 1)
+    np.testing.assert_allclose(E.other_map(tmp_path / "two.npy"), np.tile(between, (224, 1)), atol=1e-6)
     np.save(tmp_path / "flat.npy", np.full((3, 5), 7.))
     assert (E.other_map(tmp_path / "flat.npy") == 0).all()  # uniform, by density() and entropy()
 
@@ -609,6 +776,18 @@ def test_a_run_writes_rows_results_and_figures(worlds, tuned, finished):
     assert {h["name"]: h["ours"] for h in results["headline"]}["animacy: images"] == 10
     a, b = ([r["entropy"] for r in rows if r["condition"] == k] for k in "AB")
     assert a != b  # B's attention weights were used
+    contrasts = {}
+    for of, first, second in (("animacy", "animate", "inanimate"), ("size", "small", "large")):
+        bias = {k: np.array([r[first] - r[second] for r in rows if r["condition"] == k], float)
+                for k in ("human", "A", "B", "C")}
+        for one, other in itertools.combinations(bias, 2):
+            d = bias[other] - bias[one]  # the later source less the earlier one
+            contrasts[f"bias_{of}: {other} - {one}"] = d[np.isfinite(d)]
+    assert len(contrasts) == len(results["tests"]) == 12
+    for test in results["tests"]:
+        d = contrasts[test["contrast"]]
+        assert test["test"] == "paired t" and test["mean"] == pytest.approx(d.mean()) and test["df"] == len(d) - 1
+        assert test["t"] == pytest.approx(scipy.stats.ttest_1samp(d, 0).statistic)
 
 
 def test_entropy_is_drawn_by_the_number_of_objects():

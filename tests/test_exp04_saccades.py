@@ -157,9 +157,22 @@ def test_even_or_too_large_foveas_are_refused(fovea):
         S.fixation_sequence(torch.ones(1, 14, 14), fovea, 10)
 
 
+def test_a_map_of_zeros_but_for_one_place_is_never_fixated_twice():
+    att = torch.zeros(2, 14, 14)
+    att[0, 6, 6] = att[1, 13, 0] = 1
+    fixations, visible = S.fixation_sequence(att, 3, 10)
+    for b in range(2):
+        assert len({tuple(place) for place in fixations[b].tolist()}) == 10
+        for s in range(1, 10):
+            assert not visible[b, s - 1][tuple(fixations[b, s])]
+    flat = S.fixation_sequence(torch.zeros(1, 14, 14), 3, 10)[0][0]  # the first of what is left
+    assert flat[:3].tolist() == [[0, 0], [0, 2], [0, 4]]
+
+
 def test_single_maps_arrays_nan_and_negative_values_are_refused_in_a_sentence():
+    mixed = torch.stack([torch.ones(5, 5), torch.full((5, 5), -1.)])  # of one image alone
     for bad in (torch.full((1, 5, 5), torch.nan), torch.full((1, 5, 5), -.1), torch.ones(5, 5),
-                np.ones((1, 5, 5))):
+                np.ones((1, 5, 5)), mixed):
         with pytest.raises(InputError, match=r"expected a tensor \(B, h, w\)"):
             S.fixation_sequence(bad, 3, 2)
 
@@ -429,6 +442,27 @@ def test_a_resumed_run_lists_the_fitting_pictures_that_could_not_be_read(picture
     assert len(read_csv(tmp_path / "out/per_image.csv")) == 2 * 12
 
 
+@pytest.mark.parametrize("script", [S, exp04_saliency])
+def test_arguments_reach_what_is_measured_and_the_table(script, pictures, tmp_path, monkeypatch):
+    asked, drawn, told = [], [], []
+    measure, some_per_class, claims = script.measure, exp04_saliency.some_per_class, C.claims
+    monkeypatch.setattr(script, "measure", lambda batch, **how: asked.append(how) or measure(batch, **how))
+    monkeypatch.setattr(exp04_saliency, "some_per_class",
+                        lambda items, n, seed: drawn.append((n, seed)) or some_per_class(items, n, seed))
+    monkeypatch.setattr(C, "claims", lambda arrays, *args: told.append(args) or claims(arrays, *args))
+    monkeypatch.setattr(exp04_saliency, "draw", lambda *args: None)
+    script.main(small(pictures, tmp_path, "--fovea", "5", "3", "--seed", "3", "--layer", "1", "--border", "shift"))
+    items, fit, _ = S.load_data(str(pictures), True, None, 3, 0)
+    names = [f"{path.parent.name}/{path.name}" for path, _ in items]
+    assert read_arrays(tmp_path / "arrays.npz")["image"].tolist() == names
+    assert asked[0]["labels"].tolist() == [label for _, label in items]
+    assert (asked[0]["seed"], asked[0]["block"], asked[0]["border"]) == (3, 1, "shift")
+    if script is S:
+        assert (asked[0]["foveas"], told, drawn) == ([5, 3], [([5, 3], False, 3, None)], [])
+    else:
+        assert (asked[0]["fovea"], drawn) == (5, [(10, 3)])
+
+
 def test_labels_of_a_part_of_imagenet_are_classes_of_the_thousand(tmp_path):
     wnids = imagenet_wnids()
     for k in (0, 217, 701):
@@ -568,23 +602,99 @@ def test_a_folder_without_a_readable_picture_is_refused(tmp_path):
 # ------------------------------------------------------------------------------------------------ claims
 
 @torch.no_grad()
-def test_maps_are_the_maximum_over_heads_of_the_block_that_layer_names(demo):
-    some = {key: value[:4] for key, value in demo.batch.items()}
-    every = cls_attention(demo.model, some["image"]).amax(2)  # (4, 12, 14, 14)
-    found = S.measure(some, demo.model, demo.head, demo.labels, **SETTINGS | dict(block=2))
-    best = S.fixation_sequence(every[:, 2], 3, 10)[0]
-    assert torch.equal(found["row"][:, 0], best[..., 0]) and torch.equal(found["col"][:, 0], best[..., 1])
+def test_every_condition_has_the_saccades_of_its_own_map(demo):
+    """Two foveas, the larger first; a block that is not the last; every block and smaller inputs."""
+    model, head = S.load_model("demo_dino4", None, None, True, None)[0], nn.Linear(4 * 96, 12)
+    nn.init.normal_(head.weight, std=.05, generator=generator(1))
+    some = {key: value[:2] for key, value in demo.batch.items()}
+    block, x = 1, some["image"]
+    found = S.measure(some, model, head, demo.labels, block=block, foveas=[5, 3], border="shift", seed=4,
+                      sweep=True)
+    maps = {"full": cls_attention(model, x).amax(2)}  # the maximum over heads, (2, 4, 14, 14)
+    for side in (12, 10, 8):
+        a = resize_matrix(224, 16 * side, "bilinear", antialias=True)
+        maps[f"{side}x{side}"] = upsample(cls_attention(model, a @ x @ a.T).amax(2), (14, 14))
+    noise = torch.stack([torch.rand(14, 14, generator=generator(4, 3, i)) for i in (0, 1)])
+    expected = {f"{kind} fovea{f}": (m, f) for f in (5, 3)
+                for kind, m in (("attention", maps["full"][:, block]), ("random", noise))}
+    expected |= {f"block{b:02d} {grid}": (maps[grid][:, b], 5) for grid in maps for b in range(4)}
+    names = S.conditions([5, 3], 4, True)
+    assert sorted(names) == sorted(expected)
+    for c, name in enumerate(names):
+        places, visible = S.fixation_sequence(*expected[name], 10, "shift")
+        assert torch.equal(found["row"][:, c].long(), places[..., 0]), name
+        assert torch.equal(found["col"][:, c].long(), places[..., 1]), name
+        assert torch.equal(found["tokens"][:, c].long(), visible.sum((2, 3))), name
+    p = maps["full"][:, block].flatten(1).double().numpy()
+    np.testing.assert_allclose(found["entropy"], stats.entropy(p, base=2, axis=1), atol=1e-5)
+    assert found["n_tokens"].tolist() == [196, 196] and torch.equal(found["index"], some["index"])
+    e = model.encode(model.embed(x))
+    p = head(model.norm(e.cls[:, -4:]).flatten(1)).softmax(1).double().numpy()  # oldest block first
+    assert found["pred_full"].tolist() == p.argmax(1).tolist()
+    np.testing.assert_allclose(found["certainty_full"], 1 - stats.entropy(p, axis=1) / np.log(12), atol=1e-5)
 
 
 @torch.no_grad()
-def test_sweep_reads_the_maps_of_smaller_inputs(demo):
-    some = {key: value[:2] for key, value in demo.batch.items()}
-    a = resize_matrix(224, 128, "bilinear", antialias=True)
-    low = upsample(cls_attention(demo.model, a @ some["image"] @ a.T).amax(2)[:, 11], (14, 14))
-    tokens = S.fixation_sequence(low, 3, 10)[1].sum((2, 3))
-    found = S.measure(some, demo.model, demo.head, demo.labels, **SETTINGS | dict(sweep=True))
-    place = S.conditions([3], 12, True).index("block11 8x8")
-    assert torch.equal(found["tokens"][:, place].long(), tokens)
+def test_answers_are_correct_where_they_are_the_label(demo):
+    some = {key: value[:5] for key, value in demo.batch.items()}
+    labels = demo.labels.clone()
+    labels[:2] = (labels[:2] + 1) % 12  # so that full images are wrong too
+    found, label = S.measure(some, demo.model, demo.head, labels, **SETTINGS), labels[:5]
+    assert torch.equal(found["label"], label) and not found["correct_full"].all()
+    assert torch.equal(found["correct_full"], found["pred_full"] == label)
+    assert torch.equal(found["correct"], found["pred"] == label.view(5, 1, 1))
+    other = S.measure(some, demo.model, demo.head, labels, **SETTINGS | dict(seed=1))
+    for key in ("row", "col"):  # random fixations change with the seed, those of attention do not
+        assert torch.equal(found[key][:, 0], other[key][:, 0])
+        assert (found[key][:, 1] != other[key][:, 1]).any(1).all()
+
+
+def folder_of_classes(root: Path) -> Path:
+    """Eight classes of six images, in sorted order."""
+    for k in range(8):
+        (root / f"class{k}").mkdir(parents=True)
+        for i in range(6):
+            Image.new("RGB", (4, 4)).save(root / f"class{k}" / f"{i}.png")
+    return root
+
+
+def test_limit_takes_a_random_part_of_all_classes_that_changes_with_the_seed(tmp_path):
+    root = folder_of_classes(tmp_path)
+    every, _, _ = S.load_data(str(root), False, None, 0, 0)
+    some, fit, classes = S.load_data(str(root), False, 16, 0, 0)
+    assert len(every) == 48 and len(some) == 16 and len(classes) == 8 and not fit
+    assert len({label for _, label in some}) > 5 and some == [item for item in every if item in some]
+    assert some != S.load_data(str(root), False, 16, 1, 0)[0]
+
+
+def test_a_head_is_fitted_on_one_half_and_tested_on_the_other(tmp_path):
+    root = folder_of_classes(tmp_path / "flat")
+    every, _, _ = S.load_data(str(root), False, None, 0, 0)
+    for limit in (None, 16):
+        items, fit, _ = S.load_data(str(root), True, limit, 0, 0)
+        assert len(fit) == 24 and len(items) == (limit or 24) and not set(items) & set(fit)
+        assert set(items) | set(fit) == set(every) or limit
+        assert len({label for _, label in fit}) > 5
+    assert fit != S.load_data(str(root), True, 16, 1, 0)[1]
+
+
+def test_a_fitted_head_minimises_the_penalised_loss_of_standardised_features(tmp_path, monkeypatch, demo):
+    x = torch.randn(60, 5, generator=generator(3)) * torch.tensor([1., 2, 5, .1, 1]) + 3
+    labels = [int(v) for v in (x[:, 0] > 3.2).int() + (x[:, 1] > 3.5).int()]
+    monkeypatch.setattr(S, "in_batches", lambda *args: dict(
+        x=x.numpy(), index=np.arange(60), readable=np.ones(60, bool)))
+    head, fitted = S.fit_head(demo.model, demo.view, [(Path("a.jpg"), v) for v in labels], 3, tmp_path, 2, 0)
+    w = (head.weight.detach() * x.std(0)).requires_grad_()  # of features of mean 0, SD 1
+    b = (head.bias + head.weight @ x.mean(0)).detach().requires_grad_()
+    loss = nn.functional.cross_entropy((x - x.mean(0)) / x.std(0) @ w.T + b, torch.tensor(labels))
+    (loss + 1e-3 * (w ** 2).sum()).backward()
+    assert w.grad.abs().max() < 2e-4 and b.grad.abs().max() < 2e-4
+    assert fitted["accuracy"] == pytest.approx(100 * np.mean(head(x).argmax(1).numpy() == labels), abs=.01)
+
+
+def test_the_last_block_guides_unless_another_is_named():
+    for asked, block in ((None, 3), (0, 0), (2, 2)):
+        assert S.load_model("demo_dino4", None, None, True, asked)[3] == block
 
 
 def measured(correct, **more) -> dict:
@@ -606,76 +716,17 @@ def joined(**tables) -> dict:
     return {key: first[key] for key in C.FULL_IMAGE} | stacked | {"conditions": names}
 
 
-def ours(rows: list[dict]) -> dict:
-    return {row["name"]: row["ours"] for row in rows}
-
-
-def test_lines_of_the_table_subtract_in_the_order_they_name():
-    wrong = measured(np.zeros((8, 10)))
-    later = measured(np.arange(10) >= np.arange(8)[:, None])  # image i: correct from saccade i + 1 on
-    found = ours(C.claims(joined(attention_fovea3=later, random_fovea3=wrong), [3], False, 0))
-    assert found["fovea 3: correct at least once - full"] == 0
-    assert found["fovea 3: gap at saccade 1 - at 10"] == pytest.approx(100 * (1 - 8) / 8)
-    assert found["fovea 3: entropy per saccade needed, attention"] == pytest.approx(1)
-    assert found["fovea 3: lowest entropy, never correct, random"] == 1
-    assert found["fovea 3: attention - random, saccade 2"] == 25
-    names = [f"block{b:02d} {grid}" for grid in C.GRIDS for b in range(4)]
-    good = measured(np.ones((8, 10)))
-    tables = {"attention fovea3": good, "random fovea3": wrong} | {name: good for name in names}
-    found = ours(C.claims(joined(**tables), [3], True, 0))
-    assert found["accuracy, 10x10 maps - random"] == found["accuracy, block00 - random"] == 100
-
-
 def test_official_accuracy_stands_beside_that_of_the_published_network_on_imagenet_alone():
     plain = S.parse(["--data", "IMAGENET"])
     assert S.official("dino_vits16", plain, np.arange(600)) == 77.0
     assert S.official("dino_vits16", plain, np.arange(600) % 10) is None  # Imagenette
+    assert S.official("dino_vits16", plain, np.arange(500)) is None and S.OFFICIAL == 77.0
     assert S.official("dinov2_vits14", plain, np.arange(600)) is None
     for more in (["--weights", "w.pth"], ["--head", "h.pth"], ["--train-head"]):
         assert S.official("dino_vits16", S.parse(["--data", "IMAGENET", *more]), np.arange(600)) is None
     good = measured(np.ones((6, 10)))
     row = C.claims(joined(attention_fovea3=good, random_fovea3=good), [3], False, 0, 77.0)[0]
     assert (row["name"], row["paper"], row["ours"], row["verdict"]) == ("accuracy, full image", 77.0, 100, "")
-
-
-def test_accuracy_tokens_and_first_success_of_a_hand_made_condition():
-    t = measured([[0, 1] * 5, [1] + [0] * 9, [0] * 10])
-    assert t["first"].tolist() == [2, 1, 11] and t["accuracy"].tolist() == [.5, .1, 0]
-    np.testing.assert_allclose(t["visible"][0], 100 * 9 * np.arange(1, 11) / 196)
-
-
-@pytest.fixture
-def six_images() -> dict:
-    """{name: ours} of the table of six hand-made images, with 100 tokens an image: saccade 5 is the last at
-    which less than half of it is seen."""
-    correct = np.array([[0, 0, 1, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 1, 1, 1, 1, 1], [0] * 10,
-                        [1, 0, 1, 0, 0, 0, 0, 0, 0, 0], [0] * 10, [0, 1, 1, 1, 1, 1, 1, 1, 1, 1]])
-    a, r = (measured(x, n_tokens=np.full(6, 100.)) for x in (correct, np.ones((6, 10))))
-    a["certainty"] = np.tile([[.5], [.9], [.3], [.5], [.5], [.4]], (1, 10))
-    a["certainty"][0], a["certainty"][5, [0, 9]] = [.1, .2, .5, .6, .7, .7, .7, .7, .7, .7], (.2, .8)
-    a["certainty_full"] = np.array([.6, .8, .4, .5, .5, .42])
-    a["correct_full"] = r["correct_full"] = np.array([1., 1, 1, 0, 0, 1])
-    return ours(C.claims(joined(attention_fovea3=a, random_fovea3=r), [3], False, 0))
-
-
-def test_accuracy_approaches_that_of_the_full_image(six_images):
-    # right at saccade 1: images 1, 3; 5: 0, 5; 10: 0, 1, 5; in full: 0, 1, 2, 5, of which 0, 5 at saccade 5
-    expected = {"accuracy, attention, saccade 10": 50, "accuracy, random, saccade 1": 100,
-                "accuracy, saccade 10 - full image": 100 * (3 - 4) / 6, "saccade 10 - 1, attention": 100 / 6,
-                "gain to saccade 5 - from 5 to 10": 100 * (1 - 2 - 1 + 1) / 6,
-                "correct in full: also with less than half seen": 50}
-    for name, value in expected.items():
-        assert six_images[f"fovea 3: {name}"] == pytest.approx(value), name
-
-
-def test_changes_of_the_answer_are_counted_by_image(six_images):
-    # image 1 is lost at 5 and back at 6; image 3 is lost at 2, back at 3, lost at 4
-    expected = {"changes of the answer, saccades 2 to 5 - 6 to 10": (1 - 1 + 3) / 6,
-                "of those changed to wrong, correct again": 100, "correct at most saccades": 50,
-                "still wrong after a change, saccade 10 - 5": 0, "wrong in full: correct at most saccades": 0,
-                "still correct after one, saccade 10 - 5": 100 / 6}
-    for name, value in expected.items():
-        assert six_images[f"fovea 3: {name}"] == pytest.approx(value), name
 
 
 def test_masks_of_any_size_share_every_layer_but_attention():
@@ -685,19 +736,6 @@ def test_masks_of_any_size_share_every_layer_but_attention():
     visible = torch.arange(196) < torch.arange(9, 49).view(1, 40, 1)
     S.forward_visible(model, torch.zeros(1, 3, 224, 224), visible.view(1, 40, 14, 14))
     assert sum(calls) == sum(range(10, 50)) and len(calls) == 2 and max(calls) <= 1024 + 49
-
-
-def test_certainty_is_given_with_and_without_images_never_correct(six_images):
-    # mean certainty of images 0, 1, 2, 5: .56, .9, .3, .42; full image: .6, .8, .4, .42; image 2 never correct
-    expected = {"attention - full image": 100 * (-.04 + .1 + 0) / 3,
-                "attention - full image, with never correct": 100 * (-.04 + .1 - .1 + 0) / 4,
-                "attention - random": (.06 + .4 - .08) / 3,
-                "attention - random, with never correct": (.06 + .4 - .2 - .08) / 4,
-                "first correct - before, attention": (.3 + .2) / 2,
-                "saccade 10 - first correct, attention": (.2 + .4) / 2}
-    for name, value in expected.items():
-        assert six_images[f"fovea 3: certainty, {name}"] == pytest.approx(value), name
-    assert "fovea 3: certainty, first correct - before, random" not in six_images  # all at the first saccade
 
 
 CLAIMS = {  # what the paper's text says: its number, lines of the table; F stands for "fovea 3: ", then "fovea 5: "
@@ -787,14 +825,6 @@ def test_the_table_on_screen_has_no_more_than_25_lines_and_the_accuracies_are_re
     assert second.split()[:4] == "random, fovea 5x5 0.0".split()
 
 
-def test_images_easy_for_the_full_image_need_fewer_saccades():
-    a = measured(np.arange(10) >= np.arange(8)[:, None])  # image i: correct from saccade i + 1 on
-    a["certainty_full"], a["correct_full"] = .9 - .05 * np.arange(8), (np.arange(8) > 0) * 1.
-    a["certainty_full"][0] = 0  # wrong in full: left out
-    fit = C.slope(a, "certainty_full", a["correct_full"] == 1)
-    assert fit["ours"] == pytest.approx(-.05) and fit["n"] == 7
-
-
 def test_threshold_ignores_the_half_that_judges():
     rng, n = np.random.default_rng(1), 400
     t = {"certainty": rng.random((n, 10)),
@@ -831,3 +861,143 @@ def test_chance_is_one_of_the_classes_or_that_of_as_many_guesses_as_saccades():
     ax = S.figure_grid(1, 1)[1][0, 0]
     S.levels(ax, dict(correct_full=np.ones(3), chance=.25), C.STEPS)
     assert ax.lines[1].get_ydata()[:2] == pytest.approx([25, 43.75])  # 1 - .75 ** 2
+
+
+def hand_made(n: int = 90) -> dict:
+    """Arrays of a run with foveas 5 and 3, of which no two conditions, saccades or images are alike."""
+    rng = np.random.default_rng(7)
+    names = S.conditions([5, 3], 4, True)
+    shape = (n, len(names), 10)
+    ease = rng.random((n, 1, 1)) * (np.arange(n) > 9)[:, None, None]
+    arrays = {key: rng.integers(0, 14, shape) for key in ("pred", "row", "col")}
+    return arrays | dict(
+        conditions=np.array(names), classes=np.array(list("abcde")), image=np.array([f"{i}" for i in range(n)]),
+        correct=rng.random(shape) < ease * np.linspace(.5, 1.2, 10), certainty=rng.random(shape),
+        tokens=np.sort(rng.integers(9, 190, shape)), n_tokens=np.full(n, 196), label=rng.integers(0, 5, n),
+        pred_full=rng.integers(0, 5, n), correct_full=rng.random(n) < .7, certainty_full=rng.random(n),
+        entropy=rng.uniform(4, 7, n), example_map=np.zeros((1, 4, 2, 2)))
+
+
+def test_rows_of_both_tables_are_those_of_their_condition_and_saccade():
+    arrays = hand_made(4)
+    rows = list(S.image_rows(arrays, 3))
+    assert [(row["image"], row["condition"]) for row in rows] == [
+        (f"{i}", name) for i in range(4) for name in arrays["conditions"][:3]]
+    for k, row in enumerate(rows):
+        i, c = divmod(k, 3)
+        for key in C.FULL_IMAGE:
+            assert row[key] == pytest.approx(float(arrays[key][i]), abs=1e-6)
+        for key in C.PER_SACCADE:
+            assert [row[f"{key}_{s}"] for s in range(1, 11)] == pytest.approx(arrays[key][i, c].astype(float), abs=1e-6)
+    rows = list(S.sweep_rows(arrays))
+    assert len(rows) == 10 * len(arrays["conditions"])
+    for k, row in enumerate(rows):
+        c, s = divmod(k, 10)
+        assert (row["condition"], row["saccade"]) == (arrays["conditions"][c], s + 1)
+        for key in ("correct", "tokens", "certainty"):
+            assert row[key] == pytest.approx(sum(arrays[key][:, c, s].astype(float)) / 4, abs=1e-6)
+
+
+@pytest.fixture
+def figures(monkeypatch) -> dict:
+    """{name: figure} of those that are saved."""
+    kept = {}
+    monkeypatch.setattr(S, "save_figure", lambda fig, path: kept.update({path.name: fig}))
+    return kept
+
+
+def curves(ax) -> list[list[float]]:
+    return [line.get_ydata().tolist() for line in ax.lines]
+
+
+def test_curves_of_the_figures_are_means_over_the_images_with_their_intervals(figures):
+    arrays, folder = hand_made(), Path()
+    column = {name: c for c, name in enumerate(arrays["conditions"])}
+    shown = {f: {kind: C.condition(arrays, f"{kind} fovea{f}") for kind in C.KINDS} for f in (3, 5)}
+    S.draw_accuracy(shown, folder)
+    for panels, f in zip(np.array(figures["fig03_accuracy"].axes).reshape(2, -1)[:, :2].T, (3, 5)):
+        for i, kind in enumerate(C.KINDS):
+            right = arrays["correct"][:, column[f"{kind} fovea{f}"]]
+            seen = 100 * arrays["tokens"][:, column[f"{kind} fovea{f}"]] / 196
+            above, below = panels[0].containers[i], panels[1].containers[i]
+            assert above.lines[0].get_ydata() == pytest.approx(100 * right.mean(0))
+            assert below.lines[0].get_ydata() == pytest.approx(seen.mean(0))
+            exact = [stats.binomtest(int(k), 90).proportion_ci(method="wilson") for k in right.sum(0)]
+            ends = np.array([bar[:, 1] for bar in above.lines[2][0].get_segments()])
+            assert ends == pytest.approx(np.array([[100 * ci.low, 100 * ci.high] for ci in exact]), abs=.01)
+        full = next(line for line in panels[0].lines if line.get_label() == "full image")
+        assert full.get_ydata()[0] == pytest.approx(100 * arrays["correct_full"].mean())
+    S.draw_dynamics(shown, folder)
+    panels = np.array(figures["fig04_dynamics"].axes).reshape(4, -1)
+    for k, f in enumerate((3, 5)):
+        right = arrays["correct"][:, column[f"attention fovea{f}"]]
+        once = [100 * np.mean([any(row[:s]) for row in right]) for s in range(1, 11)]
+        assert panels[0, k].containers[0].lines[0].get_ydata() == pytest.approx(once)
+        lost = [0] + [100 * np.mean(right[:, s - 1] & ~right[:, s]) for s in range(1, 10)]
+        assert curves(panels[1, k])[0] == pytest.approx(lost)
+        wrong_in_full = ~arrays["correct_full"] & right.any(1)
+        for ax, part in ((panels[2, k], right), (panels[3, k], right[wrong_in_full])):
+            heights = [bar.get_height() for bar in ax.patches]
+            assert heights == [sum(part.sum(1) == times) for times in range(11)]
+
+
+def test_first_success_is_drawn_by_the_saccade_at_which_it_came(figures):
+    arrays, folder = hand_made(), Path()
+    shown = {3: {kind: C.condition(arrays, f"{kind} fovea3") for kind in C.KINDS}}
+    S.draw_first_success(shown, folder)
+    for kind, ax, entropy in zip(C.KINDS, figures["fig05_certainty"].axes, figures["fig07_entropy"].axes):
+        c = list(arrays["conditions"]).index(f"{kind} fovea3")
+        right, sure, known = arrays["correct"][:, c], arrays["certainty"][:, c], arrays["correct_full"]
+        first = np.array([[*row, True].index(True) + 1 for row in right])
+        sets = {f"first correct at {s}": known & (first == s) for s in range(1, 11)}
+        sets |= {"all of these": known & (first < 11), "all, with never correct": known}
+        sets = {name: part for name, part in sets.items() if part.sum() >= 5}
+        assert [line.get_label() for line in ax.lines] == [f"{k} (n = {v.sum()})" for k, v in sets.items()]
+        for line, bar, part in zip(ax.lines, ax.patches, sets.values()):
+            assert line.get_ydata() == pytest.approx(sure[part].mean(0))
+            assert bar.get_height() == pytest.approx(arrays["certainty_full"][part].mean())
+        dots, *dashes = entropy.lines
+        assert dots.get_xdata().tolist() == [12 if s == 11 else s for s in first]
+        assert dots.get_ydata().tolist() == arrays["entropy"].tolist()
+        means = [arrays["entropy"][first == s].mean() for s in range(1, 12) if sum(first == s) >= 5]
+        assert [line.get_ydata()[0] for line in dashes] == pytest.approx(means)
+
+
+def test_blocks_and_smaller_inputs_are_drawn_in_their_order(figures):
+    arrays = hand_made()
+    S.draw_sweep(arrays, 5, Path())
+    column = {name: c for c, name in enumerate(arrays["conditions"])}
+    left, right, low_left, low_right, accuracy, tokens, *_ = figures["fig06_fig17_blocks_resolutions"].axes
+    grids = ("full", "12x12", "10x10", "8x8")
+    for ax, other, names in ((left, right, [f"block{b:02d} full" for b in range(4)]),
+                             (low_left, low_right, [f"block03 {grid}" for grid in grids])):
+        for line, seen, name in zip(ax.lines, other.lines, [*names, "random fovea5"]):
+            assert line.get_ydata() == pytest.approx(100 * arrays["correct"][:, column[name]].mean(0)), name
+            assert seen.get_ydata() == pytest.approx(arrays["tokens"][:, column[name]].mean(0)), name
+            assert seen.get_label() == name
+    for ax, key, unit in ((accuracy, "correct", 100), (tokens, "tokens", 1)):
+        means = [[unit * arrays[key][:, column[f"block{b:02d} {grid}"]].mean() for b in range(4)] for grid in grids]
+        assert ax.images[0].get_array().data == pytest.approx(np.array(means))
+
+
+def test_examples_show_what_is_revealed_and_the_answers_of_attention(figures):
+    arrays, rng = hand_made(), np.random.default_rng(1)
+    arrays |= dict(example=np.array([40, 7]), example_map=rng.random((2, 4, 14, 14)).astype(np.float32),
+                   example_image=rng.integers(0, 200, (2, 224, 224, 3)).astype(np.uint8),
+                   pred=rng.integers(0, 5, arrays["pred"].shape))
+    S.draw_examples(arrays, 2, 5, "clip", Path())
+    axes = np.array(figures["fig08_examples"].axes).reshape(2, 7)
+    visible = S.fixation_sequence(torch.from_numpy(arrays["example_map"][:, 2]), 5, 10)[1].numpy()
+    for i, n in enumerate((40, 7)):
+        words = [arrays["classes"][arrays[key][n]] for key in ("label", "pred_full")]
+        assert axes[i, 0].get_title() == f"{words[0]}\nfull image: {words[1]}"
+        for ax, s in zip(axes[i, 2:], (1, 2, 3, 5, 10)):
+            pred, sure, right = (arrays[key][n, 0, s - 1] for key in ("pred", "certainty", "correct"))
+            assert ax.get_title() == f"saccade {s}: {arrays['classes'][pred]}\ncertainty {sure:.2f}"
+            assert ax.title.get_color() == (S.PALETTE["B"] if right else S.PALETTE["A"])
+            seen = np.kron(visible[i, s - 1], np.ones((16, 16)))[..., None] == 1
+            assert (ax.images[0].get_array() == np.where(seen, arrays["example_image"][i], 235)).all()
+    blocks = np.array(figures["fig13_maps"].axes).reshape(2, 5)
+    assert [ax.get_title() for ax in blocks[0]] == ["image", "block 0", "block 1", "block 2", "block 3"]
+    shown = upsample(torch.from_numpy(arrays["example_map"][1]), (224, 224))
+    assert blocks[1, 2].images[0].get_array().data == pytest.approx(shown[1].numpy())
