@@ -142,6 +142,9 @@ def test_seeds_are_a_list_and_images_an_array_too():
 
 
 def test_gaussian_noise_has_its_mean_variance_and_a_flat_spectrum():
+    for severity, sd in enumerate((.08, .12, .18, .26, .38)):  # before the values are cut
+        noise = C.gaussian_noise(torch.full((4, 3, 96, 96), .5), severity, C.Draw(torch.arange(4), 0)) - .5
+        assert float(noise.std()) == pytest.approx(sd, rel=.01)
     y = C.corrupt(grey(128, 8), "gaussian_noise", 1, torch.arange(8)).double()
     assert float(y.mean()) == pytest.approx(127.5, abs=.15)  # cut to whole levels: half a level less
     assert float(y.std()) == pytest.approx(.08 * 255, rel=.01)
@@ -151,7 +154,7 @@ def test_gaussian_noise_has_its_mean_variance_and_a_flat_spectrum():
 
 def test_shot_noise_has_the_moments_of_the_cut_poisson_law():
     from scipy import stats
-    for severity, photons in ((5, 3), (1, 60)):
+    for severity, photons in enumerate((60, 25, 12, 5, 3), 1):
         for level in (20, 128, 250):
             counts = np.arange(200)
             p = stats.poisson.pmf(counts, photons * level / 255)
@@ -164,19 +167,22 @@ def test_shot_noise_has_the_moments_of_the_cut_poisson_law():
 
 
 def test_impulse_noise_hits_its_share_half_white_half_black():
-    y = C.corrupt(grey(128, 8), "impulse_noise", 5, torch.arange(8))
-    shares = [float((y == v).double().mean()) for v in (0, 255, 128)]
-    assert shares == pytest.approx([.135, .135, .73], abs=.004)
-    assert spectrum_slope(y.double()) == pytest.approx(1, abs=.05)
+    for severity, share in enumerate((.03, .06, .09, .17, .27), 1):
+        y = C.corrupt(grey(128, 8), "impulse_noise", severity, torch.arange(8))
+        shares = [float((y == v).double().mean()) for v in (0, 255, 128)]
+        assert shares == pytest.approx([share / 2, share / 2, 1 - share], abs=.004)
+        assert spectrum_slope(y.double()) == pytest.approx(1, abs=.05)
 
 
 def test_frost_is_a_weighted_sum_with_a_crop_of_a_texture(tmp_path):
     for k in range(1, 7):
         Image.new("RGB", (120, 110), (k * 20, 0, 100)).save(tmp_path / f"frost{k}.png")
-    y = C.corrupt(grey(100, 12, 48), "frost", 5, torch.arange(12), tmp_path)
-    red = {k: int(.6 * 100 + .75 * 20 * k + 1e-3) for k in range(1, 7)}
-    assert set(y[:, 0].unique().tolist()) <= set(red.values()) and len(y[:, 0].unique()) > 2
-    assert set(y[:, 1].unique().tolist()) == {60} and set(y[:, 2].unique().tolist()) == {135}
+    for severity, (keep, add) in enumerate(((1, .4), (.8, .6), (.7, .7), (.65, .7), (.6, .75)), 1):
+        y = C.corrupt(grey(100, 12, 48), "frost", severity, torch.arange(12), tmp_path)
+        red = {k: int(keep * 100 + add * 20 * k + 1e-3) for k in range(1, 7)}
+        assert set(y[:, 0].unique().tolist()) <= set(red.values()) and len(y[:, 0].unique()) > 2
+        assert y[:, 1].unique().tolist() == [int(keep * 100 + 1e-3)]
+        assert y[:, 2].unique().tolist() == [int(keep * 100 + add * 100 + 1e-3)]
     with pytest.raises(ValueError, match="5 of frost1"):
         (tmp_path / "frost3.png").unlink()
         C.frost_textures.cache_clear()
@@ -233,9 +239,9 @@ def test_draws_equal_the_plain_loop_of_the_docstring():
             assert u == ((word >> 32 * (i % 2)) % 2**23 + .5) / 2**23
 
 
-@pytest.mark.parametrize("severity", [1, 4])
+@pytest.mark.parametrize("severity", range(5))
 def test_glass_blur_equals_the_plain_loop_of_its_docstring(severity):
-    sigma, reach, rounds = {1: (.9, 2, 1), 4: (1.5, 4, 2)}[severity]
+    sigma, reach, rounds = ((.7, 1, 2), (.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity]
     x, seeds, img_h, img_w = torch.rand(2, 3, 33, 40), torch.tensor([3, 8]), 33, 40
     draw = C.Draw(seeds, 4)
     y = (C.gaussian(x, (sigma, sigma), "edge", 4.) * 255 + C.LEVEL).floor() / 255

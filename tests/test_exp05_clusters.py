@@ -1,4 +1,5 @@
 """exp05_clusters: clusters, looks at parts and time courses come back where they are planted."""
+import itertools
 import re
 from pathlib import Path
 
@@ -6,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from scipy import stats
 from scipy.cluster import hierarchy
 from scipy.spatial.distance import pdist, squareform
 
@@ -19,7 +21,7 @@ import exp05_scaling as S
 from common import InputError, generator
 from data import read_csv
 from gaze_worlds import TINY, n2010_as_distributed, quick, small_world, write_masks
-from results import read_arrays, read_json, write_csv
+from results import evaluate, read_arrays, read_json, write_csv
 from test_exp05_frames import animal_world
 
 torch.set_num_threads(1)
@@ -35,6 +37,76 @@ def test_cluster_indices_equal_scikit_learn():
     # silhouette_score, calinski_harabasz_score of scikit-learn 1.9.1
     assert votes["silhouette"] == pytest.approx([.6227657087, .6225493085, .5071693067])
     assert votes["Calinski-Harabasz"] == pytest.approx([49.1050784257, 83.9688903928, 65.4275110330])
+
+
+def test_heads_are_joined_by_ward_and_numbered_from_the_nearest_median():
+    t = np.arange(12)
+    x = np.stack([2.2 * np.cos(2.6 * t) + t / 4, np.sin(3.3 * t) + (t > 8)], 1)
+    D = squareform(pdist(x))
+    link = hierarchy.linkage(pdist(x), "ward")
+    raw, average = (hierarchy.fcluster(hierarchy.linkage(pdist(x), how), 3, "maxclust")
+                    for how in ("ward", "average"))
+    assert not np.array_equal(raw[:, None] == raw, average[:, None] == average)
+    members = sorted((np.flatnonzero(raw == c) for c in (1, 2, 3)), key=lambda rows: (len(rows), rows[0]))
+    distance = np.zeros(12)
+    for rows, middle, near in zip(members, (50, 30, 40), (1, 20, 10)):  # G3, G1, G2; order of the least: 3, 1, 2
+        distance[rows] = middle
+        distance[rows[0]] = near
+    assert min(map(len, members)) > 2
+    found = C.cluster_heads(D, distance)
+    for rows, label in zip(members, (3, 1, 2)):
+        assert set(found["labels"][rows]) == {label}
+    np.testing.assert_allclose(found["link"][:, 2], link[:, 2])
+    heights = link[:, 2]
+    assert found["votes"]["Ward heights"] == pytest.approx(
+        [heights[-k + 1] / heights[-k] for k in range(2, 11)])
+    assert found["votes_for"] == {name: 2 + int(np.argmax(v)) for name, v in found["votes"].items()}
+    merged = squareform(hierarchy.cophenet(link))[np.triu_indices(12, 1)]
+    assert found["cophenetic"] == pytest.approx(np.corrcoef(merged, D[np.triu_indices(12, 1)])[0, 1])
+
+
+def test_every_line_of_the_table_and_every_test_is_worked_out_for_hand_made_looks():
+    rng = np.random.default_rng(8)
+    kind = np.array(["viewer adult"] * 8 + ["viewer child"] * 6 + ["dino8"] * 13 + ["GBVS", "viewer other"])
+    cluster = np.array([""] * 14 + ["G2"] * 6 + ["G1"] * 5 + ["G3"] * 2 + [""] * 2)
+    shares = rng.uniform(0, 100, (29, 8))
+    shares[1, :3], shares[20, 5] = np.nan, np.nan
+    courses = rng.normal(size=(50, 5)) + np.sin(np.arange(50))[:, None] * [1, 2, .2, -1, .4]
+    courses[4:9, 3] = courses[20, 0] = np.nan
+    groups = ["G1", "adult", "G2", "child", "other"]
+    table = dict(kind=kind, cluster=cluster, mean_shares=shares, courses=courses, course_groups=np.array(groups))
+    tests = C.region_tests(table)
+    rows = {row["name"]: row for row in evaluate(C.claims(groups), table)}
+    who = dict(adult=slice(0, 8), child=slice(8, 14), G1=slice(20, 25))
+    column = dict(eyes=0, mouth=1, face=2, body=6, ground=7)
+
+    def of(group: str, part: str) -> np.ndarray:
+        values = shares[who[group], column[part]]
+        return values[~np.isnan(values)]
+    pairs = ("adult", "child"), ("adult", "G1"), ("child", "G1")
+    assert [t["name"] for t in tests] == [f"{part}: {a} vs {b}" for part in column for a, b in pairs]
+    lines = {f"{g}: looks at {part}": (np.median(of(g, part)), len(of(g, part)))
+             for part in ("eyes", "mouth", "face") for g in who}
+    for t, (part, (a, b)) in zip(tests, itertools.product(column, pairs)):
+        x, y = of(a, part), of(b, part)
+        p = stats.mannwhitneyu(x, y, method="exact").pvalue
+        pooled = ((len(x) - 1) * x.var(ddof=1) + (len(y) - 1) * y.var(ddof=1)) / (len(x) + len(y) - 2)
+        assert (t["p"], t["p_bonferroni"], t["d"], t["delta"]) == pytest.approx(
+            (p, min(1, 3 * p), (x.mean() - y.mean()) / pooled ** .5, np.sign(x[:, None] - y).mean()))
+        assert t["medians"] == pytest.approx([np.median(x), np.median(y)]) and t["n"] == [len(x), len(y)]
+        if part in ("eyes", "mouth", "face"):
+            lines[t["name"]] = min(1, 3 * p), len(x) + len(y)
+    lines |= {f"{g}: share of late heads": (100 * n / 13, 13) for g, n in (("G1", 5), ("G2", 6), ("G3", 2))}
+    for i, group in ((0, "G1"), (2, "G2"), (3, "child"), (4, "other")):
+        both = np.isfinite(courses[:, [1, i]]).all(1)
+        lines[f"left-right face course of {group} with adults"] = (
+            stats.pearsonr(courses[both, 1], courses[both, i]).statistic, both.sum())
+    late = np.delete(shares[14:27], 6, 0)  # of the seventh no look at animals is known
+    lines["G1: looks at animals' faces"] = np.median(shares[21:25, 5]), 4
+    lines["human and animal faces, over late heads"] = np.corrcoef(late[:, 2], late[:, 5])[0, 1], 12
+    assert set(rows) == set(lines)
+    for name, (ours, n) in lines.items():
+        assert (rows[name]["ours"], rows[name]["n"]) == pytest.approx((ours, n)), name
 
 
 # ------------------------------------------------------------------------------------------------ recovery

@@ -22,8 +22,12 @@ def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
     gaze = np.random.default_rng(0).uniform(0, 40, (5, 388, 2))
     np.savez(tmp_path / "gaze.npz", gaze=gaze, group=np.array([0, 0, 1, 3, 4]))
     study = D.load_study(str(tmp_path))
-    assert study.layout == "n2010" and set(study.groups.values()) == {"adult", "child", "child ASD",
-                                                                      "adult ASD"}
+    assert study.layout == "n2010" and [*study.groups.items()] == [
+        ("viewer000", "adult"), ("viewer001", "adult"), ("viewer002", "child"), ("viewer003", "child ASD"),
+        ("viewer004", "adult ASD")]
+    starts = [140, 311, 538, 740, 911, 1094, 1319, 1651, 1835, 1988, 2167, 2326]  # of the blanks, and lengths
+    lengths = [15, 15, 15, 32, 15, 29, 15, 15, 15, 15, 15, 1]
+    assert study.clips[0].blank == tuple(a + i for a, n in zip(starts, lengths) for i in range(n))
     aligned, frame = D.align(study.clips[0].records(), np.arange(2327) / 29.93, study.clips[0])
     nearest = np.abs(np.linspace(0, 1, 388)[:, None] - np.linspace(0, 1, 2327)).argmin(1)
     assert (frame == nearest).all()
@@ -31,9 +35,9 @@ def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
     assert len(study.clips[0].blank) == 197 and np.isnan(aligned[:, blank]).all()
     np.testing.assert_array_equal(aligned[:, ~blank], gaze[:, ~blank])
     cells = np.empty(6, object)
-    cells[:] = [*gaze, gaze[0]]
+    cells[:] = [gaze[0] + 1, *gaze]  # the first viewer, of group 5, is not among the good ones
     scipy.io.savemat(tmp_path / "allclip1.mat",
-                     dict(eyeclip1=cells, goodsubj=np.arange(1, 6), gr=[1, 1, 2, 4, 5, 1]))
+                     dict(eyeclip1=cells, goodsubj=np.arange(2, 7), gr=[5, 1, 1, 2, 4, 5]))
     again = D.load_study(str(tmp_path))
     assert again.groups == study.groups
     np.testing.assert_array_equal(again.clips[0].records()["viewer004"][:, 1:], gaze[4])
@@ -76,6 +80,18 @@ def test_gaze_follows_the_times_of_frames_also_at_a_variable_rate():
     gaze, frame = D.align({"v": np.stack([t, 1000 * t, t], 1)}, times, clip_of(samples=4))
     assert gaze.shape == (1, 20, 2) and frame.tolist() == [f for f in range(5) for _ in range(4)]
     np.testing.assert_allclose(gaze[0, 8:12, 0], 1000 * (.2 + .3 * (np.arange(4) + .5) / 4), atol=5.1)
+
+
+def test_a_sample_takes_the_nearest_record_within_a_twentieth_of_a_second():
+    record = np.array([[.0, 1, 10], [.03, 2, 20], [.04, 3, 30], [.2, 4, 40]])
+    times = np.arange(4) * .1  # two samples a frame: at .025, .075, .125, .175, .225 ... s
+    gaze, frame = D.align({"v": record}, times, clip_of(samples=2))
+    at = np.array([.025, .075, .125, .175, .225, .275, .325, .375])
+    nearest = np.abs(at[:, None] - record[:, 0]).argmin(1)
+    near = np.abs(at - record[nearest, 0]) <= .05
+    assert near.tolist() == [True, True, False, True, True, False, False, False]
+    np.testing.assert_array_equal(gaze[0], np.where(near[:, None], record[nearest, 1:], np.nan))
+    assert frame.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_gaze_is_missing_in_gaps_and_beyond_its_end():

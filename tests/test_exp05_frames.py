@@ -244,6 +244,8 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
     assert high.corner == (0, 25) and high.side == 40
     np.testing.assert_allclose(high.eyes, [[10 * 6.4, 35 * 6.4], [20 * 6.4, 46 * 6.4]])
     assert high.mouth.tolist() == [100, 100]
+    eyes = [xy.tolist() for _, xy in X.animal_eyes(tmp_path / "animal_parts" / "imdb-animalParts-eye.mat")]
+    assert eyes == [[[70, 12]], [[10, 60], [20, 71]], [[9, 9]]]  # of the last image's two boxes the first
     w = D.watch(clip, None, notes)
     assert w.size == (256, 256) and len(w.times) == 2 and w.viewers == [] and notes == []
     picture = X.Frames(clip, 2)[0]["image"].numpy()

@@ -21,9 +21,9 @@ import exp05_scaling as S
 from common import InputError, ROOT, VisionTransformer, generator
 from data import read_csv
 from gaze_worlds import TINY, cw2019_world, n2010_world, quick, real, small_world, write_masks, write_video
-from processes import in_group
 from pretended import pretended
-from results import read_arrays, read_json, write_csv
+from processes import in_group
+from results import evaluate, read_arrays, read_json, write_csv
 
 torch.set_num_threads(1)
 ONE = "--models demo_dino4 --device cpu".split()
@@ -210,6 +210,112 @@ def test_the_model_is_a_unit_from_three_models_on():
     tests = {t["name"]: t for t in E.compare_kinds("all", kind, model, np.arange(54.))}
     assert tests["all, heads: dino4 vs sl4"]["n"] == [15, 15]
     assert tests["all, models: dino4 vs sl4"]["medians"] == [26, 44]
+
+
+def hand_made() -> dict[str, np.ndarray]:
+    """Everyone in two sets of clips, no two alike: models of 7 heads (dino4 and sl4 three, dino8 and sl8 one),
+    two official ones, GBVS, 8 adults, 5 children, of whom one met nobody."""
+    rng = np.random.default_rng(5)
+    runs = [(f"{k}.{i}", k, 7) for k, n in (("dino4", 3), ("sl4", 3), ("dino8", 1), ("sl8", 1)) for i in range(n)]
+    runs += [(f"{k}.0", k, 7) for k in E.OFFICIAL]
+    rows = [(f"{name} block 0 head {h}", kind, name) for name, kind, n in runs for h in range(n)]
+    rows += [(name, "GBVS", "") for name in E.CHANNELS]
+    rows += [(f"v{i:02d}", "viewer adult" if i < 8 else "viewer child", "") for i in range(13)]
+    condition, kind, model = map(np.array, zip(*rows))
+    near = dict(zip(dict.fromkeys(kind.tolist()), (60, 95, 70, 120, 65, 90, 100, 50, 58)))
+    distance = np.array([rng.normal(near[k], 16) for k in kind])
+    other = np.where(kind == "sl8", -.5, .5) * distance + rng.normal(0, 12, len(kind))
+    distance[[condition.tolist().index("v12"), condition.tolist().index("GBVS flicker")]] = np.nan
+    other[3] = np.nan
+    return dict(condition=condition, kind=kind, model=model, distance=np.stack([distance, other]),
+                sets=["all", "CW2019: drama"])
+
+
+def five_best(a: dict, kind: str) -> np.ndarray:
+    return np.concatenate([sorted(a["distance"][0][a["model"] == m])[:5]
+                           for m in sorted(set(a["model"][a["kind"] == kind]))])
+
+
+@pytest.mark.parametrize("layout, factor", [("n2010", 10), ("any", 8)])
+def test_every_line_of_the_table_and_every_test_is_worked_out_for_hand_made_distances(layout, factor):
+    a = hand_made()
+    kind, model, distance = a["kind"], a["model"], a["distance"][0]
+    kinds = list(dict.fromkeys(kind.tolist()))
+    tests = E.compare_kinds("all", kind, model, distance, layout)
+    adults, groups = distance[kind == "viewer adult"], {"viewer child": distance[kind == "viewer child"][:4]}
+    groups |= {k: five_best(a, k) for k in kinds[:6]}
+    groups["GBVS"] = np.delete(distance[kind == "GBVS"], list(E.CHANNELS).index("GBVS flicker"))
+    medians = {k: np.median(five_best(a, k).reshape(3, 5), 1) for k in ("dino4", "sl4")}
+    wanted = {f"all, heads: {k} vs viewer adult": (v, adults, factor) for k, v in groups.items()}
+    wanted |= {f"all, heads: dino{n} vs sl{n}": (groups[f"dino{n}"], groups[f"sl{n}"], 1) for n in (4, 8)}
+    for k, v in medians.items():
+        wanted[f"all, models: {k} vs viewer adult"] = v, adults, 10 if layout == "n2010" else 2
+    wanted["all, models: dino4 vs sl4"] = medians["dino4"], medians["sl4"], 1
+    assert [t["name"] for t in tests if "dino4 vs sl4" not in t["name"] and "dino8 vs sl8" not in t["name"]] == \
+        [name for name in wanted if "vs sl" not in name] and len(tests) == len(wanted)
+    numbers = {}
+    for t in tests:
+        x, y, n = wanted[t["name"]]
+        p = stats.mannwhitneyu(x, y, method="exact").pvalue
+        pooled = ((len(x) - 1) * x.var(ddof=1) + (len(y) - 1) * y.var(ddof=1)) / (len(x) + len(y) - 2)
+        above = np.sign(x[:, None] - y).mean()
+        numbers[t["name"]] = dict(p=p, p_bonferroni=min(1, n * p), d=(x.mean() - y.mean()) / pooled ** .5)
+        assert (t["p"], t["p_bonferroni"], t["d"], t["delta"], t["U"]) == pytest.approx(
+            (p, min(1, n * p), (x.mean() - y.mean()) / pooled ** .5, above, (above + 1) / 2 * len(x) * len(y)))
+        assert t["n_tests"] == n and t["n"] == [len(x), len(y)]
+        assert t["medians"] == pytest.approx([np.median(x), np.median(y)])
+    r = E.set_correlations(a["sets"], a, a["distance"])
+    assert [t["name"] for t in r] == [f"{k}: all and CW2019: drama" for k in kinds[:6]]
+    pairs = {k: a["distance"][:, (kind == k) & np.isfinite(a["distance"]).all(0)] for k in kinds[:6]}
+    for t, xy in zip(r, pairs.values()):
+        found = stats.pearsonr(*xy)
+        assert (t["r"], t["p"], t["n"]) == pytest.approx((found.statistic, found.pvalue, xy.shape[1]))
+    assert r[0]["n"] == 20 and min(t["r"] for t in r) < 0
+    rows = {row["name"]: row for row in evaluate(E.claims(layout, kinds, {"all": "px"}), a, tests + r)}
+    lines = {f"{k}, 5 best heads": (np.median(groups[k]), len(groups[k])) for k in kinds[:4]}
+    lines |= {f"{k}, best head": (distance[kind == k].min(), 7) for k in E.OFFICIAL}
+    lines |= {("GBVS, all channels" if name == "GBVS" else name): (distance[a["condition"] == name][0], 1)
+              for name in E.CHANNELS if name != "GBVS flicker"}
+    lines |= {"viewer adult": (np.median(adults), 8), "viewer child": (np.median(groups["viewer child"]), 4)}
+    if layout == "any":
+        assert set(E.CHANNELS) - {"GBVS", "GBVS flicker"} <= set(rows)
+    for k, v in groups.items():
+        lines[f"{k} vs viewer adult"] = numbers[f"all, heads: {k} vs viewer adult"]["p_bonferroni"], len(v) + 8
+    lines["dino8 vs viewer adult, Cohen's d"] = numbers["all, heads: dino8 vs viewer adult"]["d"], 13
+    for n, size in ((4, 30), (8, 10)):
+        lines[f"dino{n} vs sl{n}"] = numbers[f"all, heads: dino{n} vs sl{n}"]["p"], size
+    for k in kinds[:4]:
+        lines[f"{k}: heads' distances on N2010 and drama"] = np.corrcoef(*pairs[k])[0, 1], pairs[k].shape[1]
+    assert set(rows) == set(lines)
+    for name, (ours, n) in lines.items():
+        assert (rows[name]["ours"], rows[name]["n"]) == pytest.approx((ours, n)), name
+    best, other = (distance[np.char.startswith(kind, k) & (model != "")].min() for k in ("dino", ("sl")))
+    nearest = [int(np.flatnonzero(distance == v)[0]) for v in
+               (best, min(other, distance[kind == E.OFFICIAL[1]].min()))]
+    assert E.nearest_heads(a, distance) == sorted(nearest, key=lambda row: distance[row])
+
+
+def test_rows_of_clips_are_medians_over_the_other_viewers():
+    d = np.array([[10., 20, 90, 4], [0, 3, 50, 60], [3, 0, 70, 7], [50, 70, 0, np.nan], [60, 7, np.nan, 0],
+                  [np.nan] * 4])
+    d = d[[5, 0, 1, 2, 3, 4]]  # who never looks, a head, four viewers
+    table = dict(condition=np.array(["none", "head", *"pqrs"]), kind=np.array(["dino4"] * 2 + ["viewer"] * 4))
+    w = D.Watched(X.Clip("one", Path("one"), dict, "drama"), np.arange(2), (9, 9), list("pqrs"), None, None)
+    rows = E.image_rows([w], [d], table)
+    assert [(r["condition"], r["distance_px"]) for r in rows] == [
+        ("head", 15), ("p", 50), ("q", 7), ("r", 60), ("s", 33.5)]
+    assert {(r["image"], r["genre"]) for r in rows} == {("one", "drama")}
+
+
+def test_likeness_of_heads_is_the_mean_over_the_frames_of_all_clips_that_are_not_blank(tmp_path, monkeypatch):
+    alike = {"one": np.array([[.1, .5], [.9, .9], [.3, .2]]), "two": np.array([[.8, .4]])}
+    monkeypatch.setattr(E, "in_batches", lambda folder, data, *of: dict(
+        gaze=np.zeros((len(data), 2, 2)), alike=alike[folder.name], apart=alike[folder.name][:, :, None] * [1, 2]))
+    clips = [X.Clip("one", tmp_path / "one.mp4", dict, blank=(1,)), X.Clip("two", tmp_path / "two.mp4", dict)]
+    watched = [D.Watched(clip, np.arange(n), (4, 6), [], None, None) for clip, n in zip(clips, (3, 1))]
+    found = E.watch_all(watched, tmp_path, 1, None, 0)
+    np.testing.assert_allclose(found["alike"], [(.1 + .3 + .8) / 3, (.5 + .2 + .4) / 3])
+    np.testing.assert_allclose(found["apart"], found["alike"][:, None] * [1, 2])
 
 
 # ------------------------------------------------------------------------------------------------ data

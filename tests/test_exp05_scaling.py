@@ -3,6 +3,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.spatial.distance import pdist, squareform
 
 import exp05_data as D
@@ -110,6 +111,32 @@ def test_mann_whitney_is_exact_and_effect_sizes_are_textbook():
     assert t["p"] == pytest.approx(2 / 20) and t["p_bonferroni"] == 1 and t["delta"] == -1
     assert t["d"] == pytest.approx(-3)  # both SDs are 1
     assert S.compare("x", [1, 4], [2, 3])["delta"] == 0
+
+
+def test_every_entry_of_a_comparison_equals_the_textbook():
+    a, b = np.array([3., 8, 9.5, 12, 20]), np.array([1., 2, 4, 5.5, 7, 10, 11])
+    above = sum(x > y for x in a for y in b)  # of 35 pairs
+    pooled = np.sqrt((4 * a.var(ddof=1) + 6 * b.var(ddof=1)) / 10)
+    p = stats.mannwhitneyu(a, b, method="exact").pvalue
+    for n_tests, corrected in ((1, p), (3, 3 * p), (40, 1)):
+        found = S.compare("a vs b", a, b, n_tests)
+        assert found == dict(name="a vs b", n=[5, 7], medians=[9.5, 5.5], U=above, n_tests=n_tests,
+                             p=pytest.approx(p), p_bonferroni=pytest.approx(corrected),
+                             d=pytest.approx((a.mean() - b.mean()) / pooled),
+                             delta=pytest.approx((above - (35 - above)) / 35))
+    assert S.compare("", a, b)["d"] == -S.compare("", b, a)["d"] > 0
+
+
+def test_mds_distance_is_from_the_median_of_every_component():
+    people = np.array([[0., 0], [1, 9], [100, 3]])
+    assert S.from_median(np.array([[1., 3], [4, 7]]), people).tolist() == [0, 5]
+
+
+def test_dimensions_are_half_the_viewers_and_at_most_32():
+    rng = np.random.default_rng(7)
+    for n, dim in ((7, 4), (12, 6)):
+        assert S.scaled(squareform(pdist(rng.normal(size=(n + 1, 3))))[:, 1:])["dim"] == dim
+    assert S.DIM == 32 and S.STARTS == 10  # authors' code
 
 
 def test_a_missing_pair_does_not_count_in_the_scaling():

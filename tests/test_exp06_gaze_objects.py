@@ -21,6 +21,7 @@ from common import InputError, ROOT, VisionTransformer, cls_attention
 from data import read_csv, read_image
 from pretended import pretended
 from processes import in_group
+from results import evaluate
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -400,6 +401,111 @@ def test_lift_is_the_share_on_the_object_minus_its_area():
     assert found["people"]["n"] == 2 and lift.shape == (2, 4)
     assert E.highest_lifts({"lift": found})["ours"] == pytest.approx((0, 70))  # not people's
     assert E.lift_of(data | dict(coverage=np.full((2, 4, 5), np.nan)), ["flat", "on", "more"])[1] == {}
+
+
+def hand_made(heads: int, sigmas: np.ndarray) -> dict[str, np.ndarray]:
+    """Metrics (4 participants, 6 objects, heads, sigmas), each with another best head and best sigma; one pair
+    was not seen. Attention, fixations and objects on 4 x 5 patches, of which one object is unknown."""
+    rng, arrays = np.random.default_rng(11), {}
+    for k, (name, sign) in enumerate(dict(kl=1, cc=-1, sim=-1, ssim=-1).items()):
+        level = np.roll([1.2, .7, 1., 1.6], k) + .01 * k
+        centre = np.roll([1.3, 1.9, .9, 2.2], k)[:, None]
+        cost = level[:, None] + .2 * (sigmas - centre) ** 2
+        arrays[name] = sign * (cost + rng.normal(0, .1, (4, 6, 1, 1)) + rng.normal(0, .1, (4, 6, heads, len(sigmas))))
+        arrays[name][1, 2] = np.nan
+    coverage = rng.uniform(0, .5, (6, 4, 5))
+    attn = rng.uniform(0, 1, (6, heads, 4, 5)) + np.array([1, 8, 3, -.8])[:, None, None] * coverage[:, None].clip(.1)
+    arrays |= dict(attn=attn.clip(.01), fix=rng.uniform(0, 1, (6, 4, 4, 5)) + coverage[:, None], coverage=coverage)
+    coverage[4] = np.nan
+    return arrays
+
+
+def vertex(curve: np.ndarray, sigmas: np.ndarray) -> float:
+    j = int(curve.argmin())
+    if j in (0, len(sigmas) - 1):
+        return float(sigmas[j])
+    a, b, _ = np.polyfit(sigmas[j - 1:j + 2], curve[j - 1:j + 2], 2)
+    return float(-b / (2 * a))
+
+
+def test_every_line_of_the_table_equals_what_is_worked_out_for_hand_made_values():
+    heads, sigmas = ["b02h07", "b02h01", "b11h10", "b11h03"], np.array([.5, 1, 1.5, 2, 2.5])
+    arrays = hand_made(4, sigmas)
+    found, tests, lift = E.compare(arrays, heads, sigmas, 16, 3)
+    rows = {row["name"]: row for row in evaluate(E.CLAIMS, found)}
+    index, best, order = {}, {}, {}
+    for name, sign in (("kl", 1), ("cc", -1), ("sim", -1), ("ssim", -1)):
+        curves = sign * arrays[name].reshape(24, 4, 5)[np.arange(24) != 8].mean(0)
+        best[name], index[name] = np.unravel_index(curves.argmin(), curves.shape)
+        order[name] = [heads[i] for i in np.argsort(curves[:, index[name]])]
+        assert found[name]["ranking"] == order[name] and found[name]["sigma_index"] == index[name]
+        draws = E.crossed_bootstrap(sign * arrays[name], seed=3)
+        for i, head in enumerate(heads):
+            at = found[name]["heads"][head]
+            assert at["ours"] == pytest.approx(sign * curves[i, index[name]]) and at["n"] == 23
+            low, high = np.sort(sign * np.percentile(draws[:, i, index[name]], [2.5, 97.5]))
+            assert at["ci"] == pytest.approx([low, high])
+        if name == "kl":
+            of_best, of_mean = vertex(curves[best["kl"]], sigmas), vertex(curves.mean(0), sigmas)
+            widths = np.array([vertex(d[best["kl"]], sigmas) for d in draws])
+            mean_widths = np.array([vertex(d.mean(0), sigmas) for d in draws])
+    assert len({order[name][0] for name in order}) == 4 and abs(of_best - of_mean) > .1
+    at_best = arrays["kl"][..., index["kl"]].reshape(24, 4)[np.arange(24) != 8]
+    f, p = scipy.stats.f_oneway(*at_best.T)
+    tukey, means = scipy.stats.tukey_hsd(*at_best.T), at_best.mean(0)
+    between = tukey.confidence_interval(.95)
+    share = 23 * np.square(means - means.mean()).sum() / np.square(at_best - at_best.mean()).sum()
+    assert (tests[0]["F"], tests[0]["p"], tests[0]["eta2"]) == pytest.approx((f, p, share))
+    for test in tests[1:]:
+        i, j = heads.index(test["head_a"]), heads.index(test["head_b"])
+        assert (test["difference"], *test["ci"], test["p"]) == pytest.approx(
+            (means[i] - means[j], between.low[i, j], between.high[i, j], tukey.pvalue[i, j]), abs=1e-8)
+    lifts = np.full((6, 5), np.nan)
+    for o in (0, 1, 2, 3, 5):
+        for i, m in enumerate([*arrays["attn"][o], arrays["fix"][o].sum(0)]):
+            lifts[o, i] = 100 * ((m * arrays["coverage"][o]).sum() / m.sum() - arrays["coverage"][o].mean())
+    np.testing.assert_allclose(lift, lifts)
+    known = lifts[[0, 1, 2, 3, 5]]
+    p_lift = scipy.stats.ttest_1samp(known, 0).pvalue
+    assert [found["lift"][k]["p"] for k in (*heads, "people")] == pytest.approx(p_lift)
+    mean_lift, sure = known[:, :4].mean(0), ((p_lift <= 1e-4) & (known.mean(0) > 0))[:4].sum()
+    assert mean_lift.min() < 0 < sure < 4
+    worst, second, first = (heads.index(order["kl"][k]) for k in (-1, -2, 0))
+
+    def as_text(head: str) -> str:
+        return {"b02h07": "block 2, head 7", "b02h01": "block 2, head 1", "b11h10": "block 11, head 10",
+                "b11h03": "block 11, head 3"}[head]
+    expected = {
+        "best sigma, best head, KL": (of_best, np.percentile(widths, [2.5, 97.5])),
+        "  in pixels of the input": (16 * of_best, 16 * np.percentile(widths, [2.5, 97.5])),
+        "  SD of the bootstrap": (np.sqrt(np.square(widths - widths.mean()).mean()), None),
+        "best sigma, mean of heads, KL": (of_mean, np.percentile(mean_widths, [2.5, 97.5])),
+        "ANOVA over heads, KL: F": (f, None), "  its p": (p, None),
+        "worst head, KL": (as_text(order["kl"][-1]), None),
+        "  its KL less the best head's, Tukey": (
+            means[worst] - means[first], (between.low[worst, first], between.high[worst, first])),
+        "second worst head, KL": (as_text(order["kl"][-2]), None),
+        "  second worst's KL less the best head's, Tukey": (
+            means[second] - means[first], (between.low[second, first], between.high[second, first])),
+        **{f"best head, {name.upper()}": (as_text(order[name][0]), None) for name in order},
+        "KL of the best head": (means[first], found["kl"]["heads"][order["kl"][0]]["ci"]),
+        "lift of the best head": (mean_lift[first], found["lift"][order["kl"][0]]["ci"]),
+        "lift of the three highest heads": (tuple(np.sort(mean_lift)[[1, 3]]), None),
+        "heads with lift > 0, p <= .0001": (f"{sure} of 4", None)}
+    assert list(rows) == list(expected)
+    for name, (ours, ci) in expected.items():
+        row = rows[name]
+        assert row["ours"] == (ours if isinstance(ours, str) else pytest.approx(ours, rel=1e-6)), name
+        assert row["n"] == (5 if "lift" in name else 23), name
+        assert row["ci"] is ci is None or row["ci"] == pytest.approx(tuple(ci), rel=1e-4), name
+    table = E.image_rows([Path(f"{o}.png") for o in range(6)], arrays, lift, found)
+    assert [(r["image"], r["condition"]) for r in table] == [(f"{o}.png", h) for o in range(6) for h in heads]
+    for r in table:
+        o, i = int(r["image"][0]), heads.index(r["condition"])
+        people = [0, 2, 3] if o == 2 else [0, 1, 2, 3]
+        for name in order:
+            assert r[name] == pytest.approx(arrays[name][people, o, i, index[name]].mean())
+        assert r["lift"] == pytest.approx(lifts[o, i], nan_ok=True)
 
 
 # ------------------------------------------------------------------------------------------------ recovery
