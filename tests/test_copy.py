@@ -2,7 +2,6 @@
 import ast
 import math
 import os
-import re
 import shutil
 import subprocess
 import sys

@@ -1,6 +1,5 @@
 """exp05_data: the layouts, frames and gaze are read as they were shown and recorded."""
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest

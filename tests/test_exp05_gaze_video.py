@@ -13,7 +13,6 @@ from scipy import stats
 from PIL import Image
 
 import av
-import demo
 import exp05_data as D
 import exp05_frames as X
 import exp05_gaze_video as E
