@@ -54,15 +54,31 @@ def read_image(path: str | Path, as_displayed: bool = False) -> Image.Image:
         return image.convert("RGB")
 
 
-def read_values(path: str | Path) -> np.ndarray:
+def read_values(path: str | Path, labels: bool = False) -> np.ndarray:
     """The numbers that a file of data holds: an .npy array, or an image as displayed: (img_h, img_w) of its
-    own type and range (a palette's indices), colours (img_h, img_w, 4)."""
+    own type and range, colours (img_h, img_w, 4). labels: of a palette with colours its indices, if 0 is
+    black. ValueError: 16 bits in a kind of image of which Pillow reads only 8."""
     if Path(path).suffix == ".npy":
         return np.load(path, allow_pickle=False)
     with open(path, "rb") as file, Image.open(file) as image:  # see read_image
+        if image.mode in ("LA", "RGB", "RGBA") and ";16" in str(image.tile):  # as stored: RGB;16B, LA;16B ...
+            raise ValueError("16-bit colours or grey with alpha, of which only the high byte can be read; "
+                             "save it as 16-bit grey, .npy or .tif")
         ImageOps.exif_transpose(image, in_place=True)
-        one_number_a_pixel = image.mode in ("1", "L", "P", "F") or image.mode.startswith("I")
+        if image.mode == "P":
+            return palette_values(image, labels)
+        one_number_a_pixel = image.mode in ("1", "L", "F") or image.mode.startswith("I")
         return np.asarray(image if one_number_a_pixel else image.convert("RGBA"))
+
+
+def palette_values(image: Image.Image, labels: bool) -> np.ndarray:
+    """`read_values` of a palette image: its colours, of which one and the same for all indices says nothing."""
+    colours = np.asarray(image.convert("RGBA"))
+    is_grey = (colours[..., :3] == colours[..., :1]).all()
+    black_first = image.getpalette()[:3] == [0, 0, 0]
+    if (colours == colours[0, 0]).all() or labels and black_first and not is_grey:
+        return np.asarray(image)
+    return colours
 
 
 def read_map(path: str | Path) -> np.ndarray:
@@ -70,7 +86,9 @@ def read_map(path: str | Path) -> np.ndarray:
     image of 8 or 16 bits, a TIFF of floats. InputError: no such file, colours, empty, NaN or infinite."""
     with input_errors(path, "a model's map: a finite 2-D array in an .npy file, or a grey image"):
         values = read_values(path)
-        if values.ndim == 3 and values.shape[2] == 4 and (values[..., :3] == values[..., :1]).all():
+        if values.ndim == 3 and values.shape[2] == 4:
+            if (values[..., :3] != values[..., :1]).any():
+                raise ValueError(f"shape {values.shape}: colours, none of which is more than another")
             values = values[..., 0]  # grey, saved as colours
         if values.ndim != 2 or not values.size or not np.isfinite(values.astype(np.float32)).all():
             raise ValueError(f"shape {values.shape}, or not finite")
@@ -79,9 +97,9 @@ def read_map(path: str | Path) -> np.ndarray:
 
 def read_mask(path: str | Path) -> np.ndarray:
     """Where an object is, (img_h, img_w) bool: whatever is not 0 (of colours: neither black nor transparent).
-    InputError, naming the file: no such file, not finite, not 2-D, an empty mask, a full one."""
+    A palette counts as what it shows, but by its index if it has colours and 0 is black. InputError, naming the file: no such file, not finite, not 2-D, an empty mask, a full one."""
     with input_errors(path, "a mask: 0 off the object, another value on it; an .npy array or an image"):
-        values = read_values(path)
+        values = read_values(path, labels=True)
         mask = values != 0
         if mask.ndim == 3 and mask.shape[2] == 4:
             mask = mask[..., :3].any(-1) & mask[..., 3]
