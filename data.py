@@ -9,6 +9,7 @@ import argparse
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -72,7 +73,7 @@ def read_values(path: str | Path, labels: bool = False) -> np.ndarray:
 
 
 def palette_values(image: Image.Image, labels: bool) -> np.ndarray:
-    """`read_values` of a palette image: its colours, of which one and the same for all indices says nothing."""
+    """`read_values` of a palette image: its colours, unless all are the same."""
     colours = np.asarray(image.convert("RGBA"))
     is_grey = (colours[..., :3] == colours[..., :1]).all()
     black_first = image.getpalette()[:3] == [0, 0, 0]
@@ -97,7 +98,8 @@ def read_map(path: str | Path) -> np.ndarray:
 
 def read_mask(path: str | Path) -> np.ndarray:
     """Where an object is, (img_h, img_w) bool: whatever is not 0 (of colours: neither black nor transparent).
-    A palette counts as what it shows, but by its index if it has colours and 0 is black. InputError, naming the file: no such file, not finite, not 2-D, an empty mask, a full one."""
+    A palette counts as what it shows, but by its index if it has colours and 0 is black. InputError, naming
+    the file: no such file, not finite, not 2-D, an empty mask, a full one."""
     with input_errors(path, "a mask: 0 off the object, another value on it; an .npy array or an image"):
         values = read_values(path, labels=True)
         mask = values != 0
@@ -357,18 +359,26 @@ def load_freeview(files: Sequence[Path], split: str) -> list[tuple[str, list[tup
 
     The files hold a list of records: name, X, Y, split (train or valid). Returns float64 pixels of the
     display, from 0 (our reading), less each record's first, "the initial center fixation" (readme): where
-    people looked before there was a picture. InputError: no such list, NaN, X and Y of unequal length.
+    people looked before there was a picture. InputError: no such list, NaN, X and Y of unequal length, all in
+    the top left third of the display, as in another unit.
     Source: Chen et al., COCO-Search18, Scientific Reports 2021.
     """
     people: dict[str, list] = {}
+    high = np.zeros(2)  # row, col
     for file in files:
         with input_errors(file, "records with name, X, Y, split, as of COCO-FreeView and COCO-Search18"):
             for record in json.loads(file.read_text(encoding="utf-8")):
-                y_x = np.array([record["Y"], record["X"]], np.float64)[:, 1:]  # (2, n)
+                y_x = np.array([record["Y"], record["X"]], np.float64)  # (2, n)
                 if not np.isfinite(y_x).all() or not isinstance(record["name"], str):
                     raise ValueError(f"NaN gaze, or a name that is not text: {record['name']}")
+                high = np.maximum(high, y_x.max(1, initial=0))
                 if record["split"].startswith(split):  # valid is val
-                    people.setdefault(record["name"], []).append(tuple(y_x))
+                    people.setdefault(record["name"], []).append(tuple(y_x[:, 1:]))
+    if high.any() and (high < np.array(DISPLAY_SIZE) / 3).all():
+        height, width = DISPLAY_SIZE
+        raise InputError(f"{files[0]}: X up to {high[1]:g}, Y up to {high[0]:g}, a corner of the display of "
+                         f"{width} x {height} px; multiply X by {width} / the width in which it is counted "
+                         f"(shares: 1), Y by {height} / the height.")
     return list(people.items())
 
 
@@ -508,19 +518,29 @@ def coco_files(folder: str | Path | None, split: str) -> list[Path]:
 
 
 def read_coco(files: Sequence[Path]) -> dict[str, list[dict]]:
-    """COCO's images, annotations, categories of several files, each id once: the files may overlap."""
-    parts: dict[str, dict] = {"images": {}, "annotations": {}, "categories": {}}
-    for file in files:
+    """COCO's images, annotations, categories of several files, each id once: the files may overlap.
+    InputError: not COCO's, or an id that means something else in two files."""
+    meaning = {"images": "file_name", "annotations": "image_id", "categories": "name"}
+    parts: dict[str, dict] = {key: {} for key in meaning}
+    for k, file in enumerate(files):
         with input_errors(file, "instances_*.json: COCO's images, annotations, categories"):
             data = json.loads(file.read_text(encoding="utf-8"))
             for key, part in parts.items():
-                part |= {v["id"]: v for v in data[key]}
+                new = {v["id"]: v for v in data[key]}
+                for i in part.keys() & new.keys():
+                    here, there = (plain_name(str(v[meaning[key]])) for v in (new[i], part[i]))
+                    if here != there:
+                        others = ", ".join(other.name for other in files[:k])
+                        raise InputError(f"{file}: {key}, id {i}: {meaning[key]} {here}, but {there} in "
+                                         f"{others}; each counts for itself, so keep one of the files there.")
+                part |= new
     return {key: list(part.values()) for key, part in parts.items()}
 
 
 def check_coco(tree: dict[str, list[dict]], names: Sequence[str]) -> None:
     """ValueError, with counts and an example, where the annotations of `read_coco` have no image or category
-    there, or none of the images `names` is there: objects would be missing without a reason."""
+    there, or none of the images `names` is there: objects would be missing without a reason. Some without an
+    image are a warning."""
     images, annotations = {image["id"] for image in tree["images"]}, tree["annotations"]
     categories = {category["id"] for category in tree["categories"]}
     lost = [a["image_id"] for a in annotations if a["image_id"] not in images]
@@ -528,6 +548,9 @@ def check_coco(tree: dict[str, list[dict]], names: Sequence[str]) -> None:
     if nameless or len(lost) == len(annotations):
         raise ValueError(f"of {len(annotations)} annotations {len(lost)} have an image_id {lost[:1]} and "
                          f"{len(nameless)} a category_id {nameless[:1]} that is not in the file")
+    if lost and rank_world()[0] == 0:
+        print(f"warning: {len(lost)} of COCO's {len(annotations)} annotations are left out, their image_id "
+              f"({lost[0]} ...) is none of its images", file=sys.stderr)
     there = [image["file_name"] for image in tree["images"]]
     if not set(map(plain_name, there)) & set(map(plain_name, names)):
         raise ValueError(f"{len(there)} images ({there[0]} ...), none with fixations ({names[0]} ...)")

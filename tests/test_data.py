@@ -925,6 +925,15 @@ def test_broken_records_are_refused_with_their_file(tmp_path, wrong):
         load_gaze(folder, "val")
 
 
+@pytest.mark.parametrize("width, height", [(1, 1), (512, 320)])  # shares, and the display made smaller
+def test_gaze_in_another_unit_than_the_displays_pixels_is_refused(tmp_path, width, height):
+    one = record("1.jpg", 1, [400, 1679], [300, 1049])
+    one |= {"X": [x * width / 1680 for x in one["X"]], "Y": [y * height / 1050 for y in one["Y"]]}
+    folder = write_freeview(tmp_path / "fv", [one])
+    with pytest.raises(InputError, match=rf"X up to {width * 1679 / 1680:g}, .* multiply X by 1680 / .*, Y by 1050 /"):
+        load_gaze(folder, "val")
+
+
 # --- COCO -----------------------------------------------------------------------------------------------
 
 def write_coco(path: Path, images: list, annotations: list) -> Path:
@@ -932,6 +941,25 @@ def write_coco(path: Path, images: list, annotations: list) -> Path:
     categories = [{"id": 1, "name": "person"}]
     path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
     return path
+
+
+def test_ids_that_mean_something_else_in_two_files_are_refused(tmp_path):
+    """Exports whose ids both begin at 1; the second example: only the image of an annotation differs."""
+    a = write_coco(tmp_path / "a.json", [{"id": 1, "file_name": "a.jpg"}], [{"image_id": 1, "category_id": 1}])
+    b = write_coco(tmp_path / "b.json", [{"id": 1, "file_name": "b.jpg"}], [])
+    c = write_coco(tmp_path / "c.json", [{"id": 2, "file_name": "c.jpg"}], [{"image_id": 2, "category_id": 1}])
+    with pytest.raises(InputError, match="b.json: images, id 1: file_name b, but a in a.json"):
+        coco_categories([a, b], ["a.jpg", "b.jpg"])
+    with pytest.raises(InputError, match="c.json: annotations, id 0: image_id 2, but 1 in a.json"):
+        coco_categories([a, c], ["a.jpg", "c.jpg"])
+
+
+def test_annotations_without_their_image_are_told_of(tmp_path, capsys):
+    file = write_coco(tmp_path / "instances.json", [{"id": k, "file_name": f"{k}.jpg"} for k in range(10)],
+                      [{"image_id": 0, "category_id": 1}] + [{"image_id": 1000 + k, "category_id": 1} for k in range(9)])
+    assert coco_categories([file], ["0.jpg"]) == {"person": ["0.jpg"]}
+    said = capsys.readouterr().err
+    assert said.startswith("warning: 9 of COCO's 10 annotations are left out, their image_id (1000 ...)")
 
 
 def test_coco_files_that_match_nothing_say_how_many_and_give_an_example(tmp_path):
