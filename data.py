@@ -32,6 +32,7 @@ MAP_SIZE = (224, 224)  # px, of model maps and fixation maps in exp01 to exp03
 IMAGE_SUFFIXES = tuple(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 UNREAD = "of an ending that nothing reads"  # why a file is in no result
 TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part", "participant")  # 01 is not 1
+NEVER_EMPTY = ("t_s", "frame")  # columns of numbers without which a row says nothing
 
 
 # -------------------------------------------------------------------------------- images
@@ -156,11 +157,13 @@ def image_name(path: Path | str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def read_csv(path: Path | str, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> list[dict]:
+def read_csv(path: Path | str, text: Sequence[str] = (), numbers: Sequence[str] = (),
+             durations: Sequence[str] = ()) -> list[dict]:
     """Rows of a CSV file with a header. The columns `text` and `numbers` must be there: the former stay text,
-    as TEXT_COLUMNS do (01 is not 1); the latter hold numbers, or "" where empty. Elsewhere what looks like a
-    number becomes one. InputError, with the line: no such file, semicolons or tabs, a column missing or there
-    twice, a row of another length, no finite number where one must be."""
+    as TEXT_COLUMNS do (01 is not 1); the latter hold numbers, or "" where empty, but for NEVER_EMPTY;
+    `durations`, which may be absent, numbers from 0, or "". Elsewhere what looks like a number becomes one.
+    InputError, with the line: no such file, semicolons or tabs, a column missing or there twice, a row of
+    another length, no finite number where one must be."""
     with input_errors(path, f"a CSV file in UTF-8 with a header {', '.join([*text, *numbers])}"), \
             open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as f:
         lines, rows = csv.reader(f, skipinitialspace=True), []
@@ -175,8 +178,13 @@ def read_csv(path: Path | str, text: Sequence[str] = (), numbers: Sequence[str] 
                 with suppress(ValueError):
                     row[name] = float(row[name])
             for name in numbers:
-                if row[name] != "" and (isinstance(row[name], str) or np.isinf(row[name])):
+                if row[name] == "" and name not in NEVER_EMPTY:
+                    continue
+                if isinstance(row[name], str) or np.isinf(row[name]):
                     raise ValueError(f"line {lines.line_num}: {name} is '{row[name]}', no finite number")
+            for name in set(durations) & set(header):
+                if row[name] != "" and (isinstance(row[name], str) or not 0 <= row[name] < np.inf):
+                    raise ValueError(f"line {lines.line_num}: {name} is '{row[name]}', no number from 0")
             rows.append(row)
         return rows
 
