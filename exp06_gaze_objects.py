@@ -121,7 +121,7 @@ def check_units(items: Sequence[tuple[Path, Gaze]]) -> None:
     inside = ((xy >= 0) & (xy < size)).all(1)
     if (~inside).sum() > OUTSIDE * len(xy):
         hint = (f"{1 - inside.mean():.0%} lie outside their pictures: are they px of the image file from "
-                "its top left? From px of the screen subtract the picture's top left there, divide by its zoom")
+                "its top left? If px of the screen, subtract the picture's top left, divide by its zoom")
     elif (xy[inside] <= 1).all():
         hint = "they look like shares of the picture: multiply x_px by its width, y_px by its height"
     elif (xy < size / 3)[inside].all():

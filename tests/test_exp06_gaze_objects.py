@@ -698,7 +698,7 @@ SPREAD = [(x, y) for x in range(100, 400, 50) for y in range(100, 400, 50)]  # 3
     (lambda v: v / 448, "0.78125; they look like shares of the picture: multiply x_px by its width"),
     (lambda v: v / 4.48, "top left third .* in %, multiply x_px by the width / 100"),
     (lambda v: v - 224, "x_px -124 to 126 .* 76% lie outside .* from its top left"),
-    (lambda v: v * 1.8, "76% lie outside .* px of the screen")])  # 250, 300, 350 are off, so 1 + 27 of 37
+    (lambda v: v * 1.8, "76% lie outside .* px of the screen, subtract")])  # 250, 300, 350 are off, so 1 + 27 of 37
 def test_fixations_in_another_unit_are_refused(change, says, tmp_path):
     path = write_picture(tmp_path)
     E.check_units([(path, gaze_at(*SPREAD))])
