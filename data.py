@@ -9,6 +9,7 @@ import argparse
 import csv
 import json
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ MAP_SIZE = (224, 224)  # px, of model maps and fixation maps in exp01 to exp03
 IMAGE_SUFFIXES = tuple(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 UNREAD = "of an ending that nothing reads"  # why a file is in no result
 TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part", "participant")  # 01 is not 1
+NEVER_EMPTY = ("t_s", "frame")  # columns of numbers without which a row says nothing
 
 
 # -------------------------------------------------------------------------------- images
@@ -54,15 +56,31 @@ def read_image(path: str | Path, as_displayed: bool = False) -> Image.Image:
         return image.convert("RGB")
 
 
-def read_values(path: str | Path) -> np.ndarray:
+def read_values(path: str | Path, labels: bool = False) -> np.ndarray:
     """The numbers that a file of data holds: an .npy array, or an image as displayed: (img_h, img_w) of its
-    own type and range (a palette's indices), colours (img_h, img_w, 4)."""
+    own type and range, colours (img_h, img_w, 4). labels: of a palette with colours its indices, if 0 is
+    black. ValueError: 16 bits in a kind of image of which Pillow reads only 8."""
     if Path(path).suffix == ".npy":
         return np.load(path, allow_pickle=False)
     with open(path, "rb") as file, Image.open(file) as image:  # see read_image
+        if image.mode in ("LA", "RGB", "RGBA") and ";16" in str(image.tile):  # as stored: RGB;16B, LA;16B ...
+            raise ValueError("16-bit colours or grey with alpha, of which only the high byte can be read; "
+                             "save it as 16-bit grey, .npy or .tif")
         ImageOps.exif_transpose(image, in_place=True)
-        one_number_a_pixel = image.mode in ("1", "L", "P", "F") or image.mode.startswith("I")
+        if image.mode == "P":
+            return palette_values(image, labels)
+        one_number_a_pixel = image.mode in ("1", "L", "F") or image.mode.startswith("I")
         return np.asarray(image if one_number_a_pixel else image.convert("RGBA"))
+
+
+def palette_values(image: Image.Image, labels: bool) -> np.ndarray:
+    """`read_values` of a palette image: its colours, unless all are the same."""
+    colours = np.asarray(image.convert("RGBA"))
+    is_grey = (colours[..., :3] == colours[..., :1]).all()
+    black_first = image.getpalette()[:3] == [0, 0, 0]
+    if (colours == colours[0, 0]).all() or labels and black_first and not is_grey:
+        return np.asarray(image)
+    return colours
 
 
 def read_map(path: str | Path) -> np.ndarray:
@@ -70,7 +88,9 @@ def read_map(path: str | Path) -> np.ndarray:
     image of 8 or 16 bits, a TIFF of floats. InputError: no such file, colours, empty, NaN or infinite."""
     with input_errors(path, "a model's map: a finite 2-D array in an .npy file, or a grey image"):
         values = read_values(path)
-        if values.ndim == 3 and values.shape[2] == 4 and (values[..., :3] == values[..., :1]).all():
+        if values.ndim == 3 and values.shape[2] == 4:
+            if (values[..., :3] != values[..., :1]).any():
+                raise ValueError(f"shape {values.shape}: colours, none of which is more than another")
             values = values[..., 0]  # grey, saved as colours
         if values.ndim != 2 or not values.size or not np.isfinite(values.astype(np.float32)).all():
             raise ValueError(f"shape {values.shape}, or not finite")
@@ -79,9 +99,10 @@ def read_map(path: str | Path) -> np.ndarray:
 
 def read_mask(path: str | Path) -> np.ndarray:
     """Where an object is, (img_h, img_w) bool: whatever is not 0 (of colours: neither black nor transparent).
-    InputError, naming the file: no such file, not finite, not 2-D, an empty mask, a full one."""
+    A palette counts as what it shows, but by its index if it has colours and 0 is black. InputError, naming
+    the file: no such file, not finite, not 2-D, an empty mask, a full one."""
     with input_errors(path, "a mask: 0 off the object, another value on it; an .npy array or an image"):
-        values = read_values(path)
+        values = read_values(path, labels=True)
         mask = values != 0
         if mask.ndim == 3 and mask.shape[2] == 4:
             mask = mask[..., :3].any(-1) & mask[..., 3]
@@ -136,11 +157,13 @@ def image_name(path: Path | str) -> str:
     return "/".join(Path(path).parts[-2:])
 
 
-def read_csv(path: Path | str, text: Sequence[str] = (), numbers: Sequence[str] = ()) -> list[dict]:
+def read_csv(path: Path | str, text: Sequence[str] = (), numbers: Sequence[str] = (),
+             durations: Sequence[str] = ()) -> list[dict]:
     """Rows of a CSV file with a header. The columns `text` and `numbers` must be there: the former stay text,
-    as TEXT_COLUMNS do (01 is not 1); the latter hold numbers, or "" where empty. Elsewhere what looks like a
-    number becomes one. InputError, with the line: no such file, semicolons or tabs, a column missing or there
-    twice, a row of another length, no finite number where one must be."""
+    as TEXT_COLUMNS do (01 is not 1); the latter hold numbers, or "" where empty, but for NEVER_EMPTY;
+    `durations`, which may be absent, numbers from 0, or "". Elsewhere what looks like a number becomes one.
+    InputError, with the line: no such file, semicolons or tabs, a column missing or there twice, a row of
+    another length, no finite number where one must be."""
     with input_errors(path, f"a CSV file in UTF-8 with a header {', '.join([*text, *numbers])}"), \
             open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as f:
         lines, rows = csv.reader(f, skipinitialspace=True), []
@@ -155,8 +178,13 @@ def read_csv(path: Path | str, text: Sequence[str] = (), numbers: Sequence[str] 
                 with suppress(ValueError):
                     row[name] = float(row[name])
             for name in numbers:
-                if row[name] != "" and (isinstance(row[name], str) or np.isinf(row[name])):
+                if row[name] == "" and name not in NEVER_EMPTY:
+                    continue
+                if isinstance(row[name], str) or np.isinf(row[name]):
                     raise ValueError(f"line {lines.line_num}: {name} is '{row[name]}', no finite number")
+            for name in set(durations) & set(header):
+                if row[name] != "" and (isinstance(row[name], str) or not 0 <= row[name] < np.inf):
+                    raise ValueError(f"line {lines.line_num}: {name} is '{row[name]}', no number from 0")
             rows.append(row)
         return rows
 
@@ -339,18 +367,26 @@ def load_freeview(files: Sequence[Path], split: str) -> list[tuple[str, list[tup
 
     The files hold a list of records: name, X, Y, split (train or valid). Returns float64 pixels of the
     display, from 0 (our reading), less each record's first, "the initial center fixation" (readme): where
-    people looked before there was a picture. InputError: no such list, NaN, X and Y of unequal length.
+    people looked before there was a picture. InputError: no such list, NaN, X and Y of unequal length, all in
+    the top left third of the display, as in another unit.
     Source: Chen et al., COCO-Search18, Scientific Reports 2021.
     """
     people: dict[str, list] = {}
+    high = np.zeros(2)  # row, col
     for file in files:
         with input_errors(file, "records with name, X, Y, split, as of COCO-FreeView and COCO-Search18"):
             for record in json.loads(file.read_text(encoding="utf-8")):
-                y_x = np.array([record["Y"], record["X"]], np.float64)[:, 1:]  # (2, n)
+                y_x = np.array([record["Y"], record["X"]], np.float64)  # (2, n)
                 if not np.isfinite(y_x).all() or not isinstance(record["name"], str):
                     raise ValueError(f"NaN gaze, or a name that is not text: {record['name']}")
+                high = np.maximum(high, y_x.max(1, initial=0))
                 if record["split"].startswith(split):  # valid is val
-                    people.setdefault(record["name"], []).append(tuple(y_x))
+                    people.setdefault(record["name"], []).append(tuple(y_x[:, 1:]))
+    if high.any() and (high < np.array(DISPLAY_SIZE) / 3).all():
+        height, width = DISPLAY_SIZE
+        raise InputError(f"{files[0]}: X up to {high[1]:g}, Y up to {high[0]:g}, a corner of the display of "
+                         f"{width} x {height} px; multiply X by {width} / the width in which it is counted "
+                         f"(shares: 1), Y by {height} / the height.")
     return list(people.items())
 
 
@@ -490,19 +526,29 @@ def coco_files(folder: str | Path | None, split: str) -> list[Path]:
 
 
 def read_coco(files: Sequence[Path]) -> dict[str, list[dict]]:
-    """COCO's images, annotations, categories of several files, each id once: the files may overlap."""
-    parts: dict[str, dict] = {"images": {}, "annotations": {}, "categories": {}}
-    for file in files:
+    """COCO's images, annotations, categories of several files, each id once: the files may overlap.
+    InputError: not COCO's, or an id that means something else in two files."""
+    meaning = {"images": "file_name", "annotations": "image_id", "categories": "name"}
+    parts: dict[str, dict] = {key: {} for key in meaning}
+    for k, file in enumerate(files):
         with input_errors(file, "instances_*.json: COCO's images, annotations, categories"):
             data = json.loads(file.read_text(encoding="utf-8"))
             for key, part in parts.items():
-                part |= {v["id"]: v for v in data[key]}
+                new = {v["id"]: v for v in data[key]}
+                for i in part.keys() & new.keys():
+                    here, there = (plain_name(str(v[meaning[key]])) for v in (new[i], part[i]))
+                    if here != there:
+                        others = ", ".join(other.name for other in files[:k])
+                        raise InputError(f"{file}: {key}, id {i}: {meaning[key]} {here}, but {there} in "
+                                         f"{others}; each counts for itself, so keep one of the files there.")
+                part |= new
     return {key: list(part.values()) for key, part in parts.items()}
 
 
 def check_coco(tree: dict[str, list[dict]], names: Sequence[str]) -> None:
     """ValueError, with counts and an example, where the annotations of `read_coco` have no image or category
-    there, or none of the images `names` is there: objects would be missing without a reason."""
+    there, or none of the images `names` is there: objects would be missing without a reason. Some without an
+    image are a warning."""
     images, annotations = {image["id"] for image in tree["images"]}, tree["annotations"]
     categories = {category["id"] for category in tree["categories"]}
     lost = [a["image_id"] for a in annotations if a["image_id"] not in images]
@@ -510,6 +556,9 @@ def check_coco(tree: dict[str, list[dict]], names: Sequence[str]) -> None:
     if nameless or len(lost) == len(annotations):
         raise ValueError(f"of {len(annotations)} annotations {len(lost)} have an image_id {lost[:1]} and "
                          f"{len(nameless)} a category_id {nameless[:1]} that is not in the file")
+    if lost and rank_world()[0] == 0:
+        print(f"warning: {len(lost)} of COCO's {len(annotations)} annotations are left out, their image_id "
+              f"({lost[0]} ...) is none of its images", file=sys.stderr)
     there = [image["file_name"] for image in tree["images"]]
     if not set(map(plain_name, there)) & set(map(plain_name, names)):
         raise ValueError(f"{len(there)} images ({there[0]} ...), none with fixations ({names[0]} ...)")

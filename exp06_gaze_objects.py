@@ -55,6 +55,8 @@ SSIM_SD, SSIM_RADIUS, SSIM_C = 1.5, 5, (.01 ** 2, .03 ** 2)  # Wang et al. 2004:
 N_BOOT = 2000  # draws of participants and objects
 TAIL_POINTS = 250  # at which the studentized range is computed
 EXAMPLES = 4  # objects of fig_examples, evenly spaced
+LOST = .01  # share of fixations at exactly (0, 0) that raises suspicion (our choice)
+OUTSIDE = .2  # share of fixations off their pictures that cannot be right (our choice)
 PLAIN_RANGE, PLAIN_SHARE = 12, .95  # grey levels; share of border pixels within it on a plain background
 BEST, WORST, OTHER = "#1f77b4", "#ff7f0e", "#b0b0b0"  # colours of heads
 LABELS = {"kl": "KL (nats)", "cc": "CC", "sim": "SIM", "ssim": "SSIM"}
@@ -69,20 +71,18 @@ def load_fixations(path: Path) -> dict[str, Gaze]:
     Empty coordinates become NaN, an empty duration 1. InputError: no such column, no number, no fixation."""
     found: dict[str, Gaze] = {}
     with input_errors(path, "a row for each fixation; duration_s, if there is one, in seconds from 0"):
-        for line in data.read_csv(path, ["participant", "image"], ["x_px", "y_px"]):
+        for line in data.read_csv(path, ["participant", "image"], ["x_px", "y_px"], ["duration_s"]):
             row, col = (np.nan if line[key] == "" else line[key] for key in ("y_px", "x_px"))
-            seconds = 1. if line.get("duration_s", "") == "" else float(line["duration_s"])
-            if not 0 <= seconds < np.inf:
-                raise ValueError(f"a duration of {seconds}")
+            seconds = 1. if line.get("duration_s", "") == "" else line["duration_s"]
             found.setdefault(line["image"], []).append((line["participant"], row, col, seconds))
         if not found:
             raise ValueError("no fixation")
     return found
 
 
-def load_data(place: str, limit: int | None) -> list[tuple[Path, Gaze]]:
-    """[(image file, Gaze)] of the first `limit` images by name: "demo", a folder of the generic layout, or
-    OSIE as distributed. InputError: fewer than two maps of a participant on an image."""
+def load_data(place: str, lost_at_zero: bool = False) -> list[tuple[Path, Gaze]]:
+    """[(image file, Gaze)], by name: "demo", a folder of the generic layout, or OSIE as distributed.
+    lost_at_zero: fixations at exactly (0, 0) have no coordinates."""
     folder = data.demo_folder("objects") / "objects" if place == "demo" else download.data_folder(place)
     if not (folder / "fixations.mat").is_file():
         items = [(folder / "images" / name, gaze)
@@ -96,29 +96,87 @@ def load_data(place: str, limit: int | None) -> list[tuple[Path, Gaze]]:
                 raise InputError(f"{path}: not of {data.OSIE_SIZE} pixels, in which OSIE counts fixations; "
                                  "take its own pictures.")
             items.append((path, gaze))
-    items = items[:limit]
-    if sum(len({person for person, *_ in gaze}) for _, gaze in items) < 2:
-        raise InputError(f"{folder}: fewer than two maps of a participant on an image; give more of them.")
+    if lost_at_zero:
+        items = [(path, [(person, np.nan, np.nan, seconds) if row == col == 0 else (person, row, col, seconds)
+                         for person, row, col, seconds in gaze]) for path, gaze in items]
     return items
 
 
-def mask_file(path: Path) -> Path:
-    """Where the mask of an image's object is, if there is one."""
-    return path.parents[1] / "masks" / f"{path.stem}.png"
+def zero_notes(items: Sequence[tuple[Path, Gaze]]) -> list[str]:
+    """That more than LOST of the fixations are at exactly (0, 0)."""
+    share = np.mean([row == col == 0 for _, gaze in items for _, row, col, _ in gaze])
+    return [f"{share:.1%} of the fixations are at exactly (0, 0), which some trackers write when they lose "
+            "the eye; --lost-at-zero makes them missing"] if share > LOST else []
 
 
-def check_pictures(paths: Sequence[Path]) -> None:
-    """InputError before anything is measured: none of the images is there, an empty or full mask."""
+def check_units(items: Sequence[tuple[Path, Gaze]]) -> None:
+    """InputError: fixations that cannot be pixels of their pictures, by where they lie over all of them."""
+    sizes = {path: data.picture_size(path) for path, _ in items}
+    found = [(col, row, *sizes[path][::-1]) for path, gaze in items if sizes[path] for _, row, col, _ in gaze]
+    points = np.array(found).reshape(-1, 4)  # x, y, img_w, img_h
+    points = points[np.isfinite(points).all(1)]
+    if not len(points):
+        return
+    xy, size = points[:, :2], points[:, 2:]
+    inside = ((xy >= 0) & (xy < size)).all(1)
+    if (~inside).sum() > OUTSIDE * len(xy):
+        hint = (f"{1 - inside.mean():.0%} lie outside their pictures: are they px of the image file from "
+                "its top left? If px of the screen, subtract the picture's top left, divide by its zoom")
+    elif (xy[inside] <= 1).all():
+        hint = "they look like shares of the picture: multiply x_px by its width, y_px by its height"
+    elif (xy < size / 3)[inside].all():
+        hint = ("all lie in the top left third of the pictures: if in %, multiply x_px by the width / 100, "
+                "y_px by the height / 100; if in px of a smaller copy, by the picture's size / its size")
+    else:
+        return
+    (left, top), (right, bottom) = xy.min(0), xy.max(0)
+    raise InputError(f"{items[0][0].parents[1]}: fixations from x_px {left:g} to {right:g} and y_px {top:g} "
+                     f"to {bottom:g}; {hint}.")
+
+
+def mask_files(paths: Sequence[Path]) -> dict[str, Path]:
+    """{stem of an image: its object's mask} of masks/<stem>, with any ending that `read_mask` reads.
+    InputError: two of one image."""
+    folder, found = paths[0].parents[1] / "masks", {}
+    stems = {path.stem for path in paths}
+    for mask in data.entries(folder, ".npy", *data.IMAGE_SUFFIXES) if folder.is_dir() else []:
+        if mask.stem in found and mask.stem in stems:
+            raise InputError(f"{folder}: {found[mask.stem].name} and {mask.name} are of one image; keep "
+                             "one.")
+        found[mask.stem] = mask
+    return found
+
+
+def check_pictures(items: Sequence[tuple[Path, Gaze]]) -> None:
+    """InputError before anything is measured: none of the images is there, fewer than two maps of a
+    participant, a mask that is empty, full or of another shape than its picture."""
+    paths = [path for path, _ in items]
     if not any(path.is_file() for path in paths):
         raise InputError(f"{paths[0]}: no such image, as all {len(paths)} with fixations; correct the names.")
-    for mask in map(mask_file, paths):
-        if mask.is_file():
-            data.read_mask(mask)
+    if sum(len({person for person, *_ in gaze}) for _, gaze in items) < 2:
+        raise InputError(f"{paths[0].parents[1]}: fewer than two maps of a participant on an image; give "
+                         "more of them.")
+    masks = mask_files(paths)
+    for path in [path for path in paths if path.stem in masks]:
+        (img_h, img_w), size = data.read_mask(masks[path.stem]).shape, data.picture_size(path)
+        if size and not data.same_shape((img_h, img_w), size):
+            raise InputError(f"{masks[path.stem]} is {img_h} x {img_w} px, its picture, as viewers turn it, "
+                             f"{size[0]} x {size[1]}: another shape; give a mask of the whole picture.")
+
+
+def left_out(items: Sequence[tuple[Path, Gaze]]) -> dict[str, list[str]]:
+    """{reason: names} of the files in images/ that are in no result."""
+    folder, names = items[0][0].parent, {path.name for path, _ in items}
+    files = data.entries(folder) if folder.is_dir() else []
+    others = [p for p in files if p.is_file() and p.name not in names]
+    unread = [p.name for p in others if p.suffix.lower() not in data.IMAGE_SUFFIXES]
+    return {"without a fixation": [p.name for p in others if p.name not in unread], data.UNREAD: unread}
 
 
 def as_seen(path: Path, background: tuple[int, ...]) -> tuple[Image.Image, np.ndarray | None]:
     """(Picture as people saw it, RGB; where its object is, (img_h, img_w) bool, or None). A cut-out, an image
-    with transparent pixels, lies on the background; its object is where it is at least half opaque."""
+    with transparent pixels, lies on the background; its object is where it is at least half opaque, unless
+    that is everywhere or nowhere: soft corners, a faint picture."""
     picture = data.read_image(path, as_displayed=True)
     with open(path, "rb") as file, Image.open(file) as image:
         if not image.has_transparency_data:
@@ -129,7 +187,8 @@ def as_seen(path: Path, background: tuple[int, ...]) -> tuple[Image.Image, np.nd
     if alpha.min() == 255:
         return picture, None
     canvas = Image.new("RGBA", rgba.size, background)
-    return Image.alpha_composite(canvas, rgba).convert("RGB"), alpha >= 128
+    mask = alpha >= 128
+    return Image.alpha_composite(canvas, rgba).convert("RGB"), mask if 0 < mask.mean() < 1 else None
 
 
 def fixation_maps(gaze: Gaze, people: Sequence[str], size: Sequence[int], grid: Sequence[int]) -> tuple:
@@ -161,13 +220,14 @@ def object_mask(image: np.ndarray) -> np.ndarray | None:
 class Objects(Dataset):
     """Item i, of image i as people saw it -> image, the model's input; readable; cut_out, whether it is one;
     fix, fixation maps (P, h, w); dropped, fixations off it; coverage, the share of every patch that the
-    object covers (h, w), NaN where it is unknown. The object: `mask_file` where not 0, else a cut-out's, else
-    `object_mask`. An image that cannot be read is black, and left out of every result."""
+    object covers (h, w), NaN where it is unknown. The object: `mask_files` where not 0, else a cut-out's,
+    else `object_mask`. An image that cannot be read is black, and left out of every result."""
 
     def __init__(self, items: list[tuple[Path, Gaze]], people: Sequence[str], grid: Sequence[int],
                  preprocess: Callable, background: tuple[int, ...]):
         self.items, self.people, self.grid = items, people, grid
         self.preprocess, self.background = preprocess, background
+        self.masks = mask_files([path for path, _ in items])
 
     def __len__(self) -> int:
         return len(self.items)
@@ -179,8 +239,8 @@ class Objects(Dataset):
         except InputError:
             picture, mask, readable = Image.new("RGB", (1, 1)), None, False
         is_cut_out = mask is not None
-        if mask_file(path).is_file():
-            mask = data.read_mask(mask_file(path))
+        if path.stem in self.masks:
+            mask = data.read_mask(self.masks[path.stem])
         elif not is_cut_out:
             mask = object_mask(np.asarray(picture))
         fix, dropped = fixation_maps(gaze, self.people, picture.size[::-1], self.grid)
@@ -540,6 +600,8 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="blur widths in patches (default: .1 4 .1)")
     add("--blur", choices=["fixations", "attention"], default="fixations",
         help="which of the two maps is smoothed (default: fixations)")
+    add("--lost-at-zero", action="store_true",
+        help="fixations at exactly (0, 0) are missing: the tracker lost the eye")
     add("--background", type=ImageColor.getrgb, default=(255, 255, 255), metavar="COLOUR",
         help="colour behind cut-outs, images with transparent pixels (default: white)")
     args = parse_args(parser, argv, paper=dict(model="dino_vitb16", size=SIZE),
@@ -558,9 +620,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         return redraw(args.out, draw)
 
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
-    items = load_data(args.data, args.limit)
+    everything = load_data(args.data, args.lost_at_zero)
+    check_units(everything)
+    items = everything[:args.limit]
     paths = [path for path, _ in items]
-    check_pictures(paths)
+    check_pictures(items)
     people = sorted({person for _, gaze in items for person, *_ in gaze})
     model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer,
                                                  args.heads)
@@ -581,12 +645,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     # The best sigma and head of each metric, ANOVA and Tukey over heads, lift, the paper's numbers
     found, tests, lift = compare(arrays, heads, sigmas, model.patch_size, args.seed)
     found["blur"] = args.blur
+    notes += zero_notes(items)
     notes += [f"{LABELS[name]}: the best sigma is an end of the sweep, no optimum" for name in METRICS
               if found[name]["sigma"]["ours"] in (sigmas[0], sigmas[-1])]
     not_run = [] if found["lift"] else ["lift (fewer than two images with a mask or a plain background)"]
     finish(args, "exp06_gaze_objects", arrays | examples(paths, preprocess.crop, args.background),
            image_rows(paths, arrays, lift, found), evaluate(CLAIMS, found), draw, began, device, tests,
-           not_run, summary=found, notes=notes)
+           not_run, summary=found, notes=notes, left_out=left_out(everything))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ import io
 import json
 import os
 import pickle
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -535,12 +537,62 @@ def test_whatever_is_not_0_is_object_in_every_mode(tmp_path, mode, on):
     values = (OBJECT[..., None] * np.array(on).reshape(1, 1, -1)).astype(kind)
     image = Image.fromarray(values[..., 0] if values.shape[2] == 1 else values)
     if mode == "P":
-        image.putpalette([200, 0, 0] + [0] * 765)  # colours that say the opposite: indices are the data
+        image.putpalette([0] * 3 + [0, 0, 9] * 255)
     path = tmp_path / ("a.tif" if mode in ("I", "F") else "a.png")
     image.save(path)
     with Image.open(path) as saved:
         assert saved.mode == mode
     np.testing.assert_array_equal(read_mask(path), OBJECT)
+
+
+PALETTES = {  # colours of indices 0, 1, 2: where of a picture of the three is the object
+    "white first": ([255] * 3 + [0] * 3 + [9] * 3, [1, 0, 1]), "black first": ([0] * 3 + [255] * 6, [0, 1, 1]),
+    "red, black, green": ([200, 0, 0] + [0] * 3 + [0, 9, 0], [1, 0, 1]),
+    "labels": ([0, 0, 0, 128, 0, 0, 0, 0, 0], [0, 1, 1]), "all black": ([0] * 9, [0, 1, 1])}
+
+
+@pytest.mark.parametrize("palette", PALETTES)
+def test_palettes_count_as_what_they_show_but_labels_by_their_index(tmp_path, palette):
+    colours, on = PALETTES[palette]
+    image = Image.fromarray(np.arange(3, dtype=np.uint8)[None])
+    image.putpalette(colours)
+    image.save(tmp_path / "a.png")
+    assert read_mask(tmp_path / "a.png")[0].tolist() == [bool(v) for v in on]
+
+
+def test_a_reduced_palette_keeps_the_area_of_an_object_and_the_order_of_a_map(tmp_path):
+    white = Image.fromarray(np.where(OBJECT, 255, 0).astype(np.uint8)).convert("RGB")
+    adaptive = white.convert("P", palette=Image.Palette.ADAPTIVE, colors=2)
+    for image, name in ((white.quantize(2), "a.png"), (white.convert("L").quantize(2), "b.png"),
+                        (adaptive, "c.png"), (white, "d.gif")):
+        image.save(tmp_path / name)
+        assert np.array_equal(read_mask(tmp_path / name), OBJECT), name
+    hill = np.outer(np.hanning(60), np.hanning(80)) * 255
+    grey = Image.fromarray(hill.astype(np.uint8))
+    for image, name in ((grey.quantize(128), "a.png"), (grey.convert("RGB").quantize(128), "b.png"),
+                        (grey, "c.gif"), (grey.convert("RGB"), "d.gif")):
+        image.save(tmp_path / name)
+        assert np.corrcoef(read_map(tmp_path / name).ravel(), hill.ravel())[0, 1] > .99, name
+    noisy().quantize(64).save(tmp_path / "jet.png")
+    with pytest.raises(InputError, match="jet.png: .*colours"):
+        read_map(tmp_path / "jet.png")
+
+
+@pytest.mark.parametrize("channels, kind", [(3, 2), (2, 4), (4, 6), (1, 0)])
+def test_16_bits_that_cannot_be_read_are_no_map_and_no_mask(tmp_path, channels, kind):
+    values = np.zeros((6, 8, channels), ">u2")
+    values[OBJECT] = 100  # below 256: its high byte is 0
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    chunks = {b"IHDR": struct.pack(">IIBBBBB", 8, 6, 16, kind, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(v)) + k + v + struct.pack(">I", zlib.crc32(k + v)) for k, v in chunks.items())
+    (tmp_path / "a.png").write_bytes(png)
+    for read in (read_map, read_mask):
+        if kind == 0:  # 16-bit grey
+            assert np.array_equal(read(tmp_path / "a.png") > 0, OBJECT)
+        else:
+            with pytest.raises(InputError, match="a.png: 16-bit .* save it as 16-bit grey"):
+                read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "CMYK"])
@@ -724,6 +776,7 @@ def test_wrong_tables_are_told_with_the_line(tmp_path):
     refused(path, GAZE.replace("0.2,", "0.2"), "line 3 is not as long")
     refused(path, 'viewer,t_s,x_px\n"a\nb",1,2\nc,1,two\n', "line 4: x_px is 'two', no finite number")
     refused(path, GAZE.replace("0.2", "inf"), "line 3: t_s is 'inf'")
+    refused(path, GAZE.replace("0.2", ""), "line 3: t_s is '', no finite number")
     refused(path, GAZE.replace("0.1", "0:01"), "line 2: t_s is '0:01'")
 
 
@@ -889,6 +942,15 @@ def test_broken_records_are_refused_with_their_file(tmp_path, wrong):
         load_gaze(folder, "val")
 
 
+@pytest.mark.parametrize("width, height", [(1, 1), (512, 320)])  # shares, and the display made smaller
+def test_gaze_in_another_unit_than_the_displays_pixels_is_refused(tmp_path, width, height):
+    one = record("1.jpg", 1, [400, 1679], [300, 1049])
+    one |= {"X": [x * width / 1680 for x in one["X"]], "Y": [y * height / 1050 for y in one["Y"]]}
+    folder = write_freeview(tmp_path / "fv", [one])
+    with pytest.raises(InputError, match=rf"X up to {width * 1679 / 1680:g}, .* multiply X by 1680 / .*, Y by 1050 /"):
+        load_gaze(folder, "val")
+
+
 # --- COCO -----------------------------------------------------------------------------------------------
 
 def write_coco(path: Path, images: list, annotations: list) -> Path:
@@ -896,6 +958,25 @@ def write_coco(path: Path, images: list, annotations: list) -> Path:
     categories = [{"id": 1, "name": "person"}]
     path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
     return path
+
+
+def test_ids_that_mean_something_else_in_two_files_are_refused(tmp_path):
+    """Exports whose ids both begin at 1; the second example: only the image of an annotation differs."""
+    a = write_coco(tmp_path / "a.json", [{"id": 1, "file_name": "a.jpg"}], [{"image_id": 1, "category_id": 1}])
+    b = write_coco(tmp_path / "b.json", [{"id": 1, "file_name": "b.jpg"}], [])
+    c = write_coco(tmp_path / "c.json", [{"id": 2, "file_name": "c.jpg"}], [{"image_id": 2, "category_id": 1}])
+    with pytest.raises(InputError, match="b.json: images, id 1: file_name b, but a in a.json"):
+        coco_categories([a, b], ["a.jpg", "b.jpg"])
+    with pytest.raises(InputError, match="c.json: annotations, id 0: image_id 2, but 1 in a.json"):
+        coco_categories([a, c], ["a.jpg", "c.jpg"])
+
+
+def test_annotations_without_their_image_are_told_of(tmp_path, capsys):
+    file = write_coco(tmp_path / "instances.json", [{"id": k, "file_name": f"{k}.jpg"} for k in range(10)],
+                      [{"image_id": 0, "category_id": 1}] + [{"image_id": 1000 + k, "category_id": 1} for k in range(9)])
+    assert coco_categories([file], ["0.jpg"]) == {"person": ["0.jpg"]}
+    said = capsys.readouterr().err
+    assert said.startswith("warning: 9 of COCO's 10 annotations are left out, their image_id (1000 ...)")
 
 
 def test_coco_files_that_match_nothing_say_how_many_and_give_an_example(tmp_path):

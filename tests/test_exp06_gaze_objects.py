@@ -676,9 +676,13 @@ def test_unreadable_images_and_stray_fixations_are_named(objects, tmp_path, no_f
     with open(data / "fixations.csv", "a") as f:
         f.write("p01,gone.png,3,3,.2\np01,bag01.png,9999,3,.2\np01,bag01.png,,,.2\np01,far.png,-9,3,.2\n")
     shutil.copy(data / "images" / "bag01.png", data / "images" / "far.png")
+    shutil.copy(data / "images" / "bag01.png", data / "images" / "new.png")
+    (data / "images" / "pot.heic").write_bytes(b"")
     results = run(data, tmp_path / "out")
     assert {r["image"] for r in read_csv(tmp_path / "out" / "per_image.csv")} == {"bag01.png", "bag03.png"}
     said = capsys.readouterr().out
+    assert results["left_out"] == {"without a fixation": ["new.png"], "of an ending that nothing reads": ["pot.heic"]}
+    assert "left out, without a fixation: 1 (new.png" in said
     for note in ("bag02.png: no readable image", "2 fixations left out: outside the image or no coordinates",
                  "far.png: no fixation on it, all lie outside the image or have no coordinates",
                  "gone.png: there are fixations, but no such image"):
@@ -760,12 +764,14 @@ HEADER = "participant,image,x_px,y_px,duration_s\n"
     ("participant,image,x,y\np,bag01.png,1,2\n", "no column x_px in the header.*expected a CSV file"),
     (HEADER + "p,bag01.png,1,2,.2\np,bag01.png,1,two,.2\n", "line 3: y_px is 'two'"),
     (HEADER.replace(",", ";") + "p;bag01.png;1;2;3\n", "semicolons"),
-    (HEADER + "p,bag01.png,1,2,-3\n", "-3.0"),
-    (HEADER + "p,bag01.png,1,2,nan\n", "nan"),
+    (HEADER + "p,bag01.png,1,2,.2\n\np,bag01.png,1,2,-3\n", "line 4: duration_s is '-3.0', no number from 0"),
+    (HEADER + "p,bag01.png,1,2,nan\n", "line 2: duration_s is 'nan'"),
+    (HEADER + "p,bag01.png,1,2,long\n", "line 2: duration_s is 'long'"),
     (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "images/images/bag01.png: no"),
-    (HEADER + "p,bag01.png,1,2,.3\n", "fewer than two maps of a participant"),
+    (HEADER + "p,bag01.png,200,2,.3\n", "fewer than two maps of a participant"),
     (HEADER + "p,other.png,1,2,.3\nq,gone.png,1,2,.3\n", "gone.png: no such image, as all 2"),
-    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "of the 1 images none can be used.*lie outside"),
+    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "x_px 9000 to 9000.*100% lie outside"),
+    (HEADER + "p,bag01.png,,,.3\nq,bag01.png,,,.3\n", "of the 1 images none can be used.*no coordinates"),
     (HEADER, "no fixation"),
     (None, "fixations.csv: .*No such file")])
 def test_wrong_fixation_files_are_named(content, says, objects, tmp_path, no_figures):
@@ -787,6 +793,99 @@ def test_a_mask_that_says_nothing_is_named_before_anything_is_measured(mode, val
     with pytest.raises(InputError, match=f"bag03.png: .*{says}"):
         run(data, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def write_picture(folder: Path, size=(448, 448)) -> Path:
+    (folder / "images").mkdir(exist_ok=True)
+    Image.new("RGB", size, "white").save(folder / "images" / "a.png")
+    return folder / "images" / "a.png"
+
+
+def gaze_at(*points) -> list:
+    return [("p", y, x, 1.) for x, y in points]
+
+
+SPREAD = [(x, y) for x in range(100, 400, 50) for y in range(100, 400, 50)]  # 36, on a picture of 448 x 448 px
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda v: v / 448, "0.78125; they look like shares of the picture: multiply x_px by its width"),
+    (lambda v: v / 4.48, "top left third .* in %, multiply x_px by the width / 100"),
+    (lambda v: v - 224, "x_px -124 to 126 .* 76% lie outside .* from its top left"),
+    (lambda v: v * 1.8, "76% lie outside .* px of the screen, subtract")])  # 250, 300, 350 are off, so 1 + 27 of 37
+def test_fixations_in_another_unit_are_refused(change, says, tmp_path):
+    path = write_picture(tmp_path)
+    E.check_units([(path, gaze_at(*SPREAD))])
+    with pytest.raises(InputError, match=says):  # a few signs for "lost" hide nothing
+        E.check_units([(path, gaze_at((-1, -1), *[(change(x), change(y)) for x, y in SPREAD]))])
+
+
+def test_a_fifth_of_the_fixations_may_lie_outside_and_missing_ones_do_not_count(tmp_path):
+    path, off, lost = write_picture(tmp_path), [(448, 9)], [(np.nan, np.nan)] * 100
+    E.check_units([(path, gaze_at(*SPREAD, *off * 9, *lost)), (tmp_path / "gone.png", gaze_at((.5, .5)))])
+    with pytest.raises(InputError, match="22% lie outside"):  # 10 of 46
+        E.check_units([(path, gaze_at(*SPREAD, *off * 10, *lost))])
+    E.check_units([(path, gaze_at(*lost))])  # nothing is known of them
+
+
+def test_fixations_at_zero_are_suspected_and_lost_when_it_is_asked(tmp_path):
+    rows = [f"p,a.png,{x},{y}" for x, y in SPREAD] + ["p,a.png,0,0", "p,a.png,0,7"]
+    (tmp_path / "fixations.csv").write_text("\n".join(["participant,image,x_px,y_px", *rows]))
+    (note,) = E.zero_notes(E.load_data(tmp_path))
+    assert note.startswith("2.6% of the fixations are at exactly (0, 0), which") and "--lost-at-zero" in note  # 1 of 38
+    assert E.zero_notes([("a.png", gaze_at(*SPREAD * 3, (0, 0)))]) == []  # 1 of 109
+    items = E.load_data(tmp_path, E.parse(["--lost-at-zero"]).lost_at_zero)
+    missing = [np.isnan(row) and np.isnan(col) for _, row, col, _ in items[0][1]]
+    assert missing == [False] * 36 + [True, False] and E.zero_notes(items) == []
+
+
+@pytest.mark.parametrize("ending", [".png", ".PNG", ".npy", ".tif", ".gif", ".bmp"])
+def test_a_mask_is_found_with_any_ending_and_two_of_one_image_are_refused(ending, tmp_path):
+    path, mask = write_picture(tmp_path), np.zeros((4, 4), np.uint8)
+    mask[1, 2] = 255
+    (tmp_path / "masks").mkdir()
+    file = tmp_path / "masks" / f"a{ending}"
+    np.save(file, mask) if ending == ".npy" else Image.fromarray(mask).save(file)
+    shutil.copy(file, tmp_path / "masks" / "a.b.png")  # of another picture
+    items = [(path, gaze_at((5, 5))), (path.with_name("c.png"), gaze_at((5, 5)))]
+    E.check_pictures(items)
+    assert E.Objects(items, ["p"], (4, 4), np.asarray, WHITE)[0]["coverage"].tolist() == (mask / 255).tolist()
+    (tmp_path / "masks" / "a.jpg").write_bytes(b"")
+    with pytest.raises(InputError, match=r"masks: a\.\w+ and a\.\w+ are of one image"):
+        E.check_pictures(items)
+
+
+@pytest.mark.parametrize("picture, mask, fits", [
+    ((448, 448), (900, 300), False), ((640, 480), (480, 640), False), ((640, 480), (320, 240), True),
+    ((640, 480), (65, 48), True), ((640, 480), (66, 48), False)])  # 1.6 % and 3.1 % wider
+def test_a_mask_of_another_shape_than_its_picture_is_refused(picture, mask, fits, tmp_path):
+    path = write_picture(tmp_path, picture)
+    (tmp_path / "masks").mkdir()
+    image = Image.new("L", mask)
+    image.putpixel((0, 0), 255)
+    image.save(tmp_path / "masks" / "a.png")
+    items = [(path, [("p", 5, 5, 1.), ("q", 5, 5, 1.)])]
+    if fits:
+        return E.check_pictures(items)
+    with pytest.raises(InputError, match=f"a.png is {mask[1]} x {mask[0]} px, its picture.*{picture[1]} x {picture[0]}"):
+        E.check_pictures(items)
+
+
+@pytest.mark.parametrize("change", ["soft pixel", "faint"])
+def test_alpha_that_tells_of_no_object_leaves_the_plain_background_to_do_it(change, tmp_path):
+    path = write_picture(tmp_path, (40, 40))
+    rgba = np.full((40, 40, 4), 255, np.uint8)
+    rgba[10:20, 10:30, :3] = 0
+    Image.fromarray(rgba).save(path)
+    whole = E.Objects([(path, [])], ["p"], (4, 4), np.asarray, WHITE)[0]["coverage"]
+    assert whole.tolist() == [[0] * 4, [0, 1, 1, 0], [0] * 4, [0] * 4]
+    if change == "soft pixel":
+        rgba[0, 0, 3] = 250
+    else:
+        rgba[..., 3] = 100
+    Image.fromarray(rgba).save(path)
+    found = E.Objects([(path, [])], ["p"], (4, 4), np.asarray, WHITE)[0]
+    assert torch.equal(found["coverage"], whole) and not found["cut_out"]
 
 
 def test_a_background_that_is_no_colour_is_refused(capsys):
