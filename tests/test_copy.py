@@ -18,7 +18,7 @@ SOURCE = {p.stem: p.read_text(encoding="utf-8") for p in ROOT.glob("*.py")}
 COPIES = {  # function: its file, names that it brings along; of a file to be copied whole, none
     "cls_attention": ("common.py", """
         InputError Attention LayerScale Block Encoded VisionTransformer resize_matrix
-        pos_embed_for rotary_angles rotate""".split()),
+        pos_embed_for rotary_angles rotate attend attend_in_groups""".split()),
     "rollout": ("common.py", ["InputError"]),
     "cc": ("common.py", ["InputError", "pixels"]),
     "nss": ("common.py", ["InputError", "pixels"]),
