@@ -168,10 +168,10 @@ def rotate(x: Tensor, turn: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(d)) v of (B, H, N, d) by the fused kernel."""
+    """softmax(q k^T / sqrt(d)) v of (B, H, N, d) by the fused kernel, heads side by side: (B, N, H d)."""
     if q.device.type == "mps":  # its kernel is reported wrong on permuted views (PyTorch 181133)
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-    return F.scaled_dot_product_attention(q, k, v)
+    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
 
 
 def attend_in_groups(q: Tensor, k: Tensor, v: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
@@ -180,9 +180,9 @@ def attend_in_groups(q: Tensor, k: Tensor, v: Tensor, groups: Sequence[tuple[int
     found = []
     rows = [t[0].split([n * m for n, m in groups], 1) for t in (q, k, v)]  # (H, n m, d) each
     for (n, m), *parts in zip(groups, *rows):
-        sets = attend(*(part.unflatten(1, (n, m)).transpose(0, 1) for part in parts))  # (n, H, m, d)
-        found.append(sets.transpose(0, 1).flatten(1, 2))
-    return torch.cat(found, 1)[None]
+        sets = attend(*(part.unflatten(1, (n, m)).transpose(0, 1) for part in parts))  # (n, m, H d)
+        found.append(sets.flatten(0, 1))
+    return torch.cat(found)[None]
 
 
 class Attention(nn.Module):
@@ -210,14 +210,14 @@ class Attention(nn.Module):
             q = q[:, :, :1]
         if want in ("full", "first"):
             attn = (scale * q @ k.transpose(-2, -1)).softmax(-1, dtype=exact)  # (B, H, N, N)
-            out = attn.to(v.dtype) @ v
+            out = (attn.to(v.dtype) @ v).transpose(1, 2).flatten(2)
         else:
             out = attend_in_groups(q, k, v, groups) if groups else attend(q, k, v)
         if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
             with torch.autocast(q.device.type, enabled=False):  # bfloat16 logits would tie at the maximum
                 row = scale * q[:, :, :1].to(exact) @ k.to(exact).transpose(-2, -1)  # (B, H, 1, N)
             attn = row.softmax(-1)[:, :, 0]  # (B, H, N)
-        return self.proj(out.transpose(1, 2).flatten(2)), attn
+        return self.proj(out), attn
 
 
 class LayerScale(nn.Module):
