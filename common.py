@@ -481,10 +481,10 @@ def weight_file(path: str | Path) -> Path:
                      "itself (weights in several files: save them in one first, with max_shard_size).")
 
 
-def must_exist(*paths: str | Path | None) -> None:
-    """InputError: one of the files and folders is not there. To be asked before weights are downloaded."""
+def must_exist(*paths: Path | None) -> None:
+    """InputError: a file or folder that was named is not there; asked before any weights are downloaded."""
     for path in paths:
-        if path and not Path(path).exists():
+        if path and not path.exists():
             raise InputError(f"{path}: no such file or folder; correct the path.")
 
 
