@@ -485,7 +485,7 @@ def must_exist(*paths: Path | None) -> None:
     """InputError: a file or folder that was named is not there; asked before any weights are downloaded."""
     for path in paths:
         if path and not path.exists():
-            raise InputError(f"{path}: no such file or folder; correct the path.")
+            raise InputError(f"{path}: no such weight file, or folder of six textures; correct the path.")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:

@@ -395,10 +395,11 @@ def image_size(size: Sequence[int] | None, patch: int, fovea: int) -> tuple[tupl
 
 def head_file(args: argparse.Namespace) -> Path | None:
     """The classifier's file: --head, or what --saccades fitted. InputError: no such run, no UNISAL's file."""
-    for path in (args.saccades and args.saccades / "arrays.npz", args.unisal_weights):
+    run = args.saccades and args.saccades / ("linear_head.pth" if args.train_head else "arrays.npz")
+    for path in (run, args.unisal_weights):
         if path and not path.is_file():
-            raise InputError(f"{path}: no such file; correct the path.")
-    return args.saccades / "linear_head.pth" if args.saccades and args.train_head else args.head
+            raise InputError(f"{path}: no such weight file or finished run; correct the path.")
+    return run if args.saccades and args.train_head else args.head
 
 
 def main(argv: list[str] | None = None) -> None:
