@@ -312,7 +312,7 @@ class VisionTransformer(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """Patch tokens with their position embedding, (B, 3, img_h, img_w) -> (B, h w, D). Rotary positions
         travel beside the tokens, (B, h w, D + D/H), so that a subset of the patches keeps its own."""
-        if x.ndim != 4 or x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
+        if x.ndim != 4 or x.shape[1] != 3 or x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
             raise InputError(f"images of shape {tuple(x.shape)}: expected (B, 3, img_h, img_w), both sides "
                              f"multiples of the patch size {self.patch_size}; resize or crop them, and give "
                              "a single image a batch axis, x[None].")
@@ -481,6 +481,13 @@ def weight_file(path: str | Path) -> Path:
                      "itself (weights in several files: save them in one first, with max_shard_size).")
 
 
+def must_exist(*paths: Path | None) -> None:
+    """InputError: a file or folder that was named is not there; asked before any weights are downloaded."""
+    for path in paths:
+        if path and not path.exists():
+            raise InputError(f"{path}: no such weight file, or folder of six textures; correct the path.")
+
+
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     """State dict of a .safetensors or torch file, on the CPU; no code in the file is run.
     A folder of save_pretrained: its model.safetensors or pytorch_model.bin. Nested checkpoints are opened at
@@ -543,12 +550,26 @@ ROTARY_KEYS = r"mlp\.up_proj|^rope_embed\."  # DINOv3, of Hugging Face and of it
 REFUSED_KEYS = {  # a part of a key that no ViT built here has -> what it belongs to
     r"mlp\.(w12|w3|weights_in|gate_proj|fc1_g)\b": "a SwiGLU MLP (DINOv2 giant, DINOv3 H+), not built here",
     r"attn_pool|head\.probe": "SigLIP, which has no CLS token",
-    r"vision_model|visual\.|class_embedding|pre_layrnorm|text_model":
+    r"vision_model|visual\.|class_embedding|pre_layrnorm|^norm_pre\.|text_model":
         "CLIP, which normalises before the first block and has another MLP",
     r"decoder": "the decoder of a masked autoencoder; save its encoder alone",
     r"lambda_1|relative_position": "BEiT or Swin, whose positions are relative; not built here",
     r"(^|\.)[qk]_norm\.": "normalised queries and keys, not built here",
+    r"\.(attns|ffns)\.\d": "parallel blocks (18x2), not built here",
     r"fc_norm": "a classifier of the mean of all patches, not of CLS"}
+
+
+NEEDED_KEYS = {  # a key of timm -> why a published file lacks it
+    "cls_token": "the model takes the mean of its patches (I-JEPA, SigLIP ...), and CLS is studied here",
+    "pos_embed": "of DINOv3 take Hugging Face's or Meta's file of the same weights instead of timm's",
+    "blocks.0.attn.qkv.bias": "a model without bias on queries, keys and values (qkv_bias) is not built here"}
+NO_CLS_POSITION = r"^reg_token$|\.gamma_1$|^blocks\.\d+\.ls1\.gamma$"  # timm's registers; DeiT-III
+
+
+def no_cls_position(state: dict[str, Tensor]) -> bool:
+    """Whether the positions are those of a square of patches alone, in the layouts of NO_CLS_POSITION."""
+    n = state.get("pos_embed", torch.empty(1, 0)).shape[1]
+    return n > 0 and math.isqrt(n) ** 2 == n and any(re.search(NO_CLS_POSITION, key) for key in state)
 
 
 def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -565,22 +586,24 @@ def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
             key = key.replace(old, new)
         key = re.sub(r"^blocks\.\d+\.(\d+)\.", r"blocks.\1.", key)  # chunks of blocks in DINOv2
         key = re.sub(r"^layer\.", "blocks.", key)  # DINOv3
-        if not re.fullmatch(DROPPED_KEYS, key):
+        if value.numel() and not re.fullmatch(DROPPED_KEYS, key):  # empty: no registers
             out[key] = value
-    if any(re.search(ROTARY_KEYS, key) for key in state):  # no bias on k; positions are no weights
+    if any(re.search(ROTARY_KEYS, key) for key in state):  # mostly no bias on k; positions are no weights
         for key in [k for k in out if k.endswith(".attn.q.bias")]:
-            out[key.replace(".q.", ".k.")] = torch.zeros_like(out[key])
+            out.setdefault(key.replace(".q.", ".k."), torch.zeros_like(out[key]))
         for key in [k for k in out if k.endswith(".attn.qkv.bias_mask")]:
             out[key.removesuffix("_mask")] = out[key.removesuffix("_mask")] * out.pop(key)
-        out["pos_embed"] = torch.zeros(1, 2, out["cls_token"].shape[-1])
+        out["pos_embed"] = torch.zeros(1, 2, len(out["norm.weight"]))
     for key in [k for k in out if ".attn.q." in k]:
         parts = [out.pop(key.replace(".q.", f".{part}.")) for part in "qkv"]
         out[key.replace(".q.", ".qkv.")] = torch.cat(parts)
-    positions = out["pos_embed"].shape[1]
-    if positions > 0 and math.isqrt(positions) ** 2 == positions:  # DeiT-III, timm's registers: none for CLS
+    for key, why in NEEDED_KEYS.items():
+        if key not in out:
+            raise ValueError(f"no {key}: {why}")
+    if no_cls_position(state):
         out["pos_embed"] = F.pad(out["pos_embed"], (0, 0, 1, 0))
     if "dist_token" in out:  # distilled DeiT: a second token, with a position of its own
-        cls, own, patches = out["pos_embed"].split([1, 1, positions - 2], 1)
+        cls, own, patches = out["pos_embed"].tensor_split([1, 2], 1)
         out["register_tokens"], out["pos_embed"] = out.pop("dist_token") + own, torch.cat([cls, patches], 1)
     return out
 
@@ -600,16 +623,20 @@ def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     with input_errors("the weights do not fit", "the whole state dict of a ViT; name its model"):
         distilled = any(re.search(r"(dist|distillation)_token$", key) for key in state)
         own_rule = any("layer_scale1" in key for key in state)  # Hugging Face's DINOv2: not the official rule
-        own_rule |= state.get("pos_embed", torch.empty(1, 2)).shape[1] ** .5 % 1 == 0  # DeiT-III
+        own_rule |= no_cls_position(state)  # DeiT-III
         state = to_timm_keys(state)
         width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
         registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
         layerscale = 1.0 if "blocks.0.ls1.gamma" in state else None
         if width not in HEADS and "num_heads" not in overrides:
             raise ValueError(f"no file says how many heads a ViT {width} wide has; give num_heads (--heads)")
+        patches = state["pos_embed"].shape[1] - 1
+        if math.isqrt(patches) ** 2 != patches and "img_size" not in overrides:
+            raise ValueError(f"positions of CLS and {patches} patches, no square; give img_size=(img_h, "
+                             'img_w) or, in a config.json beside the file, "image_size": [img_h, img_w]')
         rule = "antialias" if registers else "offset" if layerscale and not own_rule else "size"
         inferred = dict(
-            img_size=math.isqrt(state["pos_embed"].shape[1] - 1) * patch, patch_size=patch, embed_dim=width,
+            img_size=math.isqrt(patches) * patch, patch_size=patch, embed_dim=width,
             depth=len({key.split(".")[1] for key in state if key.startswith("blocks.")}),
             num_heads=HEADS.get(width), num_classes=len(state.get("head.weight", ())), eps=eps,
             mlp_ratio=len(state["blocks.0.mlp.fc1.weight"]) / width, layerscale=layerscale,
@@ -670,8 +697,9 @@ def load_head(name: str | Path) -> nn.Linear:
 
 
 def config_beside(path: Path) -> dict:
-    """{"num_heads", "eps", "width", "preprocess"}: what config.json (Hugging Face's or timm's) and
-    preprocessor_config.json in the folder of a weight file say of it; what they do not say is left out."""
+    """{"num_heads", "eps", "width", "img_size" (if a list), "preprocess"}: what config.json (Hugging
+    Face's or timm's) and preprocessor_config.json in the folder of a weight file say of it; what they do not
+    say is left out. InputError: what they say is not built here."""
     told, files = {}, {}
     for name in ("config.json", "preprocessor_config.json"):
         file = path.with_name(name)
@@ -684,6 +712,11 @@ def config_beside(path: Path) -> dict:
                           ("width", "hidden_size")):
             if name in model:
                 told[key] = model[name]
+        for key, built in (("hidden_act", "gelu"), ("rope_theta", 100)):
+            if model.get(key, built) != built:
+                raise ValueError(f"{key} {model[key]}, and {built} alone is built here")
+        if isinstance(model.get("image_size"), list) and "rope_theta" not in model:  # rotary: of no size
+            told["img_size"] = tuple(model["image_size"])
         if image:
             told["preprocess"] = hugging_face_preprocess(image)
         elif "pretrained_cfg" in model or "crop_pct" in model:  # older files of timm are flat
@@ -692,15 +725,26 @@ def config_beside(path: Path) -> dict:
 
 
 def hugging_face_preprocess(config: dict) -> Preprocess:
-    """What a preprocessor_config.json says: squashed, or short side and crop (as DeiT's own code does)."""
-    def side(size: int | dict) -> int:
+    """What a preprocessor_config.json says: squashed, or short side and crop (as DeiT's own code does).
+    ValueError: steps that `Preprocess` does not take."""
+    def side(size: int | dict) -> int | tuple[int, int]:
         if isinstance(size, int):
             return size
-        return size["shortest_edge"] if "shortest_edge" in size else min(size["height"], size["width"])
-    resize, crops = side(config["size"]), config.get("do_center_crop", False)
+        h, w = (size["shortest_edge"],) * 2 if "shortest_edge" in size else (size["height"], size["width"])
+        return h if h == w else (h, w)
+    for key in ("do_resize", "do_rescale"):
+        if config.get(key) is False:
+            raise ValueError(f"{key} is false, and images are always resized and scaled to 0 ... 1 here")
+    size, crops = config["size"], config.get("do_center_crop")
+    resize, mean, std = side(size), (0., 0., 0.), (1., 1., 1.)
+    short = isinstance(size, dict) and "shortest_edge" in size
+    if short and not crops or crops and not isinstance(resize, int):
+        raise ValueError(f"size {size}, do_center_crop {crops}: a short side goes with a crop here")
+    if config.get("do_normalize") is not False:
+        mean, std = tuple(config["image_mean"]), tuple(config["image_std"])
     how = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}[config.get("resample", 2)]
-    return Preprocess(resize, side(config["crop_size"]) if crops else resize, tuple(config["image_mean"]),
-                      tuple(config["image_std"]), how, squash=not crops)
+    crop = side(config["crop_size"]) if crops else resize
+    return Preprocess(resize if isinstance(resize, int) else None, crop, mean, std, how, squash=not crops)
 
 
 def timm_preprocess(config: dict) -> Preprocess:
@@ -754,6 +798,8 @@ def load_any_vit(path: Path, num_heads: int | None) -> tuple[VisionTransformer, 
                          "model's files in a folder of their own.")
     if "num_heads" not in told:
         assumed.append(f"{model.num_heads} heads a block (--heads says otherwise)")
+    if "eps" not in told:
+        assumed.append(f"an eps of {model.norm.eps} in LayerNorm")
     if pre is None:
         deit = any(key.startswith("deit.") for key in state)  # 256, then 224; eps 1e-12: Hugging Face's
         pre = VIT_SQUASHED if model.norm.eps == 1e-12 and not deit else SHORT_256
@@ -825,8 +871,8 @@ def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | i
     x (B, 3, img_h, img_w). Softmax rows of the CLS query without the CLS and register columns: a map sums to
     at most 1. Only that row is computed beside fused attention, up to the last block asked for."""
     depth = len(model.blocks)
-    blocks = range(depth) if blocks is None else [blocks] if isinstance(blocks, int) else list(blocks)
-    if not blocks or min(blocks) < 0 or max(blocks) >= depth:
+    blocks = np.ravel(range(depth) if blocks is None else blocks).tolist()
+    if not blocks or not all(isinstance(b, int) and 0 <= b < depth for b in blocks):
         raise InputError(f"block {blocks}: this model has blocks 0 to {depth - 1} (0-based).")
     x = torch.as_tensor(x).to(model.cls_token)
     e = model.encode(model.embed(x), blocks, n_blocks=max(blocks) + 1)

@@ -37,7 +37,7 @@ from torch import Tensor, nn
 import data
 import results
 from common import (InputError, Preprocess, ROOT, bf01_jzs, bf01_unit_information, bootstrap_ci,
-                    generator, init_distributed, input_errors, load_tuned, load_vit, mcnemar,
+                    generator, init_distributed, input_errors, load_tuned, load_vit, mcnemar, must_exist,
                     paired_t, pick_device, rank_world)
 from corruptions import CORRUPTIONS, corrupt, frost_textures
 from results import Claim
@@ -385,8 +385,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         return results.redraw(args.out, draw)
 
     # Model A, and B and C as exp01_finetune_vit.py tuned them; pictures of the three benchmarks.
+    must_exist(args.model_b, args.model_c, args.frost)
     places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
     look_at(places)
+    if not any(places.values()):
+        raise InputError("no benchmark can be run: no data; give --imagenet or --objectnet.")
     vit, pre = load_model(args.model, args.weights, device, args.heads)
     models = {"A": vit}
     models |= {k: load_tuned(vit, file) for k, file in (("B", args.model_b), ("C", args.model_c)) if file}

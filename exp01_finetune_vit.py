@@ -47,8 +47,8 @@ import exp01_benchmarks as benchmarks
 import results
 from common import (InputError, Preprocess, VisionTransformer, attention_state, auc_judd, cc,
                     fixation_counts, frozen_sha256, gather_rows, gaussian_blur, generator, init_distributed,
-                    kld, load_tuned, minmax, nss, observer_consistency, paired_t, pick_device, rank_world,
-                    rollout, shard, sim, upsample)
+                    kld, load_tuned, minmax, must_exist, nss, observer_consistency, paired_t, pick_device,
+                    rank_world, rollout, shard, sim, upsample)
 from results import Claim
 
 # -------------------------------------------------------------------------------- constants
@@ -602,8 +602,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     init_distributed(device)
     if results.only_draw(args):
         return results.redraw(args.out, draw)
-
     # Images and where people looked, three benchmarks, model A: all is checked before anything is measured.
+    must_exist(args.model_b, args.model_c, args.frost)
     places = data.data_places(args, tuple(FOLDERS), ("imagenet", "objectnet", "salicon"))
     batch_size = None if args.model_b and args.model_c else args.batch_size
     training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)

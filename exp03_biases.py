@@ -35,7 +35,8 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 import data
-from common import InputError, init_distributed, input_errors, load_tuned, load_vit, paired_t, pick_device
+from common import (InputError, init_distributed, input_errors, load_tuned, load_vit, must_exist, paired_t,
+                    pick_device)
 from exp01_finetune_vit import RolloutViT, human_maps
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
@@ -401,7 +402,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     init_distributed(device)
     if only_draw(args):
         return redraw(args.out, draw)
-
+    must_exist(args.model_b, args.model_c)
     # Images with people's fixations, COCO's masks of them, maps of other models; models A, B and C
     places = data.data_places(args, ("salicon", "coco"), ("salicon",))
     if not places["salicon"]:

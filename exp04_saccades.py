@@ -220,6 +220,7 @@ def load_model(name: str, weights: Path | None, head_file: Path | None, train_he
                ) -> tuple[VisionTransformer, Callable, nn.Linear | None, int]:
     """(model, preprocessing, head, block that guides). head: a file's, the published one, or the model's own,
     always in float32; None: to be fitted. InputError: no such block, foveas that do not fit the grid."""
+    own = load_head(head_file) if head_file else None  # first: a wrong file ends the run before a download
     model, view = load_vit(name, weights, heads)
     depth, width = len(model.blocks), model.embed_dim
     block = depth - 1 if block is None else block
@@ -228,11 +229,11 @@ def load_model(name: str, weights: Path | None, head_file: Path | None, train_he
     side = view.crop // model.patch_size
     for fovea in foveas:
         fixation_sequence(torch.ones(1, side, side), fovea, 1)  # refuses what does not fit
-    if train_head and not head_file:
+    if train_head and not own:
         return model, view, None, block
-    head = copy.deepcopy(model.head)
-    if head_file or f"{name}_linear" in WEIGHTS:
-        head = load_head(head_file or name)
+    head = own or copy.deepcopy(model.head)
+    if not own and f"{name}_linear" in WEIGHTS:
+        head = load_head(name)
     if getattr(head, "in_features", 0) == 2 * width:
         raise InputError(f"{head_file or name}: a head of {2 * width} numbers, the CLS and the mean of the "
                          "patches of the last block (DINO's ViT-B heads); saccades are classified from CLS "

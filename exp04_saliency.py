@@ -393,6 +393,15 @@ def image_size(size: Sequence[int] | None, patch: int, fovea: int) -> tuple[tupl
     return size, grid
 
 
+def head_file(args: argparse.Namespace) -> Path | None:
+    """The classifier's file: --head, or what --saccades fitted. InputError: no such run, no UNISAL's file."""
+    run = args.saccades and args.saccades / ("linear_head.pth" if args.train_head else "arrays.npz")
+    for path in (run, args.unisal_weights):
+        if path and not path.is_file():
+            raise InputError(f"{path}: no such weight file or finished run; correct the path.")
+    return run if args.saccades and args.train_head else args.head
+
+
 def main(argv: list[str] | None = None) -> None:
     args, began = parse(argv), time.time()
     device = pick_device(args.device)
@@ -401,7 +410,7 @@ def main(argv: list[str] | None = None) -> None:
         return results.redraw(args.out, draw)
     # The network and classifier of exp04_saccades.py; ten images of each class, squashed to one size.
     name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
-    fitted = args.saccades / "linear_head.pth" if args.saccades and args.train_head else args.head
+    fitted = head_file(args)
     items, fit, classes = exp04.load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     items = some_per_class(items, PER_CLASS, args.seed)
     maps = [find_map(args.saliency_dir, path) for path, _ in items] if args.saliency_dir else []

@@ -39,8 +39,8 @@ from torch.utils.data import Dataset
 
 import data
 import download
-from common import (InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors, kld,
-                    load_vit, minmax, pick_device, sim)
+from common import (WEIGHTS, InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors,
+                    kld, load_vit, minmax, pick_device, sim)
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
 
@@ -258,6 +258,9 @@ def load_model(name: str, weights: Path | None, size: Sequence[int], blocks: Seq
     """(ViT; preprocessing that squashes any image to `size`, rounded to whole patches; blocks, default the
     last; names of their heads, b11h00 ...). No crop: every fixation stays, distorted with its image.
     InputError: no such block, a single head."""
+    known = WEIGHTS[name].arch.get("depth") if name in WEIGHTS else None  # before it is downloaded
+    if known and max(blocks or [0]) >= known:
+        raise InputError(f"--layer {blocks}: {name} has blocks 0 to {known - 1}.")
     model, preprocess = load_vit(name, weights, num_heads)
     crop = tuple(max(1, round(n / model.patch_size)) * model.patch_size for n in size)
     depth = len(model.blocks)

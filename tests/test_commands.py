@@ -98,6 +98,22 @@ def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
     assert len(last) == 1 and said in last[0] and "Traceback" not in out
 
 
+@pytest.mark.parametrize("command, said", [
+    ("exp01_benchmarks --data EMPTY", "no benchmark can be run"), ("exp01_benchmarks --frost nothere", "nothere: no such"),
+    ("exp01_benchmarks --model-b nothere", "nothere: no such"), ("exp01_finetune_vit --frost nothere", "nothere: no such"),
+    ("exp01_finetune_vit --model-c nothere", "nothere: no such"), ("exp03_biases --model-b nothere", "nothere: no such"),
+    ("exp04_saccades --head nothere", "nothere: no such"), ("exp04_saliency --head nothere", "nothere: no such"),
+    ("exp04_saliency --saccades EMPTY", "arrays.npz: no such weight file"), ("exp04_saliency --unisal-weights nothere", "nothere: no"),
+    ("exp06_gaze_objects --layer 99", "has blocks 0 to 11")])
+def test_what_is_wrong_on_this_machine_is_told_before_weights_are_looked_for(command, said, tmp_path, monkeypatch):
+    (tmp_path / "EMPTY").mkdir()
+    monkeypatch.setattr("common.locate_weights", lambda spec: pytest.fail("weights were looked for"))
+    script, *argv = command.replace("EMPTY", str(tmp_path / "EMPTY")).split()
+    with pytest.raises(InputError, match=said):
+        importlib.import_module(script).main([*argv, "--device", "cpu", "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+
+
 def test_help_is_short_enough_to_read():
     out = python(ROOT / "exp05_train_vits.py", "--help", cwd=ROOT)
     assert all(len(line) <= 160 for line in out.splitlines())

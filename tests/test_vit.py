@@ -152,7 +152,7 @@ def test_cls_attention_gives_blocks_in_the_order_asked():
     model, x = random_vit(), images()
     every = cls_attention(model, x)
     assert torch.equal(cls_attention(model, x, [2, 0, 2]), every[:, [2, 0, 2]])
-    for blocks in ([], [3], [-1]):
+    for blocks in ([], [3], [-1], [1.0], "1"):
         with pytest.raises(InputError, match="blocks 0 to 2"):
             cls_attention(model, x, blocks)
 
@@ -388,7 +388,10 @@ def test_numpy_arrays_are_taken_and_an_image_without_a_batch_axis_is_refused():
 @torch.no_grad()
 def test_one_block_is_given_as_a_number_and_maps_as_arrays():
     model, x = random_vit(), images()
-    assert torch.equal(cls_attention(model, x, 1), cls_attention(model, x, [1]))
+    for one in (1, np.int64(1), torch.tensor(1), np.array([1])):
+        assert torch.equal(cls_attention(model, x, one), cls_attention(model, x, [1]))
+    with pytest.raises(InputError, match=r"\(2, 1, .*expected \(B, 3"):
+        cls_attention(model, x[:, :1])
     with pytest.raises(InputError, match="blocks 0 to 2"):
         cls_attention(model, x, 3)
     with pytest.raises(InputError, match=r"\(3, 32, 48\): .*a batch axis, x\[None\]"):

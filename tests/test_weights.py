@@ -331,7 +331,8 @@ def test_training_checkpoints_of_dinov2_give_the_teachers_backbone(tmp_path):
     ("layer.0.mlp.gate_proj.weight", "SwiGLU"), ("visual.conv1.weight", "CLIP"),
     ("embeddings.class_embedding", "CLIP"), ("attn_pool.latent", "SigLIP"), ("head.probe", "SigLIP"),
     ("decoder_blocks.0.norm1.weight", "decoder"), ("encoder.layer.0.lambda_1", "BEiT"),
-    ("blocks.0.attn.q_norm.weight", "normalised queries"), ("fc_norm.weight", "mean of all patches")])
+    ("blocks.0.attn.q_norm.weight", "normalised queries"), ("fc_norm.weight", "mean of all patches"),
+    ("norm_pre.weight", "CLIP"), ("blocks.0.attns.1.norm.weight", "parallel")])
 def test_models_that_are_not_built_here_are_refused_by_name(key, why, tmp_path):
     torch.save(random_vit().state_dict() | {key: torch.zeros(4)}, tmp_path / "x.pth")
     with pytest.raises(InputError, match=f"x.pth: .*{re.escape(key)} belongs to .*{why}"):
@@ -350,6 +351,38 @@ def test_a_classifier_of_cls_and_mean_patch_is_left_out_and_said(tmp_path, capsy
 def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(InputError, match="a folder without model.safetensors or pytorch_model.bin"):
         load_vit("auto", tmp_path)
+
+
+@torch.no_grad()
+def test_positions_of_an_image_that_is_not_square_are_never_taken_for_a_square(tmp_path):
+    model = random_vit(img_size=(64, 96))  # 4 x 6 patches and CLS: 25 = 5 x 5
+    torch.save(hf_file(model.state_dict()), tmp_path / "x.pth")
+    with pytest.raises(InputError, match="x.pth: .*CLS and 24 patches, no square; .*image_size"):
+        load_vit("auto", tmp_path / "x.pth", num_heads=2)
+    config = dict(image_size=[64, 96], num_attention_heads=2, layer_norm_eps=1e-6)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    x = torch.randn(1, 3, 64, 96)
+    assert torch.equal(load_vit("auto", tmp_path / "x.pth")[0](x), model(x))
+
+
+@torch.no_grad()
+def test_a_bias_on_keys_in_dinov3_is_kept_and_registers_may_be_absent():
+    model = random_vit(**DINOV3 | dict(registers=0))
+    state = hf_dinov3(model.state_dict())
+    state["embeddings.register_tokens"] = torch.zeros(1, 0, 32)
+    keys = {f"layer.{i}.attention.k_proj.bias": b.attn.qkv.bias[32:64] for i, b in enumerate(model.blocks)}
+    loaded = vit_from_state(state | keys, num_heads=2, eps=1e-6)
+    assert torch.equal(loaded.blocks[1].attn.qkv.bias, model.blocks[1].attn.qkv.bias)
+    assert loaded.blocks[1].attn.qkv.bias[32:64].abs().min() > 0 and loaded.n_prefix == 1
+    assert vit_from_state(state, num_heads=2).blocks[1].attn.qkv.bias[32:64].abs().max() == 0
+
+
+@pytest.mark.parametrize("without, why", [
+    ("cls_token", "the model takes the mean of its patches"), ("pos_embed", "instead of timm's"),
+    ("qkv.bias", "without bias on queries, keys and values")])
+def test_published_files_without_a_part_are_refused_with_the_reason(without, why):
+    with pytest.raises(InputError, match=f"no .*{without}: .*{why}"):
+        vit_from_state({k: v for k, v in random_vit().state_dict().items() if without not in k}, num_heads=2)
 
 
 # ---- files
@@ -650,7 +683,7 @@ def test_what_a_file_does_not_say_is_printed_as_assumed(tmp_path, capsys):
     torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "timm.pth")
     load_vit("auto", tmp_path / "timm.pth")
     said = capsys.readouterr().out
-    for part in ("assumed 6 heads a block", "short side 256, crop 224", "bicubic", "mean (0.485, 0.456, 0.406)"):
+    for part in ("assumed 6 heads a block", "an eps of 1e-06", "short side 256, crop 224", "bicubic", "mean (0.485, 0.456, 0.406)"):
         assert part in said
     load_vit("auto", tmp_path / "timm.pth", num_heads=3)
     assert "heads a block" not in capsys.readouterr().out
@@ -667,6 +700,12 @@ CONFIGS = {  # what is written beside a file, and the preprocessing that it mean
         size=dict(shortest_edge=256), do_center_crop=True, crop_size=dict(height=224, width=224), resample=3,
         image_mean=[.1, .2, .3], image_std=[.4, .5, .6]),
         Preprocess(256, 224, (.1, .2, .3), (.4, .5, .6), "bicubic")),
+    "one without normalisation": ("preprocessor_config.json", dict(
+        size=dict(height=224, width=224), do_normalize=False, image_mean=[.5] * 3, image_std=[.5] * 3),
+        Preprocess(224, 224, (0.,) * 3, (1.,) * 3, "bilinear", squash=True)),
+    "one of images that are not square": ("preprocessor_config.json", dict(
+        size=dict(height=64, width=96), image_mean=[.5] * 3, image_std=[.5] * 3),
+        Preprocess(None, (64, 96), (.5,) * 3, (.5,) * 3, "bilinear", squash=True)),
     "timm's augreg": ("config.json", dict(architecture="vit_small_patch16_224", pretrained_cfg=dict(
         input_size=[3, 224, 224], crop_pct=.9, interpolation="bicubic", mean=[.5] * 3, std=[.5] * 3)),
         Preprocess(248, 224, (.5,) * 3, (.5,) * 3, "bicubic"))}
@@ -679,6 +718,19 @@ def test_preprocessing_is_read_from_the_configuration_beside_the_file(name, tmp_
     torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "x.pth")
     assert load_vit("auto", tmp_path / "x.pth")[1] == expected
     assert "mean" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("file, said", [
+    ("config.json", dict(hidden_act="quick_gelu")), ("config.json", dict(rope_theta=50.)),
+    ("preprocessor_config.json", dict(size=224, do_rescale=False)),
+    ("preprocessor_config.json", dict(size=224, do_resize=False)),
+    ("preprocessor_config.json", dict(size=dict(shortest_edge=224), do_center_crop=False)),
+    ("preprocessor_config.json", dict(size=dict(height=64, width=96), do_center_crop=True))])
+def test_what_a_configuration_says_and_is_not_built_here_is_refused_by_name(file, said, tmp_path):
+    (tmp_path / file).write_text(json.dumps(dict(image_mean=[.5] * 3, image_std=[.5] * 3) | said))
+    torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "x.pth")
+    with pytest.raises(InputError, match=list(said)[-1]):
+        load_vit("auto", tmp_path / "x.pth")
 
 
 def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path):
