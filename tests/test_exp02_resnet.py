@@ -384,7 +384,7 @@ def finished(world, tmp_path_factory) -> tuple[Path, dict]:
     return out, run(world, out)
 
 
-@pytest.mark.parametrize("device", ["cuda", "mps"])
+@pytest.mark.parametrize("device", ["mps"])  # which is cuda and more: no float64
 def test_the_study_is_computed_on_one_device(world, tmp_path, monkeypatch, device):
     monkeypatch.setattr(E, "draw", lambda *args: None)
     with pretended(device) as found:
