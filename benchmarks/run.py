@@ -4,6 +4,7 @@
     runs/bench/bin/pip install --no-deps --target runs/peers/imagecorruptions-1.1.2 imagecorruptions==1.1.2
     runs/bench/bin/python benchmarks/run.py                       # a quarter of an hour on one CPU core
     python benchmarks/run.py --quick --out FOLDER            # seconds: shows that all run, measures nothing
+    python benchmarks/launches.py                  # kernels and waits of a batch, counted without a GPU
 """
 import argparse
 import importlib
