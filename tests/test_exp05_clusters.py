@@ -109,6 +109,69 @@ def test_every_line_of_the_table_and_every_test_is_worked_out_for_hand_made_look
         assert (rows[name]["ours"], rows[name]["n"]) == pytest.approx((ours, n)), name
 
 
+def test_looks_of_a_scene_are_those_at_the_points_and_masks_of_every_samples_frame():
+    rng = np.random.default_rng(4)
+    points = rng.uniform(0, 60, (3, 4, 2))  # two faces of an eye and a mouth
+    parts = {"eyes": np.array([1, 0, 1, 0], bool), "mouth": np.array([0, 1, 0, 1], bool)}
+    sides = np.tile([1, 1, -1, -1], (3, 1))
+    sides[1] = 0  # no two faces there
+    frame, traces = np.array([0, 0, 1, 2, 2]), rng.uniform(0, 60, (3, 2, 2))
+    gaze = rng.uniform(0, 60, (2, 5, 2))
+    gaze[1, 3] = np.nan
+    masks = {"body": rng.uniform(size=(3, 60, 70)) < .5, "ground": rng.uniform(size=(3, 60, 70)) < .5}
+    w = D.Watched(None, np.arange(3), (60, 70), ["q", "p"], gaze, frame)
+    scene = L.Scene("s", w, traces, points, parts, sides, masks)
+    groups = {"G1": np.array([0, 1]), "adult": np.array([3, 4]), "child": np.array([2]), "other": np.array([3])}
+    shares, courses = C.measure(scene, ["a", "b", "absent", "p", "q"], groups)
+    looks = {0: traces[frame, 0], 1: traces[frame, 1], 3: gaze[1], 4: gaze[0]}  # row: (5, 2)
+    weights = {row: np.exp(-np.square(xy[:, None] - points[frame]).sum(-1) / 1800) for row, xy in looks.items()}
+    weights = {row: w / np.maximum(w.sum(1, keepdims=True), 1) for row, w in weights.items()}  # (5, 4) each
+    for row, xy in looks.items():
+        of = np.nanmean(weights[row], 0)
+        wanted = [100 * (of[0] + of[2]), 100 * (of[1] + of[3])] + [np.nan] * 4
+        seen = np.isfinite(xy[:, 0])
+        x, y = np.floor(xy[seen]).astype(int).T
+        wanted += [100 * masks[part][frame[seen], y, x].mean() for part in ("body", "ground")]
+        np.testing.assert_allclose(shares[row], wanted)
+    assert np.isnan(shares[2]).all()
+    left = {row: np.where(frame == 1, np.nan, w @ [1, 1, -1, -1]) for row, w in weights.items()}
+    adult = (left[3] + left[4]) / 2
+    adult[3] = left[4][3]
+    np.testing.assert_allclose(courses.T, [(left[0] + left[1]) / 2, adult, np.full(5, np.nan), left[3]])
+
+
+def test_pictures_show_the_mean_attention_of_each_clusters_late_heads(monkeypatch):
+    rng, maps = np.random.default_rng(6), {}
+
+    class Fake(E.Model):
+        def late(self) -> tuple[int, ...]:
+            return (1, 2) if self.kind == "dino4" else ()
+    models = [Fake("dino4", f"dino4.{i}", None, None, None) for i in (0, 1)] + [Fake("sl4", "sl4.0", *[None] * 3)]
+
+    def attend(x, model, scale, dtype):  # of four blocks of two heads
+        maps[model.name] = torch.from_numpy(rng.uniform(size=(len(x), 4, 2, 3, 3)))
+        return maps[model.name]
+    monkeypatch.setattr(C, "attend", attend)
+    monkeypatch.setattr(C, "gbvs", lambda rgb: rgb.mean((1, 2, 3), keepdim=True)[:, 0])
+    member = np.array([1, 0, 0, 2, 2, 1, 0, 0])  # cluster of the late heads
+    found = C.pop_out(models, None, "float32", [member == k for k in (0, 1, 2)], torch.device("cpu"))
+    late = np.concatenate([maps[f"dino4.{i}"][:, 1:3].flatten(1, 2).numpy() for i in (0, 1)], 1)  # (n, 8, 3, 3)
+    names = [*demo.popout_displays()]
+    assert {name.split("/")[1] for name in found} == set(names)
+    for i, name in enumerate(names):
+        for k, group in enumerate(C.GROUPS):
+            np.testing.assert_allclose(found[f"display/{name}/{group}"], late[i, member == k].mean(0), rtol=1e-5)
+        assert float(found[f"display/{name}/GBVS"]) == pytest.approx(found[f"display/{name}"].mean() / 255, rel=1e-4)
+    heads = rng.uniform(size=(2, 5, 3, 3)).astype(np.float32)
+    arrays = dict(example_clip=["one", "two"], example_frame=[4, 7], maps0=heads[0], maps1=heads[1],
+                  picture0=np.zeros(1), picture1=np.ones(1))
+    found = C.example_maps(arrays, {"G1": np.array([1, 4]), "G2": np.array([0])})
+    for i, name in enumerate(("frame/one, frame 4", "frame/two, frame 7")):
+        assert found[name] == i
+        np.testing.assert_allclose(found[f"{name}/G1"], (heads[i, 1] + heads[i, 4]) / 2)
+        np.testing.assert_allclose(found[f"{name}/G2"], heads[i, 0])
+
+
 # ------------------------------------------------------------------------------------------------ recovery
 
 @pytest.fixture(scope="module")
@@ -197,6 +260,9 @@ def test_a_run_has_claims_tests_and_tables(run):
     rows = read_csv(run / "clusters" / "per_image.csv")
     assert {r["cluster"] for r in rows} == {"", "G1", "G2", "G3"} and len({r["image"] for r in rows}) == 6
     assert sum(r["kind"] in ("dino4", "sl4") for r in rows) == 6 * 48
+    arrays, found = read_arrays(run / "arrays.npz"), read_arrays(run / "clusters" / "arrays.npz")
+    near = [np.median(arrays["distance"][0][found["cluster"] == group]) for group in C.GROUPS]
+    assert near == sorted(near) and arrays["sets"][0] == "all"
     adults = [r["eyes"] for r in rows if r["kind"] == "viewer adult" and r["image"] == "clip01"]
     assert 10 < len(adults) <= 14 and all(0 <= share <= 100 for share in adults)
 

@@ -289,6 +289,12 @@ def test_every_line_of_the_table_and_every_test_is_worked_out_for_hand_made_dist
     assert set(rows) == set(lines)
     for name, (ours, n) in lines.items():
         assert (rows[name]["ours"], rows[name]["n"]) == pytest.approx((ours, n)), name
+    in_drama, sl4 = a["distance"][1], kind == "sl4"
+    five = np.concatenate([np.sort(in_drama[model == m])[:5] for m in sorted(set(model[sl4]))])
+    genre = {row["name"]: row for row in evaluate(E.claims("cw2019", kinds, {"drama": "medians"}),
+                                                 a | dict(sets=["all", "drama"]), [])}
+    assert genre["drama: sl4, 5 best heads"]["ours"] == pytest.approx(np.median(five))
+    assert genre["drama: viewer adult"]["ours"] == pytest.approx(np.median(in_drama[kind == "viewer adult"]))
     best, other = (distance[np.char.startswith(kind, k) & (model != "")].min() for k in ("dino", ("sl")))
     nearest = [int(np.flatnonzero(distance == v)[0]) for v in
                (best, min(other, distance[kind == E.OFFICIAL[1]].min()))]
@@ -316,6 +322,41 @@ def test_likeness_of_heads_is_the_mean_over_the_frames_of_all_clips_that_are_not
     found = E.watch_all(watched, tmp_path, 1, None, 0)
     np.testing.assert_allclose(found["alike"], [(.1 + .3 + .8) / 3, (.5 + .2 + .4) / 3])
     np.testing.assert_allclose(found["apart"], found["alike"][:, None] * [1, 2])
+
+
+def test_example_frames_lie_evenly_over_all_clips_with_the_gaze_at_these_frames(tmp_path):
+    clips = [X.Clip(name, tmp_path / f"{name}.mp4", dict, blank=blank) for name, blank in (("one", (3,)), ("two", ()))]
+    pictures = {clip.name: write_video(clip.source, 6) for clip in clips}
+    gaze = np.arange(2 * 12 * 2.).reshape(2, 12, 2)  # of two viewers, two samples a frame
+    watched = [D.Watched(clip, np.arange(6), (64, 96), ["p", "q"], gaze + 100 * i, np.repeat(np.arange(6), 2))
+               for i, clip in enumerate(clips)]
+    models = [E.Model("dino4", f"dino4.{i}", None, torch.zeros(1) + i, None) for i in (1, 2)]
+
+    def look(frames, model):  # of two blocks of one head
+        return frames.double().mean() * model.mean * torch.ones(len(frames), 2, 1, 3, 4)
+    found = E.example_frames(watched, models, look)
+    times = [0, 2, 5, 1, 3, 5]  # of 11 frames that are not blank those 0, 2, 4, 6, 8, 10
+    assert found["example_frame"] == times and found["example_clip"] == ["one"] * 3 + ["two"] * 3
+    for i, t in enumerate(times):
+        clip = found["example_clip"][i]
+        assert abs(float(found[f"picture{i}"].double().mean()) - pictures[clip][t].mean()) < 3
+        np.testing.assert_array_equal(found[f"viewers{i}"], gaze[:, 2 * t] + 100 * (clip == "two"))
+        of_models = np.repeat([1, 2], 2)[:, None, None] * float(found[f"picture{i}"].double().mean())
+        np.testing.assert_allclose(found[f"maps{i}"], np.broadcast_to(of_models, (4, 3, 4)), rtol=1e-3)
+
+
+def test_whoever_never_looks_is_nowhere_and_another_run_comes_last():
+    rng = np.random.default_rng(1)
+    people, heads = rng.normal(size=(8, 3)), rng.normal(size=(3, 3))
+    d = np.linalg.norm(np.concatenate([heads, people])[:, None] - people, axis=-1)
+    d[1] = np.nan
+    names = np.array(["a", "b", "c", *"pqrstuvw"])
+    found, facts = E.heads_among_viewers({"all": ("px", d)}, {"N2010: all": {"a": 3., "b": 4.}}, names)
+    assert np.isnan(found["distance"][0]).tolist() == np.isnan(found["xy"][0]).any(1).tolist() == [
+        False, True, *[False] * 9]
+    assert found["sets"] == ["all", "N2010: all"] and found["units"].tolist() == ["px"]
+    np.testing.assert_array_equal(found["distance"][1], [3, 4, *[np.nan] * 9])
+    assert facts["all"]["viewers"] == 8 and facts["all"]["dim"] == 4
 
 
 # ------------------------------------------------------------------------------------------------ data
