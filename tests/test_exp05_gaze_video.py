@@ -4,6 +4,7 @@ import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -91,6 +92,16 @@ def test_measure_gives_every_heads_gaze_in_pixels_of_the_frame(monkeypatch):
     cosine = F.cosine_similarity(maps[:, :, None], maps[:, None], dim=-1)  # (2, 6, 6)
     torch.testing.assert_close(found["alike"][:, 12:18], (cosine.sum(2) - 1) / 5, atol=1e-5, rtol=0)
     torch.testing.assert_close(found["apart"][:, :6, :6], 1 - cosine, atol=1e-5, rtol=0)
+
+
+def test_frames_are_scaled_to_the_models_mean_and_standard_deviation(monkeypatch):
+    monkeypatch.setattr(E, "cls_attention", lambda net, x: x)
+    images = (255 * torch.rand(2, 3, 64, 96, generator=generator(2))).byte()
+    mean, std = torch.tensor([.1, .5, .9]).view(3, 1, 1), torch.tensor([.2, .3, .7]).view(3, 1, 1)
+    model = E.Model("dino4", "dino4.0", SimpleNamespace(patch_size=16), mean, std)
+    found = E.attend(images, model, None).numpy()
+    for k, (m, s) in enumerate(((.1, .2), (.5, .3), (.9, .7))):
+        np.testing.assert_allclose(found[:, k], (images[:, k].numpy() / 255 - m) / s, atol=1e-5)
 
 
 def test_heads_that_a_file_does_not_tell_are_assumed_aloud_or_asked_for(tmp_path):
@@ -322,6 +333,32 @@ def test_likeness_of_heads_is_the_mean_over_the_frames_of_all_clips_that_are_not
     found = E.watch_all(watched, tmp_path, 1, None, 0)
     np.testing.assert_allclose(found["alike"], [(.1 + .3 + .8) / 3, (.5 + .2 + .4) / 3])
     np.testing.assert_allclose(found["apart"], found["alike"][:, None] * [1, 2])
+
+
+def test_fig_distance_shows_medians_by_block_the_best_heads_and_who_is_where(tmp_path, monkeypatch):
+    rng, drawn = np.random.default_rng(2), []
+    monkeypatch.setattr(E, "save_figure", lambda fig, path: drawn.append(fig))
+    kind = np.repeat(["dino4", "sl4", "GBVS", "viewer adult"], (24, 24, 1, 8))
+    model = np.repeat(["dino4.0", "sl4.0", ""], (24, 24, 9))
+    block = np.r_[np.repeat(np.arange(4), 6), np.repeat(np.arange(4), 6), [-1] * 9]
+    distance, xy = rng.uniform(10, 99, 57), rng.normal(size=(1, 57, 2))
+    distance[-1] = np.nan
+    E.draw_distance(dict(kind=kind, model=model, block=block, distance=distance[None], xy=xy, units=np.array(["px"])),
+                    tmp_path)
+    left, middle, right = drawn[0].axes
+    by_block = {line.get_label(): line.get_ydata() for line in middle.lines}
+    np.testing.assert_allclose(by_block["dino4"], np.median(distance[:24].reshape(4, 6), 1))
+    np.testing.assert_allclose(by_block["sl4"], np.median(distance[24:48].reshape(4, 6), 1))
+    people = np.sort(distance[49:56])
+    assert by_block["viewers, median"][0] == pytest.approx(people[3])
+    heads = [np.sort(distance[rows])[:5] for rows in (slice(24), slice(24, 48))]
+    for line, values in zip(left.lines, (people, *heads, distance[48:49]), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), values)
+    bars = [bar.get_segments()[0][0, 1] for bar in left.collections]
+    assert bars == pytest.approx([people[3], heads[0][2], heads[1][2]])  # GBVS's one is too few
+    for line in right.lines:
+        np.testing.assert_allclose(line.get_xydata(), xy[0, kind == line.get_label()])
+    assert len(right.lines) == 4
 
 
 def test_example_frames_lie_evenly_over_all_clips_with_the_gaze_at_these_frames(tmp_path):

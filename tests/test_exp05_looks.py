@@ -71,6 +71,14 @@ def test_samples_without_gaze_do_not_count_and_masks_are_hit_or_missed():
     assert L.mask_shares(gaze, np.array([0, 1, 1, 1, 2]), masks) == {"body": 25, "ground": 25}
 
 
+def test_body_and_ground_have_masks_of_their_own(tmp_path):
+    body, ground = np.random.default_rng(0).uniform(size=(2, 5, 4, 6)) < .5
+    np.savez(tmp_path / "m.npz", body=body, ground=ground)
+    found = L.read_masks(tmp_path / "m.npz", 3, (4, 6))
+    np.testing.assert_array_equal(found["body"], body[:3])
+    np.testing.assert_array_equal(found["ground"], ground[:3])
+
+
 def test_left_minus_right_needs_two_mouths_and_knows_left_from_right():
     points = np.array([[[200., 50], [200, 80], [40, 52], [40, 80], [900, 0]],
                        [[200., 50], [200, 80], [40, 52], [np.nan, np.nan], [900, 0]]])

@@ -61,14 +61,18 @@ def test_every_genre_has_the_mean_of_its_own_clips_and_all_that_of_every_clip():
 def test_pooled_distances_are_medians_over_the_time_of_all_clips():
     rng, seen, traces, viewers = np.random.default_rng(2), [], [], list("pqr")
     for mine, n in (("pq", 5), ("qrp", 9)):
-        gaze = rng.uniform(0, 99, (len(mine), n, 2))
-        seen.append(D.Watched(clip_of(), np.arange(n), (99, 99), list(mine), gaze, np.arange(n)))
+        gaze = rng.uniform(0, 99, (len(mine), 2 * n, 2))
+        seen.append(D.Watched(clip_of(), np.arange(n), (99, 99), list(mine), gaze, np.repeat(np.arange(n), 2)))
         traces.append(rng.uniform(0, 99, (n, 1, 2)))
     by_clip = [S.distances(w, trace, viewers) for w, trace in zip(seen, traces)]
+    of_head = np.repeat(traces[1][:, 0], 2, 0)  # two samples a frame
+    expected = np.median(np.linalg.norm(of_head - seen[1].gaze, axis=-1), 1)[[2, 0, 1]]  # to p, q, r
+    np.testing.assert_allclose(by_clip[1][0], expected)
     unit, d = S.distance_sets(seen, traces, by_clip, viewers, pool=True)["all"]
     p, q = np.r_[seen[0].gaze[0], seen[1].gaze[2]], np.r_[seen[0].gaze[1], seen[1].gaze[0]]
     assert unit == "px" and d[1, 1] == pytest.approx(np.median(np.linalg.norm(p - q, axis=1)))
-    assert d[0, 0] == pytest.approx(np.median(np.linalg.norm(np.concatenate(traces)[:, 0] - p, axis=1)))
+    assert d[0, 0] == pytest.approx(np.median(
+        np.linalg.norm(np.concatenate(traces)[:, 0].repeat(2, 0) - p, axis=1)))
 
 
 # ------------------------------------------------------------------------------------------------ scaling
@@ -166,7 +170,7 @@ def test_dimensions_are_half_the_viewers_and_at_most_32():
     assert S.DIM == 32 and S.STARTS == 10  # authors' code
 
 
-def test_the_figures_places_are_a_scaling_in_two_dimensions_of_its_own():
+def test_places_in_the_plane_are_a_scaling_of_their_own():
     rng = np.random.default_rng(3)
     people, heads = rng.normal(size=(12, 5)), rng.normal(size=(3, 5))
     d = squareform(pdist(np.concatenate([heads, people])))[:, 3:]

@@ -167,6 +167,20 @@ def test_object_before_a_plain_background_is_found(objects):
         assert (found & truth).sum() / (found | truth).sum() > .9, path.name
 
 
+def test_the_object_is_the_largest_region_off_a_background_that_is_plain_in_every_channel():
+    image = np.full((40, 60, 3), 200, np.uint8)
+    image[2:5, 2:5] = 90  # before the object in reading order
+    image[10:30, 20:40, 1] = 213  # 13 grey levels in one channel
+    image[15:20, 25:30] = 200  # a hole in it
+    found = np.zeros((40, 60), bool)
+    found[10:30, 20:40] = True
+    np.testing.assert_array_equal(E.object_mask(image), found)
+    for levels, plain in ((12, True), (13, False)):  # of a tenth of the border
+        edge = image.copy()
+        edge[0, :20, 2] -= np.uint8(levels)
+        assert (E.object_mask(edge) is not None) == plain
+
+
 def test_object_is_unknown_without_a_plain_background_unless_there_is_a_mask(tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (40, 60, 3)).astype(np.uint8)
     assert E.object_mask(image) is None
