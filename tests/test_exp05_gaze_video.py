@@ -310,6 +310,9 @@ def test_every_line_of_the_table_and_every_test_is_worked_out_for_hand_made_dist
     nearest = [int(np.flatnonzero(distance == v)[0]) for v in
                (best, min(other, distance[kind == E.OFFICIAL[1]].min()))]
     assert E.nearest_heads(a, distance) == sorted(nearest, key=lambda row: distance[row])
+    closer = np.where(kind == E.OFFICIAL[1], distance / 100, distance)  # DeiT is of the others, not of DINO
+    deit = int(np.where(kind == E.OFFICIAL[1], closer, np.inf).argmin())
+    assert E.nearest_heads(a, closer) == [deit, nearest[0]]
 
 
 def test_rows_of_clips_are_medians_over_the_other_viewers():

@@ -169,7 +169,7 @@ def test_object_before_a_plain_background_is_found(objects):
 
 def test_the_object_is_the_largest_region_off_a_background_that_is_plain_in_every_channel():
     image = np.full((40, 60, 3), 200, np.uint8)
-    image[2:5, 2:5] = 90  # before the object in reading order
+    image[2:5, 2:5] = image[0, 0] = 90  # before the object in reading order; a corner of another colour
     image[10:30, 20:40, 1] = 213  # 13 grey levels in one channel
     image[15:20, 25:30] = 200  # a hole in it
     found = np.zeros((40, 60), bool)
