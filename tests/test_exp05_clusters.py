@@ -61,6 +61,13 @@ def test_heads_are_joined_by_ward_and_numbered_from_the_nearest_median():
     assert found["votes"]["Ward heights"] == pytest.approx(
         [heights[-k + 1] / heights[-k] for k in range(2, 11)])
     assert found["votes_for"] == {name: 2 + int(np.argmax(v)) for name, v in found["votes"].items()}
+    for k, found_mean in zip(range(2, 11), found["votes"]["silhouette"], strict=True):
+        of, widths = hierarchy.fcluster(link, k, "maxclust"), []
+        for i, mine in enumerate(of):
+            own, others = (of == mine) & (np.arange(12) != i), set(of.tolist()) - {mine}
+            near, far = D[i, own].mean() if own.any() else np.nan, min(D[i, of == c].mean() for c in others)
+            widths.append((far - near) / max(far, near) if own.any() else 0)  # alone: 0 (Rousseeuw 1987)
+        assert found_mean == pytest.approx(np.mean(widths))
     merged = squareform(hierarchy.cophenet(link))[np.triu_indices(12, 1)]
     assert found["cophenetic"] == pytest.approx(np.corrcoef(merged, D[np.triu_indices(12, 1)])[0, 1])
 
@@ -107,6 +114,69 @@ def test_every_line_of_the_table_and_every_test_is_worked_out_for_hand_made_look
     assert set(rows) == set(lines)
     for name, (ours, n) in lines.items():
         assert (rows[name]["ours"], rows[name]["n"]) == pytest.approx((ours, n)), name
+
+
+def test_looks_of_a_scene_are_those_at_the_points_and_masks_of_every_samples_frame():
+    rng = np.random.default_rng(4)
+    points = rng.uniform(0, 60, (3, 4, 2))  # two faces of an eye and a mouth
+    parts = {"eyes": np.array([1, 0, 1, 0], bool), "mouth": np.array([0, 1, 0, 1], bool)}
+    sides = np.tile([1, 1, -1, -1], (3, 1))
+    sides[1] = 0  # no two faces there
+    frame, traces = np.array([0, 0, 1, 2, 2]), rng.uniform(0, 60, (3, 2, 2))
+    gaze = rng.uniform(0, 60, (2, 5, 2))
+    gaze[1, 3] = np.nan
+    masks = {"body": rng.uniform(size=(3, 60, 70)) < .5, "ground": rng.uniform(size=(3, 60, 70)) < .5}
+    w = D.Watched(None, np.arange(3), (60, 70), ["q", "p"], gaze, frame)
+    scene = L.Scene("s", w, traces, points, parts, sides, masks)
+    groups = {"G1": np.array([0, 1]), "adult": np.array([3, 4]), "child": np.array([2]), "other": np.array([3])}
+    shares, courses = C.measure(scene, ["a", "b", "absent", "p", "q"], groups)
+    looks = {0: traces[frame, 0], 1: traces[frame, 1], 3: gaze[1], 4: gaze[0]}  # row: (5, 2)
+    weights = {row: np.exp(-np.square(xy[:, None] - points[frame]).sum(-1) / 1800) for row, xy in looks.items()}
+    weights = {row: w / np.maximum(w.sum(1, keepdims=True), 1) for row, w in weights.items()}  # (5, 4) each
+    for row, xy in looks.items():
+        of = np.nanmean(weights[row], 0)
+        wanted = [100 * (of[0] + of[2]), 100 * (of[1] + of[3])] + [np.nan] * 4
+        seen = np.isfinite(xy[:, 0])
+        x, y = np.floor(xy[seen]).astype(int).T
+        wanted += [100 * masks[part][frame[seen], y, x].mean() for part in ("body", "ground")]
+        np.testing.assert_allclose(shares[row], wanted)
+    assert np.isnan(shares[2]).all()
+    left = {row: np.where(frame == 1, np.nan, w @ [1, 1, -1, -1]) for row, w in weights.items()}
+    adult = (left[3] + left[4]) / 2
+    adult[3] = left[4][3]
+    np.testing.assert_allclose(courses.T, [(left[0] + left[1]) / 2, adult, np.full(5, np.nan), left[3]])
+
+
+def test_pictures_show_the_mean_attention_of_each_clusters_late_heads(monkeypatch):
+    rng, maps = np.random.default_rng(6), {}
+
+    class Fake(E.Model):
+        def late(self) -> tuple[int, ...]:
+            return (1, 2) if self.kind == "dino4" else ()
+    models = [Fake("dino4", f"dino4.{i}", None, None, None) for i in (0, 1)] + [Fake("sl4", "sl4.0", *[None] * 3)]
+
+    def attend(x, model, scale, dtype):  # of four blocks of two heads
+        maps[model.name] = torch.from_numpy(rng.uniform(size=(len(x), 4, 2, 3, 3)))
+        return maps[model.name]
+    monkeypatch.setattr(C, "attend", attend)
+    monkeypatch.setattr(C, "gbvs", lambda rgb: rgb.mean((1, 2, 3), keepdim=True)[:, 0])
+    member = np.array([1, 0, 0, 2, 2, 1, 0, 0])  # cluster of the late heads
+    found = C.pop_out(models, None, "float32", [member == k for k in (0, 1, 2)], torch.device("cpu"))
+    late = np.concatenate([maps[f"dino4.{i}"][:, 1:3].flatten(1, 2).numpy() for i in (0, 1)], 1)  # (n, 8, 3, 3)
+    names = [*demo.popout_displays()]
+    assert {name.split("/")[1] for name in found} == set(names)
+    for i, name in enumerate(names):
+        for k, group in enumerate(C.GROUPS):
+            np.testing.assert_allclose(found[f"display/{name}/{group}"], late[i, member == k].mean(0), rtol=1e-5)
+        assert float(found[f"display/{name}/GBVS"]) == pytest.approx(found[f"display/{name}"].mean() / 255, rel=1e-4)
+    heads = rng.uniform(size=(2, 5, 3, 3)).astype(np.float32)
+    arrays = dict(example_clip=["one", "two"], example_frame=[4, 7], maps0=heads[0], maps1=heads[1],
+                  picture0=np.zeros(1), picture1=np.ones(1))
+    found = C.example_maps(arrays, {"G1": np.array([1, 4]), "G2": np.array([0])})
+    for i, name in enumerate(("frame/one, frame 4", "frame/two, frame 7")):
+        assert found[name] == i
+        np.testing.assert_allclose(found[f"{name}/G1"], (heads[i, 1] + heads[i, 4]) / 2)
+        np.testing.assert_allclose(found[f"{name}/G2"], heads[i, 0])
 
 
 # ------------------------------------------------------------------------------------------------ recovery
@@ -221,7 +291,12 @@ def test_a_run_that_was_cut_off_is_made_anew_and_a_whole_one_stays_after_a_typo(
         patch.setattr(C, "measure", interrupt)
         C.main(out)
     assert (tmp_path / "c" / "unfinished").exists()
+    cluster_heads, given = C.cluster_heads, []
+    monkeypatch.setattr(C, "cluster_heads", lambda D, distance: given.append(distance) or cluster_heads(D, distance))
     C.main(out)
+    arrays = read_arrays(run / "arrays.npz")
+    assert len(arrays["distance"]) > 1 and arrays["sets"][0] == "all"  # and genres
+    np.testing.assert_array_equal(given[0], arrays["distance"][0][arrays["late"]])
     assert (tmp_path / "c" / "per_image.csv").read_bytes() == (run / "clusters" / "per_image.csv").read_bytes()
     for more in (["--data", "typo"], ["--limit", "3"], ["--weights", "x"], ["--run", str(tmp_path)], ["--fovea"]):
         with pytest.raises((InputError, SystemExit)):

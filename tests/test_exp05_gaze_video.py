@@ -4,6 +4,7 @@ import pickle
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,16 @@ def test_measure_gives_every_heads_gaze_in_pixels_of_the_frame(monkeypatch):
     cosine = F.cosine_similarity(maps[:, :, None], maps[:, None], dim=-1)  # (2, 6, 6)
     torch.testing.assert_close(found["alike"][:, 12:18], (cosine.sum(2) - 1) / 5, atol=1e-5, rtol=0)
     torch.testing.assert_close(found["apart"][:, :6, :6], 1 - cosine, atol=1e-5, rtol=0)
+
+
+def test_frames_are_scaled_to_the_models_mean_and_standard_deviation(monkeypatch):
+    monkeypatch.setattr(E, "cls_attention", lambda net, x: x)
+    images = (255 * torch.rand(2, 3, 64, 96, generator=generator(2))).byte()
+    mean, std = torch.tensor([.1, .5, .9]).view(3, 1, 1), torch.tensor([.2, .3, .7]).view(3, 1, 1)
+    model = E.Model("dino4", "dino4.0", SimpleNamespace(patch_size=16), mean, std)
+    found = E.attend(images, model, None).numpy()
+    for k, (m, s) in enumerate(((.1, .2), (.5, .3), (.9, .7))):
+        np.testing.assert_allclose(found[:, k], (images[:, k].numpy() / 255 - m) / s, atol=1e-5)
 
 
 def test_heads_that_a_file_does_not_tell_are_assumed_aloud_or_asked_for(tmp_path):
@@ -288,10 +299,19 @@ def test_every_line_of_the_table_and_every_test_is_worked_out_for_hand_made_dist
     assert set(rows) == set(lines)
     for name, (ours, n) in lines.items():
         assert (rows[name]["ours"], rows[name]["n"]) == pytest.approx((ours, n)), name
+    in_drama, sl4 = a["distance"][1], kind == "sl4"
+    five = np.concatenate([np.sort(in_drama[model == m])[:5] for m in sorted(set(model[sl4]))])
+    genre = {row["name"]: row for row in evaluate(E.claims("cw2019", kinds, {"drama": "medians"}),
+                                                 a | dict(sets=["all", "drama"]), [])}
+    assert genre["drama: sl4, 5 best heads"]["ours"] == pytest.approx(np.median(five))
+    assert genre["drama: viewer adult"]["ours"] == pytest.approx(np.median(in_drama[kind == "viewer adult"]))
     best, other = (distance[np.char.startswith(kind, k) & (model != "")].min() for k in ("dino", ("sl")))
     nearest = [int(np.flatnonzero(distance == v)[0]) for v in
                (best, min(other, distance[kind == E.OFFICIAL[1]].min()))]
     assert E.nearest_heads(a, distance) == sorted(nearest, key=lambda row: distance[row])
+    closer = np.where(kind == E.OFFICIAL[1], distance / 100, distance)  # DeiT is of the others, not of DINO
+    deit = int(np.where(kind == E.OFFICIAL[1], closer, np.inf).argmin())
+    assert E.nearest_heads(a, closer) == [deit, nearest[0]]
 
 
 def test_rows_of_clips_are_medians_over_the_other_viewers():
@@ -315,6 +335,67 @@ def test_likeness_of_heads_is_the_mean_over_the_frames_of_all_clips_that_are_not
     found = E.watch_all(watched, tmp_path, 1, None, 0)
     np.testing.assert_allclose(found["alike"], [(.1 + .3 + .8) / 3, (.5 + .2 + .4) / 3])
     np.testing.assert_allclose(found["apart"], found["alike"][:, None] * [1, 2])
+
+
+def test_fig_distance_shows_medians_by_block_the_best_heads_and_who_is_where(tmp_path, monkeypatch):
+    rng, drawn = np.random.default_rng(2), []
+    monkeypatch.setattr(E, "save_figure", lambda fig, path: drawn.append(fig))
+    kind = np.repeat(["dino4", "sl4", "GBVS", "viewer adult"], (24, 24, 1, 8))
+    model = np.repeat(["dino4.0", "sl4.0", ""], (24, 24, 9))
+    block = np.r_[np.repeat(np.arange(4), 6), np.repeat(np.arange(4), 6), [-1] * 9]
+    distance, xy = rng.uniform(10, 99, 57), rng.normal(size=(1, 57, 2))
+    distance[-1] = np.nan
+    E.draw_distance(dict(kind=kind, model=model, block=block, distance=distance[None], xy=xy, units=np.array(["px"])),
+                    tmp_path)
+    left, middle, right = drawn[0].axes
+    by_block = {line.get_label(): line.get_ydata() for line in middle.lines}
+    np.testing.assert_allclose(by_block["dino4"], np.median(distance[:24].reshape(4, 6), 1))
+    np.testing.assert_allclose(by_block["sl4"], np.median(distance[24:48].reshape(4, 6), 1))
+    people = np.sort(distance[49:56])
+    assert by_block["viewers, median"][0] == pytest.approx(people[3])
+    heads = [np.sort(distance[rows])[:5] for rows in (slice(24), slice(24, 48))]
+    for line, values in zip(left.lines, (people, *heads, distance[48:49]), strict=True):
+        np.testing.assert_allclose(line.get_ydata(), values)
+    bars = [bar.get_segments()[0][0, 1] for bar in left.collections]
+    assert bars == pytest.approx([people[3], heads[0][2], heads[1][2]])  # GBVS's one is too few
+    for line in right.lines:
+        np.testing.assert_allclose(line.get_xydata(), xy[0, kind == line.get_label()])
+    assert len(right.lines) == 4
+
+
+def test_example_frames_lie_evenly_over_all_clips_with_the_gaze_at_these_frames(tmp_path):
+    clips = [X.Clip(name, tmp_path / f"{name}.mp4", dict, blank=blank) for name, blank in (("one", (3,)), ("two", ()))]
+    pictures = {clip.name: write_video(clip.source, 6) for clip in clips}
+    gaze = np.arange(2 * 12 * 2.).reshape(2, 12, 2)  # of two viewers, two samples a frame
+    watched = [D.Watched(clip, np.arange(6), (64, 96), ["p", "q"], gaze + 100 * i, np.repeat(np.arange(6), 2))
+               for i, clip in enumerate(clips)]
+    models = [E.Model("dino4", f"dino4.{i}", None, torch.zeros(1) + i, None) for i in (1, 2)]
+
+    def look(frames, model):  # of two blocks of one head
+        return frames.double().mean() * model.mean * torch.ones(len(frames), 2, 1, 3, 4)
+    found = E.example_frames(watched, models, look)
+    times = [0, 2, 5, 1, 3, 5]  # of 11 frames that are not blank those 0, 2, 4, 6, 8, 10
+    assert found["example_frame"] == times and found["example_clip"] == ["one"] * 3 + ["two"] * 3
+    for i, t in enumerate(times):
+        clip = found["example_clip"][i]
+        assert abs(float(found[f"picture{i}"].double().mean()) - pictures[clip][t].mean()) < 3
+        np.testing.assert_array_equal(found[f"viewers{i}"], gaze[:, 2 * t] + 100 * (clip == "two"))
+        of_models = np.repeat([1, 2], 2)[:, None, None] * float(found[f"picture{i}"].double().mean())
+        np.testing.assert_allclose(found[f"maps{i}"], np.broadcast_to(of_models, (4, 3, 4)), rtol=1e-3)
+
+
+def test_whoever_never_looks_is_nowhere_and_another_run_comes_last():
+    rng = np.random.default_rng(1)
+    people, heads = rng.normal(size=(8, 3)), rng.normal(size=(3, 3))
+    d = np.linalg.norm(np.concatenate([heads, people])[:, None] - people, axis=-1)
+    d[1] = np.nan
+    names = np.array(["a", "b", "c", *"pqrstuvw"])
+    found, facts = E.heads_among_viewers({"all": ("px", d)}, {"N2010: all": {"a": 3., "b": 4.}}, names)
+    assert np.isnan(found["distance"][0]).tolist() == np.isnan(found["xy"][0]).any(1).tolist() == [
+        False, True, *[False] * 9]
+    assert found["sets"] == ["all", "N2010: all"] and found["units"].tolist() == ["px"]
+    np.testing.assert_array_equal(found["distance"][1], [3, 4, *[np.nan] * 9])
+    assert facts["all"]["viewers"] == 8 and facts["all"]["dim"] == 4
 
 
 # ------------------------------------------------------------------------------------------------ data

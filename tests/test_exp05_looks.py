@@ -1,5 +1,6 @@
 """exp05_looks: shares of looks at key points and masks, worked out by hand."""
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -50,14 +51,32 @@ def test_animals_differ_from_picture_to_picture_so_that_their_points_are_summed_
         pytest.approx(100 / 2, abs=.1)  # its one point is far away
 
 
+def test_every_picture_has_the_eyes_and_the_mouth_of_its_own_animal():
+    animals = [SimpleNamespace(eyes=np.array(eyes), mouth=np.array(mouth)) for eyes, mouth in (
+        ([[1., 2], [3, 4]], [5., 6]), ([[7., 8]], [9., 10]), ([[11., 12]], [13., 14]))]
+    points, parts = L.animal_points(SimpleNamespace(animals=animals), 2)
+    np.testing.assert_array_equal(points, [[[1, 2], [3, 4], [5, 6]], [[7, 8], [np.nan, np.nan], [9, 10]]])
+    assert {name: part.tolist() for name, part in parts.items() if part.any()} == {
+        "animal_eyes": [True, True, False], "animal_mouth": [False, False, True], "animal_face": [True] * 3}
+
+
 def test_samples_without_gaze_do_not_count_and_masks_are_hit_or_missed():
     points = np.array([[[10., 10], [90, 90]], [[10, 10], [np.nan, np.nan]], [[10, 10], [90, 90]]])
     gaze = np.array([[10., 10], [500, 500], [np.nan, np.nan]])
     shares = L.part_shares(gaze, points, L.parts_of(["eyes", "mouth"]))
     assert shares["eyes"] == pytest.approx(50, abs=.1) and shares["mouth"] == pytest.approx(0, abs=.1)
-    mask = np.zeros((3, 20, 20), bool)
-    mask[0, 10, 10] = True
-    assert L.mask_shares(gaze[[0, 0]], np.array([0, 1]), dict(body=mask)) == {"body": 50}
+    masks = dict(body=np.zeros((3, 20, 40), bool), ground=np.zeros((3, 20, 40), bool))  # (T, img_h, img_w)
+    masks["body"][1, 12, 30] = masks["ground"][:2, 5, 8] = True
+    gaze = np.array([[30.9, 12.9], [30.2, 12.1], [np.nan, np.nan], [8, 5.5], [8, 5]])
+    assert L.mask_shares(gaze, np.array([0, 1, 1, 1, 2]), masks) == {"body": 25, "ground": 25}
+
+
+def test_body_and_ground_have_masks_of_their_own(tmp_path):
+    body, ground = np.random.default_rng(0).uniform(size=(2, 5, 4, 6)) < .5
+    np.savez(tmp_path / "m.npz", body=body, ground=ground)
+    found = L.read_masks(tmp_path / "m.npz", 3, (4, 6))
+    np.testing.assert_array_equal(found["body"], body[:3])
+    np.testing.assert_array_equal(found["ground"], ground[:3])
 
 
 def test_left_minus_right_needs_two_mouths_and_knows_left_from_right():
@@ -118,6 +137,7 @@ def test_scenes_3_7_and_11_count_for_parts_and_scene_4_for_sides(world):
         assert shares["face"] == pytest.approx(count * (eyes + nose), abs=.01)
     # a head that looks where an adult looks has the adult's shares
     frame, adult = three.watched.frame, three.watched.gaze[0]
+    assert sorted(set(frame.tolist())) == list(range(212))
     head = np.zeros((213, 2))
     head[frame] = adult
     assert L.part_shares(head[frame], three.points[frame], three.parts) == pytest.approx(

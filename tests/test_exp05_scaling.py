@@ -43,17 +43,36 @@ def test_relative_distances_average_clips_and_fill_pairs_that_never_met():
     assert np.isfinite(distance[:8]).all() and np.isnan(distance[8])
 
 
+def test_every_genre_has_the_mean_of_its_own_clips_and_all_that_of_every_clip():
+    rng, viewers = np.random.default_rng(9), list("pqr")
+    seen = [D.Watched(clip_of(genre=genre), np.arange(6), (99, 99), viewers, None, np.arange(6))
+            for genre in ("drama", "nature", "drama", "nature")]
+    by_clip = rng.uniform(1, 99, (4, 5, 3))  # two traces, three viewers
+    by_clip[:, [2, 3, 4], [0, 1, 2]] = 0
+    by_clip[2, 1] = by_clip[0, 3, 2] = np.nan
+    relative = np.stack([d / np.nanmedian([d[2, 1], d[2, 2], d[3, 2]]) for d in by_clip])
+    sets = S.distance_sets(seen, [], list(by_clip), viewers, pool=False)
+    assert list(sets) == ["all", "drama", "nature"]
+    for name, clips in (("all", [0, 1, 2, 3]), ("drama", [0, 2]), ("nature", [1, 3])):
+        assert sets[name][0] == "median between viewers"
+        np.testing.assert_allclose(sets[name][1], np.nanmean(relative[clips], 0))
+
+
 def test_pooled_distances_are_medians_over_the_time_of_all_clips():
     rng, seen, traces, viewers = np.random.default_rng(2), [], [], list("pqr")
     for mine, n in (("pq", 5), ("qrp", 9)):
-        gaze = rng.uniform(0, 99, (len(mine), n, 2))
-        seen.append(D.Watched(clip_of(), np.arange(n), (99, 99), list(mine), gaze, np.arange(n)))
+        gaze = rng.uniform(0, 99, (len(mine), 2 * n, 2))
+        seen.append(D.Watched(clip_of(), np.arange(n), (99, 99), list(mine), gaze, np.repeat(np.arange(n), 2)))
         traces.append(rng.uniform(0, 99, (n, 1, 2)))
     by_clip = [S.distances(w, trace, viewers) for w, trace in zip(seen, traces)]
+    of_head = np.repeat(traces[1][:, 0], 2, 0)  # two samples a frame
+    expected = np.median(np.linalg.norm(of_head - seen[1].gaze, axis=-1), 1)[[2, 0, 1]]  # to p, q, r
+    np.testing.assert_allclose(by_clip[1][0], expected)
     unit, d = S.distance_sets(seen, traces, by_clip, viewers, pool=True)["all"]
     p, q = np.r_[seen[0].gaze[0], seen[1].gaze[2]], np.r_[seen[0].gaze[1], seen[1].gaze[0]]
     assert unit == "px" and d[1, 1] == pytest.approx(np.median(np.linalg.norm(p - q, axis=1)))
-    assert d[0, 0] == pytest.approx(np.median(np.linalg.norm(np.concatenate(traces)[:, 0] - p, axis=1)))
+    assert d[0, 0] == pytest.approx(np.median(
+        np.linalg.norm(np.concatenate(traces)[:, 0].repeat(2, 0) - p, axis=1)))
 
 
 # ------------------------------------------------------------------------------------------------ scaling
@@ -106,6 +125,18 @@ def test_place_is_a_minimum_where_no_point_fits():
     assert np.argmin(error) == 0
 
 
+def test_place_keeps_the_best_of_its_starts():
+    rng = np.random.default_rng(7)
+    people, d = rng.normal(0, 40, (6, 2)), rng.uniform(10, 120, (8, 6))  # far from any point's: several minima
+
+    def errors(x: np.ndarray) -> np.ndarray:
+        return np.square(np.linalg.norm(x[..., None, :] - people, axis=-1) - d).sum(-1)
+    grid = np.stack(np.meshgrid(np.arange(-150, 151), np.arange(-150, 151)), -1).reshape(-1, 1, 2)  # (n, 1, 2)
+    found = errors(S.place(d, people))
+    assert (found <= errors(grid).min(0)).all()
+    assert (errors(S.place(d, people, starts=1)) > 1.001 * found).sum() == 4  # the origin alone misses them
+
+
 def test_mann_whitney_is_exact_and_effect_sizes_are_textbook():
     t = S.compare("x", [1, 2, 3], [4, 5, 6], 10)
     assert t["p"] == pytest.approx(2 / 20) and t["p_bonferroni"] == 1 and t["delta"] == -1
@@ -137,6 +168,20 @@ def test_dimensions_are_half_the_viewers_and_at_most_32():
     for n, dim in ((7, 4), (12, 6)):
         assert S.scaled(squareform(pdist(rng.normal(size=(n + 1, 3))))[:, 1:])["dim"] == dim
     assert S.DIM == 32 and S.STARTS == 10  # authors' code
+
+
+def test_places_in_the_plane_are_a_scaling_of_their_own():
+    rng = np.random.default_rng(3)
+    people, heads = rng.normal(size=(12, 5)), rng.normal(size=(3, 5))
+    d = squareform(pdist(np.concatenate([heads, people])))[:, 3:]
+    found = S.scaled(d)
+    assert found["dim"] == 6 and found["viewers"] == 12
+    np.testing.assert_allclose(found["xy"][3:], S.mds(d[3:], 2), atol=1e-6)
+    off = pdist(found["xy"][3:]) - pdist(people)
+    assert found["stress"] < .01 < np.sqrt(np.square(off).sum() / np.square(pdist(people)).sum())
+    errors = [np.square(np.linalg.norm(found["xy"][3:] - xy, axis=1) - d[0]).sum()
+              for xy in (found["xy"][0], *(found["xy"][0] + rng.normal(size=(200, 2))))]
+    assert np.argmin(errors) == 0
 
 
 def test_a_missing_pair_does_not_count_in_the_scaling():
