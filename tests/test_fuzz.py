@@ -275,7 +275,7 @@ def test_gaze_key_points_and_groups_of_videos(tmp_path):
         Image.new("RGB", (32, 32), (k, 9, 9)).save(tmp_path / "clips" / "one" / f"{k}.png")
     gaze = "".join(f"v{v},{t / 50},{9 + t},8\n" for v in range(3) for t in range(6))
     tables = {"gaze/one.csv": "viewer,t_s,x_px,y_px\n" + gaze,
-              "keypoints/one.csv": "frame,part,x_px,y_px\n0,eyes,3,4\n1,mouth,,\n2,others,9,9\n",
+              "keypoints/one.csv": "frame,part,x_px,y_px\n0,eyes,3,4\n1,mouth,,\n2,animal_eyes,9,9\n",
               "viewers.csv": "viewer,group\nv0,adult\nv1,child\n",
               "clips.csv": "clip,genre,fps\none,film,24\n"}
     for name, text in tables.items():
