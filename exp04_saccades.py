@@ -154,32 +154,33 @@ def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last
 
     x (B, 3, img_h, img_w), visible (B, ..., h, w) bool -> (B, ..., n_last D). Only visible tokens are
     computed, with the position embeddings of their places: equal to a full pass with the other keys masked.
-    The tokens of many masks stand behind one another in one row, nothing is padded; masks with the same
+    For a mask of image i it is model.norm(model.encode(model.embed(x)[i:i+1, mask]).cls[:, -n_last:]); here
+    the tokens of many masks stand behind one another in one pack, nothing is padded, and masks with the same
     number of tokens are neighbours, so that attention runs once for all of them.
     """
     patches = model.embed(x)  # (B, h w, D)
-    seen = visible.flatten(0, -3).flatten(1)  # (S, h w), S masks
-    counts, rank = seen.sum(1).sort(stable=True)
+    seen = visible.flatten(0, -3).flatten(1)  # (M, h w), M masks
+    counts, rank = seen.sum(1).sort(stable=True)  # visible tokens of each mask, ascending
     order = seen[rank].int().argsort(dim=1, descending=True, stable=True)  # visible places first, row-major
     image = rank // (len(seen) // len(x))  # whose mask it is
     counts = counts.cpu()
-    longest = 1024 if x.device.type == "cpu" else 2**18  # tokens: a row's memory
-    rows = (counts + model.n_prefix).cumsum(0) // longest
+    longest = 1024 if x.device.type == "cpu" else 2**18  # tokens of a pack: a CPU's cache, 2 GB of a GPU
+    pack = (counts + model.n_prefix).cumsum(0) // longest  # that each mask goes into
     out = patches.new_empty(len(seen), n_last * model.embed_dim)
     start = 0
-    for n in rows.unique_consecutive(return_counts=True)[1].tolist():
-        row = slice(start, start + n)
-        out[rank[row]] = encode_row(model, patches, image[row], order[row], counts[row], n_last)
+    for n in pack.unique_consecutive(return_counts=True)[1].tolist():
+        some = slice(start, start + n)
+        out[rank[some]] = encode_pack(model, patches, image[some], order[some], counts[some], n_last)
         start += n
     return out.unflatten(0, visible.shape[:-2])
 
 
-def encode_row(model: VisionTransformer, patches: Tensor, image: Tensor, order: Tensor, counts: Tensor,
-               n_last: int) -> Tensor:
-    """forward_visible of n masks, (n, n_last D): of the patches of image (n,), the first counts (n,), which
-    ascend, in the order (n, h w)."""
+def encode_pack(model: VisionTransformer, patches: Tensor, image: Tensor, order: Tensor, counts: Tensor,
+                n_last: int) -> Tensor:
+    """forward_visible of some masks, (M, n_last D). Mask i is of image[i]; its visible places are the first
+    counts[i] of order[i], (h w,); counts ascend."""
     groups, tokens, start, prefix = [], [], 0, model.prefix()
-    for k, n in zip(*(v.tolist() for v in counts.unique_consecutive(return_counts=True))):
+    for k, n in zip(*(v.tolist() for v in counts.unique_consecutive(return_counts=True))):  # n masks of k
         own = patches[image[start:start + n, None], order[start:start + n, :k]]  # (n, k, D)
         tokens.append(torch.cat([prefix.expand(n, -1, -1), own], 1).flatten(0, 1))
         groups.append((n, k + model.n_prefix))
@@ -189,7 +190,7 @@ def encode_row(model: VisionTransformer, patches: Tensor, image: Tensor, order: 
     first = (sizes.cumsum(0) - sizes).to(x.device)  # where each mask's CLS is
     cls = []
     for block in model.blocks:
-        x, _ = block(x, None, turn if model.rotary else None, groups)
+        x, _ = block(x, turn=turn if model.rotary else None, groups=groups)  # turn: DINOv3's, from embed
         cls.append(x[0, first])
     return model.norm(torch.stack(cls[-n_last:], 1)).flatten(1)
 

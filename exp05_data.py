@@ -36,6 +36,7 @@ from results import read_arrays
 
 CW_SAMPLES = 30  # gaze samples a frame of CW2019 (authors' code)
 LEAST_GAZE = .2  # share of a clip's frames with gaze, below which its unit or clock is wrong (our choice)
+QUARTER, TWENTIETH, OUTSIDE = .5, .05, .5  # of `check_places` (our choice)
 LONGEST = 3  # times a clip that a record may last before its clock is wrong (our choice)
 LOST = .01  # share of gaze at exactly (0, 0) that raises suspicion (our choice)
 MAX_GAP = .05  # s, between a sample and the nearest record (our choice)
@@ -332,7 +333,8 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
             found = f"gaze in {one:.0%} of the frames" if one else "no gaze, left out here"
             notes.append(f"{name}, viewer {viewer}: {found}. {unit_hint(records[viewer], w)}".rstrip(" ."))
         elif np.nanmax(np.abs(xy)) <= 1 and np.nanmax(xy) > 0:
-            raise InputError(f"{name}, viewer {viewer}: gaze within 1 px. {unit_hint(records[viewer], w)}")
+            raise InputError(f"{name}, viewer {viewer}: all gaze within 1 px of the corner. "
+                             f"{unit_hint(records[viewer], w)}")
     ends, length = [record[-1, 0] for record in records.values()], w.times[-1]
     if whole and not w.clip.relative and abs(max(ends) - length) > .5:
         notes.append(f"{name}: {length:.1f} s of video, {max(ends):.1f} s of gaze; the shorter is used")
@@ -346,18 +348,20 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
 
 
 def check_places(watched: Sequence[Watched]) -> None:
-    """InputError: the gaze on all clips together seems to be in no px of their frames."""
+    """InputError: the gaze on all clips together seems to be in another unit, or counted from elsewhere, than
+    px of their frames from the top left: more than OUTSIDE of it is no place of a frame, or 99 % lie left
+    of and above QUARTER of it, or 98 % within a TWENTIETH of its width and height."""
     records = [(w, np.concatenate([*w.clip.records().values()])) for w in watched if w.viewers]
     xy = np.concatenate([record[:, 1:] / w.size[::-1] for w, record in records])  # shares of the frame
     xy = xy[np.isfinite(xy).all(1)]
     outside = ((xy < 0) | (xy >= 1)).any(1)
     low, high = np.quantile(xy[~outside], (.01, .99), axis=0)  # (2,) each
     found = ""
-    if outside.mean() > .5:
+    if outside.mean() > OUTSIDE:
         found = f"{outside.mean():.0%} of it outside of the frames"
-    elif (high < .5).all():
+    elif (high < QUARTER).all():
         found = "all in their top left quarter"
-    elif (high - low < .05).all():
+    elif (high - low < TWENTIETH).all():
         found = "all within a twentieth of their width and height"
     if found:
         w, record = records[0]

@@ -149,8 +149,8 @@ def read_annotation(path: Path) -> dict[int, Annotated]:
 def n2010_scene(number: int, scene: Annotated, xy: np.ndarray, w: Watched, traces: np.ndarray) -> Scene:
     """A scene of N2010 that the paper counts; xy (frames, 18, 2), w and traces of the whole video.
 
-    A missing sample is a look at nothing, as in the authors' code: infinitely far from everything. Scenes 3
-    and 11 end with a frame that counts as blank (see BLANK); it is left out for everyone.
+    A missing sample counts as a look at nothing, infinitely far from everything, as in the authors' code.
+    Scenes 3 and 11 end with a frame that counts as blank (see BLANK); it is left out for everyone.
     """
     start, end, kinds = scene
     n = len(kinds["subj"])
@@ -214,8 +214,8 @@ def load_scenes(arrays: dict[str, np.ndarray], clips: Sequence[Clip]) -> tuple[l
 def viewing_proportion(gaze: np.ndarray, points: np.ndarray, sigma: float = SIGMA) -> np.ndarray:
     """How much of each look goes to each key point: gaze (..., 2), points (..., P, 2) -> (..., P).
 
-    exp(-distance^2 / (2 sigma^2)), divided by its sum over the points where that exceeds 1. An absent point
-    (NaN) gets 0; all are NaN without gaze.
+    exp(-distance^2 / (2 sigma^2)); where these sum to more than 1 over the points, they are divided by their
+    sum. An absent point (NaN) gets 0; all are NaN where gaze is NaN, and 0 where it is infinitely far.
     """
     w = np.exp(np.square(gaze[..., None, :] - points).sum(-1) / (-2 * sigma**2))
     w = np.where(np.isnan(points[..., 0]), np.where(np.isnan(gaze[..., :1]), np.nan, 0), w)
@@ -226,8 +226,8 @@ def part_shares(gaze: np.ndarray, points: np.ndarray, parts: dict[str, np.ndarra
     """Share of the looks (S, 2) at each part in %; points (S, P, 2), parts {name: (P,)}. NaN: no such part.
 
     Each point's share is its mean over the samples in which this point exists, a part's is the sum over its
-    points: the authors' count, but that their code gives the weights of points that follow an absent one in a
-    frame to the point before. Key points of animals are of other animals in every picture: the sum over the
+    points, as the authors count. (Where a point is absent their code moves the weights of all points after it
+    up by one; ours does not.) Key points of animals are of other animals in every picture: the sum over the
     points first, then the mean over the pictures.
     """
     w, shares = viewing_proportion(gaze, points), {}  # (S, P)

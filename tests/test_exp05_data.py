@@ -162,7 +162,7 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
     assert notes[-1] == "c: gaze in 80% of the frames (mean over 5 viewers)"
     assert viewers_of(gaze_of(clock=lambda t: t + 5), whole=False)[0] == []
     shares = gaze_of(lambda xy: xy / (320, 240))
-    with pytest.raises(InputError, match="c, viewer s: gaze within 1 px. x_px and y_px look like shares of the"):
+    with pytest.raises(InputError, match="c, viewer s: all gaze within 1 px of the corner. x_px and y_px look like shares of the"):
         viewers_of(gaze_of() | {"s": shares["v0"]}, whole=False)
 
 
