@@ -88,8 +88,8 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
         order = order[half:]
     items = [items[i] for i in sorted(order[:limit])]
     if len(items) < 2 or len(classes) < 2:
-        raise InputError(f"--data {place}: {len(items)} images to test, {len(classes)} classes; give two of "
-                         "each at least, or raise --limit.")
+        raise InputError(f"--data {place}: {len(items)} images to test, {len(classes)} classes; expected "
+                         "two at least of each: a folder of images for every class, a higher --limit.")
     return items, fit, classes
 
 
