@@ -40,10 +40,10 @@ NEVER_EMPTY = ("t_s", "frame")  # columns of numbers without which a row says no
 def read_image(path: str | Path, as_displayed: bool = False) -> Image.Image:
     """An image file as 8-bit RGB: grey, palette, CMYK converted; alpha dropped; 16-bit grey's high byte.
 
-    as_displayed: turned as its EXIF orientation says, as people saw it: for pictures to which gaze or masks
-    belong. Not for classification: torchvision's and timm's ImageNet pipelines, whose accuracies are quoted,
-    take the pixels as stored. InputError naming a missing, truncated (never filled in) or corrupt file, or
-    one of floats: a map.
+    as_displayed: turned as its EXIF orientation says, transparent pixels on white (our choice), as people saw
+    it: for pictures to which gaze or masks belong. Not for classification: torchvision's and timm's ImageNet
+    pipelines, whose accuracies are quoted, take the pixels as stored. InputError naming a missing, truncated
+    (never filled in) or corrupt file, or one of floats: a map.
     """
     with input_errors(path, "a complete image file; replace or remove it"), \
             open(path, "rb") as file, Image.open(file) as image:  # by its name a turned TIFF is garbled
@@ -51,6 +51,9 @@ def read_image(path: str | Path, as_displayed: bool = False) -> Image.Image:
             raise ValueError("floating-point values, no photograph")
         if as_displayed:
             ImageOps.exif_transpose(image, in_place=True)
+        if as_displayed and image.has_transparency_data:
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image.convert("RGBA"))
         if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
             image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
         return image.convert("RGB")

@@ -595,6 +595,14 @@ def test_16_bits_that_cannot_be_read_are_no_map_and_no_mask(tmp_path, channels, 
                 read(tmp_path / "a.png")
 
 
+def test_what_is_transparent_is_white_to_people_and_as_stored_to_a_classifier(tmp_path):
+    pixels = np.uint8([[[200, 0, 0, 255], [200, 0, 0, 0], [200, 0, 0, 51]]])  # opaque, unseen, a fifth
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert np.asarray(read_image(tmp_path / "a.png")).tolist() == [[[200, 0, 0]] * 3]
+    seen = np.asarray(read_image(tmp_path / "a.png", as_displayed=True), int)
+    assert seen[0, :2].tolist() == [[200, 0, 0], [255] * 3] and abs(seen[0, 2] - [244, 204, 204]).max() <= 1
+
+
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "CMYK"])
 def test_black_and_transparent_are_off_the_object(tmp_path, mode):
     """The second example: white off the object, but transparent; and CMYK, in which 0 is white."""
