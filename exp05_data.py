@@ -38,6 +38,7 @@ CW_SAMPLES = 30  # gaze samples a frame of CW2019 (authors' code)
 LEAST_GAZE = .2  # share of a clip's frames with gaze, below which its unit or clock is wrong (our choice)
 QUARTER, TWENTIETH, OUTSIDE = .5, .05, .5  # of `check_places` (our choice)
 LONGEST = 3  # times a clip that a record may last before its clock is wrong (our choice)
+SOME = 10_000  # records of a clip that `check_places` looks at
 LOST = .01  # share of gaze at exactly (0, 0) that raises suspicion (our choice)
 MAX_GAP = .05  # s, between a sample and the nearest record (our choice)
 BLANK = ((140, 155), (311, 326), (538, 553), (740, 772), (911, 926), (1094, 1123), (1319, 1334), (1651, 1666),
@@ -65,6 +66,7 @@ class Watched(NamedTuple):
     viewers: list[str]
     gaze: np.ndarray  # (V, S, 2), NaN where missing
     frame: np.ndarray  # (S,), shown at each sample
+    some: np.ndarray = np.empty((0, 3))  # records t_s, x_px, y_px of all viewers, SOME at most, in any place
 
 
 # -------------------------------------------------------------------------------- layouts
@@ -293,12 +295,12 @@ def align(records: dict[str, np.ndarray], times: np.ndarray, clip: Clip) -> tupl
 
 
 def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool,
-               notes: list[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Viewers of a clip, their gaze (V, S, 2) and its frames (S,). Gaze outside the frame counts as missing,
+               notes: list[str]) -> tuple[list[str], np.ndarray, np.ndarray, np.ndarray]:
+    """viewers, gaze (V, S, 2), frame (S,) and some of a `Watched`. Gaze outside the frame counts as missing,
     viewers without any are left out; both are noted, with what `check_gaze` finds (whole: no --limit)."""
     records = clip.records()
     if not records:
-        return [], np.empty((0, 0, 2)), np.empty(0, int)
+        return [], np.empty((0, 0, 2)), np.empty(0, int), np.empty((0, 3))
     at_zero = {viewer: (record[:, 1:] == 0).all(1) for viewer, record in records.items()}
     share = np.concatenate([*at_zero.values()]).mean()
     if clip.lost_at_zero:
@@ -317,8 +319,9 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
         notes.append(f"{clip.name}: {len(times)} of {clip.relative} frames; only their gaze is used")
     there = np.isfinite(gaze[:, ~np.isin(frame, clip.blank), 0])  # (V, samples of frames with a picture)
     check_gaze(Watched(clip, times, size, [*records], gaze, frame), records, there, whole, notes)
-    seen = there.any(1)
-    return [viewer for viewer, s in zip(records, seen) if s], gaze[seen], frame
+    seen, everyone = there.any(1), np.concatenate([*records.values()])
+    some = everyone[::1 + (len(everyone) - 1) // SOME]
+    return [viewer for viewer, s in zip(records, seen) if s], gaze[seen], frame, some
 
 
 def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, whole: bool, notes: list[str]
@@ -351,8 +354,8 @@ def check_places(watched: Sequence[Watched]) -> None:
     """InputError: the gaze on all clips together seems to be in another unit, or counted from elsewhere, than
     px of their frames from the top left: more than OUTSIDE of it is no place of a frame, or 99 % lie left
     of and above QUARTER of it, or 98 % within a TWENTIETH of its width and height."""
-    records = [(w, np.concatenate([*w.clip.records().values()])) for w in watched if w.viewers]
-    xy = np.concatenate([record[:, 1:] / w.size[::-1] for w, record in records])  # shares of the frame
+    watched = [w for w in watched if w.viewers]
+    xy = np.concatenate([w.some[:, 1:] / w.size[::-1] for w in watched])  # shares of the frame
     xy = xy[np.isfinite(xy).all(1)]
     outside = ((xy < 0) | (xy >= 1)).any(1)
     low, high = np.quantile(xy[~outside], (.01, .99), axis=0)  # (2,) each
@@ -364,9 +367,8 @@ def check_places(watched: Sequence[Watched]) -> None:
     elif (high - low < TWENTIETH).all():
         found = "all within a twentieth of their width and height"
     if found:
-        w, record = records[0]
         raise InputError(f"the gaze of all clips lies {found}; expected x_px and y_px in px of the frames. "
-                         f"{unit_hint(record, w)}".rstrip())
+                         f"{unit_hint(watched[0].some, watched[0])}".rstrip())
 
 
 def unit_hint(record: np.ndarray, w: Watched) -> str:

@@ -115,7 +115,7 @@ def gaze_of(change=lambda xy: xy, clock=lambda t: t, viewers: int = 4) -> dict[s
 
 def viewers_of(records: dict, whole: bool = True, **more) -> tuple[list, np.ndarray, list[str]]:
     notes: list[str] = []
-    viewers, gaze, _ = D.viewers_of(clip_of(records=lambda: records, **more), TIMES, SIZE, whole, notes)
+    viewers, gaze, *_ = D.viewers_of(clip_of(records=lambda: records, **more), TIMES, SIZE, whole, notes)
     return viewers, gaze, notes
 
 
@@ -174,11 +174,21 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
     (lambda xy: xy / (16, 12) - 10, "outside of the frames", "in degrees or another unit: convert them to px"),
     (lambda xy: xy / (160, 120) + (159, 119), "within a twentieth of their width and height; expected", "")])
 def test_gaze_of_all_clips_in_an_unlikely_place_is_refused(change, found, hint):
-    right = D.Watched(clip_of(records=gaze_of), TIMES, SIZE, ["v0"], np.empty(0), np.empty(0))
-    strange = right._replace(clip=clip_of(records=lambda: gaze_of(change)))
+    right, strange = (D.Watched(clip_of(records=lambda: records), TIMES, SIZE, ["v0"], np.empty(0), np.empty(0),
+                                np.concatenate([*records.values()])) for records in (gaze_of(), gaze_of(change)))
     with pytest.raises(InputError, match=f"{found}.*{re.escape(hint)}"):
         D.check_places([strange])
     D.check_places([right, right._replace(viewers=[])])
+
+
+def test_where_gaze_lies_is_told_by_a_part_of_many_records_none_of_them_lost(monkeypatch):
+    """Of 4 viewers with 120 records each every fifth is kept; lost ones at (0, 0) tell nothing of the unit."""
+    monkeypatch.setattr(D, "SOME", 100)
+    records = {viewer: record * (1, *[0] * 2) if viewer != "v0" else record for viewer, record in gaze_of().items()}
+    clip = clip_of(records=lambda: records, lost_at_zero=True)
+    w = D.Watched(clip, TIMES, SIZE, *D.viewers_of(clip, TIMES, SIZE, False, []))
+    assert len(w.some) == 96 and np.isfinite(w.some[:, 1]).sum() == 24 and w.viewers == ["v0"]
+    D.check_places([w])
 
 
 def test_gaze_at_zero_is_suspected_and_missing_if_asked():
