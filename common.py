@@ -679,7 +679,8 @@ def downloaded(spec: Spec, path: Path) -> Path:
                          "pass a file that you trust with --weights PATH.")
     if not spec.sha256:
         print(f"{path}: sha256 {digest}, none is known to compare it with")
-    os.replace(file, path)
+    if file != path:
+        os.replace(file, path)
     return path
 
 

@@ -181,3 +181,11 @@ def pretended(device: str):
         stack.enter_context(Asked(found))
         stack.enter_context(Run(found))
         yield found
+
+
+@contextlib.contextmanager
+def one_device(device: str):
+    """A pretended GPU on which nothing may be found."""
+    with pretended(device) as found:
+        yield
+    assert not found.faults, "\n".join(sorted(set(found.faults)))

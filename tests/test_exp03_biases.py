@@ -22,7 +22,7 @@ import demo
 import exp03_biases as E
 from common import InputError, attention_state, density_map, gaussian_blur, generator, load_vit
 from data import coco_files, plain_name, read_csv, read_map
-from pretended import pretended
+from pretended import one_device
 from results import cli, figure_grid, save_checkpoint
 
 torch.set_num_threads(1)
@@ -763,9 +763,8 @@ def finished(worlds, tuned, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_the_study_is_computed_on_one_device(worlds, tuned, tmp_path, monkeypatch, device):
     monkeypatch.setattr(E, "draw", lambda *args: None)
-    with pretended(device) as found:
+    with one_device(device):
         run(*study(worlds, tuned, "--device", device, "--out", tmp_path / "out"))
-    assert not found.faults
 
 
 def test_a_run_writes_rows_results_and_figures(worlds, tuned, finished):

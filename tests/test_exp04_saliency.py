@@ -17,7 +17,7 @@ import exp04_saliency as L
 from common import IMAGENET, InputError, cls_attention, generator, upsample
 from data import imagenet_wnids, read_csv
 from gbvs import gbvs
-from pretended import pretended
+from pretended import one_device
 from results import read_arrays, save_arrays
 from test_exp04_saccades import interrupted, measured, small
 from unisal import UNISAL
@@ -509,9 +509,8 @@ def test_the_study_runs_on_real_images(tmp_path, monkeypatch):
 def test_the_study_is_computed_on_one_device(script, pictures, maps, tmp_path, monkeypatch, device):
     monkeypatch.setattr(script, "draw", lambda *args: None)
     more = ["--sweep"] if script is S else ["--saliency-dir", str(maps)]
-    with pretended(device) as found:
+    with one_device(device):
         script.main(small(pictures, tmp_path / "o", "--device", device, *more))
-    assert not found.faults
 
 
 @pytest.mark.parametrize("script", [S, L])

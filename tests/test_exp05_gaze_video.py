@@ -21,7 +21,7 @@ import exp05_scaling as S
 from common import InputError, ROOT, VisionTransformer, generator
 from data import read_csv
 from gaze_worlds import TINY, cw2019_world, n2010_world, quick, real, small_world, write_masks, write_video
-from pretended import pretended
+from pretended import one_device
 from processes import in_group
 from results import evaluate, read_arrays, read_json, write_csv
 
@@ -594,9 +594,8 @@ def run(tmp_path_factory) -> Path:
 def test_the_study_is_computed_on_one_device(tmp_path, monkeypatch, device):
     quick(monkeypatch)
     monkeypatch.setattr(E, "CHANNELS", {"GBVS": "IRFM"})
-    with pretended(device) as found:
+    with one_device(device):
         E.main([*TINY, "--device", device, "--out", str(tmp_path / "o")])
-    assert not found.faults
 
 
 def same_run(a: Path, b: Path) -> None:
