@@ -401,7 +401,7 @@ def map_grid(pictures: np.ndarray, maps: np.ndarray, names: Sequence[str], more:
 
 def draw_accuracy(shown: dict, folder: Path) -> None:
     """Fig 3: accuracy and visible part of the image, for each fovea (columns)."""
-    fig, axes = figure_grid(2, len(shown), 3.6, 2.8, sharey="row")
+    fig, axes = figure_grid(2, len(shown), max(3.6, 5.4 / len(shown)), 2.8, sharey="row")  # room for a legend
     for (above, below), (f, kinds) in zip(axes.T, shown.items()):
         above.set_title(f"fovea {f}x{f}")
         for name, t in kinds.items():
@@ -413,7 +413,7 @@ def draw_accuracy(shown: dict, folder: Path) -> None:
 
 def draw_dynamics(shown: dict, folder: Path) -> None:
     """Fig 4, attention: correct at least once so far; changes of the answer; how often images are correct."""
-    fig, axes = figure_grid(4, len(shown), 3.6, 2.6, sharey="row")
+    fig, axes = figure_grid(4, len(shown), max(3.6, 5.4 / len(shown)), 2.6, sharey="row")
     for (once, changes, every, hard), (f, kinds) in zip(axes.T, shown.items()):
         t = kinds["attention"]
         band(once, np.maximum.accumulate(t["correct"], 1), "attention", PALETTE["attention"],
@@ -424,7 +424,7 @@ def draw_dynamics(shown: dict, folder: Path) -> None:
             changes.plot(STEPS, 100 * t[change].mean(0), style, markersize=4, label=change)
         changes.set(xlabel="saccade", ylabel="images (%)", xticks=STEPS)
         for ax, part, which in ((every, slice(None), "all images"), (
-                hard, t["ever"] & (t["correct_full"] == 0), "wrong in full, correct at some saccade")):
+                hard, t["ever"] & (t["correct_full"] == 0), "wrong in full,\ncorrect at some saccade")):
             times = t["correct"][part].sum(1)
             ax.hist(times, np.arange(SACCADES + 2) - .5, rwidth=.8, color=PALETTE["attention"])
             ax.set_title(which, fontsize=9)
@@ -463,7 +463,7 @@ def draw_first_success(shown: dict, folder: Path) -> None:
         entropy.set_xticks([*STEPS, SACCADES + 2], [*STEPS, "never"])
         entropy.set(title=f"{name} saccades, fovea {f}x{f}",
                     xlabel="saccade of the first correct answer (bars: means)",
-                    ylabel="entropy of the attention map (bits)")
+                    ylabel="entropy of the\nattention map (bits)")
     save_figure(fig05, folder / "fig05_certainty")
     save_figure(fig07, folder / "fig07_entropy")
 
