@@ -36,11 +36,11 @@ from torch import Tensor, nn
 
 import data
 import results
-from common import (InputError, Preprocess, ROOT, bf01_jzs, bf01_unit_information, bootstrap_ci,
-                    generator, init_distributed, input_errors, load_tuned, load_vit, mcnemar, must_exist,
-                    paired_t, pick_device, rank_world)
+from common import (InputError, ROOT, bf01_jzs, bf01_unit_information, bootstrap_ci, generator,
+                    init_distributed, input_errors, mcnemar, paired_t, pick_device, rank_world)
 from corruptions import CORRUPTIONS, corrupt, frost_textures
 from results import Claim
+from weights import Preprocess, load_tuned, load_vit, must_exist
 
 # -------------------------------------------------------------------------------- constants
 
@@ -369,7 +369,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("study").add_argument
     add("--imagenet", type=Path, help="folder with val/")
     add("--objectnet", type=Path, help="folder with images/ and mappings/")
-    add("--model", help=f"model A, in common.WEIGHTS (default: {PAPER['model']}; demo: {DEMO['model']})")
+    add("--model", help=f"model A, in weights.py (default: {PAPER['model']}; demo: {DEMO['model']})")
     add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--model-b", type=Path, help="tuned weights of B (demo: checkpoints/demo_B.pth)")
     add("--model-c", type=Path, help="tuned weights of C (demo: checkpoints/demo_C.pth)")

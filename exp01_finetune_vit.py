@@ -45,11 +45,11 @@ from tqdm import tqdm
 import data
 import exp01_benchmarks as benchmarks
 import results
-from common import (InputError, Preprocess, VisionTransformer, attention_state, auc_judd, cc,
-                    fixation_counts, frozen_sha256, gather_rows, gaussian_blur, generator, init_distributed,
-                    kld, load_tuned, minmax, must_exist, nss, observer_consistency, paired_t, pick_device,
-                    rank_world, rollout, shard, sim, upsample)
+from common import (InputError, VisionTransformer, auc_judd, cc, fixation_counts, gather_rows, gaussian_blur,
+                    generator, init_distributed, kld, minmax, nss, observer_consistency, paired_t,
+                    pick_device, rank_world, rollout, shard, sim, upsample)
 from results import Claim
+from weights import Preprocess, attention_state, frozen_sha256, load_tuned, must_exist
 
 # -------------------------------------------------------------------------------- constants
 
@@ -578,7 +578,7 @@ def gaze_parser(file: str, card: str, folders: Sequence[str], paper: dict, demo:
     add = parser.add_argument_group("study").add_argument
     for name in folders:
         add(f"--{name}", type=Path, help=FOLDERS[name])
-    add("--model", help=f"model A, in common.WEIGHTS (default: {paper['model']}; demo: {demo['model']})")
+    add("--model", help=f"model A, in weights.py (default: {paper['model']}; demo: {demo['model']})")
     add("--model-b", type=Path, help="tuned weights of B, instead of training it")
     add = parser.add_argument_group("training (in brackets the paper's; the demo's differ)").add_argument
     add("--lr", type=results.at_least(0, float), help=f"AdamW's step ({paper['lr']})")

@@ -37,10 +37,11 @@ from torchvision.models import ResNet
 import data
 import exp01_benchmarks as benchmarks
 import results
-from common import Preprocess, init_distributed, load_resnet, load_tuned, minmax, pick_device, upsample
+from common import init_distributed, minmax, pick_device, upsample
 from exp01_finetune_vit import (CLAIMS as VIT_CLAIMS, CONVENTIONS, PAPER as VIT_PAPER, align, alignment_tests,
                                 comparisons, draw_gain, draw_metrics, files_of, gaze_parser, load_data,
                                 no_gain, save_files, scores, squashed, table, tuned_models)
+from weights import Preprocess, load_resnet, load_tuned
 
 # -------------------------------------------------------------------------------- constants
 

@@ -35,11 +35,11 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 import data
-from common import (InputError, init_distributed, input_errors, load_tuned, load_vit, must_exist, paired_t,
-                    pick_device)
+from common import InputError, init_distributed, input_errors, paired_t, pick_device
 from exp01_finetune_vit import RolloutViT, human_maps
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
+from weights import load_tuned, load_vit, must_exist
 
 # -------------------------------------------------------------------------------- constants
 

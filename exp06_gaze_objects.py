@@ -39,10 +39,11 @@ from torch.utils.data import Dataset
 
 import data
 import download
-from common import (WEIGHTS, InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors,
-                    kld, load_vit, minmax, pick_device, sim)
+from common import (InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors, kld, minmax,
+                    pick_device, sim)
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
+from weights import WEIGHTS, load_vit
 
 # -------------------------------------------------------------------------------- constants
 
@@ -594,7 +595,7 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argument_parser(__file__, __doc__, batch_size=8)
     add = parser.add_argument_group("study").add_argument
-    add("--model", help="in common.WEIGHTS, or auto (default: dino_vitb16, demo: demo_dino12)")
+    add("--model", help="in weights.py, or auto (default: dino_vitb16, demo: demo_dino12)")
     add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--layer", type=int, nargs="+", help="blocks, from 0 (default: the last)")
     add("--size", type=int, nargs=2, metavar=("H", "W"),

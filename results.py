@@ -42,8 +42,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 import download
-from common import (InputError, ROOT, barrier, bootstrap_ci, input_errors, mcnemar, paired_t, rank_world,
-                    weights_sha256)
+from common import InputError, ROOT, barrier, bootstrap_ci, input_errors, mcnemar, paired_t, rank_world
+from weights import weights_sha256
 
 # Colours of the papers, one meaning each in every figure.
 PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",

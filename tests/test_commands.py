@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import InputError, cls_attention, load_vit
+from common import InputError, cls_attention
 from data import read_csv
+from weights import load_vit
 
 ROOT = Path(__file__).resolve().parents[1]
 ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -108,7 +109,7 @@ def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
     ("exp06_gaze_objects --layer 99", "has blocks 0 to 11")])
 def test_what_is_wrong_on_this_machine_is_told_before_weights_are_looked_for(command, said, tmp_path, monkeypatch):
     (tmp_path / "EMPTY").mkdir()
-    monkeypatch.setattr("common.locate_weights", lambda spec: pytest.fail("weights were looked for"))
+    monkeypatch.setattr("weights.locate_weights", lambda spec: pytest.fail("weights were looked for"))
     script, *argv = command.replace("EMPTY", str(tmp_path / "EMPTY")).split()
     with pytest.raises(InputError, match=said):
         importlib.import_module(script).main([*argv, "--device", "cpu", "--out", str(tmp_path / "out")])

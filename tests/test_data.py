@@ -18,10 +18,11 @@ from PIL import Image
 from torchvision import transforms
 
 import data
-from common import InputError, Preprocess, generator, input_errors
+from common import InputError, generator, input_errors
 from data import (Images, coco_categories, entries, gaze_files, imagenet_wnids, load_gaze, load_imagefolder,
                   load_osie, load_salicon, off_the_bars, passed_over, read_csv, read_image, read_map,
                   read_mask, readable_only, training_order)
+from weights import Preprocess
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet statistics

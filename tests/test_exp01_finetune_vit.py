@@ -16,13 +16,13 @@ import data
 import demo
 import exp01_finetune_vit as E
 from by_formula import assert_same, correlation, interval, paired
-from common import (BASE, InputError, Preprocess, VisionTransformer, attention_state, cc, density_map, generator,
-                    load_tuned, observer_consistency)
+from common import InputError, VisionTransformer, cc, density_map, generator, observer_consistency
 from data import coco_categories, coco_files, load_gaze, read_coco, read_csv
 from exp01_finetune_vit import RolloutViT, attention_kl, human_maps
 from processes import FORK, in_group
 from pretended import one_device
 from results import evaluate, load_checkpoint
+from weights import BASE, Preprocess, attention_state, load_tuned
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))

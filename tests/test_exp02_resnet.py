@@ -12,13 +12,14 @@ from torchvision.models.resnet import Bottleneck, ResNet
 import demo
 import exp02_resnet as E
 from by_formula import assert_same, interval, log_jzs, mcnemar, paired
-from common import InputError, Preprocess, cc, generator, load_resnet, load_tuned, minmax, upsample
+from common import InputError, cc, generator, minmax, upsample
 from data import load_gaze, read_csv
 from exp01_finetune_vit import METRICS, attention_kl, gaze_images, human_maps, save_files, squashed, tunable
 from exp01_finetune_vit import tuned_models
 from pretended import one_device
 from processes import in_group
 from results import evaluate, load_checkpoint
+from weights import Preprocess, load_resnet, load_tuned
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))

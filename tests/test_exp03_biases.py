@@ -20,10 +20,11 @@ from pycocotools.coco import COCO
 
 import demo
 import exp03_biases as E
-from common import InputError, attention_state, density_map, gaussian_blur, generator, load_vit
+from common import InputError, density_map, gaussian_blur, generator
 from data import coco_files, plain_name, read_csv, read_map
 from pretended import one_device
 from results import cli, figure_grid, save_checkpoint
+from weights import attention_state, load_vit
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]

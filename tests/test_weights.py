@@ -18,12 +18,12 @@ import pytest
 import torch
 import torchvision
 
-import common
-from common import (InputError, Preprocess, Spec, VisionTransformer, WEIGHTS, attention_state, frozen_sha256,
-                    load_head, load_resnet, load_tuned, load_vit, locate_weights, read_state_dict,
-                    to_timm_keys, vit_from_state)
+import weights
+from common import InputError, VisionTransformer
 from exp04_saccades import forward_visible
 from processes import in_group
+from weights import (Preprocess, Spec, WEIGHTS, attention_state, frozen_sha256, load_head, load_resnet,
+                     load_tuned, load_vit, locate_weights, read_state_dict, to_timm_keys, vit_from_state)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
@@ -400,7 +400,7 @@ def test_safetensors_round_trip_and_damaged_ones_are_refused(tmp_path):
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(common, "find_spec", lambda name: None)
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
     (tmp_path / "x.safetensors").touch()
     with pytest.raises(InputError, match="pip install safetensors"):
         read_state_dict(tmp_path / "x.safetensors")
@@ -653,7 +653,7 @@ def test_head_is_found_by_the_name_of_its_model(hub, monkeypatch):
 
 
 def test_demo_models_load_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(common, "ROOT", tmp_path)
+    monkeypatch.setattr(weights, "ROOT", tmp_path)
     (tmp_path / "checkpoints").mkdir()
     demo = VisionTransformer(embed_dim=96, depth=4, num_heads=6, num_classes=12)
     torch.save({k: v.half() for k, v in demo.state_dict().items()}, tmp_path / "checkpoints/demo_sl4.pth")
