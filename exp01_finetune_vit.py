@@ -48,6 +48,7 @@ import results
 from common import (InputError, VisionTransformer, auc_judd, cc, fixation_counts, gather_rows, gaussian_blur,
                     generator, init_distributed, kld, minmax, nss, observer_consistency, paired_t,
                     pick_device, rank_world, rollout, shard, sim, upsample)
+from gaze import load_gaze
 from results import Claim
 from weights import Preprocess, attention_state, frozen_sha256, load_tuned, must_exist
 
@@ -97,9 +98,9 @@ def load_data(places: dict[str, Path | None], limit: int | None, batch_size: int
         raise InputError("no fixations; give --salicon SALICON's or OSIE's folder (or run exp01_benchmarks).")
     training, left_out = [], {}
     if batch_size:
-        training, left_out = data.load_gaze(salicon, "train", coco, limit)
+        training, left_out = load_gaze(salicon, "train", coco, limit)
         split_held_out(range(len(training)), batch_size, seed=0)  # too few images end the run now
-    validation, more = data.load_gaze(salicon, "val", coco, limit)
+    validation, more = load_gaze(salicon, "val", coco, limit)
     shown = data.coco_categories(data.coco_files(coco, "val"), [image.name for image in validation])
     not_run = [] if shown else ["gain by COCO category: no annotations of these images, give --coco"]
     benchmarks.look_at(places)

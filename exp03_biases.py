@@ -37,6 +37,7 @@ from torch import Tensor
 import data
 from common import InputError, init_distributed, input_errors, paired_t, pick_device
 from exp01_finetune_vit import RolloutViT, human_maps
+from gaze import load_gaze
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
 from weights import load_tuned, load_vit, must_exist
@@ -80,7 +81,7 @@ ON_SCREEN = (r"(animacy|size), \w+: (animate|inanimate|small|large)|sparsity, \w
 
 def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folders: Sequence[Path]) -> tuple:
     """(images with fixations, names of the others, annotations, scene of every image, {model: map files})."""
-    images, left_out = data.load_gaze(salicon, SPLIT, coco_folder, limit)
+    images, left_out = load_gaze(salicon, SPLIT, coco_folder, limit)
     coco, scenes, maps = COCO(), [NO_SCENE for _ in images], {}
     if coco_folder:
         coco, scenes = load_scenes(coco_folder, [image.name for image in images])

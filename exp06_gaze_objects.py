@@ -41,6 +41,7 @@ import data
 import download
 from common import (InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors, kld, minmax,
                     pick_device, sim)
+from gaze import OSIE_SIZE, check_units, load_osie, zero_note
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
 from weights import WEIGHTS, load_vit
@@ -56,8 +57,6 @@ SSIM_SD, SSIM_RADIUS, SSIM_C = 1.5, 5, (.01 ** 2, .03 ** 2)  # Wang et al. 2004:
 N_BOOT = 2000  # draws of participants and objects
 TAIL_POINTS = 250  # at which the studentized range is computed
 EXAMPLES = 4  # objects of fig_examples, evenly spaced
-LOST = .01  # share of fixations at exactly (0, 0) that raises suspicion (our choice)
-OUTSIDE = .2  # share of fixations off their pictures that cannot be right (our choice)
 PLAIN_RANGE, PLAIN_SHARE = 12, .95  # grey levels; share of border pixels within it on a plain background
 BEST, WORST, OTHER = "#1f77b4", "#ff7f0e", "#b0b0b0"  # colours of heads
 LABELS = {"kl": "KL (nats)", "cc": "CC", "sim": "SIM", "ssim": "SSIM"}
@@ -90,11 +89,11 @@ def load_data(place: str, lost_at_zero: bool = False) -> list[tuple[Path, Gaze]]
                  for name, gaze in sorted(load_fixations(folder / "fixations.csv").items())]
     else:
         items = []
-        for _, name, observers in data.load_osie(folder / "fixations.mat"):
+        for _, name, observers in load_osie(folder / "fixations.mat"):
             gaze = [(f"s{i:02d}", *fixation) for i, one in enumerate(observers, 1) for fixation in zip(*one)]
             path = folder / "stimuli" / name
-            if data.picture_size(path) not in (data.OSIE_SIZE, None):
-                raise InputError(f"{path}: not of {data.OSIE_SIZE} pixels, in which OSIE counts fixations; "
+            if data.picture_size(path) not in (OSIE_SIZE, None):
+                raise InputError(f"{path}: not of {OSIE_SIZE} pixels, in which OSIE counts fixations; "
                                  "take its own pictures.")
             items.append((path, gaze))
     if lost_at_zero:
@@ -103,36 +102,20 @@ def load_data(place: str, lost_at_zero: bool = False) -> list[tuple[Path, Gaze]]
     return items
 
 
-def zero_notes(items: Sequence[tuple[Path, Gaze]]) -> list[str]:
-    """That more than LOST of the fixations are at exactly (0, 0)."""
-    share = np.mean([row == col == 0 for _, gaze in items for _, row, col, _ in gaze])
-    return [f"{share:.1%} of the fixations are at exactly (0, 0), which some trackers write when they lose "
-            "the eye; --lost-at-zero makes them missing"] if share > LOST else []
+def at_zero(items: Sequence[tuple[Path, Gaze]]) -> float:
+    """Share of the fixations at exactly (0, 0)."""
+    return np.mean([row == col == 0 for _, gaze in items for _, row, col, _ in gaze])
 
 
-def check_units(items: Sequence[tuple[Path, Gaze]]) -> None:
-    """InputError: fixations that cannot be pixels of their pictures, by where they lie over all of them."""
-    sizes = {path: data.picture_size(path) for path, _ in items}
-    found = [(col, row, *sizes[path][::-1]) for path, gaze in items if sizes[path] for _, row, col, _ in gaze]
-    points = np.array(found).reshape(-1, 4)  # x, y, img_w, img_h
-    points = points[np.isfinite(points).all(1)]
-    if not len(points):
-        return
-    xy, size = points[:, :2], points[:, 2:]
-    inside = ((xy >= 0) & (xy < size)).all(1)
-    if (~inside).sum() > OUTSIDE * len(xy):
-        hint = (f"{1 - inside.mean():.0%} lie outside their pictures: are they px of the image file from "
-                "its top left? If px of the screen, subtract the picture's top left, divide by its zoom")
-    elif (xy[inside] <= 1).all():
-        hint = "they look like shares of the picture: multiply x_px by its width, y_px by its height"
-    elif (xy < size / 3)[inside].all():
-        hint = ("all lie in the top left third of the pictures: if in %, multiply x_px by the width / 100, "
-                "y_px by the height / 100; if in px of a smaller copy, by the picture's size / its size")
-    else:
-        return
-    (left, top), (right, bottom) = xy.min(0), xy.max(0)
-    raise InputError(f"{items[0][0].parents[1]}: fixations from x_px {left:g} to {right:g} and y_px {top:g} "
-                     f"to {bottom:g}; {hint}.")
+def by_viewer(items: Sequence[tuple[Path, Gaze]]) -> dict[str, np.ndarray]:
+    """{participant: x, y, width and height of the picture of every fixation, (n, 4)}; pictures that can be
+    read."""
+    found: dict[str, list] = {}
+    for path, gaze in items:
+        size = data.picture_size(path)
+        for person, row, col, _ in gaze if size else []:
+            found.setdefault(person, []).append((col, row, size[1], size[0]))
+    return {person: np.array(points) for person, points in found.items()}
 
 
 def mask_files(paths: Sequence[Path]) -> dict[str, Path]:
@@ -625,7 +608,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
     everything = load_data(args.data, args.lost_at_zero)
-    check_units(everything)
+    check_units(everything[0][0].parents[1], by_viewer(everything))
     items = everything[:args.limit]
     paths = [path for path, _ in items]
     check_pictures(items)
@@ -649,7 +632,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # The best sigma and head of each metric, ANOVA and Tukey over heads, lift, the paper's numbers
     found, tests, lift = compare(arrays, heads, sigmas, model.patch_size, args.seed)
     found["blur"] = args.blur
-    notes += zero_notes(items)
+    notes += zero_note(at_zero(items))
     notes += [f"{LABELS[name]}: the best sigma is an end of the sweep, no optimum" for name in METRICS
               if found[name]["sigma"]["ours"] in (sigmas[0], sigmas[-1])]
     not_run = [] if found["lift"] else ["lift (fewer than two images with a mask or a plain background)"]

@@ -13,9 +13,10 @@ import demo
 import exp02_resnet as E
 from by_formula import assert_same, interval, log_jzs, mcnemar, paired
 from common import InputError, cc, generator, minmax, upsample
-from data import load_gaze, read_csv
+from data import read_csv
 from exp01_finetune_vit import METRICS, attention_kl, gaze_images, human_maps, save_files, squashed, tunable
 from exp01_finetune_vit import tuned_models
+from gaze import load_gaze
 from pretended import one_device
 from processes import in_group
 from results import evaluate, load_checkpoint

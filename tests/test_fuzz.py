@@ -38,8 +38,8 @@ import exp05_looks
 import exp05_train_vits as T5
 import exp06_gaze_objects as E6
 from common import InputError, VisionTransformer
-from data import (coco_categories, imagenet_wnids, load_gaze, load_imagefolder, load_osie, load_salicon,
-                  read_csv, read_image, read_map, read_mask)
+from data import coco_categories, imagenet_wnids, load_imagefolder, read_csv, read_image, read_map, read_mask
+from gaze import load_gaze, load_osie, load_salicon
 from results import begin, load_checkpoint, read_arrays
 from weights import (attention_state, load_head, load_resnet, load_tuned, load_vit, read_state_dict,
                      vit_from_state)

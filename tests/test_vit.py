@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from benchmarks.bench import peak_mib
 from common import (InputError, VisionTransformer, cls_attention, fixation_counts, minmax, nss, pos_embed_for,
                     resize_matrix, rollout, upsample)
-from data import load_osie, read_image
+from data import read_image
+from gaze import load_osie
 from weights import IMAGENET, Preprocess, load_vit, vit_from_state
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
