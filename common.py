@@ -301,11 +301,15 @@ class VisionTransformer(nn.Module):
     def embed(self, x: Tensor) -> Tensor:
         """Patch tokens with their position embedding, (B, 3, img_h, img_w) -> (B, h w, D). Rotary positions
         travel beside the tokens, (B, h w, D + D/H), so that a subset of the patches keeps its own."""
+        x = torch.as_tensor(x)
+        if not x.is_floating_point():
+            raise InputError(f"images of {x.dtype}: expected floating-point values; normalise them as "
+                             "`preprocess` of load_vit does.")
         if x.ndim != 4 or x.shape[1] != 3 or x.shape[-2] % self.patch_size or x.shape[-1] % self.patch_size:
             raise InputError(f"images of shape {tuple(x.shape)}: expected (B, 3, img_h, img_w), both sides "
                              f"multiples of the patch size {self.patch_size}; resize or crop them, and give "
                              "a single image a batch axis, x[None].")
-        x = self.patch_embed(x)  # (B, D, h, w)
+        x = self.patch_embed(x.to(self.cls_token))  # (B, D, h, w)
         if self.rotary:
             turn = rotary_angles(*x.shape[-2:], self.embed_dim // self.num_heads, x.device).to(x.dtype)
             return torch.cat([x.flatten(2).transpose(1, 2), turn.expand(len(x), -1, -1)], 2)
@@ -342,12 +346,24 @@ class VisionTransformer(nn.Module):
                 rows.append(attn[:, :, 0] if full_attn else attn)
         return Encoded(x, torch.stack(cls, 1), rows, matrices)
 
+    def seen(self, patches: Tensor, keep: Tensor) -> Tensor:
+        """Those of the patches (B, N, D) with the indices keep (B, K): (B, K, D). InputError: another shape
+        or type or, where looking does not wait for an accelerator, an index not from 0 to N - 1."""
+        keep, (B, N, D) = torch.as_tensor(keep), patches.shape
+        if keep.ndim != 2 or len(keep) != B or keep.is_floating_point() or keep.dtype == torch.bool:
+            raise InputError(f"keep of shape {tuple(keep.shape)}, {keep.dtype}: expected whole numbers, the "
+                             f"indices of the patches that are seen, of shape ({B}, K).")
+        if keep.device.type == "cpu" and not ((keep >= 0) & (keep < N)).all():
+            raise InputError(f"keep holds {keep.min()} to {keep.max()}: expected indices of patches, 0 to "
+                             f"{N - 1}.")
+        return patches.gather(1, keep.long().to(patches.device)[..., None].expand(-1, -1, D))
+
     def forward(self, x: Tensor, keep: Tensor | None = None, return_cls_attn: bool = False):
         """Logits (or normalised CLS vector). keep (B, K): indices of the patches that are seen, row-major.
         With return_cls_attn also the CLS rows of all blocks over the seen patches, (B, L, H, K)."""
         patches = self.embed(x)
         if keep is not None:
-            patches = patches.gather(1, keep[..., None].expand(-1, -1, patches.shape[-1]))  # (B, K, D)
+            patches = self.seen(patches, keep)  # (B, K, D)
         e = self.encode(patches, range(len(self.blocks)) if return_cls_attn else ())
         out = self.head(self.norm(e.tokens[:, 0]))
         if self.head_dist is not None:
@@ -392,7 +408,6 @@ def cls_attention(model: VisionTransformer, x: Tensor, blocks: Sequence[int] | i
     blocks = np.ravel(range(depth) if blocks is None else blocks).tolist()
     if not blocks or not all(isinstance(b, int) and 0 <= b < depth for b in blocks):
         raise InputError(f"block {blocks}: this model has blocks 0 to {depth - 1} (0-based).")
-    x = torch.as_tensor(x).to(model.cls_token)
     e = model.encode(model.embed(x), blocks, n_blocks=max(blocks) + 1)
     rows = dict(zip(sorted(set(blocks)), e.cls_attn))
     maps = torch.stack([rows[b] for b in blocks], 1)  # (B, L, H, N)

@@ -30,25 +30,33 @@ NEVER_EMPTY = ("t_s", "frame")  # columns of numbers without which a row says no
 # -------------------------------------------------------------------------------- images
 
 def read_image(path: str | Path, as_displayed: bool = False) -> Image.Image:
-    """An image file as 8-bit RGB: grey, palette, CMYK converted; alpha dropped; 16-bit grey's high byte.
+    """An image file as 8-bit RGB: grey, palette, CMYK converted; alpha dropped; of 16 bits the high byte.
 
     as_displayed: turned as its EXIF orientation says, transparent pixels on white (our choice), as people saw
     it: for pictures to which gaze or masks belong. Not for classification: torchvision's and timm's ImageNet
-    pipelines, whose accuracies are quoted, take the pixels as stored. InputError naming a missing, truncated
-    (never filled in) or corrupt file, or one of floats: a map.
+    pipelines, whose accuracies are quoted, take the pixels as stored. InputError: a missing, truncated (never
+    filled in) or corrupt file; floats, a map; 16 bits of which only 12 or fewer are used.
     """
     with input_errors(path, "a complete image file; replace or remove it"), \
             open(path, "rb") as file, Image.open(file) as image:  # by its name a turned TIFF is garbled
         if image.mode == "F":
             raise ValueError("floating-point values, no photograph")
+        is_deep = image.mode.startswith("I") or ";16" in str(image.tile)  # see read_values
         if as_displayed:
             ImageOps.exif_transpose(image, in_place=True)
         if as_displayed and image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))
         if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
-            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-        return image.convert("RGB")
+            high_byte = np.asarray(image) >> 8
+            if high_byte.min() < 0 or high_byte.max() > 255:
+                raise ValueError("values of more than 16 bits, no photograph")
+            image = Image.fromarray(high_byte.astype(np.uint8))
+        image = image.convert("RGB")
+        if is_deep and max(high for _, high in image.getextrema()) < 16:
+            raise ValueError("16 bits a value, all below 4096: of 12 bits or fewer, so nearly black; save it "
+                             "with 8 bits, or scaled to 0 ... 65535")
+        return image
 
 
 def read_values(path: str | Path, labels: bool = False) -> np.ndarray:

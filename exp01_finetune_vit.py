@@ -50,7 +50,7 @@ from common import (InputError, VisionTransformer, auc_judd, cc, fixation_counts
                     pick_device, rank_world, rollout, shard, sim, upsample)
 from gaze import load_gaze
 from results import Claim
-from weights import Preprocess, attention_state, frozen_sha256, load_tuned, must_exist
+from weights import Preprocess, attention_state, frozen_sha256, load_tuned
 
 # -------------------------------------------------------------------------------- constants
 
@@ -604,7 +604,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if results.only_draw(args):
         return results.redraw(args.out, draw)
     # Images and where people looked, three benchmarks, model A: all is checked before anything is measured.
-    must_exist(args.model_b, args.model_c, args.frost)
+    benchmarks.check_files(args.frost, args.model_b, args.model_c)
     places = data.data_places(args, tuple(FOLDERS), ("imagenet", "objectnet", "salicon"))
     batch_size = None if args.model_b and args.model_c else args.batch_size
     training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)

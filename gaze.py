@@ -28,8 +28,8 @@ OUTSIDE, TWENTIETH, FEWEST = .2, .05, 20  # of `check_units` (our choice)
 
 def zero_note(share: float) -> list[str]:
     """A note, if more than LOST of the gaze is at exactly (0, 0)."""
-    found = (f"{share:.1%} of the gaze is at exactly (0, 0), which some trackers write when they lose the eye;"
-             " --lost-at-zero makes it missing")
+    found = (f"{share:.1%} of the gaze is at exactly (0, 0), which some trackers write when they lose the "
+             "eye; --lost-at-zero makes it missing")
     return [found] if share > LOST else []
 
 
@@ -92,7 +92,7 @@ def other_unit(points: np.ndarray) -> str:
 
 def place_hints(xy: np.ndarray, size: Sequence[float], names: str = "x_px and y_px") -> list[str]:
     """Which unit coordinates (n, 2) of a picture of `size` (img_h, img_w) look like, and what to multiply
-    them by or to add; nothing, if none. The 5 % that lie farthest out, as signs of a lost eye, do not count."""
+    them by or to add; nothing, if none. The outermost 5 %, as signs of a lost eye, do not count."""
     xy, (img_h, img_w) = xy[np.isfinite(xy).all(1)], size
     if not len(xy):
         return []

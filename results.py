@@ -277,7 +277,8 @@ def refuse_other_arguments(folder: Path, asked: dict) -> None:
     file = folder / "args.json"
     if file.exists():
         before = read_json(file)
-        changed = [f"{k} {before.get(k)} -> {v}" for k, v in asked.items() if before.get(k) != v]
+        absent = "(not there, as in runs of an older version)"
+        changed = [f"{k} {before.get(k, absent)} -> {v}" for k, v in asked.items() if before.get(k) != v]
         if changed:
             raise InputError(f"{folder} holds a run with other arguments ({', '.join(changed)}); "
                              "choose another --out.")

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,10 +122,10 @@ def weight_file(path: str | Path) -> Path:
 
 
 def must_exist(*paths: Path | None) -> None:
-    """InputError: a file or folder that was named is not there; asked before any weights are downloaded."""
+    """InputError: a weight file that was named is not there; asked before any others are downloaded."""
     for path in paths:
         if path and not path.exists():
-            raise InputError(f"{path}: no such weight file, or folder of six textures; correct the path.")
+            raise InputError(f"{path}: no such weight file; correct the path.")
 
 
 def read_state_dict(path: str | Path) -> dict[str, Tensor]:
@@ -243,16 +243,28 @@ NEEDED_KEYS = {  # a key of timm -> why a published file lacks it
     "cls_token": "the model takes the mean of its patches (I-JEPA, SigLIP ...), and CLS is studied here",
     "pos_embed": "of DINOv3 take Hugging Face's or Meta's file of the same weights instead of timm's",
     "blocks.0.attn.qkv.bias": "a model without bias on queries, keys and values (qkv_bias) is not built here"}
-NO_CLS_POSITION = r"^reg_token$|\.gamma_1$|^blocks\.\d+\.ls1\.gamma$"  # timm's registers; DeiT-III
+NO_CLS_POSITION = r"^reg_token$|\.gamma_1$"  # timm's registers; DeiT-III
 
 
-def no_cls_position(state: dict[str, Tensor]) -> bool:
-    """Whether the positions are those of a square of patches alone, in the layouts of NO_CLS_POSITION."""
+def no_cls_position(state: dict[str, Tensor], img_size: Sequence[int] | None = None) -> bool:
+    """Whether the positions are those of a square of patches alone: in layouts with NO_CLS_POSITION. timm's
+    DeiT-III and DINOv2 without its mask token have the same keys, so img_size (img_h, img_w) decides, and
+    ValueError asks for it."""
     n = state.get("pos_embed", torch.empty(1, 0)).shape[1]
-    return n > 0 and math.isqrt(n) ** 2 == n and any(re.search(NO_CLS_POSITION, key) for key in state)
+    if n == 0 or math.isqrt(n) ** 2 != n:
+        return False
+    if any(re.search(NO_CLS_POSITION, key) for key in state):
+        return True
+    if "blocks.0.ls1.gamma" not in state or "mask_token" in state:
+        return False
+    if img_size is None:
+        raise ValueError(f"{n} positions, of a square of patches (DeiT-III) or of CLS and {n - 1} patches "
+                         '(DINOv2); write {"image_size": [img_h, img_w]} into a config.json beside the file')
+    patch = state["patch_embed.proj.weight"].shape[-1]
+    return (img_size[0] // patch) * (img_size[1] // patch) == n
 
 
-def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
+def to_timm_keys(state: dict[str, Tensor], img_size: Sequence[int] | None = None) -> dict[str, Tensor]:
     """State dict of timm, DINO, DeiT, DINOv2, Hugging Face ViT or torchvision vit_b_16 with timm's keys,
     q, k, v stacked, a position for CLS, the distillation token as a register. DROPPED_KEYS go, REFUSED_KEYS
     raise ValueError; any other key stays, for the strict load to refuse."""
@@ -280,7 +292,7 @@ def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
     for key, why in NEEDED_KEYS.items():
         if key not in out:
             raise ValueError(f"no {key}: {why}")
-    if no_cls_position(state):
+    if no_cls_position(state, img_size):
         out["pos_embed"] = F.pad(out["pos_embed"], (0, 0, 1, 0))
     if "dist_token" in out:  # distilled DeiT: a second token, with a position of its own
         cls, own, patches = out["pos_embed"].tensor_split([1, 2], 1)
@@ -291,7 +303,7 @@ def to_timm_keys(state: dict[str, Tensor]) -> dict[str, Tensor]:
 # -------------------------------------------------------------------------------- what lies beside a file
 
 def config_beside(path: Path) -> dict:
-    """{"num_heads", "eps", "width", "img_size" (if a list), "preprocess"}: what config.json (Hugging
+    """{"num_heads", "eps", "width", "depth", "patch", "img_size", "preprocess"}: what config.json (Hugging
     Face's or timm's) and preprocessor_config.json in the folder of a weight file say of it; what they do not
     say is left out. InputError: what they say is not built here."""
     told, files = {}, {}
@@ -302,8 +314,9 @@ def config_beside(path: Path) -> dict:
                 files[name] = dict(json.loads(file.read_text(encoding="utf-8-sig")))
     model, image = files.get("config.json", {}), files.get("preprocessor_config.json", {})
     with input_errors(path.parent, "config.json and preprocessor_config.json of one Vision Transformer"):
-        for key, name in (("num_heads", "num_attention_heads"), ("eps", "layer_norm_eps"),
-                          ("width", "hidden_size")):
+        for name, key in (("num_attention_heads", "num_heads"), ("layer_norm_eps", "eps"),
+                          ("hidden_size", "width"), ("num_hidden_layers", "depth"), ("patch_size", "patch"),
+                          ("num_features", "width")):  # the last one is timm's
             if name in model:
                 told[key] = model[name]
         for key, built in (("hidden_act", "gelu"), ("rope_theta", 100)):
@@ -311,10 +324,13 @@ def config_beside(path: Path) -> dict:
                 raise ValueError(f"{key} {model[key]}, and {built} alone is built here")
         if isinstance(model.get("image_size"), list) and "rope_theta" not in model:  # rotary: of no size
             told["img_size"] = tuple(model["image_size"])
+        of_timm = model.get("pretrained_cfg", model)  # older files of timm are flat
+        if str(model.get("architecture")).startswith("deit3"):
+            told["img_size"] = tuple(of_timm["input_size"][1:])
         if image:
             told["preprocess"] = hugging_face_preprocess(image)
-        elif "pretrained_cfg" in model or "crop_pct" in model:  # older files of timm are flat
-            told["preprocess"] = timm_preprocess(model.get("pretrained_cfg", model))
+        elif "crop_pct" in of_timm:
+            told["preprocess"] = timm_preprocess(of_timm)
     return told
 
 
@@ -366,8 +382,8 @@ def vit_from_state(state: dict[str, Tensor], **overrides) -> VisionTransformer:
     with input_errors("the weights do not fit", "the whole state dict of a ViT; name its model"):
         distilled = any(re.search(r"(dist|distillation)_token$", key) for key in state)
         own_rule = any("layer_scale1" in key for key in state)  # Hugging Face's DINOv2: not the official rule
-        own_rule |= no_cls_position(state)  # DeiT-III
-        state = to_timm_keys(state)
+        own_rule |= no_cls_position(state, overrides.get("img_size"))  # DeiT-III
+        state = to_timm_keys(state, overrides.get("img_size"))
         width, patch = state["cls_token"].shape[-1], state["patch_embed.proj.weight"].shape[-1]
         registers = state["register_tokens"].shape[1] if "register_tokens" in state else 0
         layerscale = 1.0 if "blocks.0.ls1.gamma" in state else None
@@ -414,7 +430,8 @@ def load_any_vit(path: Path, num_heads: int | None) -> tuple[VisionTransformer, 
     """load_vit("auto"): prints what was assumed, because neither the file nor those beside it say it."""
     path = weight_file(path)
     state, told = read_state_dict(path), config_beside(path)
-    pre, width = told.pop("preprocess", None), told.pop("width", None)
+    pre = told.pop("preprocess", None)
+    of_config = {name: told.pop(name) for name in ("width", "depth", "patch") if name in told}
     if num_heads is not None:
         told["num_heads"] = num_heads
     head = state.get("classifier.weight")
@@ -427,9 +444,11 @@ def load_any_vit(path: Path, num_heads: int | None) -> tuple[VisionTransformer, 
         model = vit_from_state(state, **told)
     except InputError as e:
         raise InputError(f"{path}: {e}") from e
-    if width not in (None, model.embed_dim):
-        raise InputError(f"{path}: {model.embed_dim} wide, but config.json beside it says {width}; keep each "
-                         "model's files in a folder of their own.")
+    of_file = dict(width=model.embed_dim, depth=len(model.blocks), patch=model.patch_size)
+    for name, value in of_config.items():
+        if value not in (of_file[name], [of_file[name]] * 2):
+            raise InputError(f"{path}: {name} {of_file[name]}, but config.json beside it says {value}; keep "
+                             "each model's files in a folder of their own.")
     if "num_heads" not in told:
         assumed.append(f"{model.num_heads} heads a block (--heads says otherwise)")
     if "eps" not in told:

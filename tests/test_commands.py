@@ -102,6 +102,7 @@ def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
 
 @pytest.mark.parametrize("command, said", [
     ("exp01_benchmarks --data EMPTY", "no benchmark can be run"), ("exp01_benchmarks --frost nothere", "nothere: no such"),
+    ("exp01_benchmarks --frost EMPTY", "0 of frost1 ... frost6"), ("exp01_finetune_vit --frost EMPTY", "0 of frost1"),
     ("exp01_benchmarks --model-b nothere", "nothere: no such"), ("exp01_finetune_vit --frost nothere", "nothere: no such"),
     ("exp01_finetune_vit --model-c nothere", "nothere: no such"), ("exp03_biases --model-b nothere", "nothere: no such"),
     ("exp04_saccades --head nothere", "nothere: no such"), ("exp04_saliency --head nothere", "nothere: no such"),

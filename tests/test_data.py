@@ -507,6 +507,22 @@ def test_the_same_map_has_the_same_values_and_entropy_in_every_file(tmp_path, va
         assert entropy(found) == pytest.approx(entropy(values), abs=1e-6)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_a_photograph_that_leaves_the_high_bits_empty_is_refused_instead_of_nearly_black(tmp_path, bits):
+    grey = (GREY.astype(np.int64) * (2**bits - 1) // 255)
+    Image.fromarray(grey.astype(np.uint16)).save(tmp_path / "a.png")
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "a.tif")  # the same, 32 bits a value
+    Image.fromarray((grey << (16 - bits)).astype(np.uint16)).save(tmp_path / "right.png")
+    for name in ("a.png", "a.tif"):
+        with pytest.raises(InputError, match=f"{name}: 16 bits a value, all below 4096.*save it with 8 bits"):
+            read_image(tmp_path / name)
+    found = np.asarray(read_image(tmp_path / "right.png"))[..., 0]
+    np.testing.assert_allclose(found, GREY, atol=1)
+    Image.fromarray(grey.astype(np.int32) * 2**16).save(tmp_path / "large.tif")
+    with pytest.raises(InputError, match="large.tif: values of more than 16 bits"):
+        read_image(tmp_path / "large.tif")
+
+
 def test_a_grey_map_saved_as_colours_is_read_and_a_colour_map_is_refused(tmp_path):
     for mode, name in (("RGB", "a.png"), ("RGBA", "b.png"), ("RGB", "c.jpg"), ("LA", "d.png")):
         Image.fromarray(GREY).convert(mode).save(tmp_path / name, quality=95)

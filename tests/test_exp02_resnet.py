@@ -79,6 +79,12 @@ def test_grad_cam_equals_torchcam(target):
     torch.testing.assert_close(cam.flatten(1), torch.tensor(TORCHCAM[target]).float(), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("target", [-1, 5000, [0, 5000], np.array([-3, 0])])
+def test_a_class_that_the_model_does_not_have_is_told(target):
+    with pytest.raises(InputError, match=r"class .*: this model has classes 0 to \d+"):
+        E.grad_cam(small_resnet(), torch.randn(2, 3, 64, 96), target)
+
+
 @pytest.mark.parametrize("layer, target", GRAD_CAM, ids=str)
 def test_grad_cam_equals_package_grad_cam_after_its_second_min_max(layer, target):
     x = torch.randn(2, 3, 64, 96, generator=generator(5))

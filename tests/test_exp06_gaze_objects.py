@@ -975,3 +975,13 @@ def test_trained_vit_agrees_with_observers_on_osie(tmp_path, no_figures):
     assert cc["ranking"][0] == "b08h04" and cc["heads"]["b08h04"]["ours"] > .3
     assert results["headline"][0]["n"] == 6 * 15
     assert results["not_run"] and "lift" in results["not_run"][0]
+
+
+def test_a_run_of_an_older_version_without_an_argument_is_refused_saying_so(objects, tmp_path):
+    args = E.parse(["--data", str(objects), "--out", str(tmp_path / "old")])
+    E.begin(args, ["a"])
+    asked = json.loads((tmp_path / "old/args.json").read_text())
+    del asked["lost_at_zero"]
+    (tmp_path / "old/args.json").write_text(json.dumps(asked))
+    with pytest.raises(InputError, match=r"other arguments \(lost_at_zero \(not there, as in runs of an older version\) -> False"):
+        E.begin(args, ["a"])

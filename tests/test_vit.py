@@ -138,6 +138,22 @@ def test_order_of_the_kept_tokens_does_not_matter():
     assert torch.allclose(model(x, keep=orders[0]), model(x, keep=orders[1]), atol=1e-5)
 
 
+def test_kept_patches_may_be_of_numpy_and_wrong_ones_are_told_in_a_sentence():
+    model = VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2).eval()
+    x = torch.rand(2, 3, 32, 32)
+    kept = np.array([[0, 3], [15, 2]], np.int32)
+    assert torch.equal(model(x, kept), model(x, torch.from_numpy(kept).long()))
+    assert torch.equal(model(x.numpy()), model(x))
+    for wrong, said in ((np.array([0, 3]), r"keep of shape \(2,\), torch.int64: expected .* of shape \(2, K\)"),
+                        (kept[:1], r"keep of shape \(1, 2\)"), (kept / 1, "torch.float64: expected whole"),
+                        (kept > 1, "torch.bool"), (kept + 1, "keep holds 1 to 16: expected .* 0 to 15"),
+                        (kept - 1, "keep holds -1 to 14")):
+        with pytest.raises(InputError, match=said):
+            model(x, wrong)
+    with pytest.raises(InputError, match="images of torch.uint8: expected floating-point"):
+        cls_attention(model, (255 * x).byte())
+
+
 @torch.no_grad()
 @pytest.mark.parametrize("registers", [0, 3])
 def test_cls_attention_has_the_patch_grid_and_sums_below_one(registers):
