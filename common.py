@@ -108,6 +108,23 @@ def shard(items: Sequence) -> Sequence:
     return items[rank::world]
 
 
+def training_order(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
+    """This process's part of the global batches of the steps from start to stop, as (epoch, index).
+
+    The order is a pure function of (seed, epoch). Processes take contiguous parts; their union is the batch
+    of a single process. The last, incomplete batch of an epoch is dropped.
+    """
+    rank, world = rank_world()
+    current, order = None, []
+    for step in range(start, stop):
+        epoch, i = divmod(step, n // batch)
+        if epoch != current:
+            order = torch.randperm(n, generator=generator(seed, 0, epoch)).tolist()
+            current = epoch
+        first = i * batch + rank * batch // world
+        yield [(epoch, j) for j in order[first:first + batch // world]]
+
+
 def barrier() -> None:
     """Wait for all processes; does nothing without a process group."""
     if dist.is_initialized():

@@ -7,7 +7,7 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,15 +17,13 @@ import torch
 from PIL import Image, ImageOps
 
 import download
-from common import InputError, first_process_first, generator, input_errors, rank_world
+from common import InputError, first_process_first, input_errors, rank_world
 
-SAME_SHAPE = .02  # by which the aspect of a picture may differ from the one that people saw
 MAP_SIZE = (224, 224)  # px, of model maps and fixation maps in exp01 to exp03
 IMAGE_SUFFIXES = tuple(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 UNREAD = "of an ending that nothing reads"  # why a file is in no result
 TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part", "participant")  # 01 is not 1
 NEVER_EMPTY = ("t_s", "frame")  # columns of numbers without which a row says nothing
-
 
 # -------------------------------------------------------------------------------- images
 
@@ -118,19 +116,6 @@ def read_mask(path: str | Path) -> np.ndarray:
         return mask
 
 
-def picture_size(path: Path) -> tuple[int, int] | None:
-    """(img_h, img_w) of a picture as displayed; None if it cannot be read (it is left out later)."""
-    with suppress(InputError), input_errors(path, "a picture"), Image.open(path) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        return image.height, image.width
-    return None
-
-
-def same_shape(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether two (img_h, img_w) have the same aspect ratio, but for SAME_SHAPE."""
-    return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= SAME_SHAPE
-
-
 class Images(torch.utils.data.Dataset):
     """Item i -> dict(image=transform(image i), readable, index=i, **extra(i)).
 
@@ -178,8 +163,7 @@ def read_csv(path: Path | str, text: Sequence[str] = (), numbers: Sequence[str] 
     """Rows of a CSV file with a header. The columns `text` and `numbers` must be there: the former stay text,
     as TEXT_COLUMNS do (01 is not 1); the latter hold numbers, or "" where empty, but for NEVER_EMPTY;
     `durations`, which may be absent, numbers from 0, or "". Elsewhere what looks like a number becomes one.
-    InputError, with the line: no such file, semicolons or tabs, a column missing or there twice, a row of
-    another length, no finite number where one must be."""
+    InputError, with the line, for anything else."""
     with input_errors(path, f"a CSV file in UTF-8 with a header {', '.join([*text, *numbers])}"), \
             open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as f:
         lines, rows = csv.reader(f, skipinitialspace=True), []
@@ -276,23 +260,6 @@ def gaze_files(folder: str | Path | None) -> list[Path]:
     for place in sorted(Path(folder).glob("fixations/*/")):
         found += entries(place, ".mat")
     return found
-
-
-def training_order(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
-    """This process's part of the global batches of the steps from start to stop, as (epoch, index).
-
-    The order is a pure function of (seed, epoch). Processes take contiguous parts; their union is the batch
-    of a single process. The last, incomplete batch of an epoch is dropped.
-    """
-    rank, world = rank_world()
-    current, order = None, []
-    for step in range(start, stop):
-        epoch, i = divmod(step, n // batch)
-        if epoch != current:
-            order = torch.randperm(n, generator=generator(seed, 0, epoch)).tolist()
-            current = epoch
-        first = i * batch + rank * batch // world
-        yield [(epoch, j) for j in order[first:first + batch // world]]
 
 
 # -------------------------------------------------------------------------------- COCO
@@ -409,7 +376,7 @@ def load_imagefolder(root: str | Path, class_list: list[str] | None = None
     meta.bin, or the devkit's meta.mat (its ids are not class indices) and ground truth: there, in the parent,
     or in ILSVRC2012_devkit_t12/data beside. Labels are positions in `class_list` (imagenet_wnids() for models
     of 1000 classes; folders may be absent), else in the wnids of a meta.bin or devkit beside val/ or train/,
-    else in the sorted folder names. InputError, saying what was found, for any other layout.
+    else in the sorted folder names.
     """
     folder = Path(root).absolute() / "val"
     folder = folder if folder.is_dir() else folder.parent

@@ -47,7 +47,7 @@ import exp01_benchmarks as benchmarks
 import results
 from common import (InputError, VisionTransformer, auc_judd, cc, fixation_counts, gather_rows, gaussian_blur,
                     generator, init_distributed, kld, minmax, nss, observer_consistency, paired_t,
-                    pick_device, rank_world, rollout, shard, sim, upsample)
+                    pick_device, rank_world, rollout, shard, sim, training_order, upsample)
 from gaze import load_gaze
 from results import Claim
 from weights import Preprocess, attention_state, frozen_sha256, load_tuned
@@ -216,7 +216,7 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
         return torch.stack([loss, mse, kl])  # (3, B)
 
     first, last = max(state["step"], 0), recipe["epochs"] * (len(train_on) // recipe["batch_size"])
-    order = data.training_order(len(train_on), recipe["batch_size"], recipe["seed"], first, last)
+    order = training_order(len(train_on), recipe["batch_size"], recipe["seed"], first, last)
     sampler = [[train_on[i] for _, i in part] for part in order]
     batches = iter(DataLoader(images, batch_sampler=sampler, num_workers=workers))
     held_out_batches = DataLoader(Subset(images, shard(held_out)), TRAIN_BATCH, num_workers=workers)

@@ -37,7 +37,7 @@ from torch import Tensor
 import data
 from common import InputError, init_distributed, input_errors, paired_t, pick_device
 from exp01_finetune_vit import RolloutViT, human_maps
-from gaze import load_gaze
+from gaze import load_gaze, same_shape
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
 from weights import load_tuned, load_vit, must_exist
@@ -89,7 +89,7 @@ def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folder
         left_out["of densities, not in COCO's annotations"] = absent
     for image, scene in zip(images, scenes):
         (img_h, img_w), (height, width) = image.size, (scene["height"], scene["width"])
-        if scene is not NO_SCENE and not data.same_shape((img_h, img_w), (height, width)):
+        if scene is not NO_SCENE and not same_shape((img_h, img_w), (height, width)):
             raise InputError(f"{image.path} is {img_h} x {img_w} px, but {height} x {width} in COCO: its "
                              "objects would be sought elsewhere; give COCO's own pictures (val2017 ...).")
     for folder in folders:

@@ -13,12 +13,14 @@ from typing import NamedTuple
 import numpy as np
 import scipy.io
 import torch
+from PIL import Image, ImageOps
 
 from common import InputError, generator, input_errors, scale_fixations
-from data import IMAGE_SUFFIXES, MAP_SIZE, entries, gaze_files, picture_size, plain_name, same_shape
+from data import IMAGE_SUFFIXES, MAP_SIZE, entries, gaze_files, plain_name, read_csv
 
 SALICON_SIZE = (480, 640)  # px, every SALICON image
 OSIE_SIZE = (600, 800)  # px, every OSIE image
+SAME_SHAPE = .02  # by which the aspect of a picture may differ from the one that people saw
 OSIE_TEST = 2 / 7  # share of OSIE's images that are held out; the data set has no split of its own
 DISPLAY_SIZE = (1050, 1680)  # px, the display of COCO-FreeView and COCO-Search18
 LOST = .01  # share of gaze at exactly (0, 0) that raises suspicion (our choice)
@@ -113,6 +115,21 @@ def place_hints(xy: np.ndarray, size: Sequence[float], names: str = "x_px and y_
         return [f"{names} go to {high[0]:.0f} and {high[1]:.0f}: of a smaller picture? multiply by {img_w:g} "
                 "/ its width."]
     return []
+
+
+# -------------------------------------------------------------------------------- pictures
+
+def picture_size(path: Path) -> tuple[int, int] | None:
+    """(img_h, img_w) of a picture as displayed; None if it cannot be read (it is left out later)."""
+    with suppress(InputError), input_errors(path, "a picture"), Image.open(path) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        return image.height, image.width
+    return None
+
+
+def same_shape(a: Sequence[float], b: Sequence[float]) -> bool:
+    """Whether two (img_h, img_w) have the same aspect ratio, but for SAME_SHAPE."""
+    return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= SAME_SHAPE
 
 
 # -------------------------------------------------------------------------------- data sets
@@ -237,6 +254,23 @@ def off_the_bars(rows, cols, size: tuple[int, int]) -> tuple[np.ndarray, np.ndar
     cols = (cols - (DISPLAY_SIZE[1] - scale * size[1]) / 2) / scale
     inside = (rows >= 0) & (rows < size[0]) & (cols >= 0) & (cols < size[1])
     return rows[inside], cols[inside]
+
+
+Fixations = list[tuple[str, float, float, float]]  # fixations: participant, row, column (px from 0), seconds
+
+
+def load_fixations(path: Path) -> dict[str, Fixations]:
+    """Image name -> Fixations, of a fixations.csv: participant, image, x_px, y_px and, if known, duration_s.
+    Empty coordinates become NaN, an empty duration 1. InputError: no such column, no number, no fixation."""
+    found: dict[str, Fixations] = {}
+    with input_errors(path, "a row for each fixation; duration_s, if there is one, in seconds from 0"):
+        for line in read_csv(path, ["participant", "image"], ["x_px", "y_px"], ["duration_s"]):
+            row, col = (np.nan if line[key] == "" else line[key] for key in ("y_px", "x_px"))
+            seconds = 1. if line.get("duration_s", "") == "" else line["duration_s"]
+            found.setdefault(line["image"], []).append((line["participant"], row, col, seconds))
+        if not found:
+            raise ValueError("no fixation")
+    return found
 
 
 class GazeImage(NamedTuple):

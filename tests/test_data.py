@@ -17,10 +17,11 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-import data
+import common
 from common import InputError, generator, input_errors
 from data import (Images, coco_categories, entries, gaze_files, imagenet_wnids, load_imagefolder, passed_over,
-                  read_csv, read_image, read_map, read_mask, readable_only, training_order)
+                  read_csv, read_image, read_map, read_mask, readable_only)
+from common import training_order
 from gaze import load_gaze, load_osie, load_salicon, off_the_bars
 from weights import Preprocess
 
@@ -851,7 +852,7 @@ def test_training_order_covers_every_epoch_once_and_is_shared_by_processes(monke
     assert list(training_order(10, 4, 1, 3, 4)) == whole[3:]  # a resumed run goes on in the same order
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(data, "rank_world", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(common, "rank_world", lambda rank=rank: (rank, 2))
         parts.append(list(training_order(10, 4, 1, 0, 4)))
     assert [a + b for a, b in zip(*parts)] == whole
 

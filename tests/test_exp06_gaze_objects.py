@@ -144,7 +144,7 @@ def test_csv_keeps_participants_as_text_and_fills_empty_fields(tmp_path):
     file = tmp_path / "fixations.csv"
     file.write_text("\ufeffparticipant,image,x_px,y_px,duration_s\n"
                     "01,a.png,3,4,\n01,a.png,,4,.2\n1,a.png,5,6,.3\n")
-    gaze = E.load_fixations(file)["a.png"]
+    gaze = E.gaze.load_fixations(file)["a.png"]
     assert gaze[0] == ("01", 4, 3, 1) and gaze[2] == ("1", 6, 5, .3)
     assert gaze[1][:2] == ("01", 4) and np.isnan(gaze[1][2]) and gaze[1][3] == .2
 
@@ -824,7 +824,7 @@ def gaze_at(*points) -> list:
 
 
 def check(path: Path, *points) -> None:
-    E.check_units(path.parents[1], E.by_viewer([(path, gaze_at(*points))]))
+    E.gaze.check_units(path.parents[1], E.by_viewer([(path, gaze_at(*points))]))
 
 
 SPREAD = [(x, y) for x in range(100, 400, 50) for y in range(100, 400, 50)]  # 36, on a picture of 448 x 448 px
@@ -850,15 +850,15 @@ def test_one_participant_in_another_unit_among_others_is_named(change, says, tmp
     path = write_picture(tmp_path)
     own = [("q", change(y), change(x), 1.) for x, y in SPREAD]
     with pytest.raises(InputError, match=f"{tmp_path.name}: the gaze of viewer q, x .*{says}"):
-        E.check_units(tmp_path, E.by_viewer([(path, gaze_at(*SPREAD * 40) + own)]))
+        E.gaze.check_units(tmp_path, E.by_viewer([(path, gaze_at(*SPREAD * 40) + own)]))
     quarter = [("q", y / 2, x / 2, 1.) for x, y in SPREAD]  # of one alone: may be, where an object is there
-    E.check_units(tmp_path, E.by_viewer([(path, gaze_at(*SPREAD * 40) + quarter)]))
+    E.gaze.check_units(tmp_path, E.by_viewer([(path, gaze_at(*SPREAD * 40) + quarter)]))
 
 
 def test_a_fifth_of_the_fixations_may_lie_outside_and_missing_ones_do_not_count(tmp_path):
     path, off, lost = write_picture(tmp_path), [(448, 9)], [(np.nan, np.nan)] * 100
     items = [(path, gaze_at(*SPREAD, *off * 9, *lost)), (tmp_path / "gone.png", gaze_at((.5, .5)))]
-    E.check_units(tmp_path, E.by_viewer(items))
+    E.gaze.check_units(tmp_path, E.by_viewer(items))
     with pytest.raises(InputError, match="22% outside"):  # 10 of 46
         check(path, *SPREAD, *off * 10, *lost)
     check(path, *lost)  # nothing is known of them
@@ -867,12 +867,12 @@ def test_a_fifth_of_the_fixations_may_lie_outside_and_missing_ones_do_not_count(
 def test_fixations_at_zero_are_suspected_and_lost_when_it_is_asked(tmp_path):
     rows = [f"p,a.png,{x},{y}" for x, y in SPREAD] + ["p,a.png,0,0", "p,a.png,0,7"]
     (tmp_path / "fixations.csv").write_text("\n".join(["participant,image,x_px,y_px", *rows]))
-    (note,) = E.zero_note(E.at_zero(E.load_data(tmp_path)))
+    (note,) = E.gaze.zero_note(E.at_zero(E.load_data(tmp_path)))
     assert note.startswith("2.6% of the gaze is at exactly (0, 0), which") and "--lost-at-zero" in note  # 1 of 38
-    assert E.zero_note(E.at_zero([("a.png", gaze_at(*SPREAD * 3, (0, 0)))])) == []  # 1 of 109
+    assert E.gaze.zero_note(E.at_zero([("a.png", gaze_at(*SPREAD * 3, (0, 0)))])) == []  # 1 of 109
     items = E.load_data(tmp_path, E.parse(["--lost-at-zero"]).lost_at_zero)
     missing = [np.isnan(row) and np.isnan(col) for _, row, col, _ in items[0][1]]
-    assert missing == [False] * 36 + [True, False] and E.zero_note(E.at_zero(items)) == []
+    assert missing == [False] * 36 + [True, False] and E.gaze.zero_note(E.at_zero(items)) == []
 
 
 @pytest.mark.parametrize("ending", [".png", ".PNG", ".npy", ".tif", ".gif", ".bmp"])
