@@ -1,8 +1,5 @@
-"""Data sets in their official formats: SALICON, OSIE, COCO-FreeView, COCO, ImageNet; images, maps, tables.
-
-Coordinates are 0-based pixels, row before column. A file that cannot be used raises InputError with one
-sentence: what was found, what was expected, what to do.
-"""
+"""Images, maps, masks, tables; COCO and ImageNet as distributed (gaze: gaze.py). A file that cannot be used
+raises InputError with one sentence: what was found, what was expected, what to do."""
 from __future__ import annotations
 
 import argparse
@@ -10,10 +7,9 @@ import csv
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import scipy.io
@@ -21,42 +17,44 @@ import torch
 from PIL import Image, ImageOps
 
 import download
-from common import InputError, first_process_first, generator, input_errors, rank_world, scale_fixations
+from common import InputError, first_process_first, input_errors, rank_world
 
-SALICON_SIZE = (480, 640)  # px, every SALICON image
-OSIE_SIZE = (600, 800)  # px, every OSIE image
-OSIE_TEST = 2 / 7  # share of OSIE's images that are held out; the data set has no split of its own
-SAME_SHAPE = .02  # by which the aspect of a picture may differ from the one that people saw
-DISPLAY_SIZE = (1050, 1680)  # px, the display of COCO-FreeView and COCO-Search18
 MAP_SIZE = (224, 224)  # px, of model maps and fixation maps in exp01 to exp03
 IMAGE_SUFFIXES = tuple(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 UNREAD = "of an ending that nothing reads"  # why a file is in no result
 TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part", "participant")  # 01 is not 1
 NEVER_EMPTY = ("t_s", "frame")  # columns of numbers without which a row says nothing
 
-
 # -------------------------------------------------------------------------------- images
 
 def read_image(path: str | Path, as_displayed: bool = False) -> Image.Image:
-    """An image file as 8-bit RGB: grey, palette, CMYK converted; alpha dropped; 16-bit grey's high byte.
+    """An image file as 8-bit RGB: grey, palette, CMYK converted; alpha dropped; of 16 bits the high byte.
 
     as_displayed: turned as its EXIF orientation says, transparent pixels on white (our choice), as people saw
     it: for pictures to which gaze or masks belong. Not for classification: torchvision's and timm's ImageNet
-    pipelines, whose accuracies are quoted, take the pixels as stored. InputError naming a missing, truncated
-    (never filled in) or corrupt file, or one of floats: a map.
+    pipelines, whose accuracies are quoted, take the pixels as stored. InputError: a missing, truncated (never
+    filled in) or corrupt file; floats, a map; 16 bits of which only 12 or fewer are used.
     """
     with input_errors(path, "a complete image file; replace or remove it"), \
             open(path, "rb") as file, Image.open(file) as image:  # by its name a turned TIFF is garbled
         if image.mode == "F":
             raise ValueError("floating-point values, no photograph")
+        is_deep = image.mode.startswith("I") or ";16" in str(image.tile)  # see read_values
         if as_displayed:
             ImageOps.exif_transpose(image, in_place=True)
         if as_displayed and image.has_transparency_data:
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image.convert("RGBA"))
         if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
-            image = Image.fromarray((np.asarray(image) >> 8).clip(0, 255).astype(np.uint8))
-        return image.convert("RGB")
+            high_byte = np.asarray(image) >> 8
+            if high_byte.min() < 0 or high_byte.max() > 255:
+                raise ValueError("values of more than 16 bits, no photograph")
+            image = Image.fromarray(high_byte.astype(np.uint8))
+        image = image.convert("RGB")
+        if is_deep and max(high for _, high in image.getextrema()) < 16:
+            raise ValueError("16 bits a value, all below 4096: of 12 bits or fewer, so nearly black; save it "
+                             "with 8 bits, or scaled to 0 ... 65535")
+        return image
 
 
 def read_values(path: str | Path, labels: bool = False) -> np.ndarray:
@@ -165,8 +163,7 @@ def read_csv(path: Path | str, text: Sequence[str] = (), numbers: Sequence[str] 
     """Rows of a CSV file with a header. The columns `text` and `numbers` must be there: the former stay text,
     as TEXT_COLUMNS do (01 is not 1); the latter hold numbers, or "" where empty, but for NEVER_EMPTY;
     `durations`, which may be absent, numbers from 0, or "". Elsewhere what looks like a number becomes one.
-    InputError, with the line: no such file, semicolons or tabs, a column missing or there twice, a row of
-    another length, no finite number where one must be."""
+    InputError, with the line, for anything else."""
     with input_errors(path, f"a CSV file in UTF-8 with a header {', '.join([*text, *numbers])}"), \
             open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as f:
         lines, rows = csv.reader(f, skipinitialspace=True), []
@@ -254,172 +251,6 @@ def data_places(args: argparse.Namespace, names: Sequence[str], parts: Sequence[
     return places
 
 
-def training_order(n: int, batch: int, seed: int, start: int, stop: int) -> Iterator[list[tuple[int, int]]]:
-    """This process's part of the global batches of the steps from start to stop, as (epoch, index).
-
-    The order is a pure function of (seed, epoch). Processes take contiguous parts; their union is the batch
-    of a single process. The last, incomplete batch of an epoch is dropped.
-    """
-    rank, world = rank_world()
-    current, order = None, []
-    for step in range(start, stop):
-        epoch, i = divmod(step, n // batch)
-        if epoch != current:
-            order = torch.randperm(n, generator=generator(seed, 0, epoch)).tolist()
-            current = epoch
-        first = i * batch + rank * batch // world
-        yield [(epoch, j) for j in order[first:first + batch // world]]
-
-
-# -------------------------------------------------------------------------------- fixations
-
-def check_points(points, where: str, size: tuple[int, int] = SALICON_SIZE) -> tuple[np.ndarray, np.ndarray]:
-    """One worker's 1-based (row, col) points on an image of `size` px -> 0-based rows and cols; InputError
-    for other conventions."""
-    with input_errors(where, "fixations in whole pixels counted from 1, each [row, col] (.mat: [x, y])"):
-        points = np.asarray(points if len(points) else np.empty((0, 2)), np.float64)  # (n, 2)
-        if points.ndim != 2 or points.shape[1] != 2:
-            raise ValueError(f"shape {points.shape}")
-        low, high = points.min(0, initial=1), points.max(0, initial=1)  # (row, col)
-        if (points != np.floor(points)).any():  # NaN is unequal to itself
-            raise ValueError("NaN or fractional fixations")
-        if (low == 0).any():
-            raise ValueError("a coordinate of 0: the file counts from 0, add 1")
-        if (high > size).any() and (high[::-1] <= size).all():
-            raise ValueError(f"points up to {high} on {size} pixels: rows and columns are swapped")
-        if (low < 0).any() or (high > size).any():
-            raise ValueError(f"points from {low} to {high}, outside (1, 1) to {size}")
-    return points[:, 0] - 1, points[:, 1] - 1
-
-
-def load_salicon(json_path: str | Path) -> list[tuple[int, str, list[tuple[np.ndarray, np.ndarray]]]]:
-    """SALICON's gaze as [(image id, file name, [(rows, cols) per worker])], in the file's order.
-
-    Reads fixations_{train,val}2014.json ([row, col] samples) or a folder of the per-image .mat release
-    (`gaze[].fixations`, [x y]), both 1-based on images of 480 x 640 pixels; a .json of that format may have
-    images of other sizes. Returns float64, 0-based: rows 0 to 479, cols 0 to 639; empty arrays for a worker
-    without fixations, an empty list for an image without workers. InputError: truncated or empty file,
-    missing keys, NaN, fractions, 0-based or swapped points, points off their image.
-    Source: Jiang et al., SALICON: Saliency in Context, CVPR 2015.
-    """
-    return [image[:3] for image in salicon_images(json_path)]
-
-
-def salicon_images(json_path: str | Path) -> list[tuple]:
-    """`load_salicon`, each image with its (img_h, img_w) in pixels as a fourth."""
-    def convert(node: dict) -> dict:  # at each closing brace, so one worker's points are lists at a time
-        with suppress(KeyError, ValueError, TypeError):  # whose cause check_points explains
-            node["fixations"] = np.array(node["fixations"], np.float64)
-        return node
-
-    with input_errors(json_path, "SALICON's complete fixations_*2014.json, or its folder of COCO_*.mat"):
-        if Path(json_path).is_dir():
-            mats = entries(Path(json_path), ".mat")
-            images = [(int(p.stem.split("_")[-1]), p.stem + ".jpg", salicon_mat(p), SALICON_SIZE)
-                      for p in mats]
-        else:
-            data = json.loads(Path(json_path).read_text(encoding="utf-8"), object_hook=convert)
-            images = [(image["id"], image["file_name"], [], (int(image["height"]), int(image["width"])))
-                      for image in data["images"]]
-            by_id = {image[0]: image for image in images}
-            for annotation in data["annotations"]:
-                i, name, workers, size = by_id[annotation["image_id"]]
-                where = f"{json_path}, {name}, image {i}, worker {annotation.get('worker_id')}"
-                workers.append(check_points(annotation["fixations"], where, size))
-            if not all(isinstance(image["file_name"], str) for image in data["images"]):
-                raise ValueError("a file name that is not text")
-        if not any(workers for _, _, workers, _ in images):
-            raise ValueError(f"{len(images)} images without any annotation")
-    return images
-
-
-def salicon_mat(path: Path) -> list[tuple[np.ndarray, np.ndarray]]:
-    with input_errors(path, "SALICON's .mat file with gaze[].fixations"):
-        gaze = np.ravel(scipy.io.loadmat(path, simplify_cells=True)["gaze"])  # dicts; ravel: one comes bare
-        points = [np.atleast_2d(worker["fixations"]) for worker in gaze]  # (n, 2) xy, or (1, 0) when empty
-        return [check_points(xy[:, ::-1] if xy.size else [], f"{path}, gaze({i})")
-                for i, xy in enumerate(points, 1)]
-
-
-def load_osie(mat_path: str | Path) -> list[tuple[int, str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]]]:
-    """OSIE's gaze as [(image id, file name, [(rows, cols, durations) per observer])], in the file's order.
-
-    float64, in order of viewing; durations in seconds (the file: ms). fix_x, fix_y have a decimal and are
-    1-based: their range (1.2 to 798.8) leaves that open, but the authors' code uses pixel round(x), 1 to 800.
-    So cols = x - 0.5, rows = y - 0.5, moved inside 600 x 800: floor() gives the authors' pixel, from 0.
-    InputError: missing fields, NaN, unequal lengths.
-    Source: Xu et al., Predicting human gaze beyond pixels, Journal of Vision 2014.
-    """
-    images = []
-    with input_errors(mat_path, "OSIE's fixations.mat: img, subjects with finite fix_x, fix_y, fix_duration"):
-        for image in np.ravel(scipy.io.loadmat(mat_path, simplify_cells=True)["fixations"]):
-            observers = []
-            for subject in np.ravel(image["subjects"]):
-                fields = [np.ravel(subject[key]) for key in ("fix_y", "fix_x", "fix_duration")]
-                y_x_ms = np.array(fields, np.float64)  # (3, n)
-                if not np.isfinite(y_x_ms).all():
-                    raise ValueError(f"NaN gaze on {image['img']}")
-                rows, cols = (y_x_ms[:2] - 0.5).clip(0, [[599.5], [799.5]])  # (n,) each
-                observers.append((rows, cols, y_x_ms[2] / 1000))
-            images.append((int(Path(image["img"]).stem), image["img"], observers))
-    return images
-
-
-def load_freeview(files: Sequence[Path], split: str) -> list[tuple[str, list[tuple[np.ndarray, np.ndarray]]]]:
-    """COCO-FreeView's or COCO-Search18's gaze as [(file name, [(rows, cols) per record])] of a split.
-
-    The files hold a list of records: name, X, Y, split (train or valid). Returns float64 pixels of the
-    display, from 0 (our reading), less each record's first, "the initial center fixation" (readme): where
-    people looked before there was a picture. InputError: no such list, NaN, X and Y of unequal length, all in
-    the top left third of the display, as in another unit.
-    Source: Chen et al., COCO-Search18, Scientific Reports 2021.
-    """
-    people: dict[str, list] = {}
-    high = np.zeros(2)  # row, col
-    for file in files:
-        with input_errors(file, "records with name, X, Y, split, as of COCO-FreeView and COCO-Search18"):
-            for record in json.loads(file.read_text(encoding="utf-8")):
-                y_x = np.array([record["Y"], record["X"]], np.float64)  # (2, n)
-                if not np.isfinite(y_x).all() or not isinstance(record["name"], str):
-                    raise ValueError(f"NaN gaze, or a name that is not text: {record['name']}")
-                high = np.maximum(high, y_x.max(1, initial=0))
-                if record["split"].startswith(split):  # valid is val
-                    people.setdefault(record["name"], []).append(tuple(y_x[:, 1:]))
-    if high.any() and (high < np.array(DISPLAY_SIZE) / 3).all():
-        height, width = DISPLAY_SIZE
-        raise InputError(f"{files[0]}: X up to {high[1]:g}, Y up to {high[0]:g}, a corner of the display of "
-                         f"{width} x {height} px; multiply X by {width} / the width in which it is counted "
-                         f"(shares: 1), Y by {height} / the height.")
-    return list(people.items())
-
-
-def off_the_bars(rows, cols, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels of DISPLAY_SIZE -> pixels of a picture of `size` shown on it as large as it fits, between equal
-    black bars; fixations on the bars are dropped. Pictures as distributed have the bars in them."""
-    scale = min(DISPLAY_SIZE[0] / size[0], DISPLAY_SIZE[1] / size[1])
-    rows = (rows - (DISPLAY_SIZE[0] - scale * size[0]) / 2) / scale
-    cols = (cols - (DISPLAY_SIZE[1] - scale * size[1]) / 2) / scale
-    inside = (rows >= 0) & (rows < size[0]) & (cols >= 0) & (cols < size[1])
-    return rows[inside], cols[inside]
-
-
-def picture_size(path: Path) -> tuple[int, int] | None:
-    """(img_h, img_w) of a picture as displayed; None if it cannot be read (it is left out later)."""
-    with suppress(InputError), input_errors(path, "a picture"), Image.open(path) as image:
-        ImageOps.exif_transpose(image, in_place=True)
-        return image.height, image.width
-    return None
-
-
-class GazeImage(NamedTuple):
-    """An image and where its observers looked: 0-based pixels of a map of MAP_SIZE. size: (img_h, img_w), the
-    picture's, px."""
-    name: str
-    path: Path
-    observers: list[tuple[np.ndarray, np.ndarray]]  # rows, cols, int16
-    size: tuple[int, int] = SALICON_SIZE
-
-
 def gaze_files(folder: str | Path | None) -> list[Path]:
     """The files of fixations in a folder: OSIE's fixations.mat, SALICON's fixations_*2014.json or
     fixations/<split>/*.mat, COCO-FreeView's or COCO-Search18's *fixations*.json."""
@@ -429,85 +260,6 @@ def gaze_files(folder: str | Path | None) -> list[Path]:
     for place in sorted(Path(folder).glob("fixations/*/")):
         found += entries(place, ".mat")
     return found
-
-
-def read_gaze(folder: Path, split: str) -> list[tuple[str, list, tuple[int, int] | None]]:
-    """[(file name, observers, size in px in which the picture was shown)] of the first kind of `gaze_files`
-    that is there; size None: on the display of COCO-FreeView. InputError: none is."""
-    osie, salicon = folder / "fixations.mat", folder / f"fixations_{split}2014.json"
-    if osie.exists():
-        return [(name, observers, OSIE_SIZE) for _, name, observers in load_osie(osie)]
-    if not salicon.exists() and (folder / "fixations" / split).exists():
-        salicon = folder / "fixations" / split
-    if salicon.exists():
-        return [image[1:] for image in salicon_images(salicon)]
-    files = [p for p in gaze_files(folder) if not re.match(r"fixations_\w+2014\.|COCO_", p.name)]
-    if files:
-        return [(name, observers, None) for name, observers in load_freeview(files, split)]
-    found = [p.name for p in entries(folder)[:6]] if folder.is_dir() else "no such folder"
-    raise InputError(f"{folder}: {found}; expected SALICON's {salicon.name} (or fixations/{split}/*.mat), "
-                     "OSIE's fixations.mat, or COCO-FreeView's *fixations*.json: give that folder.")
-
-
-def same_shape(a: Sequence[float], b: Sequence[float]) -> bool:
-    """Whether two (img_h, img_w) have the same aspect ratio, but for SAME_SHAPE."""
-    return abs(a[0] * b[1] / (a[1] * b[0]) - 1) <= SAME_SHAPE
-
-
-def size_of_gaze(path: Path, shown: tuple[int, int] | None) -> tuple[int, int]:
-    """(img_h, img_w) in which the gaze on a picture is counted: as shown, or (None) as the picture's own.
-    InputError: the picture has another shape, so that people saw another one."""
-    own = picture_size(path)
-    if shown and own and not same_shape(own, shown):
-        raise InputError(f"{path} is {own[0]} x {own[1]} px, its fixations are of a picture of {shown[0]} x "
-                         f"{shown[1]}; give the pictures that people saw.")
-    return shown or own or DISPLAY_SIZE
-
-
-def gaze_pictures(folder: Path, coco: str | Path | None, split: str) -> dict[str, Path]:
-    """{plain_name: file} of the pictures in the places where such data sets have them."""
-    usual = ("stimuli", "images", f"images/{split}", f"{split}2014", split, "train2017", "val2017", "")
-    places = [Path(root) / sub for root in (folder, coco) if root for sub in usual]
-    places += sorted(folder.glob("**/*images*/*/"))  # COCO-Search18's categories
-    return {plain_name(p.name): p for place in reversed(places) if place.is_dir()
-            for p in entries(place, *IMAGE_SUFFIXES)}
-
-
-def load_gaze(folder: str | Path, split: str, coco: str | Path | None = None, limit: int | None = None
-              ) -> tuple[list[GazeImage], dict[str, list[str]]]:
-    """(images with fixations, {"train, missing", "train, no fixations": names of the others}); train or val.
-
-    folder: with some of `gaze_files`. SALICON's images are in images/, images/<split>/, <split>/ or
-    <split>2014/, there or in the COCO folder (of 2014 or 2017); OSIE's in stimuli/, of which a fixed random
-    OSIE_TEST is "val"; COCO-FreeView's in images/<category>/, or they are COCO's (see `off_the_bars`). limit:
-    the first so many. InputError: no such file, no image left.
-    """
-    folder = Path(folder)
-    gaze = read_gaze(folder, split)
-    paths = gaze_pictures(folder, coco, split)
-    images, missing, unseen = [], [], []
-    for name, observers, shown in gaze:
-        path = paths.get(plain_name(name))
-        if path is None:
-            missing.append(name)
-            continue
-        size = size_of_gaze(path, shown)
-        if shown is None:
-            observers = [off_the_bars(*observer, size) for observer in observers]
-        points = [scale_fixations(*observer[:2], size, MAP_SIZE) for observer in observers]
-        points = [(rows.astype(np.int16), cols.astype(np.int16)) for rows, cols in points]
-        if not any(len(rows) for rows, _ in points):
-            unseen.append(name)
-        else:
-            images.append(GazeImage(name, path, points, size))
-    if not images:
-        raise InputError(f"{folder}: {len(missing)} images without a file {missing[:1]} and {len(unseen)} "
-                         f"without fixations, no image left for {split}; add the files, or other fixations.")
-    if (folder / "fixations.mat").exists():  # OSIE
-        order = torch.randperm(len(images), generator=generator(0)).tolist()
-        n = round(OSIE_TEST * len(images))
-        images = [images[i] for i in sorted(order[:n] if split == "val" else order[n:])]
-    return images[:limit], {f"{split}, missing": missing, f"{split}, no fixations": unseen}
 
 
 # -------------------------------------------------------------------------------- COCO
@@ -624,7 +376,7 @@ def load_imagefolder(root: str | Path, class_list: list[str] | None = None
     meta.bin, or the devkit's meta.mat (its ids are not class indices) and ground truth: there, in the parent,
     or in ILSVRC2012_devkit_t12/data beside. Labels are positions in `class_list` (imagenet_wnids() for models
     of 1000 classes; folders may be absent), else in the wnids of a meta.bin or devkit beside val/ or train/,
-    else in the sorted folder names. InputError, saying what was found, for any other layout.
+    else in the sorted folder names.
     """
     folder = Path(root).absolute() / "val"
     folder = folder if folder.is_dir() else folder.parent

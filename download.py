@@ -36,7 +36,7 @@ ARCHIVES = {
         {"stimuli": f"{OSIE}/stimuli", "fixations.mat": f"{OSIE}/eye/fixations.mat"},
         ("fixations.mat", "sha256", "2aab9133a407e4eff3f57ab5799872b162dbc77ca462c0391762eb5e67deadb9"))}
 
-WEIGHT_SIZES = {  # MB, of common.WEIGHTS; also downloaded on first use
+WEIGHT_SIZES = {  # MB, of weights.py; also downloaded on first use
     "vit_base_patch16_224": 346, "dino_vits16": 87, "dino_vits16_linear": 6, "dinov2_vits14": 88,
     "resnet50": 103, "unisal": 15, "deit_small_patch16_224": 88}
 

@@ -36,11 +36,11 @@ from torch import Tensor, nn
 
 import data
 import results
-from common import (InputError, Preprocess, ROOT, bf01_jzs, bf01_unit_information, bootstrap_ci,
-                    generator, init_distributed, input_errors, load_tuned, load_vit, mcnemar, must_exist,
-                    paired_t, pick_device, rank_world)
+from common import (InputError, ROOT, bf01_jzs, bf01_unit_information, bootstrap_ci, generator,
+                    init_distributed, input_errors, mcnemar, paired_t, pick_device, rank_world)
 from corruptions import CORRUPTIONS, corrupt, frost_textures
 from results import Claim
+from weights import Preprocess, load_tuned, load_vit, must_exist
 
 # -------------------------------------------------------------------------------- constants
 
@@ -104,6 +104,16 @@ def look_at(places: dict[str, Path | None]) -> None:
         objectnet_pictures(places["objectnet"], data.imagenet_wnids())
 
 
+def check_files(frost_dir: Path | None, *tuned: Path | None) -> None:
+    """InputError, before weights are loaded: one is not there, or a folder without the six textures."""
+    must_exist(*tuned)
+    if frost_dir and not frost_dir.is_dir():
+        raise InputError(f"{frost_dir}: no such folder of six textures; correct --frost.")
+    if frost_dir:
+        with input_errors(frost_dir, "ImageNet-C's six textures, frost1 to frost6"):
+            frost_textures(frost_dir)
+
+
 def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int, limit: int | None, seed: int,
               frost_dir: Path | None = None, wanted: Sequence[str] = tuple(BENCHMARKS)
               ) -> tuple[dict[str, list[Picture]], list[str]]:
@@ -111,9 +121,6 @@ def load_data(places: dict[str, Path | None], head: nn.Module, n_corrupted: int,
     model's classifier; n_corrupted, limit: at most so many pictures of ImageNet-C, of any, at random."""
     if not isinstance(head, nn.Linear):
         return {}, ["benchmarks: the model has no classification head"]
-    if frost_dir:  # a wrong folder ends the run now, not in an hour
-        with input_errors(frost_dir, "ImageNet-C's six textures, frost1 to frost6"):
-            frost_textures(frost_dir)
     every, wnids, n_classes = {}, data.imagenet_wnids(), head.out_features
     if places["imagenet"]:
         files, wnids = data.load_imagefolder(places["imagenet"], wnids if n_classes == 1000 else None)
@@ -369,7 +376,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("study").add_argument
     add("--imagenet", type=Path, help="folder with val/")
     add("--objectnet", type=Path, help="folder with images/ and mappings/")
-    add("--model", help=f"model A, in common.WEIGHTS (default: {PAPER['model']}; demo: {DEMO['model']})")
+    add("--model", help=f"model A, in weights.py (default: {PAPER['model']}; demo: {DEMO['model']})")
     add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--model-b", type=Path, help="tuned weights of B (demo: checkpoints/demo_B.pth)")
     add("--model-c", type=Path, help="tuned weights of C (demo: checkpoints/demo_C.pth)")
@@ -385,7 +392,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return results.redraw(args.out, draw)
 
     # Model A, and B and C as exp01_finetune_vit.py tuned them; pictures of the three benchmarks.
-    must_exist(args.model_b, args.model_c, args.frost)
+    check_files(args.frost, args.model_b, args.model_c)
     places = data.data_places(args, ("imagenet", "objectnet"), ("imagenet", "objectnet"))
     look_at(places)
     if not any(places.values()):

@@ -45,11 +45,12 @@ from tqdm import tqdm
 import data
 import exp01_benchmarks as benchmarks
 import results
-from common import (InputError, Preprocess, VisionTransformer, attention_state, auc_judd, cc,
-                    fixation_counts, frozen_sha256, gather_rows, gaussian_blur, generator, init_distributed,
-                    kld, load_tuned, minmax, must_exist, nss, observer_consistency, paired_t, pick_device,
-                    rank_world, rollout, shard, sim, upsample)
+from common import (InputError, VisionTransformer, auc_judd, cc, fixation_counts, gather_rows, gaussian_blur,
+                    generator, init_distributed, kld, minmax, nss, observer_consistency, paired_t,
+                    pick_device, rank_world, rollout, shard, sim, training_order, upsample)
+from gaze import load_gaze
 from results import Claim
+from weights import Preprocess, attention_state, frozen_sha256, load_tuned
 
 # -------------------------------------------------------------------------------- constants
 
@@ -97,9 +98,9 @@ def load_data(places: dict[str, Path | None], limit: int | None, batch_size: int
         raise InputError("no fixations; give --salicon SALICON's or OSIE's folder (or run exp01_benchmarks).")
     training, left_out = [], {}
     if batch_size:
-        training, left_out = data.load_gaze(salicon, "train", coco, limit)
+        training, left_out = load_gaze(salicon, "train", coco, limit)
         split_held_out(range(len(training)), batch_size, seed=0)  # too few images end the run now
-    validation, more = data.load_gaze(salicon, "val", coco, limit)
+    validation, more = load_gaze(salicon, "val", coco, limit)
     shown = data.coco_categories(data.coco_files(coco, "val"), [image.name for image in validation])
     not_run = [] if shown else ["gain by COCO category: no annotations of these images, give --coco"]
     benchmarks.look_at(places)
@@ -215,7 +216,7 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
         return torch.stack([loss, mse, kl])  # (3, B)
 
     first, last = max(state["step"], 0), recipe["epochs"] * (len(train_on) // recipe["batch_size"])
-    order = data.training_order(len(train_on), recipe["batch_size"], recipe["seed"], first, last)
+    order = training_order(len(train_on), recipe["batch_size"], recipe["seed"], first, last)
     sampler = [[train_on[i] for _, i in part] for part in order]
     batches = iter(DataLoader(images, batch_sampler=sampler, num_workers=workers))
     held_out_batches = DataLoader(Subset(images, shard(held_out)), TRAIN_BATCH, num_workers=workers)
@@ -578,7 +579,7 @@ def gaze_parser(file: str, card: str, folders: Sequence[str], paper: dict, demo:
     add = parser.add_argument_group("study").add_argument
     for name in folders:
         add(f"--{name}", type=Path, help=FOLDERS[name])
-    add("--model", help=f"model A, in common.WEIGHTS (default: {paper['model']}; demo: {demo['model']})")
+    add("--model", help=f"model A, in weights.py (default: {paper['model']}; demo: {demo['model']})")
     add("--model-b", type=Path, help="tuned weights of B, instead of training it")
     add = parser.add_argument_group("training (in brackets the paper's; the demo's differ)").add_argument
     add("--lr", type=results.at_least(0, float), help=f"AdamW's step ({paper['lr']})")
@@ -603,7 +604,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if results.only_draw(args):
         return results.redraw(args.out, draw)
     # Images and where people looked, three benchmarks, model A: all is checked before anything is measured.
-    must_exist(args.model_b, args.model_c, args.frost)
+    benchmarks.check_files(args.frost, args.model_b, args.model_c)
     places = data.data_places(args, tuple(FOLDERS), ("imagenet", "objectnet", "salicon"))
     batch_size = None if args.model_b and args.model_c else args.batch_size
     training, validation, shown, left_out, not_run = load_data(places, args.limit, batch_size)

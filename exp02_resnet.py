@@ -37,10 +37,11 @@ from torchvision.models import ResNet
 import data
 import exp01_benchmarks as benchmarks
 import results
-from common import Preprocess, init_distributed, load_resnet, load_tuned, minmax, pick_device, upsample
+from common import InputError, init_distributed, minmax, pick_device, upsample
 from exp01_finetune_vit import (CLAIMS as VIT_CLAIMS, CONVENTIONS, PAPER as VIT_PAPER, align, alignment_tests,
                                 comparisons, draw_gain, draw_metrics, files_of, gaze_parser, load_data,
                                 no_gain, save_files, scores, squashed, table, tuned_models)
+from weights import Preprocess, load_resnet, load_tuned
 
 # -------------------------------------------------------------------------------- constants
 
@@ -76,7 +77,10 @@ def features_and_cam(model: ResNet, x: Tensor, target: Tensor | int | None = Non
             x = parts[name](x)
         features = x.flatten(1)  # (B, D)
         logits = parts[names[-1]](features)
-        target = logits.argmax(1) if target is None else torch.as_tensor(target, device=logits.device)
+        target = torch.as_tensor(logits.argmax(1) if target is None else target)
+        if target.device.type == "cpu" and not ((target >= 0) & (target < logits.shape[1])).all():
+            raise InputError(f"class {target.tolist()}: this model has classes 0 to {logits.shape[1] - 1}.")
+        target = target.to(logits.device)
         score = logits.gather(1, target.expand(len(logits))[:, None]).sum()  # each image has its own gradient
         (gradient,) = torch.autograd.grad(score, maps, create_graph=create_graph)
     weights = gradient.mean((2, 3))  # (B, K)

@@ -35,11 +35,12 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 import data
-from common import (InputError, init_distributed, input_errors, load_tuned, load_vit, must_exist, paired_t,
-                    pick_device)
+from common import InputError, init_distributed, input_errors, paired_t, pick_device
 from exp01_finetune_vit import RolloutViT, human_maps
+from gaze import load_gaze, same_shape
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
+from weights import load_tuned, load_vit, must_exist
 
 # -------------------------------------------------------------------------------- constants
 
@@ -80,7 +81,7 @@ ON_SCREEN = (r"(animacy|size), \w+: (animate|inanimate|small|large)|sparsity, \w
 
 def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folders: Sequence[Path]) -> tuple:
     """(images with fixations, names of the others, annotations, scene of every image, {model: map files})."""
-    images, left_out = data.load_gaze(salicon, SPLIT, coco_folder, limit)
+    images, left_out = load_gaze(salicon, SPLIT, coco_folder, limit)
     coco, scenes, maps = COCO(), [NO_SCENE for _ in images], {}
     if coco_folder:
         coco, scenes = load_scenes(coco_folder, [image.name for image in images])
@@ -88,7 +89,7 @@ def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folder
         left_out["of densities, not in COCO's annotations"] = absent
     for image, scene in zip(images, scenes):
         (img_h, img_w), (height, width) = image.size, (scene["height"], scene["width"])
-        if scene is not NO_SCENE and not data.same_shape((img_h, img_w), (height, width)):
+        if scene is not NO_SCENE and not same_shape((img_h, img_w), (height, width)):
             raise InputError(f"{image.path} is {img_h} x {img_w} px, but {height} x {width} in COCO: its "
                              "objects would be sought elsewhere; give COCO's own pictures (val2017 ...).")
     for folder in folders:

@@ -45,11 +45,12 @@ from torchvision.models.resnet import ResNet50_Weights
 
 import data
 import exp04_claims as study
-from common import (WEIGHTS, InputError, VisionTransformer, fit_linear, generator, init_distributed,
-                    load_head, load_vit, pick_device, resize_matrix, upsample)
+from common import (InputError, VisionTransformer, fit_linear, generator, init_distributed, pick_device,
+                    resize_matrix, upsample)
 from exp04_claims import SACCADES, STEPS, condition
 from results import (PALETTE, argument_parser, begin, cli, figure_grid, finish, in_batches, legend_beside,
                      only_draw, parse_args, redraw, save_checkpoint, save_figure, write_csv)
+from weights import WEIGHTS, load_head, load_vit
 
 # -------------------------------------------------------------------------------- constants
 

@@ -36,12 +36,12 @@ import data
 import exp04_claims as study
 import exp04_saccades as exp04
 import results
-from common import (IMAGENET, WEIGHTS, InputError, Preprocess, generator, init_distributed, input_errors,
-                    load_resnet, locate_weights, pick_device, read_state_dict, upsample)
+from common import InputError, generator, init_distributed, input_errors, pick_device, upsample
 from gbvs import gbvs
 from results import (Claim, begin, cli, difference, evaluate, figure_grid, finish, in_batches,
                      legend_beside, parse_args, read_arrays, save_figure)
 from unisal import UNISAL
+from weights import IMAGENET, WEIGHTS, Preprocess, load_resnet, locate_weights, read_state_dict
 
 # -------------------------------------------------------------------------------- constants
 

@@ -32,14 +32,14 @@ import scipy.io
 from common import InputError, input_errors
 from data import demo_folder, entries, read_csv
 from exp05_frames import Clip, Frames, animal_clip, frames, image_files, resized  # all for the scripts, too
+from gaze import check_units, place_hints, with_size, zero_note
 from results import read_arrays
 
 CW_SAMPLES = 30  # gaze samples a frame of CW2019 (authors' code)
 LEAST_GAZE = .2  # share of a clip's frames with gaze, below which its unit or clock is wrong (our choice)
-QUARTER, TWENTIETH, OUTSIDE = .5, .05, .5  # of `check_places` (our choice)
+OUTSIDE = .5  # share of gaze that may lie off the frames (our choice)
 LONGEST = 3  # times a clip that a record may last before its clock is wrong (our choice)
 SOME = 10_000  # records of a clip that `check_places` looks at
-LOST = .01  # share of gaze at exactly (0, 0) that raises suspicion (our choice)
 MAX_GAP = .05  # s, between a sample and the nearest record (our choice)
 BLANK = ((140, 155), (311, 326), (538, 553), (740, 772), (911, 926), (1094, 1123), (1319, 1334), (1651, 1666),
          (1835, 1850), (1988, 2003), (2167, 2182), (2326, 2327))  # frames of N2010, from 0, end excluded
@@ -307,9 +307,8 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
         records = {viewer: record.copy() for viewer, record in records.items()}
         for viewer, record in records.items():
             record[at_zero[viewer], 1:] = np.nan
-    elif share > LOST:
-        notes.append(f"{clip.name}: {share:.1%} of the gaze is at exactly (0, 0), which some trackers write "
-                     "when they lose the eye; --lost-at-zero makes it missing")
+    else:
+        notes += [f"{clip.name}: {note}" for note in zero_note(share)]
     gaze, frame = align(records, times, clip)
     outside = ((gaze < 0) | (gaze >= size[::-1])).any(2)  # comparisons with NaN are False
     if outside.any():
@@ -351,24 +350,15 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
 
 
 def check_places(watched: Sequence[Watched]) -> None:
-    """InputError: the gaze on all clips together seems to be in another unit, or counted from elsewhere, than
-    px of their frames from the top left: more than OUTSIDE of it is no place of a frame, or 99 % lie left
-    of and above QUARTER of it, or 98 % within a TWENTIETH of its width and height."""
+    """InputError: the gaze on all clips, together or one viewer's, seems to be in another unit, or counted
+    from elsewhere, than px of their frames from the top left (`check_units`)."""
     watched = [w for w in watched if w.viewers]
-    xy = np.concatenate([w.some[:, 1:] / w.size[::-1] for w in watched])  # shares of the frame
-    xy = xy[np.isfinite(xy).all(1)]
-    outside = ((xy < 0) | (xy >= 1)).any(1)
-    low, high = np.quantile(xy[~outside], (.01, .99), axis=0)  # (2,) each
-    found = ""
-    if outside.mean() > OUTSIDE:
-        found = f"{outside.mean():.0%} of it outside of the frames"
-    elif (high < QUARTER).all():
-        found = "all in their top left quarter"
-    elif (high - low < TWENTIETH).all():
-        found = "all within a twentieth of their width and height"
-    if found:
-        raise InputError(f"the gaze of all clips lies {found}; expected x_px and y_px in px of the frames. "
-                         f"{unit_hint(watched[0].some, watched[0])}".rstrip())
+    viewers: dict[str, list] = {}
+    for w in watched:
+        for viewer, xy in zip(w.viewers, w.gaze):  # (S, 2)
+            viewers.setdefault(viewer, []).append(with_size(xy, w.size))
+    check_units(watched[0].clip.source.parent, {viewer: np.concatenate(of) for viewer, of in viewers.items()},
+                np.concatenate([with_size(w.some[:, 1:], w.size) for w in watched]), OUTSIDE)
 
 
 def unit_hint(record: np.ndarray, w: Watched) -> str:
@@ -396,27 +386,3 @@ def clock_hints(t: np.ndarray, times: np.ndarray) -> list[str]:
     if abs(first * factor) > seconds:
         hints.append(f"t_s begins at {first:.10g}, not with the clip: subtract its value at the first frame.")
     return hints
-
-
-def place_hints(xy: np.ndarray, size: tuple[int, int]) -> list[str]:
-    """Of the coordinates (n, 2) of a record; size: img_h, img_w of the frames."""
-    xy, (img_h, img_w) = xy[np.isfinite(xy).all(1)], size
-    if not len(xy):
-        return []
-    low, high = np.quantile(xy, (.01, .99), axis=0)  # (2,) each
-    if (high <= 1).all() and (low >= 0).all():
-        return [f"x_px and y_px look like shares of the frame: multiply them by {img_w} and {img_h}."]
-    if (low < -.2 * high).all() and (high - low < np.array([img_w, img_h]) / 5).all():
-        return ["x_px and y_px look counted from the centre, in degrees or another unit: convert them to px, "
-                f"then add {img_w / 2:g} and {img_h / 2:g}."]
-    if (low < -.2 * high).all():
-        return [f"x_px and y_px look counted from the centre: add {img_w / 2:g} and {img_h / 2:g}."]
-    if (high <= 100).all() and (low >= 0).all() and min(size) > 100:
-        return [f"x_px and y_px look like %: multiply them by {img_w / 100:g} and {img_h / 100:g}."]
-    if (high > size[::-1]).any():
-        return [f"x_px and y_px go to {high[0]:.0f} and {high[1]:.0f}, as px of a larger display: take off "
-                f"the margin left of and above the video there, multiply by {img_w} / its width there."]
-    if (high < np.array([img_w, img_h]) / 2).all():
-        return [f"x_px and y_px go to {high[0]:.0f} and {high[1]:.0f}: of a smaller picture? multiply by "
-                f"{img_w} / its width."]
-    return []

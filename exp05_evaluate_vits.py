@@ -21,10 +21,11 @@ from torch import Tensor
 from torchvision.models.resnet import ResNet
 from torchvision.transforms import v2 as T
 
-from common import IMAGENET, InputError, fit_linear, gather_rows, rank_world, shard
+from common import InputError, fit_linear, gather_rows, rank_world, shard
 from data import Images, image_name, readable_only
 from results import (Claim, batch_files, estimate, figure_grid, in_batches, read_arrays, save_checkpoint,
                      save_figure)
+from weights import IMAGENET
 
 # -------------------------------------------------------------------------------- constants
 

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from common import InputError, input_errors
-from data import IMAGE_SUFFIXES, entries, picture_size, read_image
+from data import IMAGE_SUFFIXES, entries, read_image
+from gaze import picture_size
 from results import read_arrays
 
 SAMPLES = 5  # gaze samples a frame (our choice)

@@ -46,11 +46,11 @@ import exp05_data as videos
 import exp05_looks as looks
 import exp05_scaling as scaling
 import results
-from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
-                    read_state_dict, resize_matrix, vit_from_state)
+from common import InputError, barrier, cls_attention, init_distributed, pick_device, resize_matrix
 from gbvs import gbvs_sets
 from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
                      finish, in_batches, only_draw, parse_args, redraw, save_figure)
+from weights import IMAGENET, load_vit, read_state_dict, vit_from_state
 
 # -------------------------------------------------------------------------------- constants
 
@@ -166,7 +166,7 @@ class Model(NamedTuple):
 
 def load_models(names: Sequence[str], weights: Path | str | None, device: torch.device,
                 heads: int | None = None) -> list[Model]:
-    """NAME of common.WEIGHTS, or KIND=FILE, KIND dino4 ... sl12. heads: of a block in these files, which do
+    """NAME in weights.py, or KIND=FILE, KIND dino4 ... sl12. heads: of a block in these files, which do
     not say it; without it those 96 or 384 wide have six, as exp05_train_vits.py makes them."""
     models = []
     if weights and len(names) > 1:
@@ -618,7 +618,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argument_parser(__file__, __doc__, batch_size=8, limit="the first N frames of every clip")
     add = parser.add_argument_group("study").add_argument
     add("--models", nargs="+", metavar="MODEL",
-        help="names of common.WEIGHTS, or KIND=FILE with a kind dino4 ... sl12; several files of a kind are "
+        help="names in weights.py, or KIND=FILE with a kind dino4 ... sl12; several files of a kind are "
              f"its seeds (default: the demo's six; with data {' '.join(OFFICIAL)})")
     add("--heads", type=at_least(1), metavar="N",
         help=f"heads of a block in the files of KIND=FILE (default: {HEADS} if 96 or 384 wide)")

@@ -39,11 +39,13 @@ from torchvision.transforms import v2 as T
 from tqdm import tqdm
 
 import exp05_evaluate_vits as scores
-from common import (IMAGENET, InputError, VisionTransformer, barrier, generator, init_distributed,
-                    pick_device, rank_world)
-from data import Images, demo_folder, load_imagefolder, passed_over, training_order
+from common import (InputError, VisionTransformer, barrier, generator, init_distributed, pick_device,
+                    rank_world)
+from data import Images, demo_folder, load_imagefolder, passed_over
+from common import training_order
 from results import (argument_parser, at_least, begin, cli, evaluate, finish, load_checkpoint, only_draw,
                      parse_args, redraw, save_checkpoint, write_csv)
+from weights import IMAGENET
 
 # -------------------------------------------------------------------------------- constants
 

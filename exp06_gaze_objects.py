@@ -39,10 +39,12 @@ from torch.utils.data import Dataset
 
 import data
 import download
-from common import (WEIGHTS, InputError, cc, cls_attention, gaussian_blur, init_distributed, input_errors,
-                    kld, load_vit, minmax, pick_device, sim)
+import gaze
+from common import (InputError, cc, cls_attention, gaussian_blur, init_distributed, kld, minmax,
+                    pick_device, sim)
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
+from weights import WEIGHTS, load_vit
 
 # -------------------------------------------------------------------------------- constants
 
@@ -55,116 +57,77 @@ SSIM_SD, SSIM_RADIUS, SSIM_C = 1.5, 5, (.01 ** 2, .03 ** 2)  # Wang et al. 2004:
 N_BOOT = 2000  # draws of participants and objects
 TAIL_POINTS = 250  # at which the studentized range is computed
 EXAMPLES = 4  # objects of fig_examples, evenly spaced
-LOST = .01  # share of fixations at exactly (0, 0) that raises suspicion (our choice)
-OUTSIDE = .2  # share of fixations off their pictures that cannot be right (our choice)
 PLAIN_RANGE, PLAIN_SHARE = 12, .95  # grey levels; share of border pixels within it on a plain background
 BEST, WORST, OTHER = "#1f77b4", "#ff7f0e", "#b0b0b0"  # colours of heads
 LABELS = {"kl": "KL (nats)", "cc": "CC", "sim": "SIM", "ssim": "SSIM"}
 
 # -------------------------------------------------------------------------------- data
 
-Gaze = list[tuple[str, float, float, float]]  # fixations: participant, row, column (px from 0), seconds
-
-
-def load_fixations(path: Path) -> dict[str, Gaze]:
-    """Image name -> Gaze, of a fixations.csv: participant, image, x_px, y_px and, if known, duration_s.
-    Empty coordinates become NaN, an empty duration 1. InputError: no such column, no number, no fixation."""
-    found: dict[str, Gaze] = {}
-    with input_errors(path, "a row for each fixation; duration_s, if there is one, in seconds from 0"):
-        for line in data.read_csv(path, ["participant", "image"], ["x_px", "y_px"], ["duration_s"]):
-            row, col = (np.nan if line[key] == "" else line[key] for key in ("y_px", "x_px"))
-            seconds = 1. if line.get("duration_s", "") == "" else line["duration_s"]
-            found.setdefault(line["image"], []).append((line["participant"], row, col, seconds))
-        if not found:
-            raise ValueError("no fixation")
-    return found
-
-
-def load_data(place: str, lost_at_zero: bool = False) -> list[tuple[Path, Gaze]]:
-    """[(image file, Gaze)], by name: "demo", a folder of the generic layout, or OSIE as distributed.
+def load_data(place: str, lost_at_zero: bool = False) -> list[tuple[Path, gaze.Fixations]]:
+    """[(image file, Fixations)], by name: "demo", a folder of the generic layout, or OSIE as distributed.
     lost_at_zero: fixations at exactly (0, 0) have no coordinates."""
     folder = data.demo_folder("objects") / "objects" if place == "demo" else download.data_folder(place)
     if not (folder / "fixations.mat").is_file():
-        items = [(folder / "images" / name, gaze)
-                 for name, gaze in sorted(load_fixations(folder / "fixations.csv").items())]
+        items = [(folder / "images" / name, fixations)
+                 for name, fixations in sorted(gaze.load_fixations(folder / "fixations.csv").items())]
     else:
         items = []
-        for _, name, observers in data.load_osie(folder / "fixations.mat"):
-            gaze = [(f"s{i:02d}", *fixation) for i, one in enumerate(observers, 1) for fixation in zip(*one)]
+        for _, name, observers in gaze.load_osie(folder / "fixations.mat"):
+            fixations = [(f"s{i:02d}", *fixation) for i, observer in enumerate(observers, 1)
+                         for fixation in zip(*observer)]
             path = folder / "stimuli" / name
-            if data.picture_size(path) not in (data.OSIE_SIZE, None):
-                raise InputError(f"{path}: not of {data.OSIE_SIZE} pixels, in which OSIE counts fixations; "
+            if gaze.picture_size(path) not in (gaze.OSIE_SIZE, None):
+                raise InputError(f"{path}: not of {gaze.OSIE_SIZE} pixels, in which OSIE counts fixations; "
                                  "take its own pictures.")
-            items.append((path, gaze))
+            items.append((path, fixations))
     if lost_at_zero:
         items = [(path, [(person, np.nan, np.nan, seconds) if row == col == 0 else (person, row, col, seconds)
-                         for person, row, col, seconds in gaze]) for path, gaze in items]
+                         for person, row, col, seconds in fixations]) for path, fixations in items]
     return items
 
 
-def zero_notes(items: Sequence[tuple[Path, Gaze]]) -> list[str]:
-    """That more than LOST of the fixations are at exactly (0, 0)."""
-    share = np.mean([row == col == 0 for _, gaze in items for _, row, col, _ in gaze])
-    return [f"{share:.1%} of the fixations are at exactly (0, 0), which some trackers write when they lose "
-            "the eye; --lost-at-zero makes them missing"] if share > LOST else []
+def at_zero(items: Sequence[tuple[Path, gaze.Fixations]]) -> float:
+    """Share of the fixations at exactly (0, 0)."""
+    return np.mean([row == col == 0 for _, fixations in items for _, row, col, _ in fixations])
 
 
-def check_units(items: Sequence[tuple[Path, Gaze]]) -> None:
-    """InputError: fixations that cannot be pixels of their pictures, by where they lie over all of them."""
-    sizes = {path: data.picture_size(path) for path, _ in items}
-    found = [(col, row, *sizes[path][::-1]) for path, gaze in items if sizes[path] for _, row, col, _ in gaze]
-    points = np.array(found).reshape(-1, 4)  # x, y, img_w, img_h
-    points = points[np.isfinite(points).all(1)]
-    if not len(points):
-        return
-    xy, size = points[:, :2], points[:, 2:]
-    inside = ((xy >= 0) & (xy < size)).all(1)
-    if (~inside).sum() > OUTSIDE * len(xy):
-        hint = (f"{1 - inside.mean():.0%} lie outside their pictures: are they px of the image file from "
-                "its top left? If px of the screen, subtract the picture's top left, divide by its zoom")
-    elif (xy[inside] <= 1).all():
-        hint = "they look like shares of the picture: multiply x_px by its width, y_px by its height"
-    elif (xy < size / 3)[inside].all():
-        hint = ("all lie in the top left third of the pictures: if in %, multiply x_px by the width / 100, "
-                "y_px by the height / 100; if in px of a smaller copy, by the picture's size / its size")
-    else:
-        return
-    (left, top), (right, bottom) = xy.min(0), xy.max(0)
-    raise InputError(f"{items[0][0].parents[1]}: fixations from x_px {left:g} to {right:g} and y_px {top:g} "
-                     f"to {bottom:g}; {hint}.")
+def by_viewer(items: Sequence[tuple[Path, gaze.Fixations]]) -> dict[str, np.ndarray]:
+    """{participant: x, y, width and height of the picture of every fixation, (n, 4)}; pictures that can be
+    read."""
+    found: dict[str, list] = {}
+    for path, fixations in items:
+        size = gaze.picture_size(path)
+        for person, row, col, _ in fixations if size else []:
+            found.setdefault(person, []).append((col, row, size[1], size[0]))
+    return {person: np.array(points) for person, points in found.items()}
 
 
-def mask_files(paths: Sequence[Path]) -> dict[str, Path]:
-    """{stem of an image: its object's mask} of masks/<stem>, with any ending that `read_mask` reads.
+def mask_files(folder: Path) -> dict[str, Path]:
+    """{stem of an image: its object's mask} of <folder>/masks/<stem>, with any ending that `read_mask` reads.
     InputError: two of one image."""
-    folder, found = paths[0].parents[1] / "masks", {}
-    stems = {path.stem for path in paths}
+    folder, found = folder / "masks", {}
     for mask in data.entries(folder, ".npy", *data.IMAGE_SUFFIXES) if folder.is_dir() else []:
-        if mask.stem in found and mask.stem in stems:
-            raise InputError(f"{folder}: {found[mask.stem].name} and {mask.name} are of one image; keep "
-                             "one.")
+        if mask.stem in found:
+            raise InputError(f"{folder}: {found[mask.stem].name} and {mask.name} are of one image; keep one.")
         found[mask.stem] = mask
     return found
 
 
-def check_pictures(items: Sequence[tuple[Path, Gaze]]) -> None:
-    """InputError before anything is measured: none of the images is there, fewer than two maps of a
-    participant, a mask that is empty, full or of another shape than its picture."""
+def check_pictures(items: Sequence[tuple[Path, gaze.Fixations]]) -> None:
+    """InputError before anything is measured: none of the images is there, or a mask is empty, full or of
+    another shape than its picture."""
     paths = [path for path, _ in items]
     if not any(path.is_file() for path in paths):
         raise InputError(f"{paths[0]}: no such image, as all {len(paths)} with fixations; correct the names.")
-    if sum(len({person for person, *_ in gaze}) for _, gaze in items) < 2:
-        raise InputError(f"{paths[0].parents[1]}: fewer than two maps of a participant on an image; give "
-                         "more of them.")
-    masks = mask_files(paths)
+    masks = mask_files(paths[0].parents[1])
     for path in [path for path in paths if path.stem in masks]:
-        (img_h, img_w), size = data.read_mask(masks[path.stem]).shape, data.picture_size(path)
-        if size and not data.same_shape((img_h, img_w), size):
+        (img_h, img_w), size = data.read_mask(masks[path.stem]).shape, gaze.picture_size(path)
+        if size and not gaze.same_shape((img_h, img_w), size):
             raise InputError(f"{masks[path.stem]} is {img_h} x {img_w} px, its picture, as viewers turn it, "
                              f"{size[0]} x {size[1]}: another shape; give a mask of the whole picture.")
 
 
-def left_out(items: Sequence[tuple[Path, Gaze]]) -> dict[str, list[str]]:
+def left_out(items: Sequence[tuple[Path, gaze.Fixations]]) -> dict[str, list[str]]:
     """{reason: names} of the files in images/ that are in no result."""
     folder, names = items[0][0].parent, {path.name for path, _ in items}
     files = data.entries(folder) if folder.is_dir() else []
@@ -183,20 +146,18 @@ def as_seen(path: Path, background: tuple[int, ...]) -> tuple[Image.Image, np.nd
             return picture, None
         ImageOps.exif_transpose(image, in_place=True)
         rgba = image.convert("RGBA")
-    alpha = np.asarray(rgba)[..., 3]  # (img_h, img_w), 255 = opaque
-    if alpha.min() == 255:
-        return picture, None
-    canvas = Image.new("RGBA", rgba.size, background)
-    mask = alpha >= 128
-    return Image.alpha_composite(canvas, rgba).convert("RGB"), mask if 0 < mask.mean() < 1 else None
+    mask = np.asarray(rgba)[..., 3] >= 128  # (img_h, img_w); 255 = opaque
+    picture = Image.alpha_composite(Image.new("RGBA", rgba.size, background), rgba).convert("RGB")
+    return picture, mask if 0 < mask.mean() < 1 else None
 
 
-def fixation_maps(gaze: Gaze, people: Sequence[str], size: Sequence[int], grid: Sequence[int]) -> tuple:
+def fixation_maps(fixations: gaze.Fixations, people: Sequence[str], size: Sequence[int],
+                  grid: Sequence[int]) -> tuple:
     """Seconds in every patch, (P, h, w), of an image file of size (img_h, img_w); zeros for who never looked.
     And how many fixations were dropped, because they lie outside the image or are NaN."""
     (img_h, img_w), (h, w) = size, grid
     maps, dropped = np.zeros((len(people), h, w)), 0
-    for person, row, col, seconds in gaze:
+    for person, row, col, seconds in fixations:
         if 0 <= row < img_h and 0 <= col < img_w:
             maps[people.index(person), int(row * h / img_h), int(col * w / img_w)] += seconds
         else:
@@ -223,17 +184,17 @@ class Objects(Dataset):
     object covers (h, w), NaN where it is unknown. The object: `mask_files` where not 0, else a cut-out's,
     else `object_mask`. An image that cannot be read is black, and left out of every result."""
 
-    def __init__(self, items: list[tuple[Path, Gaze]], people: Sequence[str], grid: Sequence[int],
+    def __init__(self, items: list[tuple[Path, gaze.Fixations]], people: Sequence[str], grid: Sequence[int],
                  preprocess: Callable, background: tuple[int, ...]):
         self.items, self.people, self.grid = items, people, grid
         self.preprocess, self.background = preprocess, background
-        self.masks = mask_files([path for path, _ in items])
+        self.masks = mask_files(items[0][0].parents[1])
 
     def __len__(self) -> int:
         return len(self.items)
 
     def __getitem__(self, i: int) -> dict:
-        path, gaze = self.items[i]
+        path, fixations = self.items[i]
         try:
             (picture, mask), readable = as_seen(path, self.background), True
         except InputError:
@@ -243,7 +204,7 @@ class Objects(Dataset):
             mask = data.read_mask(self.masks[path.stem])
         elif not is_cut_out:
             mask = object_mask(np.asarray(picture))
-        fix, dropped = fixation_maps(gaze, self.people, picture.size[::-1], self.grid)
+        fix, dropped = fixation_maps(fixations, self.people, picture.size[::-1], self.grid)
         coverage = torch.full(self.grid, torch.nan)
         if mask is not None:
             coverage = F.adaptive_avg_pool2d(torch.from_numpy(mask)[None].float(), self.grid)[0]
@@ -594,7 +555,7 @@ def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argument_parser(__file__, __doc__, batch_size=8)
     add = parser.add_argument_group("study").add_argument
-    add("--model", help="in common.WEIGHTS, or auto (default: dino_vitb16, demo: demo_dino12)")
+    add("--model", help="in weights.py, or auto (default: dino_vitb16, demo: demo_dino12)")
     add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     add("--layer", type=int, nargs="+", help="blocks, from 0 (default: the last)")
     add("--size", type=int, nargs=2, metavar=("H", "W"),
@@ -624,11 +585,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
     everything = load_data(args.data, args.lost_at_zero)
-    check_units(everything)
+    gaze.check_units(everything[0][0].parents[1], by_viewer(everything))
     items = everything[:args.limit]
     paths = [path for path, _ in items]
     check_pictures(items)
-    people = sorted({person for _, gaze in items for person, *_ in gaze})
+    people = sorted({person for _, fixations in items for person, *_ in fixations})
     model, preprocess, blocks, heads = load_model(args.model, args.weights, args.size, args.layer,
                                                  args.heads)
     grid = tuple(n // model.patch_size for n in preprocess.crop)
@@ -648,7 +609,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # The best sigma and head of each metric, ANOVA and Tukey over heads, lift, the paper's numbers
     found, tests, lift = compare(arrays, heads, sigmas, model.patch_size, args.seed)
     found["blur"] = args.blur
-    notes += zero_notes(items)
+    notes += gaze.zero_note(at_zero(items))
     notes += [f"{LABELS[name]}: the best sigma is an end of the sweep, no optimum" for name in METRICS
               if found[name]["sigma"]["ours"] in (sigmas[0], sigmas[-1])]
     not_run = [] if found["lift"] else ["lift (fewer than two images with a mask or a plain background)"]

@@ -31,9 +31,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import download
-from common import ROOT, WEIGHTS, InputError, locate_weights
+from common import ROOT, InputError
 from data import read_image
 from results import atomic_write, cli, read_json, show, write_json
+from weights import WEIGHTS, locate_weights
 
 SCRIPTS = {"exp01": "exp01_finetune_vit.py", "exp02": "exp02_resnet.py", "exp03": "exp03_biases.py",
            "exp04": "exp04_saccades.py", "exp05": "exp05_gaze_video.py", "train": "exp05_train_vits.py",

@@ -42,8 +42,8 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 import download
-from common import (InputError, ROOT, barrier, bootstrap_ci, input_errors, mcnemar, paired_t, rank_world,
-                    weights_sha256)
+from common import InputError, ROOT, barrier, bootstrap_ci, input_errors, mcnemar, paired_t, rank_world
+from weights import weights_sha256
 
 # Colours of the papers, one meaning each in every figure.
 PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
@@ -277,7 +277,8 @@ def refuse_other_arguments(folder: Path, asked: dict) -> None:
     file = folder / "args.json"
     if file.exists():
         before = read_json(file)
-        changed = [f"{k} {before.get(k)} -> {v}" for k, v in asked.items() if before.get(k) != v]
+        absent = "(not there, as in runs of an older version)"
+        changed = [f"{k} {before.get(k, absent)} -> {v}" for k, v in asked.items() if before.get(k) != v]
         if changed:
             raise InputError(f"{folder} holds a run with other arguments ({', '.join(changed)}); "
                              "choose another --out.")

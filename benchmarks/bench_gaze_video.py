@@ -17,10 +17,11 @@ from bench import NO_PEER, Row, main, take_turns
 from bench_saccades import LARGE, hugging_face, vit_small
 
 import exp05_gaze_video as E
-from common import IMAGENET, cls_attention
+from common import cls_attention
 from exp05_data import watch as watch_clip
 from exp05_frames import Clip, Frames
 from results import in_batches
+from weights import IMAGENET
 
 
 def blurred_gaze(attentions: list[torch.Tensor], img_h: int, img_w: int) -> torch.Tensor:

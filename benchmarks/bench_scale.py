@@ -34,10 +34,11 @@ import exp04_saccades as exp04
 import exp04_saliency
 import exp05_gaze_video as exp05
 import exp05_train_vits as trainer
-from common import (IMAGENET, VIT_BENCHMARK, WEIGHTS, VisionTransformer, cls_attention, generator,
-                    observer_consistency, pick_device)
-from data import GazeImage, read_image
+from common import VisionTransformer, cls_attention, generator, observer_consistency, pick_device
+from data import read_image
+from gaze import GazeImage
 from results import figure_grid, write_json
+from weights import IMAGENET, VIT_BENCHMARK, WEIGHTS
 
 OUT = ROOT / "runs" / "bench_scale"
 IMAGES = (25, 50, 100, 200)

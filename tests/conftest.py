@@ -11,7 +11,7 @@ from PIL import Image
 @pytest.fixture(scope="session")
 def blobs(tmp_path_factory) -> list:
     """Pictures with one bright disk, which two observers look at."""
-    from data import GazeImage
+    from gaze import GazeImage
     root, images = tmp_path_factory.mktemp("blobs"), []
     for i in range(48):
         rng = np.random.default_rng([7, i])

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from common import InputError, cls_attention, load_vit
+from common import InputError, cls_attention
 from data import read_csv
 from processes import python
+from weights import load_vit
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -101,6 +102,7 @@ def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
 
 @pytest.mark.parametrize("command, said", [
     ("exp01_benchmarks --data EMPTY", "no benchmark can be run"), ("exp01_benchmarks --frost nothere", "nothere: no such"),
+    ("exp01_benchmarks --frost EMPTY", "0 of frost1 ... frost6"), ("exp01_finetune_vit --frost EMPTY", "0 of frost1"),
     ("exp01_benchmarks --model-b nothere", "nothere: no such"), ("exp01_finetune_vit --frost nothere", "nothere: no such"),
     ("exp01_finetune_vit --model-c nothere", "nothere: no such"), ("exp03_biases --model-b nothere", "nothere: no such"),
     ("exp04_saccades --head nothere", "nothere: no such"), ("exp04_saliency --head nothere", "nothere: no such"),
@@ -108,7 +110,7 @@ def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
     ("exp06_gaze_objects --layer 99", "has blocks 0 to 11")])
 def test_what_is_wrong_on_this_machine_is_told_before_weights_are_looked_for(command, said, tmp_path, monkeypatch):
     (tmp_path / "EMPTY").mkdir()
-    monkeypatch.setattr("common.locate_weights", lambda spec: pytest.fail("weights were looked for"))
+    monkeypatch.setattr("weights.locate_weights", lambda spec: pytest.fail("weights were looked for"))
     script, *argv = command.replace("EMPTY", str(tmp_path / "EMPTY")).split()
     with pytest.raises(InputError, match=said):
         importlib.import_module(script).main([*argv, "--device", "cpu", "--out", str(tmp_path / "out")])

@@ -31,7 +31,7 @@ COPIES = {  # function: its file, names that it brings along; of a file to be co
     "UNISAL": ("unisal.py", []),
     "fixation_sequence": ("exp04_saccades.py", ["SUPPRESSED", "common.InputError"]),
     "corrupt": ("corruptions.py", []),
-    "grad_cam": ("exp02_resnet.py", ["features_and_cam"]),
+    "grad_cam": ("exp02_resnet.py", ["features_and_cam", "common.InputError"]),
     "head_gaze": ("exp05_gaze_video.py", ["corner_means"]),
     "mds": ("exp05_scaling.py", ["classical"]),
     "kl_sweep": ("exp06_gaze_objects.py", """

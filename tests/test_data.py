@@ -17,11 +17,13 @@ import torch
 from PIL import Image
 from torchvision import transforms
 
-import data
-from common import InputError, Preprocess, generator, input_errors
-from data import (Images, coco_categories, entries, gaze_files, imagenet_wnids, load_gaze, load_imagefolder,
-                  load_osie, load_salicon, off_the_bars, passed_over, read_csv, read_image, read_map,
-                  read_mask, readable_only, training_order)
+import common
+from common import InputError, generator, input_errors
+from data import (Images, coco_categories, entries, gaze_files, imagenet_wnids, load_imagefolder, passed_over,
+                  read_csv, read_image, read_map, read_mask, readable_only)
+from common import training_order
+from gaze import load_gaze, load_osie, load_salicon, off_the_bars
+from weights import Preprocess
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet statistics
@@ -48,8 +50,8 @@ def write_salicon(path: Path, *workers, **image) -> Path:
 
 def test_salicon_json_becomes_zero_based_rows_and_columns(tmp_path):
     images = load_salicon(write_salicon(tmp_path / "a.json", [[1, 640], [480, 1]], [[10, 20]]))
-    image_id, name, workers = images[0]
-    assert (image_id, name, len(workers)) == (42, "COCO_val2014_000000000042.jpg", 2)
+    image_id, name, workers, size = images[0]
+    assert (image_id, name, len(workers), size) == (42, "COCO_val2014_000000000042.jpg", 2, (480, 640))
     rows, cols = workers[0]
     assert rows.dtype == cols.dtype == np.float64
     assert rows.tolist() == [0, 479] and cols.tolist() == [639, 0]
@@ -58,7 +60,7 @@ def test_salicon_json_becomes_zero_based_rows_and_columns(tmp_path):
 def test_salicon_worker_without_fixations_is_empty_and_image_without_workers_has_no_entry(tmp_path):
     images = load_salicon(write_salicon(tmp_path / "a.json", [], [[3, 4]]))
     assert [len(rows) for rows, _ in images[0][2]] == [0, 1]
-    assert images[1] == (7, "COCO_val2014_000000000007.jpg", [])
+    assert images[1] == (7, "COCO_val2014_000000000007.jpg", [], (480, 640))
 
 
 @pytest.mark.parametrize("points, reason", [
@@ -144,7 +146,7 @@ def test_salicon_mat_release_equals_the_json_release(tmp_path):
     write_salicon_mat(tmp_path / "COCO_val2014_000000000042.mat", [[640, 1], [1, 480]], [[20, 10]], [])
     write_salicon_mat(tmp_path / "COCO_val2014_000000000007.mat", [[5, 6]])  # a lone worker
     images = load_salicon(tmp_path)
-    assert [(i, name) for i, name, _ in images] == [(7, "COCO_val2014_000000000007.jpg"),
+    assert [(i, name) for i, name, *_ in images] == [(7, "COCO_val2014_000000000007.jpg"),
                                                     (42, "COCO_val2014_000000000042.jpg")]
     twin = load_salicon(write_salicon(tmp_path / "a.json", [[1, 640], [480, 1]], [[10, 20]], []))
     np.testing.assert_equal(images[1][2], twin[0][2])
@@ -169,11 +171,11 @@ def test_salicon_mat_faults_are_refused_with_the_file_named(tmp_path):
 @pytest.mark.real
 def test_real_salicon_has_10_images_610_workers_73630_samples_over_the_whole_image():
     images = load_salicon(real("salicon", "fixations_train2014examples.json"))
-    workers = [w for _, _, ws in images for w in ws]
+    workers = [w for _, _, ws, _ in images for w in ws]
     rows, cols = (np.concatenate([w[k] for w in workers]) for k in (0, 1))
     assert (len(images), len(workers), len(rows)) == (10, 610, 73630)
     assert (rows.min(), rows.max(), cols.min(), cols.max()) == (0, 479, 0, 639)
-    assert all(real("salicon", "images", name).is_file() for _, name, _ in images)
+    assert all(real("salicon", "images", name).is_file() for _, name, *_ in images)
 
 
 # --- OSIE -----------------------------------------------------------------------------------------------
@@ -506,6 +508,22 @@ def test_the_same_map_has_the_same_values_and_entropy_in_every_file(tmp_path, va
         assert entropy(found) == pytest.approx(entropy(values), abs=1e-6)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_a_photograph_that_leaves_the_high_bits_empty_is_refused_instead_of_nearly_black(tmp_path, bits):
+    grey = (GREY.astype(np.int64) * (2**bits - 1) // 255)
+    Image.fromarray(grey.astype(np.uint16)).save(tmp_path / "a.png")
+    Image.fromarray(grey.astype(np.int32)).save(tmp_path / "a.tif")  # the same, 32 bits a value
+    Image.fromarray((grey << (16 - bits)).astype(np.uint16)).save(tmp_path / "right.png")
+    for name in ("a.png", "a.tif"):
+        with pytest.raises(InputError, match=f"{name}: 16 bits a value, all below 4096.*save it with 8 bits"):
+            read_image(tmp_path / name)
+    found = np.asarray(read_image(tmp_path / "right.png"))[..., 0]
+    np.testing.assert_allclose(found, GREY, atol=1)
+    Image.fromarray(grey.astype(np.int32) * 2**16).save(tmp_path / "large.tif")
+    with pytest.raises(InputError, match="large.tif: values of more than 16 bits"):
+        read_image(tmp_path / "large.tif")
+
+
 def test_a_grey_map_saved_as_colours_is_read_and_a_colour_map_is_refused(tmp_path):
     for mode, name in (("RGB", "a.png"), ("RGBA", "b.png"), ("RGB", "c.jpg"), ("LA", "d.png")):
         Image.fromarray(GREY).convert(mode).save(tmp_path / name, quality=95)
@@ -834,7 +852,7 @@ def test_training_order_covers_every_epoch_once_and_is_shared_by_processes(monke
     assert list(training_order(10, 4, 1, 3, 4)) == whole[3:]  # a resumed run goes on in the same order
     parts = []
     for rank in range(2):
-        monkeypatch.setattr(data, "rank_world", lambda rank=rank: (rank, 2))
+        monkeypatch.setattr(common, "rank_world", lambda rank=rank: (rank, 2))
         parts.append(list(training_order(10, 4, 1, 0, 4)))
     assert [a + b for a, b in zip(*parts)] == whole
 
@@ -915,7 +933,8 @@ def test_gaze_on_cocos_own_pictures_loses_the_bars_of_the_display(tmp_path, size
     inside = [left + scale * 320, left + scale * 639.5], [top + scale * 160, top + scale * 0.5]
     outside = [left - 1 if left else 600, 1680 - left + 1 if left else 600], [top - 1, 1050 - top + 1]
     x, y = inside[0] + outside[0], inside[1] + outside[1]
-    folder = write_freeview(tmp_path / "fv", [record("000000000042.jpg", 1, x, y)])
+    most = record("000000000042.jpg", 2, [840.] * 8, [525.] * 8)
+    folder = write_freeview(tmp_path / "fv", [record("000000000042.jpg", 1, x, y), most])
     write_jpeg(tmp_path / "coco" / "val2014" / "COCO_val2014_000000000042.jpg", size)
     (image,), _ = load_gaze(folder, "val", tmp_path / "coco")
     rows, cols = image.observers[0]
@@ -950,12 +969,24 @@ def test_broken_records_are_refused_with_their_file(tmp_path, wrong):
         load_gaze(folder, "val")
 
 
-@pytest.mark.parametrize("width, height", [(1, 1), (512, 320)])  # shares, and the display made smaller
-def test_gaze_in_another_unit_than_the_displays_pixels_is_refused(tmp_path, width, height):
-    one = record("1.jpg", 1, [400, 1679], [300, 1049])
+@pytest.mark.parametrize("width, height, says", [
+    (1, 1, "shares of the picture: multiply them by 1680 and 1050"), (512, 320, "smaller picture. multiply by 1680 /"),
+    (840, 525, "smaller picture. multiply by 1680 /")])
+def test_gaze_in_another_unit_than_the_displays_pixels_is_refused(tmp_path, width, height, says):
+    one = record("1.jpg", 1, list(range(0, 1680, 73)), list(range(1049, 0, -45)))
     one |= {"X": [x * width / 1680 for x in one["X"]], "Y": [y * height / 1050 for y in one["Y"]]}
     folder = write_freeview(tmp_path / "fv", [one])
-    with pytest.raises(InputError, match=rf"X up to {width * 1679 / 1680:g}, .* multiply X by 1680 / .*, Y by 1050 /"):
+    with pytest.raises(InputError, match=rf"viewers, x 0 to {width * 1679 / 1680:g}, .* of 1680x1050. X and Y .*{says}"):
+        load_gaze(folder, "val")
+
+
+def test_one_subject_of_freeview_in_percent_is_named(tmp_path):
+    x, y = np.linspace(1, 1679, 40), np.linspace(1049, 1, 40)
+    right = [record(f"{k}.jpg", k, x.tolist(), y.tolist()) for k in range(9)]
+    one = record("9.jpg", 9, (x / 16.8).tolist(), (y / 10.5).tolist())
+    one |= {"X": [50., *one["X"][1:]], "Y": [50., *one["Y"][1:]]}
+    folder = write_freeview(tmp_path / "fv", [*right, one])
+    with pytest.raises(InputError, match="trainval.json, subject 9, .*X and Y look like %: multiply them by 16.8 and 10.5"):
         load_gaze(folder, "val")
 
 

@@ -13,11 +13,12 @@ from PIL import Image
 import demo
 import exp01_benchmarks as E
 from by_formula import assert_same, interval, log_jzs, mcnemar, paired
-from common import InputError, Preprocess, generator
+from common import InputError, generator
 from corruptions import CORRUPTIONS, corrupt
 from data import imagenet_wnids, read_csv
 from processes import in_group
 from results import evaluate
+from weights import Preprocess
 
 torch.set_num_threads(1)
 PLAIN = Preprocess(36, 36, (0.,) * 3, (1.,) * 3)

@@ -12,17 +12,17 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-import data
 import demo
 import exp01_finetune_vit as E
 from by_formula import assert_same, correlation, interval, paired
-from common import (BASE, InputError, Preprocess, VisionTransformer, attention_state, cc, density_map, generator,
-                    load_tuned, observer_consistency)
-from data import coco_categories, coco_files, load_gaze, read_coco, read_csv
+from common import InputError, VisionTransformer, cc, density_map, generator, observer_consistency
+from data import coco_categories, coco_files, read_coco, read_csv
 from exp01_finetune_vit import RolloutViT, attention_kl, human_maps
+from gaze import GazeImage, load_gaze
 from processes import FORK, in_group
 from pretended import one_device
 from results import evaluate, load_checkpoint
+from weights import BASE, Preprocess, attention_state, load_tuned
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -600,7 +600,7 @@ def test_a_turned_photograph_is_measured_and_drawn_as_people_saw_it(tmp_path):
         Image.fromarray(pixels).save(tmp_path / f"{name}.png", exif=exif)
         Image.fromarray(turned).save(tmp_path / f"{name}_seen.png")
     gaze = [(np.array([5], np.int16), np.array([200], np.int16))]
-    images = [data.GazeImage(f"{n}.png", tmp_path / f"{n}.png", gaze) for n in ("a", "a_seen", "b", "b_seen")]
+    images = [GazeImage(f"{n}.png", tmp_path / f"{n}.png", gaze) for n in ("a", "a_seen", "b", "b_seen")]
     squash = Preprocess(None, (224, 224), (.5,) * 3, (.5,) * 3, "bilinear", squash=True)
     a, a_seen, b, b_seen = (item["image"] for item in E.gaze_images(images, squash))
     assert torch.equal(a, a_seen) and torch.equal(b, b_seen) and not torch.equal(a, b)

@@ -12,13 +12,15 @@ from torchvision.models.resnet import Bottleneck, ResNet
 import demo
 import exp02_resnet as E
 from by_formula import assert_same, interval, log_jzs, mcnemar, paired
-from common import InputError, Preprocess, cc, generator, load_resnet, load_tuned, minmax, upsample
-from data import load_gaze, read_csv
+from common import InputError, cc, generator, minmax, upsample
+from data import read_csv
 from exp01_finetune_vit import METRICS, attention_kl, gaze_images, human_maps, save_files, squashed, tunable
 from exp01_finetune_vit import tuned_models
+from gaze import load_gaze
 from pretended import one_device
 from processes import in_group
 from results import evaluate, load_checkpoint
+from weights import Preprocess, load_resnet, load_tuned
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -75,6 +77,12 @@ def test_grad_cam_equals_torchcam(target):
     cam = minmax(E.grad_cam(small_resnet(), x, target and torch.tensor(target)))
     assert cam.shape == (2, 2, 3)
     torch.testing.assert_close(cam.flatten(1), torch.tensor(TORCHCAM[target]).float(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("target", [-1, 5000, [0, 5000], np.array([-3, 0])])
+def test_a_class_that_the_model_does_not_have_is_told(target):
+    with pytest.raises(InputError, match=r"class .*: this model has classes 0 to \d+"):
+        E.grad_cam(small_resnet(), torch.randn(2, 3, 64, 96), target)
 
 
 @pytest.mark.parametrize("layer, target", GRAD_CAM, ids=str)

@@ -18,11 +18,13 @@ from pycocotools.coco import COCO
 
 import demo
 import exp03_biases as E
-from common import InputError, attention_state, density_map, gaussian_blur, generator, load_vit
+from common import InputError, density_map, gaussian_blur, generator
 from data import coco_files, plain_name, read_csv, read_map
+from gaze import GazeImage
 from pretended import one_device
 from processes import python
 from results import cli, figure_grid, save_checkpoint
+from weights import attention_state, load_vit
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
@@ -312,7 +314,7 @@ def test_what_is_where_is_read_at_the_nearest_pixel_centre(tmp_path):
                                                                             for k in range(6)]
     coco = coco_of(*anns, img_h=480, img_w=640)
     scene = dict(anns=checked(coco), height=480, width=640, objects=14., excluded=0.)
-    image = E.data.GazeImage("a.jpg", tmp_path / "a.jpg", [], (480, 640))
+    image = GazeImage("a.jpg", tmp_path / "a.jpg", [], (480, 640))
     canvas = E.looked_at(0, [image], coco, [scene], {})["canvas"]
     painted = E.paint_masks(scene["anns"], coco, 480, 640)
     for r in range(224):
@@ -327,7 +329,7 @@ def test_a_batch_has_the_mean_density_over_the_objects_of_each_source(tmp_path):
     coco = coco_of(*first, img_h=224, img_w=224)
     gaze = [(np.array([3, 3, 200], np.int16), np.array([5, 5, 7], np.int16)),
             (np.array([3], np.int16), np.array([5], np.int16))]
-    images = [E.data.GazeImage("a.jpg", tmp_path / "a.jpg", gaze, (224, 224))] * 2
+    images = [GazeImage("a.jpg", tmp_path / "a.jpg", gaze, (224, 224))] * 2
     anns = [E.with_mask(ann, coco, coco.imgs[1], Path("f")) for ann in coco.imgToAnns[1]]
     scenes = [dict(anns=some, height=224, width=224, objects=float(len(some)), excluded=0.)
               for some in (anns, anns[:1])]

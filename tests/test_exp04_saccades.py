@@ -17,11 +17,11 @@ from torch.utils.data import default_collate
 import exp04_claims as C
 import exp04_saccades as S
 import exp04_saliency
-from common import (InputError, VisionTransformer, cls_attention, generator, load_head, resize_matrix,
-                    upsample)
+from common import InputError, VisionTransformer, cls_attention, generator, resize_matrix, upsample
 from data import Images, imagenet_wnids, read_csv
 from processes import in_group, python
 from results import read_arrays, read_json, save_checkpoint
+from weights import load_head
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -14,13 +14,14 @@ from torchvision.transforms.functional import normalize
 
 import exp04_saccades as S
 import exp04_saliency as L
-from common import IMAGENET, InputError, cls_attention, generator, upsample
+from common import InputError, cls_attention, generator, upsample
 from data import imagenet_wnids, read_csv
 from gbvs import gbvs
 from pretended import one_device
 from results import read_arrays, save_arrays
 from test_exp04_saccades import interrupted, measured, small
 from unisal import UNISAL
+from weights import IMAGENET
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))

@@ -169,9 +169,9 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
 @pytest.mark.parametrize("change, found, hint", [
     (lambda xy: xy * (.4, .45), "all in their top left quarter", "of a smaller picture? multiply by 320"),
     (lambda xy: xy / 3.2, "all in their top left quarter", "look like %: multiply them by 3.2 and 2.4"),
-    (lambda xy: xy * 2, "outside of the frames", "as px of a larger display"),
-    (lambda xy: xy - (160, 120), "outside of the frames", "from the centre: add 160 and 120."),
-    (lambda xy: xy / (16, 12) - 10, "outside of the frames", "in degrees or another unit: convert them to px"),
+    (lambda xy: xy * 2, "outside of the pictures", "as px of a larger display"),
+    (lambda xy: xy - (160, 120), "outside of the pictures", "from the centre: add 160 and 120."),
+    (lambda xy: xy / (16, 12) - 10, "outside of the pictures", "in degrees or another unit: convert them to px"),
     (lambda xy: xy / (160, 120) + (159, 119), "within a twentieth of their width and height; expected", "")])
 def test_gaze_of_all_clips_in_an_unlikely_place_is_refused(change, found, hint):
     right, strange = (D.Watched(clip_of(records=lambda: records), TIMES, SIZE, ["v0"], np.empty(0), np.empty(0),
@@ -179,6 +179,18 @@ def test_gaze_of_all_clips_in_an_unlikely_place_is_refused(change, found, hint):
     with pytest.raises(InputError, match=f"{found}.*{re.escape(hint)}"):
         D.check_places([strange])
     D.check_places([right, right._replace(viewers=[])])
+
+
+@pytest.mark.parametrize("factor, hint", [((100 / 320, 100 / 240), "look like %: multiply them by 3.2 and 2.4"),
+                                          ((1 / 320, 1 / 240), "look like shares of the picture")])
+def test_one_viewer_in_another_unit_among_many_in_px_is_named(factor, hint):
+    records = gaze_of(viewers=30) | {"odd": gaze_of(lambda xy: xy * factor)["v0"]}
+    xy = np.stack([record[:, 1:] for record in records.values()])  # (V, S, 2)
+    w = D.Watched(clip_of(records=lambda: records), TIMES, SIZE, [*records], xy, np.empty(0),
+                  np.concatenate([*records.values()]))
+    with pytest.raises(InputError, match=f"the gaze of viewer odd, x .*{re.escape(hint)}"):
+        D.check_places([w])
+    D.check_places([w._replace(viewers=w.viewers[:30], gaze=xy[:30])])
 
 
 def test_where_gaze_lies_is_told_by_a_part_of_many_records_none_of_them_lost(monkeypatch):

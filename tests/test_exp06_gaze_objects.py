@@ -143,7 +143,7 @@ def test_csv_keeps_participants_as_text_and_fills_empty_fields(tmp_path):
     file = tmp_path / "fixations.csv"
     file.write_text("\ufeffparticipant,image,x_px,y_px,duration_s\n"
                     "01,a.png,3,4,\n01,a.png,,4,.2\n1,a.png,5,6,.3\n")
-    gaze = E.load_fixations(file)["a.png"]
+    gaze = E.gaze.load_fixations(file)["a.png"]
     assert gaze[0] == ("01", 4, 3, 1) and gaze[2] == ("1", 6, 5, .3)
     assert gaze[1][:2] == ("01", 4) and np.isnan(gaze[1][2]) and gaze[1][3] == .2
 
@@ -786,7 +786,7 @@ HEADER = "participant,image,x_px,y_px,duration_s\n"
     (HEADER + "p,images/bag01.png,1,2,.3\nq,images/bag01.png,1,2,.3\n", "images/images/bag01.png: no"),
     (HEADER + "p,bag01.png,200,2,.3\n", "fewer than two maps of a participant"),
     (HEADER + "p,other.png,1,2,.3\nq,gone.png,1,2,.3\n", "gone.png: no such image, as all 2"),
-    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "x_px 9000 to 9000.*100% lie outside"),
+    (HEADER + "p,bag01.png,9000,2,.3\nq,bag01.png,9000,2,.3\n", "x 9000 to 9000.*100% outside"),
     (HEADER + "p,bag01.png,,,.3\nq,bag01.png,,,.3\n", "of the 1 images none can be used.*no coordinates"),
     (HEADER, "no fixation"),
     (None, "fixations.csv: .*No such file")])
@@ -821,38 +821,56 @@ def gaze_at(*points) -> list:
     return [("p", y, x, 1.) for x, y in points]
 
 
+def check(path: Path, *points) -> None:
+    E.gaze.check_units(path.parents[1], E.by_viewer([(path, gaze_at(*points))]))
+
+
 SPREAD = [(x, y) for x in range(100, 400, 50) for y in range(100, 400, 50)]  # 36, on a picture of 448 x 448 px
 
 
 @pytest.mark.parametrize("change, says", [
-    (lambda v: v / 448, "0.78125; they look like shares of the picture: multiply x_px by its width"),
-    (lambda v: v / 4.48, "top left third .* in %, multiply x_px by the width / 100"),
-    (lambda v: v - 224, "x_px -124 to 126 .* 76% lie outside .* from its top left"),
-    (lambda v: v * 1.8, "76% lie outside .* px of the screen, subtract")])  # 250, 300, 350 are off, so 1 + 27 of 37
+    (lambda v: v / 448, "within 1 px of the corner.* look like shares of the picture: multiply them by 448 and 448"),
+    (lambda v: v / 4.48, "all in their top left quarter.* look like %: multiply them by 4.48 and 4.48"),
+    (lambda v: v / 2, "quarter.* 175 and 175: of a smaller picture. multiply by 448 / its width"),
+    (lambda v: v - 224, "y -124 to 126, .* 76% outside .* from the centre: add 224 and 224"),
+    (lambda v: v * 1.8, "76% outside .* larger display: take off the margin")])  # 250, 300, 350 are off: 1 + 27 of 37
 def test_fixations_in_another_unit_are_refused(change, says, tmp_path):
     path = write_picture(tmp_path)
-    E.check_units([(path, gaze_at(*SPREAD))])
-    with pytest.raises(InputError, match=says):  # a few signs for "lost" hide nothing
-        E.check_units([(path, gaze_at((-1, -1), *[(change(x), change(y)) for x, y in SPREAD]))])
+    check(path, *SPREAD)
+    with pytest.raises(InputError, match=f"the gaze of all viewers, x .*{says}"):  # a sign for "lost" hides nothing
+        check(path, (-1, -1), *[(change(x), change(y)) for x, y in SPREAD])
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda v: v / 448, "within 1 px of the corner.* shares of the picture: multiply them by 448 and 448"),
+    (lambda v: v / 4.48, "top left quarter.* look like %: multiply them by 4.48 and 4.48")])
+def test_one_participant_in_another_unit_among_others_is_named(change, says, tmp_path):
+    path = write_picture(tmp_path)
+    own = [("q", change(y), change(x), 1.) for x, y in SPREAD]
+    with pytest.raises(InputError, match=f"{tmp_path.name}: the gaze of viewer q, x .*{says}"):
+        E.gaze.check_units(tmp_path, E.by_viewer([(path, gaze_at(*SPREAD * 40) + own)]))
+    quarter = [("q", y / 2, x / 2, 1.) for x, y in SPREAD]  # of one alone: may be, where an object is there
+    E.gaze.check_units(tmp_path, E.by_viewer([(path, gaze_at(*SPREAD * 40) + quarter)]))
 
 
 def test_a_fifth_of_the_fixations_may_lie_outside_and_missing_ones_do_not_count(tmp_path):
     path, off, lost = write_picture(tmp_path), [(448, 9)], [(np.nan, np.nan)] * 100
-    E.check_units([(path, gaze_at(*SPREAD, *off * 9, *lost)), (tmp_path / "gone.png", gaze_at((.5, .5)))])
-    with pytest.raises(InputError, match="22% lie outside"):  # 10 of 46
-        E.check_units([(path, gaze_at(*SPREAD, *off * 10, *lost))])
-    E.check_units([(path, gaze_at(*lost))])  # nothing is known of them
+    items = [(path, gaze_at(*SPREAD, *off * 9, *lost)), (tmp_path / "gone.png", gaze_at((.5, .5)))]
+    E.gaze.check_units(tmp_path, E.by_viewer(items))
+    with pytest.raises(InputError, match="22% outside"):  # 10 of 46
+        check(path, *SPREAD, *off * 10, *lost)
+    check(path, *lost)  # nothing is known of them
 
 
 def test_fixations_at_zero_are_suspected_and_lost_when_it_is_asked(tmp_path):
     rows = [f"p,a.png,{x},{y}" for x, y in SPREAD] + ["p,a.png,0,0", "p,a.png,0,7"]
     (tmp_path / "fixations.csv").write_text("\n".join(["participant,image,x_px,y_px", *rows]))
-    (note,) = E.zero_notes(E.load_data(tmp_path))
-    assert note.startswith("2.6% of the fixations are at exactly (0, 0), which") and "--lost-at-zero" in note  # 1 of 38
-    assert E.zero_notes([("a.png", gaze_at(*SPREAD * 3, (0, 0)))]) == []  # 1 of 109
+    (note,) = E.gaze.zero_note(E.at_zero(E.load_data(tmp_path)))
+    assert note.startswith("2.6% of the gaze is at exactly (0, 0), which") and "--lost-at-zero" in note  # 1 of 38
+    assert E.gaze.zero_note(E.at_zero([("a.png", gaze_at(*SPREAD * 3, (0, 0)))])) == []  # 1 of 109
     items = E.load_data(tmp_path, E.parse(["--lost-at-zero"]).lost_at_zero)
     missing = [np.isnan(row) and np.isnan(col) for _, row, col, _ in items[0][1]]
-    assert missing == [False] * 36 + [True, False] and E.zero_notes(items) == []
+    assert missing == [False] * 36 + [True, False] and E.gaze.zero_note(E.at_zero(items)) == []
 
 
 @pytest.mark.parametrize("ending", [".png", ".PNG", ".npy", ".tif", ".gif", ".bmp"])
@@ -954,3 +972,13 @@ def test_trained_vit_agrees_with_observers_on_osie(tmp_path, no_figures):
     assert cc["ranking"][0] == "b08h04" and cc["heads"]["b08h04"]["ours"] > .3
     assert results["headline"][0]["n"] == 6 * 15
     assert results["not_run"] and "lift" in results["not_run"][0]
+
+
+def test_a_run_of_an_older_version_without_an_argument_is_refused_saying_so(objects, tmp_path):
+    args = E.parse(["--data", str(objects), "--out", str(tmp_path / "old")])
+    E.begin(args, ["a"])
+    asked = json.loads((tmp_path / "old/args.json").read_text())
+    del asked["lost_at_zero"]
+    (tmp_path / "old/args.json").write_text(json.dumps(asked))
+    with pytest.raises(InputError, match=r"other arguments \(lost_at_zero \(not there, as in runs of an older version\) -> False"):
+        E.begin(args, ["a"])

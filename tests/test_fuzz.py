@@ -37,11 +37,12 @@ import exp05_gaze_video as E5
 import exp05_looks
 import exp05_train_vits as T5
 import exp06_gaze_objects as E6
-from common import (InputError, VisionTransformer, attention_state, load_head, load_resnet, load_tuned,
-                    load_vit, read_state_dict, vit_from_state)
-from data import (coco_categories, imagenet_wnids, load_gaze, load_imagefolder, load_osie, load_salicon,
-                  read_csv, read_image, read_map, read_mask)
+from common import InputError, VisionTransformer
+from data import coco_categories, imagenet_wnids, load_imagefolder, read_csv, read_image, read_map, read_mask
+from gaze import load_gaze, load_osie, load_salicon
 from results import begin, load_checkpoint, read_arrays
+from weights import (attention_state, load_head, load_resnet, load_tuned, load_vit, read_state_dict,
+                     vit_from_state)
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMES = int(os.environ.get("GAZE_FUZZ", 1))

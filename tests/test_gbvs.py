@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.ndimage import map_coordinates
 
 from common import fixation_counts, nss, upsample
-from data import load_osie
+from gaze import load_osie
 from gbvs import (attenuate_borders, feature_maps, gabor_filters, gbvs, gbvs_sets, halve, local_variance,
                   markov_equilibrium, reichardt)
 

@@ -12,7 +12,7 @@ from scipy.stats import mannwhitneyu
 
 from common import (InputError, auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss,
                     observer_consistency, scale_fixations, sim)
-from data import load_salicon
+from gaze import load_salicon
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 METRICS = {"cc": cc, "sim": sim, "kld": kld, "nss": nss, "auc_judd": auc_judd}
@@ -345,7 +345,7 @@ def reference(name):
 @pytest.mark.parametrize("image", ["123067", "123177"])
 def test_salicon_density_maps_are_reproduced(image):
     stored = np.load(reference("salicon_maps.npz"))
-    workers = {str(i): workers for i, _, workers in load_salicon(
+    workers = {str(i): workers for i, _, workers, _ in load_salicon(
         reference("../real/salicon/fixations_train2014examples.json"))}[image]
     rows, cols = (np.concatenate([w[k] for w in workers]) for k in (0, 1))
     rows, cols = scale_fixations(rows, cols, (480, 640), (224, 224))

@@ -8,9 +8,11 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.bench import peak_mib
-from common import (IMAGENET, InputError, Preprocess, VisionTransformer, cls_attention, fixation_counts,
-                    load_vit, minmax, nss, pos_embed_for, resize_matrix, rollout, upsample, vit_from_state)
-from data import load_osie, read_image
+from common import (InputError, VisionTransformer, cls_attention, fixation_counts, minmax, nss, pos_embed_for,
+                    resize_matrix, rollout, upsample)
+from data import read_image
+from gaze import load_osie
+from weights import IMAGENET, Preprocess, load_vit, vit_from_state
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
@@ -134,6 +136,22 @@ def test_order_of_the_kept_tokens_does_not_matter():
     model, x = random_vit(), images(1)
     orders = torch.tensor([[3, 0, 5]]), torch.tensor([[5, 3, 0]])
     assert torch.allclose(model(x, keep=orders[0]), model(x, keep=orders[1]), atol=1e-5)
+
+
+def test_kept_patches_may_be_of_numpy_and_wrong_ones_are_told_in_a_sentence():
+    model = VisionTransformer(img_size=32, patch_size=8, embed_dim=24, depth=2, num_heads=2).eval()
+    x = torch.rand(2, 3, 32, 32)
+    kept = np.array([[0, 3], [15, 2]], np.int32)
+    assert torch.equal(model(x, kept), model(x, torch.from_numpy(kept).long()))
+    assert torch.equal(model(x.numpy()), model(x))
+    for wrong, said in ((np.array([0, 3]), r"keep of shape \(2,\), torch.int64: expected .* of shape \(2, K\)"),
+                        (kept[:1], r"keep of shape \(1, 2\)"), (kept / 1, "torch.float64: expected whole"),
+                        (kept > 1, "torch.bool"), (kept + 1, "keep holds 1 to 16: expected .* 0 to 15"),
+                        (kept - 1, "keep holds -1 to 14")):
+        with pytest.raises(InputError, match=said):
+            model(x, wrong)
+    with pytest.raises(InputError, match="images of torch.uint8: expected floating-point"):
+        cls_attention(model, (255 * x).byte())
 
 
 @torch.no_grad()

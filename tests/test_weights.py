@@ -18,12 +18,12 @@ import pytest
 import torch
 import torchvision
 
-import common
-from common import (InputError, Preprocess, Spec, VisionTransformer, WEIGHTS, attention_state, frozen_sha256,
-                    load_head, load_resnet, load_tuned, load_vit, locate_weights, read_state_dict,
-                    to_timm_keys, vit_from_state)
+import weights
+from common import InputError, VisionTransformer
 from exp04_saccades import forward_visible
 from processes import in_group
+from weights import (Preprocess, Spec, WEIGHTS, attention_state, frozen_sha256, load_head, load_resnet,
+                     load_tuned, load_vit, locate_weights, read_state_dict, to_timm_keys, vit_from_state)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
@@ -400,7 +400,7 @@ def test_safetensors_round_trip_and_damaged_ones_are_refused(tmp_path):
 
 
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(common, "find_spec", lambda name: None)
+    monkeypatch.setattr(weights, "find_spec", lambda name: None)
     (tmp_path / "x.safetensors").touch()
     with pytest.raises(InputError, match="pip install safetensors"):
         read_state_dict(tmp_path / "x.safetensors")
@@ -653,7 +653,7 @@ def test_head_is_found_by_the_name_of_its_model(hub, monkeypatch):
 
 
 def test_demo_models_load_by_name(tmp_path, monkeypatch):
-    monkeypatch.setattr(common, "ROOT", tmp_path)
+    monkeypatch.setattr(weights, "ROOT", tmp_path)
     (tmp_path / "checkpoints").mkdir()
     demo = VisionTransformer(embed_dim=96, depth=4, num_heads=6, num_classes=12)
     torch.save({k: v.half() for k, v in demo.state_dict().items()}, tmp_path / "checkpoints/demo_sl4.pth")
@@ -740,12 +740,48 @@ def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path)
     model = load_vit("auto", tmp_path / "x.pth")[0]
     assert model.num_heads == 4 and model.norm.eps == 1e-5
     (tmp_path / "config.json").write_text(json.dumps(config | dict(hidden_size=128)))
-    with pytest.raises(InputError, match="64 wide, but config.json beside it says 128"):
+    with pytest.raises(InputError, match="width 64, but config.json beside it says 128"):
         load_vit("auto", tmp_path / "x.pth")
+    for wrong, said in ((dict(num_hidden_layers=12), "depth 2, but .* says 12"), (dict(patch_size=8), "patch 16, but .* 8"),
+                        (dict(num_features=96), "width 64, but .* 96")):
+        (tmp_path / "config.json").write_text(json.dumps(config | wrong))
+        with pytest.raises(InputError, match=said):
+            load_vit("auto", tmp_path / "x.pth")
+    (tmp_path / "config.json").write_text(json.dumps(config | dict(num_hidden_layers=2, patch_size=[16, 16])))
+    assert len(load_vit("auto", tmp_path / "x.pth")[0].blocks) == 2
     for damaged in ("{", "[1]", "3"):
         (tmp_path / "config.json").write_text(damaged)
         with pytest.raises(InputError, match="config.json: .*expected the JSON object"):
             load_vit("auto", tmp_path / "x.pth")
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("size, told", [
+    ((40, 40), dict(image_size=[40, 40])),  # 25 patches alone, as timm's DeiT-III
+    ((40, 40), dict(architecture="deit3_small", pretrained_cfg=dict(
+        input_size=[3, 40, 40], mean=[.5] * 3, std=[.5] * 3, crop_pct=.9, interpolation="bicubic"))),
+    ((32, 48), dict(image_size=[32, 48]))])  # CLS and 24 patches, as DINOv2 trained on a rectangle
+def test_25_positions_beside_layerscale_are_asked_for_unless_a_configuration_says_the_size(size, told, tmp_path, capsys):
+    model = random_vit(img_size=size, patch_size=8, embed_dim=96, num_heads=6, layerscale=1.0,
+                       pos_rule="offset" if size[0] < size[1] else "size")
+    state = model.state_dict()
+    if size == (40, 40):
+        model.pos_embed[:, :1] = 0
+        state = model.state_dict() | {"pos_embed": model.pos_embed[:, 1:]}
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(InputError, match=r'25 positions, of a square .* of CLS and 24 .* {"image_size": \[img_h, img_w'):
+        load_vit("auto", tmp_path / "x.pth")
+    (tmp_path / "config.json").write_text(json.dumps(told))
+    loaded = load_vit("auto", tmp_path / "x.pth")[0]
+    x = torch.rand(1, 3, 48, 64, generator=torch.Generator().manual_seed(3))
+    assert loaded.pos_rule == model.pos_rule and loaded.grid == model.grid and torch.equal(loaded(x), model(x))
+
+
+def test_a_rectangle_of_dinov2_with_its_mask_token_is_no_deit3():
+    state = random_vit(img_size=(32, 48), patch_size=8, layerscale=1.0).state_dict() | {"mask_token": torch.zeros(1, 32)}
+    with pytest.raises(InputError, match="positions of CLS and 24 patches, no square; give img_size"):
+        vit_from_state(state, num_heads=2)
+    assert vit_from_state(state, num_heads=2, img_size=(32, 48)).grid == (4, 6)
 
 
 @pytest.mark.parametrize("script", ["exp01_benchmarks", "exp01_finetune_vit", "exp03_biases", "exp04_saccades",
