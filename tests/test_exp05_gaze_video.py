@@ -14,6 +14,7 @@ from scipy import stats
 from PIL import Image
 
 import av
+import exp05_claims as P
 import exp05_data as D
 import exp05_frames as X
 import exp05_gaze_video as E
@@ -160,15 +161,15 @@ def test_published_distances_medians_and_tests_come_back():
         ours = S.from_median(S.place(distances, people), people)
         np.testing.assert_allclose(ours, data["dist_" + key], atol=1e-9)
         if key in kinds:
-            best[kinds[key]] = E.best_heads(ours.ravel(), np.repeat(np.arange(6), ours.size // 6))
+            best[kinds[key]] = P.best_heads(ours.ravel(), np.repeat(np.arange(6), ours.size // 6))
             assert len(best[kinds[key]]) == 30
-            assert np.median(best[kinds[key]]) == pytest.approx(E.PAPER["N2010"][kinds[key]], abs=.1)
+            assert np.median(best[kinds[key]]) == pytest.approx(P.PAPER["N2010"][kinds[key]], abs=.1)
         elif key == "gbvs":
             assert dict(zip(E.CHANNELS, ours)) == pytest.approx(
-                {channel: E.PAPER["N2010"][channel] for channel in E.CHANNELS}, abs=.1)
+                {channel: P.PAPER["N2010"][channel] for channel in E.CHANNELS}, abs=.1)
         else:
             official = "dino_vits16" if key.startswith("dino") else "deit_small_patch16_224"
-            assert ours.min() == pytest.approx(E.PAPER["N2010"][official], abs=.1)
+            assert ours.min() == pytest.approx(P.PAPER["N2010"][official], abs=.1)
             assert key != "dino_deit_small16" or np.argwhere(ours == ours.min()).tolist() == [[7, 4]]
     for depth in (4, 8, 12):
         assert S.compare("", best[f"dino{depth}"], best[f"sl{depth}"])["p"] <= 8.2e-7
@@ -179,7 +180,7 @@ def test_published_distances_medians_and_tests_come_back():
 def test_best_heads_are_the_smallest_of_each_model():
     distance = np.array([9, 1, 8, 2, 7, 3, 4, 50, 51, 52, 53, 54, 55.])
     model = np.array(["a"] * 7 + ["b"] * 6)
-    assert E.best_heads(distance, model).tolist() == [1, 2, 3, 4, 7, 50, 51, 52, 53, 54]
+    assert P.best_heads(distance, model).tolist() == [1, 2, 3, 4, 7, 50, 51, 52, 53, 54]
 
 
 def test_viewers_who_each_saw_another_clip_are_refused(tmp_path, no_figures):
@@ -196,7 +197,7 @@ def test_groups_are_not_tested_against_all_viewers_who_include_them():
     def names(*groups: str) -> list[str]:
         kind = np.repeat([*(f"viewer {g}" for g in groups), "dino4"], 5)
         model = np.where(kind == "dino4", "dino4.0", "")
-        return [t["name"] for t in E.compare_kinds("all", kind, model, np.arange(len(kind), dtype=float))]
+        return [t["name"] for t in P.compare_kinds("all", kind, model, np.arange(len(kind), dtype=float))]
     assert names("adult", "old") == ["all, heads: viewer old vs viewer adult",
                                      "all, heads: dino4 vs viewer adult"]
     assert names("child", "old") == ["all, heads: dino4 vs all viewers"]
@@ -207,7 +208,7 @@ def test_p_on_the_papers_data_is_corrected_as_the_paper_does(layout, factor):
     kind = np.repeat(["viewer adult", "viewer child", "dino4"], 6)
     model = np.array([""] * 12 + ["dino4.0"] * 6)
     distance = np.array([1., 3, 5, 7, 9, 11, 2, 4, 6, 8, 10, 12, 1.5, 3.5, 5.5, 7.5, 9.5, 20])
-    tests = [t for t in E.compare_kinds("all", kind, model, distance, layout) if "adult" in t["name"]]
+    tests = [t for t in P.compare_kinds("all", kind, model, distance, layout) if "adult" in t["name"]]
     assert [t["n_tests"] for t in tests] == [factor, factor]
     for test, other in zip(tests, (distance[6:12], np.sort(distance[12:])[:5])):
         p = stats.mannwhitneyu(other, distance[:6], method="exact").pvalue
@@ -217,7 +218,7 @@ def test_p_on_the_papers_data_is_corrected_as_the_paper_does(layout, factor):
 def test_the_model_is_a_unit_from_three_models_on():
     kind = np.repeat(["viewer adult", "dino4", "sl4"], 18)
     model = np.array([""] * 18 + [f"dino4.{i // 6}" for i in range(18)] + [f"sl4.{i // 6}" for i in range(18)])
-    tests = {t["name"]: t for t in E.compare_kinds("all", kind, model, np.arange(54.))}
+    tests = {t["name"]: t for t in P.compare_kinds("all", kind, model, np.arange(54.))}
     assert tests["all, heads: dino4 vs sl4"]["n"] == [15, 15]
     assert tests["all, models: dino4 vs sl4"]["medians"] == [26, 44]
 
@@ -227,7 +228,7 @@ def hand_made() -> dict[str, np.ndarray]:
     two official ones, GBVS, 8 adults, 5 children, of whom one met nobody."""
     rng = np.random.default_rng(5)
     runs = [(f"{k}.{i}", k, 7) for k, n in (("dino4", 3), ("sl4", 3), ("dino8", 1), ("sl8", 1)) for i in range(n)]
-    runs += [(f"{k}.0", k, 7) for k in E.OFFICIAL]
+    runs += [(f"{k}.0", k, 7) for k in P.OFFICIAL]
     rows = [(f"{name} block 0 head {h}", kind, name) for name, kind, n in runs for h in range(n)]
     rows += [(name, "GBVS", "") for name in E.CHANNELS]
     rows += [(f"v{i:02d}", "viewer adult" if i < 8 else "viewer child", "") for i in range(13)]
@@ -251,7 +252,7 @@ def test_every_line_of_the_table_and_every_test_is_worked_out_for_hand_made_dist
     a = hand_made()
     kind, model, distance = a["kind"], a["model"], a["distance"][0]
     kinds = list(dict.fromkeys(kind.tolist()))
-    tests = E.compare_kinds("all", kind, model, distance, layout)
+    tests = P.compare_kinds("all", kind, model, distance, layout)
     adults, groups = distance[kind == "viewer adult"], {"viewer child": distance[kind == "viewer child"][:4]}
     groups |= {k: five_best(a, k) for k in kinds[:6]}
     groups["GBVS"] = np.delete(distance[kind == "GBVS"], list(E.CHANNELS).index("GBVS flicker"))
@@ -274,16 +275,16 @@ def test_every_line_of_the_table_and_every_test_is_worked_out_for_hand_made_dist
             (p, min(1, n * p), (x.mean() - y.mean()) / pooled ** .5, above, (above + 1) / 2 * len(x) * len(y)))
         assert t["n_tests"] == n and t["n"] == [len(x), len(y)]
         assert t["medians"] == pytest.approx([np.median(x), np.median(y)])
-    r = E.set_correlations(a["sets"], a, a["distance"])
+    r = P.set_correlations(a["sets"], a, a["distance"])
     assert [t["name"] for t in r] == [f"{k}: all and CW2019: drama" for k in kinds[:6]]
     pairs = {k: a["distance"][:, (kind == k) & np.isfinite(a["distance"]).all(0)] for k in kinds[:6]}
     for t, xy in zip(r, pairs.values()):
         found = stats.pearsonr(*xy)
         assert (t["r"], t["p"], t["n"]) == pytest.approx((found.statistic, found.pvalue, xy.shape[1]))
     assert r[0]["n"] == 20 and min(t["r"] for t in r) < 0
-    rows = {row["name"]: row for row in evaluate(E.claims(layout, kinds, {"all": "px"}), a, tests + r)}
+    rows = {row["name"]: row for row in evaluate(P.claims(layout, kinds, {"all": "px"}), a, tests + r)}
     lines = {f"{k}, 5 best heads": (np.median(groups[k]), len(groups[k])) for k in kinds[:4]}
-    lines |= {f"{k}, best head": (distance[kind == k].min(), 7) for k in E.OFFICIAL}
+    lines |= {f"{k}, best head": (distance[kind == k].min(), 7) for k in P.OFFICIAL}
     lines |= {("GBVS, all channels" if name == "GBVS" else name): (distance[a["condition"] == name][0], 1)
               for name in E.CHANNELS if name != "GBVS flicker"}
     lines |= {"viewer adult": (np.median(adults), 8), "viewer child": (np.median(groups["viewer child"]), 4)}
@@ -301,16 +302,16 @@ def test_every_line_of_the_table_and_every_test_is_worked_out_for_hand_made_dist
         assert (rows[name]["ours"], rows[name]["n"]) == pytest.approx((ours, n)), name
     in_drama, sl4 = a["distance"][1], kind == "sl4"
     five = np.concatenate([np.sort(in_drama[model == m])[:5] for m in sorted(set(model[sl4]))])
-    genre = {row["name"]: row for row in evaluate(E.claims("cw2019", kinds, {"drama": "medians"}),
+    genre = {row["name"]: row for row in evaluate(P.claims("cw2019", kinds, {"drama": "medians"}),
                                                  a | dict(sets=["all", "drama"]), [])}
     assert genre["drama: sl4, 5 best heads"]["ours"] == pytest.approx(np.median(five))
     assert genre["drama: viewer adult"]["ours"] == pytest.approx(np.median(in_drama[kind == "viewer adult"]))
     best, other = (distance[np.char.startswith(kind, k) & (model != "")].min() for k in ("dino", ("sl")))
     nearest = [int(np.flatnonzero(distance == v)[0]) for v in
-               (best, min(other, distance[kind == E.OFFICIAL[1]].min()))]
+               (best, min(other, distance[kind == P.OFFICIAL[1]].min()))]
     assert E.nearest_heads(a, distance) == sorted(nearest, key=lambda row: distance[row])
-    closer = np.where(kind == E.OFFICIAL[1], distance / 100, distance)  # DeiT is of the others, not of DINO
-    deit = int(np.where(kind == E.OFFICIAL[1], closer, np.inf).argmin())
+    closer = np.where(kind == P.OFFICIAL[1], distance / 100, distance)  # DeiT is of the others, not of DINO
+    deit = int(np.where(kind == P.OFFICIAL[1], closer, np.inf).argmin())
     assert E.nearest_heads(a, closer) == [deit, nearest[0]]
 
 
@@ -753,10 +754,10 @@ def test_every_claim_of_the_paper_has_a_row():
     courses' and the animals' are rows of exp05_clusters."""
     trained = [f"{method}{depth}" for method in ("dino", "sl") for depth in (4, 8, 12)]
     viewers = ["viewer adult", "viewer child", "viewer adult ASD", "viewer child ASD"]
-    n2010 = {c.name: c.paper for c in E.claims("n2010", [*trained, *E.OFFICIAL, "GBVS", *viewers],
+    n2010 = {c.name: c.paper for c in P.claims("n2010", [*trained, *P.OFFICIAL, "GBVS", *viewers],
                                                {"all": "px"})}
     units = {name: "median between viewers" for name in ("all", "animation", "drama", "nature")}
-    cw2019 = {c.name: c.paper for c in E.claims("cw2019", [*trained, *E.OFFICIAL, "GBVS", "viewer"], units)}
+    cw2019 = {c.name: c.paper for c in P.claims("cw2019", [*trained, *P.OFFICIAL, "GBVS", "viewer"], units)}
     said = {
         "DINO models come nearer to viewers with depth": {f"dino{n}, 5 best heads": px for n, px in
                                                            ((4, 94.2), (8, 74.8), (12, 62.6))},
@@ -791,7 +792,7 @@ def test_every_claim_of_the_paper_has_a_row():
             for table in (n2010, cw2019):
                 assert table[f"{kind}: heads' distances on N2010 and {genre}"] == numbers[i]
     missing = [name for name, paper in cw2019.items() if paper is None]
-    assert missing == [f"{genre}: deit_small_patch16_224, best head" for genre in E.PAPER_R]  # not told
+    assert missing == [f"{genre}: deit_small_patch16_224, best head" for genre in P.PAPER_R]  # not told
 
 
 def test_commands_of_the_card_parse():
