@@ -67,9 +67,8 @@ def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.
         name, adults, people = "all viewers", np.concatenate(list(people.values())), {}
     heads, medians = dict(people), {}
     for k in dict.fromkeys(kind[model != ""].tolist()):
-        heads[k] = best_heads(of[k], model[kind == k])
-        runs = [model == m for m in dict.fromkeys(model[kind == k].tolist())]
-        medians[k] = [np.median(best_heads(distance[run], model[run])) for run in runs]
+        runs = [np.sort(distance[model == m])[:BEST] for m in dict.fromkeys(model[kind == k].tolist())]
+        heads[k], medians[k] = np.concatenate(runs), [np.median(run) for run in runs]
     if "GBVS" in of:
         heads["GBVS"] = of["GBVS"]
     tests = []

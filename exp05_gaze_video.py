@@ -31,7 +31,6 @@ import runpy
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -43,14 +42,15 @@ from torch import Tensor, nn
 
 import exp05_claims as paper
 import exp05_data as videos
-import exp05_looks as looks
+import exp05_frames as frames
+import exp05_looks as looking
 import exp05_scaling as scaling
 import results
 from common import (IMAGENET, InputError, barrier, cls_attention, init_distributed, load_vit, pick_device,
                     read_state_dict, resize_matrix, vit_from_state)
 from gbvs import gbvs_sets
-from results import (PALETTE, argument_parser, at_least, begin, cli, evaluate, figure_grid, finish, in_batches,
-                     only_draw, parse_args, redraw, save_figure)
+from results import (PALETTE, argument_parser, at_least, begin, cli, evaluate, figure_grid, finish,
+                     in_batches, only_draw, parse_args, redraw, save_figure)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -80,9 +80,9 @@ def load_data(data: str, seed: int, limit: int | None, lost_at_zero: bool = Fals
     uses, are only checked. InputError: wrong tables, frames too small for GBVS."""
     study = videos.load_study(data, seed, lost_at_zero)
     watched = videos.watch_all(study, limit)
-    looks.check_tables(watched)
+    looking.check_tables(watched)
     for w in watched:
-        side = min(w.size) * (videos.CW_SCALE if study.layout == "cw2019" else 1)
+        side = min(w.size) * (study.scale or 1)
         if CHANNELS and side < GBVS_SIDE:
             raise InputError(f"{w.clip.name}: {w.size[1]}x{w.size[0]} px; GBVS needs sides of {GBVS_SIDE}.")
     return study, watched
@@ -94,31 +94,10 @@ def other_distances(folder: Path | None) -> dict[str, dict[str, float]]:
         return {}
     if not (folder / "arrays.npz").is_file():
         raise InputError(f"--compare {folder}: no arrays.npz; give the folder of a finished run.")
-    run = videos.read_arrays(folder / "arrays.npz")
+    run = results.read_arrays(folder / "arrays.npz")
     name = DATA_SETS.get(str(run["layout"]), folder.resolve().name)
     own = zip(run["sets"].tolist(), run["units"], run["distance"])  # without those that it was compared with
     return {f"{name}: {place}": dict(zip(run["condition"].tolist(), distance)) for place, _, distance in own}
-
-
-class FramePairs(torch.utils.data.Dataset):
-    """Item i -> dict(image=frame i, previous=the one before it), each (img_h, img_w, 3) uint8, of the first n
-    frames of a clip. The first and those after blanks are their own predecessors, so that nothing moves."""
-    unit = "frames"  # of the progress bar
-
-    def __init__(self, clip: videos.Clip, n: int):
-        self.frames = videos.Frames(replace(clip, records=dict), n)  # a worker needs no gaze
-        self.starts = {0, *(t + 1 for t in clip.blank)}
-        self.given, self.image = -1, None  # the frame that was asked for last
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, i: int) -> dict:
-        previous = self.image
-        if i not in self.starts and i - 1 != self.given:
-            previous = self.frames[i - 1]["image"]  # the batch before is another process's, or done
-        self.given, self.image = i, self.frames[i]["image"]
-        return dict(image=self.image, previous=self.image if i in self.starts else previous)
 
 
 # -------------------------------------------------------------------------------- model
@@ -206,7 +185,7 @@ def head_gaze(attn: Tensor, patch: int) -> Tensor:
 
 def attend(images: Tensor, model: Model, scale: float | None, dtype: str = "float32") -> Tensor:
     """CLS attention of every head: frames (B, 3, img_h, img_w) uint8 -> (B, L, H, h, w)."""
-    x = (videos.resized(images, model.net.patch_size, scale) - model.mean) / model.std
+    x = (frames.resized(images, model.net.patch_size, scale) - model.mean) / model.std
     with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         return cls_attention(model.net, x)
 
@@ -226,18 +205,12 @@ def saliency_gaze(rgb: Tensor, previous: Tensor) -> Tensor:
 def trace_table(models: Sequence[Model], viewers: Sequence[str], groups: dict[str, str]
                 ) -> dict[str, np.ndarray]:
     """Columns of every table: who looks, in the order of the arrays: every head, GBVS, viewers."""
-    rows = [(f"{m.name} block {block} head {head}", m.kind, m.name, block, head, block in m.late())
+    rows = [(f"{m.name} block {block} head {head}", m.kind, m.name, block, block in m.late())
             for m in models for block in range(len(m.net.blocks)) for head in range(m.net.num_heads)]
-    rows += [(name, "GBVS", "", -1, -1, False) for name in CHANNELS]
-    rows += [(viewer, f"viewer {groups.get(viewer, '')}".strip(), "", -1, -1, False) for viewer in viewers]
-    names = "condition", "kind", "model", "block", "head", "late"
+    rows += [(name, "GBVS", "", -1, False) for name in CHANNELS]
+    rows += [(viewer, f"viewer {groups.get(viewer, '')}".strip(), "", -1, False) for viewer in viewers]
+    names = "condition", "kind", "model", "block", "late"
     return {name: np.array(column) for name, column in zip(names, zip(*rows))}  # (R,) each
-
-
-def cosine_distances(maps: Tensor) -> Tensor:
-    """1 - cosine between the maps of a frame: (B, K, h, w) -> (B, K, K)."""
-    unit = F.normalize(maps.flatten(2).float(), dim=-1)
-    return (1 - unit @ unit.mT).clamp(min=0).cpu()
 
 
 def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: str, device: torch.device
@@ -251,28 +224,30 @@ def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: st
         attn = attend(images, m, scale, dtype)  # (B, L, H, h, w)
         seen = torch.tensor([attn.shape[4], attn.shape[3]]) * m.net.patch_size
         gaze.append((head_gaze(attn, m.net.patch_size) * frame / seen).flatten(1, 2))
-        unit = F.normalize(attn.flatten(-2).float(), dim=-1)  # (B, L, H, N)
+        unit = F.normalize(attn.flatten(-2).float(), dim=-1)  # (B, L, H, h w)
         cosine = (unit * unit.sum(2, keepdim=True)).sum(-1)  # (B, L, H), with all heads, itself included
         alike.append(((cosine - 1) / max(attn.shape[2] - 1, 1)).flatten(1))
         if m.late():
-            late.append(attn[:, list(m.late())].flatten(1, 2))  # (B, 2 H, h, w)
+            late.append(unit[:, list(m.late())].flatten(1, 2))  # (B, 2 H, h w)
     if CHANNELS:
         previous = batch.get("previous", batch["image"]).to(device).permute(0, 3, 1, 2)
-        rgb, before = videos.resized(images, 1, scale), videos.resized(previous, 1, scale)
+        rgb, before = (frames.resized(x, 1, scale) for x in (images, previous))
         seen = torch.tensor([rgb.shape[3], rgb.shape[2]])
         gaze.append(saliency_gaze(rgb, before) * frame / seen)
-    apart = cosine_distances(torch.cat(late, 1)) if late else torch.zeros(len(images), 0, 0)
-    return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart)
+    late = torch.cat(late, 1) if late else torch.zeros(len(images), 0, 1)  # (B, K, h w)
+    apart = (1 - late @ late.mT).clamp(min=0)
+    return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart.cpu())
 
 
-def watch_all(watched: Sequence[videos.Watched], folder: Path, batch_size: int, look: Callable, workers: int
-              ) -> dict:
+def measure_all(watched: Sequence[videos.Watched], folder: Path, batch_size: int, look: Callable,
+                workers: int) -> dict:
     """What exp05_clusters.py needs of every clip: gaze (T, C, 2), times (T,), size; over the frames of all
     clips that hold a picture the mean of alike (heads,) and apart (K, K). look: `measure` of a batch."""
     arrays, alike, apart, n = {}, 0, 0, 0
     for w in watched:
         at_once = workers if w.clip.source.is_dir() else min(workers, 1)  # a video is decoded in order
-        found = in_batches(folder / w.clip.name, FramePairs(w.clip, len(w.times)), batch_size, look, at_once)
+        data = frames.Frames(w.clip, len(w.times))
+        found = in_batches(folder / w.clip.name, data, batch_size, look, at_once)
         shown = ~np.isin(np.arange(len(w.times)), w.clip.blank)
         arrays |= {f"gaze/{w.clip.name}": found["gaze"], f"times/{w.clip.name}": w.times,
                    f"size/{w.clip.name}": w.size}
@@ -290,7 +265,7 @@ def example_frames(watched: Sequence[videos.Watched], models: Sequence[Model], l
     shown = [shown[int((i + .5) * len(shown) / n)] for i in range(n)]
     arrays = dict(example_clip=[w.clip.name for w, _ in shown], example_frame=[t for _, t in shown])
     for i, (w, t) in enumerate(shown):
-        picture = videos.Frames(w.clip, len(w.times))[t]["image"]  # (img_h, img_w, 3)
+        picture = frames.Frames(w.clip, len(w.times))[t]["image"]  # (img_h, img_w, 3)
         maps = [look(picture[None].permute(0, 3, 1, 2).to(m.mean.device), m)[0].flatten(0, 1) for m in models]
         now = np.flatnonzero(w.frame == t)[:1]
         arrays |= {f"picture{i}": picture, f"maps{i}": torch.cat(maps).half(),
@@ -498,9 +473,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Where every head looks in every frame.
     folder = begin(args, [f for w in watched for f in w.clip.files()], **{m.name: m.net for m in models})
-    how = dict(scale=videos.CW_SCALE if study.layout == "cw2019" else None, dtype=args.dtype)
+    how = dict(scale=study.scale, dtype=args.dtype)
     look = partial(measure, models=models, device=device, **how)
-    arrays = watch_all(watched, folder, args.batch_size, look, args.workers)
+    arrays = measure_all(watched, folder, args.batch_size, look, args.workers)
     if rank > 0:  # the first process goes on alone, to the barrier at the end of finish
         barrier()
         return start_clusters(args)
