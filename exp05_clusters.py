@@ -35,6 +35,7 @@ import exp05_looks as looking
 import exp05_scaling as scaling
 from common import InputError, init_distributed, pick_device
 from demo import popout_displays
+from exp05_claims import reported
 from exp05_gaze_video import Model, attend, dots, load_models
 from exp05_looks import PARTS, Scene
 from gbvs import gbvs
@@ -139,19 +140,17 @@ def cluster_votes(D: np.ndarray, link: np.ndarray, ks: range) -> dict[str, list[
     return votes
 
 
-def cluster_heads(D: np.ndarray, distance: np.ndarray, k: int = len(GROUPS)) -> dict:
+def cluster_heads(D: np.ndarray, distance: np.ndarray) -> dict:
     """Ward clusters of the late heads from D (K, K), mean cosine distances of their maps.
 
     labels (K,): 1, 2, 3 for G1, G2, G3, by the median MDS distance (distance (K,)) from near to far.
     """
     link = hierarchy.linkage(squareform(D, checks=False), "ward", optimal_ordering=True)
-    raw = hierarchy.fcluster(link, k, "maxclust")
+    raw = hierarchy.fcluster(link, len(GROUPS), "maxclust")
     order = sorted(set(raw), key=lambda c: np.median(distance[raw == c]))
     votes = cluster_votes(D, link, range(2, min(10, len(D) - 2) + 1))
     best = {name: 2 + int(np.argmax(values)) for name, values in votes.items()}
-    cophenetic = float(hierarchy.cophenet(link, squareform(D, checks=False))[0])
-    return dict(labels=np.array([order.index(c) + 1 for c in raw]), link=link, votes=votes, votes_for=best,
-                cophenetic=cophenetic)
+    return dict(labels=np.array([order.index(c) + 1 for c in raw]), link=link, votes=votes, votes_for=best)
 
 
 def looks(who: str, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
@@ -161,28 +160,22 @@ def looks(who: str, part: str, arrays: dict[str, np.ndarray]) -> np.ndarray:
     return shares[np.isfinite(shares)]
 
 
-def region_test(part: str, a: str, b: str, arrays: dict[str, np.ndarray]) -> dict | None:
-    """Looks of two of WHO at a part, Bonferroni for their three pairs."""
-    x, y = looks(a, part, arrays), looks(b, part, arrays)
-    return scaling.compare(f"{part}: {a} vs {b}", x, y, len(PAIRS)) if min(len(x), len(y)) > 1 else None
-
-
 def region_tests(arrays: dict[str, np.ndarray]) -> list[dict]:
-    tests = [region_test(part, a, b, arrays) for part in TESTED for a, b in PAIRS]
-    return [test for test in tests if test]
+    """Looks of every two of WHO at every part, Bonferroni for their three pairs."""
+    tests = []
+    for part, (a, b) in itertools.product(TESTED, PAIRS):
+        x, y = looks(a, part, arrays), looks(b, part, arrays)
+        if min(len(x), len(y)) > 1:
+            tests.append(scaling.compare(f"{part}: {a} vs {b}", x, y, len(PAIRS)))
+    return tests
 
 
-def region_p(part: str, a: str, b: str, arrays: dict[str, np.ndarray]) -> dict | None:
-    test = region_test(part, a, b, arrays)
-    return dict(ours=test["p_bonferroni"], n=sum(test["n"])) if test else None
-
-
-def median_look(who: str, part: str, arrays: dict[str, np.ndarray]) -> dict | None:
+def median_look(who: str, part: str, arrays: dict[str, np.ndarray], tests: Sequence[dict]) -> dict | None:
     values = looks(who, part, arrays)
     return estimate(values, np.median) if len(values) else None
 
 
-def cluster_size(cluster: str, arrays: dict[str, np.ndarray]) -> dict | None:
+def cluster_size(cluster: str, arrays: dict[str, np.ndarray], tests: Sequence[dict]) -> dict | None:
     """A cluster's share of the late heads, %."""
     late = arrays["cluster"][arrays["cluster"] != ""]
     return dict(ours=float(100 * (late == cluster).mean()), n=len(late)) if len(late) else None
@@ -196,23 +189,24 @@ def correlation(pairs: np.ndarray) -> dict | None:
     return dict(ours=float(np.corrcoef(pairs.T)[0, 1]), n=len(pairs))
 
 
-def course_likeness(group: str, arrays: dict[str, np.ndarray]) -> dict | None:
+def course_likeness(group: str, arrays: dict[str, np.ndarray], tests: Sequence[dict]) -> dict | None:
     """r between a group's and adults' left less right face, over samples."""
     groups = arrays["course_groups"].tolist()
     return correlation(arrays["courses"][:, [groups.index(group), groups.index("adult")]])
 
 
-def animal_faces(arrays: dict[str, np.ndarray]) -> dict | None:
+def animal_faces(arrays: dict[str, np.ndarray], tests: Sequence[dict]) -> dict | None:
     """r over late heads between looks at human and at animal faces."""
     late = arrays["mean_shares"][arrays["cluster"] != ""]  # (K, PARTS)
     return correlation(late[:, [PARTS.index("face"), PARTS.index("animal_face")]])
 
 
 def claims(groups: Sequence[str]) -> list[Claim]:
-    """The table's rows; value(arrays). groups: clusters and groups of viewers, columns of the courses."""
+    """The table's rows; value(arrays, tests). groups: clusters and groups of viewers, as in the courses."""
     rows = [Claim(f"{who}: looks at {part}", number, "%", partial(median_look, who, part))
             for part, numbers in PAPER_SHARES.items() for who, number in zip(WHO, numbers)]
-    rows += [Claim(f"{part}: {a} vs {b}", p, "p, Bonferroni", partial(region_p, part, a, b))
+    rows += [Claim(f"{part}: {a} vs {b}", p, "p, Bonferroni",
+                   partial(reported, f"{part}: {a} vs {b}", "p_bonferroni"))
              for part, numbers in PAPER_P.items() for (a, b), p in zip(PAIRS, numbers)]
     rows += [Claim(f"{cluster}: share of late heads", number, "%", partial(cluster_size, cluster))
              for cluster, number in PAPER_SIZES.items()]
@@ -376,10 +370,10 @@ def main(argv: Sequence[str] | None = None) -> None:
                   course_clip=np.repeat(clips, [len(course) for course in courses]))
     if clusters:
         members = [np.isin(late, rows) for rows in clusters.values()]
-        table |= example_maps(arrays, clusters) | pop_out(
-            models, videos.CW_SCALE if run["layout"] == "cw2019" else None, args.dtype, members, device)
-    finish(args, "exp05_clusters", table, image_rows(table), evaluate(claims([*groups]), table), draw, began,
-           device, region_tests(table), missing_parts(table, unread), on_screen=ON_SCREEN, unit="clips",
+        table |= example_maps(arrays, clusters) | pop_out(models, study.scale, args.dtype, members, device)
+    tests = region_tests(table)
+    finish(args, "exp05_clusters", table, image_rows(table), evaluate(claims([*groups]), table, tests), draw,
+           began, device, tests, missing_parts(table, unread), on_screen=ON_SCREEN, unit="clips",
            model=", ".join(run["args"]["models"]), **facts)
 
 

@@ -6,9 +6,8 @@
              animal_face, others; a point that is absent for a while keeps its row, with x and y empty),
              masks/NAME.npz (body, ground: frames x img_h x img_w). A clip without gaze counts for its key
              points (animals).
-    N2010    its video in clips/; allclip1.mat (gaze and key points) and video_stimuli/eyeclip_annotation.txt
-             as distributed; or gaze.npz (gaze: viewers x samples x 2, x and y in px; group), which holds no
-             key points. Blank frames are left out.
+    N2010    its video in clips/; as distributed: allclip1.mat (gaze and key points) and
+             video_stimuli/eyeclip_annotation.txt. Blank frames are left out.
     both     may have animal_parts/: VGG's imdb-animalParts-eye.mat, the paper authors' file of mouths
              shifted_mouth_pos_val.npz, ImageNet's validation images in val/ (see exp05_frames.py).
     CW2019   as distributed: GazeData/NV/<viewer>/*.mat, Clips_small_size/*.mov, 30s_segment_description.csv
@@ -31,9 +30,8 @@ import scipy.io
 
 from common import InputError, input_errors
 from data import demo_folder, entries, read_csv
-from exp05_frames import Clip, Frames, animal_clip, frames, image_files, resized  # all for the scripts, too
+from exp05_frames import Clip, animal_clip, frames, image_files
 from gaze import check_units, place_hints, with_size, zero_note
-from results import read_arrays
 
 CW_SAMPLES = 30  # gaze samples a frame of CW2019 (authors' code)
 LEAST_GAZE = .2  # share of a clip's frames with gaze, below which its unit or clock is wrong (our choice)
@@ -56,6 +54,7 @@ class Study:
     clips: list[Clip]
     groups: dict[str, str] = field(default_factory=dict)  # viewer -> group
     notes: list[str] = field(default_factory=list)  # faults of the data and how they were dealt with
+    scale: float | None = None  # of the frames, see exp05_frames.resized
 
 
 class Watched(NamedTuple):
@@ -80,7 +79,7 @@ def load_study(data: str, seed: int = 0, lost_at_zero: bool = False) -> Study:
     elif not (root / "clips").is_dir():
         raise InputError(f"{root}: no folder clips, no GazeData/NV; expected one of the layouts that "
                          "exp05_data.py describes.")
-    elif (root / "gaze.npz").is_file() or (root / "allclip1.mat").is_file():
+    elif (root / "allclip1.mat").is_file():
         study = load_n2010(root)
     else:
         study = load_any(root)
@@ -106,35 +105,34 @@ def table(path: Path, key: str, *others: str) -> dict[str, dict]:
 
 def load_any(root: Path) -> Study:
     """The layout "any", also the demo world's."""
-    info, clips = table(root / "clips.csv", "clip"), []
-    others = []
+    info, study = table(root / "clips.csv", "clip"), Study("any", [])
     for source in entries(root / "clips"):
         if not source.is_dir() and source.suffix.lower() not in VIDEO_SUFFIXES:
-            others.append(f"clips/{source.name}: not read, no ending of a video ({' '.join(VIDEO_SUFFIXES)})")
+            study.notes.append(f"clips/{source.name}: not read, no ending of a video "
+                               f"({' '.join(VIDEO_SUFFIXES)})")
             continue
         name = source.name if source.is_dir() else source.stem
         row = info.get(name, {})
         fps = row.get("fps") or None
-        if name in [clip.name for clip in clips]:
+        if name in [clip.name for clip in study.clips]:
             raise InputError(f"{root / 'clips'}: two clips are called {name}; rename one of them.")
         if fps is not None and not (isinstance(fps, float) and 0 < fps < math.inf):
             raise InputError(f"{source}: {fps!r} frames/s in clips.csv; expected a number above 0.")
         if source.is_dir() and fps is None and len(image_files(source)) > 1:
             raise InputError(f"{source}: frames without a rate; add a column fps to clips.csv.")
-        clip = Clip(name, source, partial(gaze_csv, root / "gaze" / f"{name}.csv"), str(row.get("genre", "")),
-                    fps)
-        if (root / "keypoints" / f"{name}.csv").is_file():
-            clip.points = root / "keypoints" / f"{name}.csv"
-        if (root / "masks" / f"{name}.npz").is_file():
-            clip.masks = root / "masks" / f"{name}.npz"
-        clips.append(clip)
-    groups = {viewer: row["group"] for viewer, row in table(root / "viewers.csv", "viewer", "group").items()}
-    names = {clip.name for clip in clips}
-    unused = [f"clips.csv, {name}: no clip has this name" for name in info if name not in names]
+        points, masks = root / "keypoints" / f"{name}.csv", root / "masks" / f"{name}.npz"
+        study.clips.append(Clip(name, source, partial(gaze_csv, root / "gaze" / f"{name}.csv"),
+                                str(row.get("genre", "")), fps, points=points if points.is_file() else None,
+                                masks=masks if masks.is_file() else None))
+    viewers = table(root / "viewers.csv", "viewer", "group")
+    study.groups = {viewer: row["group"] for viewer, row in viewers.items()}
+    names = {clip.name for clip in study.clips}
+    study.notes += [f"clips.csv, {name}: no clip has this name" for name in info if name not in names]
     for kind, end in (("gaze", ".csv"), ("keypoints", ".csv"), ("masks", ".npz")):
-        unused += [f"{kind}/{p.name}: no clip has this name, or it is no {end}, so it is not used"
-                   for p in sorted((root / kind).glob("[!.]*.*")) if p.suffix != end or p.stem not in names]
-    return Study("any", clips, groups, others + unused)
+        study.notes += [f"{kind}/{p.name}: no clip has this name, or it is no {end}, so it is not used"
+                        for p in sorted((root / kind).glob("[!.]*.*"))
+                        if p.suffix != end or p.stem not in names]
+    return study
 
 
 def gaze_csv(path: Path) -> dict[str, np.ndarray]:
@@ -148,28 +146,21 @@ def gaze_csv(path: Path) -> dict[str, np.ndarray]:
 
 
 def load_n2010(root: Path) -> Study:
-    """N2010: one video; allclip1.mat (eyeclip1, goodsubj and gr from 1) or gaze.npz (gaze, group)."""
+    """N2010 as distributed: one video and allclip1.mat."""
     study, mat = load_any(root), root / "allclip1.mat"
-    path = mat if mat.is_file() else root / "gaze.npz"
-    with input_errors(path, "gaze (viewers, samples, 2) in px and group; or eyeclip1, goodsubj and gr"):
-        if path == mat:
-            m = scipy.io.loadmat(mat, simplify_cells=True)
-            good = np.ravel(m["goodsubj"]).astype(int) - 1
-            gaze = np.stack([m["eyeclip1"][i] for i in good]).astype(float)
-            group = np.ravel(m["gr"])[good] - 1
-        else:
-            m = read_arrays(path)
-            gaze, group = m["gaze"].astype(float), m.get("group", np.array([]))
-        if gaze.ndim != 3 or gaze.shape[2] != 2 or len(group) not in (0, len(gaze)) or len(study.clips) != 1:
-            raise ValueError(f"gaze of shape {gaze.shape}, {len(group)} groups, {len(study.clips)} videos")
+    with input_errors(mat, "eyeclip1 (viewers; samples, 2) in px, goodsubj and gr; one video in clips"):
+        m = scipy.io.loadmat(mat, simplify_cells=True)
+        good = np.ravel(m["goodsubj"]).astype(int) - 1  # they count from 1, as do the groups
+        gaze = np.stack([m["eyeclip1"][i] for i in good]).astype(float)  # (V, S, 2)
+        group = np.ravel(m["gr"])[good] - 1
+        if gaze.ndim != 3 or gaze.shape[2] != 2 or len(study.clips) != 1:
+            raise ValueError(f"gaze of shape {gaze.shape}, {len(study.clips)} videos")
     t = np.linspace(0, 1, gaze.shape[1])[:, None]
     records = {f"viewer{i:03d}": np.concatenate([t, g], 1) for i, g in enumerate(gaze)}
     clip = study.clips[0]
     clip.records, clip.relative, clip.genre, clip.stored = lambda: records, BLANK[-1][1], "", True
     clip.blank = tuple(i for start, stop in BLANK for i in range(start, stop))
     clip.points, clip.annotation = mat, root / "video_stimuli" / "eyeclip_annotation.txt"
-    if (root / clip.annotation.name).is_file():
-        clip.annotation = root / clip.annotation.name
     groups = {viewer: N2010_GROUPS.get(g, str(g)) for viewer, g in zip(records, group.tolist())}
     return Study("n2010", [clip], groups, study.notes)
 
@@ -201,7 +192,7 @@ def load_cw2019(root: Path) -> Study:
         if name not in videos:
             name = next((video for video in videos if continues(name, video)), "")
         records[name].append(path)
-    study = Study("cw2019", [])
+    study = Study("cw2019", [], scale=CW_SCALE)
     if records[""]:
         study.notes.append(f"{len(records[''])} gaze records of videos that Clips_small_size lacks were left "
                            "out")
@@ -216,8 +207,8 @@ def load_cw2019(root: Path) -> Study:
 def gaze_mats(paths: list[Path], video: Path) -> dict[str, np.ndarray]:
     """CW2019's records of one clip; display px -> video px, the video as wide as the display and centred."""
     with input_errors(video, "a video file that can be decoded"):
-        _, size, _ = next(frames(Clip(video.stem, video, dict)))
-        img_h, img_w = size()  # as displayed
+        _, picture = next(frames(Clip(video.stem, video, dict)))
+        img_h, img_w, _ = picture().shape  # as displayed
     scale, viewers = img_w / DISPLAY[1], {}
     top = max((DISPLAY[0] - img_h / scale) / 2, 0)  # the letterbox, display px
     for path in paths:
@@ -255,8 +246,8 @@ def watch(clip: Clip, limit: int | None, notes: list[str]) -> Watched:
     sentence is added to notes. InputError: frames of different sizes, wrong gaze files."""
     times, sizes = [], set()
     try:
-        for now, size, _ in islice(frames(clip), limit):
-            sizes.add(size())
+        for now, picture in islice(frames(clip), limit):
+            sizes.add(picture().shape[:2])
             times.append(now)
     except Exception as e:  # a damaged file fails in many ways, such as a stream of an unknown codec
         notes.append(f"{clip.source.name}: damaged after {len(times)} frames ({e}); the frames before the "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -27,7 +27,6 @@ from gaze import picture_size
 from results import read_arrays
 
 SAMPLES = 5  # gaze samples a frame (our choice)
-Shown = tuple[float, Callable[[], tuple[int, int]], Callable[[], np.ndarray]]  # time, size, picture
 ANIMAL_SIDE = 256  # px, to which squares of Animal Parts' images are resized (authors' code)
 
 
@@ -72,9 +71,9 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))
 
 
-def frames(clip: Clip) -> Iterator[Shown]:
-    """(seconds since the first frame, functions that give its img_h, img_w and its picture (img_h, img_w, 3)
-    in RGB), in order: who needs no picture saves its conversion.
+def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
+    """(seconds since the first frame, function that gives its picture (img_h, img_w, 3) in RGB), in order:
+    who passes a frame over saves its conversion.
 
     Pictures are as a player shows them, to which gaze belongs: turned and mirrored as the file says, of
     square pixels, cut by its edit list. Times are the file's own, so a variable frame rate is kept. Damage
@@ -82,20 +81,22 @@ def frames(clip: Clip) -> Iterator[Shown]:
     """
     if clip.animals:
         for n, one in enumerate(clip.animals):
-            yield float(n), lambda one=one: animal_picture(one).shape[:2], partial(animal_picture, one)
-        return
-    if clip.source.is_dir():
+            yield float(n), partial(animal_picture, one)
+    elif clip.source.is_dir():
         paths = image_files(clip.source)
         if not paths:
             raise ValueError("no images in it")
         for n, path in enumerate(paths):
-            yield (n / (clip.fps or 1), lambda path=path: read_image(path, as_displayed=True).size[::-1],
-                   lambda path=path: np.array(read_image(path, as_displayed=True)))
-        return
-    yield from video_frames(clip)
+            yield n / (clip.fps or 1), partial(displayed_image, path)
+    else:
+        yield from video_frames(clip)
 
 
-def video_frames(clip: Clip) -> Iterator[Shown]:
+def displayed_image(path: Path) -> np.ndarray:
+    return np.array(read_image(path, as_displayed=True))
+
+
+def video_frames(clip: Clip) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
     """`frames` of a video file."""
     n, start, now = 0, 0., 0.
     with av.open(str(clip.source)) as file:
@@ -108,8 +109,8 @@ def video_frames(clip: Clip) -> Iterator[Shown]:
                 raise ValueError("a damaged frame")
             now = n / rate if frame.time is None else frame.time
             start = now if n == 0 else start
-            how = dict(turn=(1, 0, 0, 1), aspect=1.) if clip.stored else dict(turn=turn(frame), aspect=aspect)
-            yield now - start, partial(displayed_size, frame, **how), partial(displayed, frame, **how)
+            how = ((1, 0, 0, 1), 1.) if clip.stored else (turn(frame), aspect)
+            yield now - start, partial(displayed, frame, *how)
             n += 1
         length = float(stream.duration * stream.time_base) if stream.duration else np.inf  # after the cuts
     if n == 0 or n < announced and now - start + 1.5 / rate < length:
@@ -129,12 +130,6 @@ def turn(frame: av.VideoFrame) -> tuple[int, int, int, int]:
     return tuple(signs.tolist())
 
 
-def displayed_size(frame: av.VideoFrame, turn: tuple[int, int, int, int], aspect: float) -> tuple[int, int]:
-    """img_h, img_w of `displayed`."""
-    img_h, img_w = frame.height, round(frame.width * aspect)
-    return (img_w, img_h) if turn[1] else (img_h, img_w)
-
-
 def displayed(frame: av.VideoFrame, turn: tuple[int, int, int, int], aspect: float) -> np.ndarray:
     """A frame in RGB (img_h, img_w, 3), of square pixels (aspect: their width / height), turned."""
     image, (a, b, c, d) = frame.to_ndarray(format="rgb24"), turn
@@ -147,21 +142,32 @@ def displayed(frame: av.VideoFrame, turn: tuple[int, int, int, int], aspect: flo
 
 
 class Frames(torch.utils.data.Dataset):
-    """Item i -> dict(image=frame i as (img_h, img_w, 3) uint8), for the first n frames of a clip. Frames are
-    decoded in order: who asks for an earlier one starts the clip again."""
+    """Item i -> dict(image=frame i, previous=the one before it), each (img_h, img_w, 3) uint8, of the first n
+    frames of a clip. The first and those after blanks are their own predecessors, so that nothing moves.
+    Frames are decoded in order: who asks for an earlier one starts the clip again."""
+    unit = "frames"  # of the progress bar
 
     def __init__(self, clip: Clip, n: int):
-        self.clip, self.n, self.stream, self.next = clip, n, None, n
+        self.clip, self.n = replace(clip, records=dict), n  # a worker needs no gaze
+        self.starts = {0, *(t + 1 for t in clip.blank)}
+        self.stream, self.next, self.image = None, n, None  # image: the one before frame `next`
 
     def __len__(self) -> int:
         return self.n
 
-    def __getitem__(self, i: int) -> dict:
+    def decode(self, i: int) -> Tensor:
         if i < self.next:
             self.stream, self.next = frames(self.clip), 0
-        _, _, picture = next(islice(self.stream, i - self.next, None))
-        self.next = i + 1
-        return dict(image=torch.from_numpy(picture()))
+        _, picture = next(islice(self.stream, i - self.next, None))
+        self.next, self.image = i + 1, torch.from_numpy(picture())
+        return self.image
+
+    def __getitem__(self, i: int) -> dict:
+        if i in self.starts:
+            image = self.decode(i)
+            return dict(image=image, previous=image)
+        previous = self.image if i == self.next else self.decode(i - 1)
+        return dict(image=self.decode(i), previous=previous)
 
 
 def area_matrix(n_in: int, n_out: int) -> Tensor:
@@ -229,6 +235,6 @@ def animal(file: Path, eyes: np.ndarray, mouth: np.ndarray) -> Animal:
 def animal_picture(animal: Animal) -> np.ndarray:
     """Its square, resized by area: (ANIMAL_SIDE, ANIMAL_SIDE, 3) uint8."""
     (x, y), side, rows = animal.corner, animal.side, area_matrix(animal.side, ANIMAL_SIDE)
-    square = np.array(read_image(animal.file, as_displayed=True))[y:y + side, x:x + side]
+    square = displayed_image(animal.file)[y:y + side, x:x + side]
     small = rows @ torch.from_numpy(square).float().permute(2, 0, 1) @ rows.T  # (3, ANIMAL_SIDE, ANIMAL_SIDE)
     return small.round().byte().permute(1, 2, 0).numpy()

@@ -4,7 +4,8 @@ Yamamoto, Akahoshi & Kitazawa (2025), "Emergence of human-like attention and dis
 self-supervised Vision Transformers: a comparative eye-tracking study", Neural Networks 189, 107595,
 doi 10.1016/j.neunet.2025.107595. Every head gets a gaze position in every frame, the peak of its smoothed
 attention. Heads are placed among the viewers (multidimensional scaling) and compared by their distance from
-the median viewer. exp05_clusters.py, which starts at the end, groups the late heads.
+the median viewer. The paper's claims, row by row: exp05_claims.py. At the end exp05_clusters.py starts, which
+groups the late heads.
 
 Commands
     laptop, demo world    python exp05_gaze_video.py
@@ -24,14 +25,12 @@ this project's own. The data's layouts: exp05_data.py; more in docs/exp05.md.
 from __future__ import annotations
 
 import argparse
-import itertools
 import math
 import re
 import runpy
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -39,56 +38,32 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import stats
 from torch import Tensor, nn
 
+import exp05_claims as paper
 import exp05_data as videos
-import exp05_looks as looks
+import exp05_frames as frames
+import exp05_looks as looking
 import exp05_scaling as scaling
 import results
 from common import InputError, barrier, cls_attention, init_distributed, pick_device, resize_matrix
 from gbvs import gbvs_sets
-from results import (Claim, PALETTE, argument_parser, at_least, begin, cli, estimate, evaluate, figure_grid,
-                     finish, in_batches, only_draw, parse_args, redraw, save_figure)
+from results import (PALETTE, argument_parser, at_least, begin, cli, evaluate, figure_grid, finish,
+                     in_batches, only_draw, parse_args, redraw, save_figure)
 from weights import IMAGENET, load_vit, read_state_dict, vit_from_state
 
 # -------------------------------------------------------------------------------- constants
 
 # Shapes: B frames of a batch, L blocks, H heads, h, w patch grid; T frames, S gaze samples, V viewers, C
 # traces (heads and GBVS: what looks somewhere in every frame), K late heads. Gaze is x, y in px.
-ADULT = "viewer adult"  # the group that the others, heads and models are tested against
 HEADS = 6  # of a block, in the models of exp05_train_vits.py
-BEST = 5  # heads of a model that are compared with viewers
 SHALLOWEST = 5  # blocks of a model whose late heads are clustered; the paper's have 8 and 12
 CHANNELS = {"GBVS": "DIORFM", "GBVS intensity": "I", "GBVS orientation": "O", "GBVS contrast": "R",
             "GBVS flicker": "F", "GBVS motion": "M", "GBVS colour": "D"}  # the authors' seven
 GBVS_SIDE = 64  # px, the smallest side that gbvs takes
 DEMO_MODELS = ("demo_dino4", "demo_dino8", "demo_dino12", "demo_sl4", "demo_sl8", "demo_sl12")
-OFFICIAL = ("dino_vits16", "deit_small_patch16_224")
 ON_SCREEN = r"(?!GBVS [a-z]).*|GBVS vs .*"  # rows that are printed: of GBVS not the single channels
 EXAMPLES = 6  # frames that the figures show
-# The paper's MDS distances. N2010, px: medians of the five best heads of six models, best head of OFFICIAL,
-# GBVS. Genres of CW2019, in median distances between viewers: the same, and the median viewer.
-PAPER = {
-    "N2010": {"dino4": 94.2, "dino8": 74.8, "dino12": 62.6, "sl4": 166.5, "sl8": 155.7, "sl12": 147.6,
-              "dino_vits16": 53.1, "deit_small_patch16_224": 88.2, "GBVS": 137.0, "GBVS intensity": 108.2,
-              "GBVS orientation": 101.9, "GBVS contrast": 150.2, "GBVS flicker": 162.6, "GBVS motion": 154.9,
-              "GBVS colour": 134.3},
-    "drama": dict(viewer=.68, dino4=1.30, dino8=.94, dino12=.92, sl4=2.54, sl8=2.20, sl12=1.94,
-                  dino_vits16=.97, GBVS=1.63),
-    "animation": dict(viewer=.70, dino4=1.40, dino8=1.14, dino12=1.13, sl4=2.19, sl8=1.95, sl12=1.95,
-                      dino_vits16=1.04, GBVS=1.40),
-    "nature": dict(viewer=.72, dino4=1.22, dino8=1.11, dino12=1.08, sl4=2.12, sl8=1.83, sl12=1.82,
-                   dino_vits16=1.11, GBVS=1.18)}
-# r, over the heads of a kind, between the distances on N2010 and in a genre of CW2019
-PAPER_R = {"drama": dict(dino4=.93, dino8=.96, dino12=.94, sl4=.91, sl8=.94, sl12=.93),
-           "animation": dict(dino4=.90, dino8=.95, dino12=.90, sl4=.92, sl8=.91, sl12=.88),
-           "nature": dict(dino4=.91, dino8=.91, dino12=.89, sl4=.89, sl8=.84, sl12=.79)}
-# p against adults on N2010, times the ten groups tested; dino8's Cohen's d; p of DINO against supervised
-PAPER_P = {"viewer child": .0039, "viewer adult ASD": .00051, "viewer child ASD": 6.2e-10, "dino4": 2.1e-9,
-           "dino8": 4.1e-5, "dino12": .100, "sl4": 1.4e-15, "sl8": 1.0e-14, "sl12": 5.3e-13, "GBVS": 3.7e-6}
-PAPER_D, PAPER_PAIRS = 1.43, "<= 8.2e-07"
-PAPER_TESTS = {"n2010": 10, "cw2019": 7}  # groups that the paper tests at a time: its factors of Bonferroni
 DATA_SETS = {"n2010": "N2010", "cw2019": "CW2019"}  # by layout; other runs have their folder's name
 COLOURS = {"viewer": PALETTE["human"], "GBVS": PALETTE["gbvs"],  # by the beginning of a kind's name
            "dino4": "#74b3e0", "dino8": "#2b7bba", "dino": PALETTE["dino"],
@@ -105,9 +80,9 @@ def load_data(data: str, seed: int, limit: int | None, lost_at_zero: bool = Fals
     uses, are only checked. InputError: wrong tables, frames too small for GBVS."""
     study = videos.load_study(data, seed, lost_at_zero)
     watched = videos.watch_all(study, limit)
-    looks.check_tables(watched)
+    looking.check_tables(watched)
     for w in watched:
-        side = min(w.size) * (videos.CW_SCALE if study.layout == "cw2019" else 1)
+        side = min(w.size) * (study.scale or 1)
         if CHANNELS and side < GBVS_SIDE:
             raise InputError(f"{w.clip.name}: {w.size[1]}x{w.size[0]} px; GBVS needs sides of {GBVS_SIDE}.")
     return study, watched
@@ -119,31 +94,10 @@ def other_distances(folder: Path | None) -> dict[str, dict[str, float]]:
         return {}
     if not (folder / "arrays.npz").is_file():
         raise InputError(f"--compare {folder}: no arrays.npz; give the folder of a finished run.")
-    run = videos.read_arrays(folder / "arrays.npz")
+    run = results.read_arrays(folder / "arrays.npz")
     name = DATA_SETS.get(str(run["layout"]), folder.resolve().name)
     own = zip(run["sets"].tolist(), run["units"], run["distance"])  # without those that it was compared with
     return {f"{name}: {place}": dict(zip(run["condition"].tolist(), distance)) for place, _, distance in own}
-
-
-class FramePairs(torch.utils.data.Dataset):
-    """Item i -> dict(image=frame i, previous=the one before it), each (img_h, img_w, 3) uint8, of the first n
-    frames of a clip. The first and those after blanks are their own predecessors, so that nothing moves."""
-    unit = "frames"  # of the progress bar
-
-    def __init__(self, clip: videos.Clip, n: int):
-        self.frames = videos.Frames(replace(clip, records=dict), n)  # a worker needs no gaze
-        self.starts = {0, *(t + 1 for t in clip.blank)}
-        self.given, self.image = -1, None  # the frame that was asked for last
-
-    def __len__(self) -> int:
-        return len(self.frames)
-
-    def __getitem__(self, i: int) -> dict:
-        previous = self.image
-        if i not in self.starts and i - 1 != self.given:
-            previous = self.frames[i - 1]["image"]  # the batch before is another process's, or done
-        self.given, self.image = i, self.frames[i]["image"]
-        return dict(image=self.image, previous=self.image if i in self.starts else previous)
 
 
 # -------------------------------------------------------------------------------- model
@@ -231,7 +185,7 @@ def head_gaze(attn: Tensor, patch: int) -> Tensor:
 
 def attend(images: Tensor, model: Model, scale: float | None, dtype: str = "float32") -> Tensor:
     """CLS attention of every head: frames (B, 3, img_h, img_w) uint8 -> (B, L, H, h, w)."""
-    x = (videos.resized(images, model.net.patch_size, scale) - model.mean) / model.std
+    x = (frames.resized(images, model.net.patch_size, scale) - model.mean) / model.std
     with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=dtype == "bfloat16"):
         return cls_attention(model.net, x)
 
@@ -251,18 +205,12 @@ def saliency_gaze(rgb: Tensor, previous: Tensor) -> Tensor:
 def trace_table(models: Sequence[Model], viewers: Sequence[str], groups: dict[str, str]
                 ) -> dict[str, np.ndarray]:
     """Columns of every table: who looks, in the order of the arrays: every head, GBVS, viewers."""
-    rows = [(f"{m.name} block {block} head {head}", m.kind, m.name, block, head, block in m.late())
+    rows = [(f"{m.name} block {block} head {head}", m.kind, m.name, block, block in m.late())
             for m in models for block in range(len(m.net.blocks)) for head in range(m.net.num_heads)]
-    rows += [(name, "GBVS", "", -1, -1, False) for name in CHANNELS]
-    rows += [(viewer, f"viewer {groups.get(viewer, '')}".strip(), "", -1, -1, False) for viewer in viewers]
-    names = "condition", "kind", "model", "block", "head", "late"
+    rows += [(name, "GBVS", "", -1, False) for name in CHANNELS]
+    rows += [(viewer, f"viewer {groups.get(viewer, '')}".strip(), "", -1, False) for viewer in viewers]
+    names = "condition", "kind", "model", "block", "late"
     return {name: np.array(column) for name, column in zip(names, zip(*rows))}  # (R,) each
-
-
-def cosine_distances(maps: Tensor) -> Tensor:
-    """1 - cosine between the maps of a frame: (B, K, h, w) -> (B, K, K)."""
-    unit = F.normalize(maps.flatten(2).float(), dim=-1)
-    return (1 - unit @ unit.mT).clamp(min=0).cpu()
 
 
 def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: str, device: torch.device
@@ -276,28 +224,30 @@ def measure(batch: dict, models: Sequence[Model], scale: float | None, dtype: st
         attn = attend(images, m, scale, dtype)  # (B, L, H, h, w)
         seen = torch.tensor([attn.shape[4], attn.shape[3]]) * m.net.patch_size
         gaze.append((head_gaze(attn, m.net.patch_size) * frame / seen).flatten(1, 2))
-        unit = F.normalize(attn.flatten(-2).float(), dim=-1)  # (B, L, H, N)
+        unit = F.normalize(attn.flatten(-2).float(), dim=-1)  # (B, L, H, h w)
         cosine = (unit * unit.sum(2, keepdim=True)).sum(-1)  # (B, L, H), with all heads, itself included
         alike.append(((cosine - 1) / max(attn.shape[2] - 1, 1)).flatten(1))
         if m.late():
-            late.append(attn[:, list(m.late())].flatten(1, 2))  # (B, 2 H, h, w)
+            late.append(unit[:, list(m.late())].flatten(1, 2))  # (B, 2 H, h w)
     if CHANNELS:
         previous = batch.get("previous", batch["image"]).to(device).permute(0, 3, 1, 2)
-        rgb, before = videos.resized(images, 1, scale), videos.resized(previous, 1, scale)
+        rgb, before = (frames.resized(x, 1, scale) for x in (images, previous))
         seen = torch.tensor([rgb.shape[3], rgb.shape[2]])
         gaze.append(saliency_gaze(rgb, before) * frame / seen)
-    apart = cosine_distances(torch.cat(late, 1)) if late else torch.zeros(len(images), 0, 0)
-    return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart)
+    late = torch.cat(late, 1) if late else torch.zeros(len(images), 0, 1)  # (B, K, h w)
+    apart = (1 - late @ late.mT).clamp(min=0)
+    return dict(gaze=torch.cat(gaze, 1), alike=torch.cat(alike, 1).cpu(), apart=apart.cpu())
 
 
-def watch_all(watched: Sequence[videos.Watched], folder: Path, batch_size: int, look: Callable, workers: int
-              ) -> dict:
+def measure_all(watched: Sequence[videos.Watched], folder: Path, batch_size: int, look: Callable,
+                workers: int) -> dict:
     """What exp05_clusters.py needs of every clip: gaze (T, C, 2), times (T,), size; over the frames of all
     clips that hold a picture the mean of alike (heads,) and apart (K, K). look: `measure` of a batch."""
     arrays, alike, apart, n = {}, 0, 0, 0
     for w in watched:
         at_once = workers if w.clip.source.is_dir() else min(workers, 1)  # a video is decoded in order
-        found = in_batches(folder / w.clip.name, FramePairs(w.clip, len(w.times)), batch_size, look, at_once)
+        data = frames.Frames(w.clip, len(w.times))
+        found = in_batches(folder / w.clip.name, data, batch_size, look, at_once)
         shown = ~np.isin(np.arange(len(w.times)), w.clip.blank)
         arrays |= {f"gaze/{w.clip.name}": found["gaze"], f"times/{w.clip.name}": w.times,
                    f"size/{w.clip.name}": w.size}
@@ -315,7 +265,7 @@ def example_frames(watched: Sequence[videos.Watched], models: Sequence[Model], l
     shown = [shown[int((i + .5) * len(shown) / n)] for i in range(n)]
     arrays = dict(example_clip=[w.clip.name for w, _ in shown], example_frame=[t for _, t in shown])
     for i, (w, t) in enumerate(shown):
-        picture = videos.Frames(w.clip, len(w.times))[t]["image"]  # (img_h, img_w, 3)
+        picture = frames.Frames(w.clip, len(w.times))[t]["image"]  # (img_h, img_w, 3)
         maps = [look(picture[None].permute(0, 3, 1, 2).to(m.mean.device), m)[0].flatten(0, 1) for m in models]
         now = np.flatnonzero(w.frame == t)[:1]
         arrays |= {f"picture{i}": picture, f"maps{i}": torch.cat(maps).half(),
@@ -366,128 +316,6 @@ def nearest_heads(table: dict[str, np.ndarray], distance: np.ndarray) -> list[in
     return sorted((int(np.where(mine, distance, np.inf).argmin()) for mine in sides), key=distance.item)
 
 
-def best_heads(distance: np.ndarray, model: np.ndarray) -> np.ndarray:
-    """The BEST smallest distances of every model, joined; both (heads,)."""
-    return np.concatenate([np.sort(distance[model == m])[:BEST] for m in dict.fromkeys(model.tolist())])
-
-
-def compare_kinds(where: str, kind: np.ndarray, model: np.ndarray, distance: np.ndarray, layout: str = "any"
-                  ) -> list[dict]:
-    """The paper's tests in one set of clips: every condition and group of viewers against adults (all viewers
-    if there are none), DINO against supervised at each depth. Units: the five best heads of every model
-    together (the paper's), then the model (median of its five), from three models on. Bonferroni for the
-    tests at a time; on the paper's data (layout) for its PAPER_TESTS at least, to hold p against its own."""
-    there = np.isfinite(distance)
-    kind, model, distance = kind[there], model[there], distance[there]
-    of = {k: distance[kind == k] for k in dict.fromkeys(kind.tolist())}
-    people = {k: v for k, v in of.items() if k.startswith("viewer")}
-    name, adults = ADULT, people.pop(ADULT, None)
-    if adults is None:  # the groups of viewers are part of all
-        name, adults, people = "all viewers", np.concatenate(list(people.values())), {}
-    heads, medians = dict(people), {}
-    for k in dict.fromkeys(kind[model != ""].tolist()):
-        heads[k] = best_heads(of[k], model[kind == k])
-        runs = [model == m for m in dict.fromkeys(model[kind == k].tolist())]
-        medians[k] = [np.median(best_heads(distance[run], model[run])) for run in runs]
-    if "GBVS" in of:
-        heads["GBVS"] = of["GBVS"]
-    tests = []
-    for unit, least, values in (("heads", 2, heads), ("models", 3, medians)):
-        values = {k: v for k, v in values.items() if len(v) >= least}
-        n_tests = max(len(values), PAPER_TESTS.get(layout, 0))
-        if len(adults) > 1:
-            tests += [scaling.compare(f"{where}, {unit}: {k} vs {name}", v, adults, n_tests)
-                      for k, v in values.items()]
-        for k, v in values.items():
-            supervised = k.replace("dino", "sl")
-            if supervised != k and supervised in values:
-                tests.append(scaling.compare(f"{where}, {unit}: {k} vs {supervised}", v, values[supervised]))
-    return tests
-
-
-def set_correlations(sets: Sequence[str], table: dict[str, np.ndarray], distance: np.ndarray) -> list[dict]:
-    """Pearson r, over the heads of a kind (method and depth), between the MDS distances in every two sets of
-    clips; distance (sets, R)."""
-    kind, found = table["kind"], []
-    for k in dict.fromkeys(kind[table["model"] != ""].tolist()):
-        for (a, x), (b, y) in itertools.combinations(zip(sets, distance), 2):
-            both = (kind == k) & np.isfinite(x) & np.isfinite(y)
-            if both.sum() > 2:
-                r, p = stats.pearsonr(x[both], y[both])
-                found.append(dict(name=f"{k}: {a} and {b}", r=float(r), p=float(p), n=int(both.sum())))
-    return found
-
-
-def nearness(who: str, place: str, arrays: dict, tests: Sequence[dict]) -> dict | None:
-    """Distance in a set of clips: the best head of an official model, the median of the best heads of other
-    kinds, GBVS with all channels (its first) or one, the median viewer."""
-    distance = arrays["distance"][arrays["sets"].index(place)]
-    mine = ((arrays["kind"] == who) | (arrays["condition"] == who)) & np.isfinite(distance)
-    distance, model = distance[mine], arrays["model"][mine]
-    if len(distance) == 0:  # such as flicker in one frame
-        return None
-    if who in CHANNELS:
-        return dict(ours=float(distance[0]), n=1)
-    if who in OFFICIAL:
-        return dict(ours=float(distance.min()), n=len(distance))
-    return estimate(distance if who.startswith("viewer") else best_heads(distance, model), np.median)
-
-
-def reported(name: str, key: str, arrays: dict, tests: Sequence[dict]) -> dict | None:
-    """A number of the test or correlation of this name; n of all its groups together."""
-    for test in tests:
-        if test["name"] == name and test[key] is not None:
-            return dict(ours=test[key], n=int(np.sum(test["n"])))
-    return None
-
-
-def title(who: str) -> str:
-    """Name of a row of distances."""
-    if who == "GBVS":
-        return "GBVS, all channels"
-    if who in OFFICIAL:
-        return f"{who}, best head"
-    return who if who.startswith(("GBVS", "viewer")) else f"{who}, {BEST} best heads"
-
-
-def claims(layout: str, kinds: Sequence[str], units: dict[str, str]) -> list[Claim]:
-    """The table's rows; value(arrays, tests and correlations). units: of the sets of clips. CW2019: distances
-    by genre; all other data: distances and tests over all clips. GBVS's channels: those that the paper tells.
-    """
-    rows, everyone, places = [], [], {"all": "N2010"}
-    for kind in kinds:
-        everyone += CHANNELS if kind == "GBVS" else [kind]
-    if layout == "cw2019":
-        places = {genre: genre for genre in PAPER_R if genre in units} or {"all": ""}
-    for place, of_paper in places.items():
-        paper, prefix = PAPER.get(of_paper, {}), "" if place == "all" else f"{place}: "
-        rows += [Claim(prefix + title(who), paper.get(who), units[place], partial(nearness, who, place))
-                 for who in everyone if who in paper or who not in CHANNELS]
-    if layout != "cw2019":
-        rows += [Claim(f"{kind} vs {ADULT}", PAPER_P.get(kind), "p, Bonferroni",
-                       partial(reported, f"all, heads: {kind} vs {ADULT}", "p_bonferroni")) for kind in kinds]
-        rows.append(Claim(f"dino8 vs {ADULT}, Cohen's d", PAPER_D, "d",
-                          partial(reported, f"all, heads: dino8 vs {ADULT}", "d")))
-        rows += [Claim(f"dino{depth} vs sl{depth}", PAPER_PAIRS, "p",
-                       partial(reported, f"all, heads: dino{depth} vs sl{depth}", "p"))
-                 for depth in (4, 8, 12)]
-    for genre, paper in PAPER_R.items():
-        pair = f"{genre} and N2010: all" if layout == "cw2019" else f"all and CW2019: {genre}"
-        rows += [Claim(f"{kind}: heads' distances on N2010 and {genre}", r, "r",
-                       partial(reported, f"{kind}: {pair}", "r")) for kind, r in paper.items()]
-    return rows
-
-
-def missing_parts(layout: str, kinds: Sequence[str]) -> list[str]:
-    """Parts of the study that were not run, and why."""
-    parts = []
-    if ADULT not in kinds and layout != "cw2019":  # there the paper, too, tests against all viewers
-        parts.append("tests against the group adult: no such viewers; all instead")
-    if not any(kind.startswith("dino") and kind.replace("dino", "sl") in kinds for kind in kinds):
-        parts.append("DINO against supervised: needs dinoN and slN")
-    return parts
-
-
 # -------------------------------------------------------------------------------- figures
 
 def colour_of(kind: str) -> str:
@@ -513,10 +341,10 @@ def draw_distance(arrays: dict[str, np.ndarray], folder: Path) -> None:
     models = [k for k in kinds if (model[kind == k] != "").any()]
     fig, ((left, middle, right),) = figure_grid(1, 3, 5, 4.6, width_ratios=[1, 1.1, 1.2])
     columns = {k: distance[(kind == k) & np.isfinite(distance)] for k in kinds}
-    columns |= {k: best_heads(columns[k], model[kind == k]) for k in models}
+    columns |= {k: paper.best_heads(columns[k], model[kind == k]) for k in models}
     dots(left, columns, [colour_of(k) for k in columns])
     left.set(ylabel=f"MDS distance from the median viewer ({unit})", ylim=(0, None))
-    left.set_title(f"viewers, {BEST} best heads of each model, GBVS; bar: median", fontsize=9)
+    left.set_title(f"viewers, {paper.BEST} best heads of each model, GBVS; bar: median", fontsize=9)
     for k in models:
         depth = block[kind == k].max() + 1
         by_block = [distance[(kind == k) & (block == b)] for b in range(depth)]
@@ -619,13 +447,13 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument_group("study").add_argument
     add("--models", nargs="+", metavar="MODEL",
         help="names in weights.py, or KIND=FILE with a kind dino4 ... sl12; several files of a kind are "
-             f"its seeds (default: the demo's six; with data {' '.join(OFFICIAL)})")
+             f"its seeds (default: the demo's six; with data {' '.join(paper.OFFICIAL)})")
     add("--heads", type=at_least(1), metavar="N",
         help=f"heads of a block in the files of KIND=FILE (default: {HEADS} if 96 or 384 wide)")
     add("--lost-at-zero", action="store_true", help="gaze at exactly (0, 0) is missing: the tracker lost it")
     add("--compare", type=Path, help="folder of another run, to correlate its heads' distances with these")
     args = parse_args(parser, argv)
-    args.models = args.models or list(DEMO_MODELS if args.data == "demo" else OFFICIAL)
+    args.models = args.models or list(DEMO_MODELS if args.data == "demo" else paper.OFFICIAL)
     return args
 
 
@@ -645,9 +473,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Where every head looks in every frame.
     folder = begin(args, [f for w in watched for f in w.clip.files()], **{m.name: m.net for m in models})
-    how = dict(scale=videos.CW_SCALE if study.layout == "cw2019" else None, dtype=args.dtype)
+    how = dict(scale=study.scale, dtype=args.dtype)
     look = partial(measure, models=models, device=device, **how)
-    arrays = watch_all(watched, folder, args.batch_size, look, args.workers)
+    arrays = measure_all(watched, folder, args.batch_size, look, args.workers)
     if rank > 0:  # the first process goes on alone, to the barrier at the end of finish
         barrier()
         return start_clusters(args)
@@ -660,13 +488,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     placed, facts = heads_among_viewers(sets, others, table["condition"])
     arrays |= placed | dict(nearest=nearest_heads(table, placed["distance"][0]), layout=study.layout)
     tests = [test for name, d in zip(facts, placed["distance"])
-             for test in compare_kinds(name, table["kind"], table["model"], d, study.layout)]
-    tests += set_correlations(placed["sets"], table, placed["distance"])
+             for test in paper.compare_kinds(name, table["kind"], table["model"], d, study.layout)]
+    tests += paper.set_correlations(placed["sets"], table, placed["distance"])
     kinds, units = list(dict.fromkeys(table["kind"].tolist())), dict(zip(facts, placed["units"]))
-    headline = evaluate(claims(study.layout, kinds, units), arrays, tests)
+    headline = evaluate(paper.claims(study.layout, kinds, units), arrays, tests)
     finish(args, "exp05_gaze_video", arrays, image_rows(watched, by_clip, table), headline, draw, began,
-           device, tests, missing_parts(study.layout, kinds), unit="clips", layout=study.layout, sets=facts,
-           best_head=str(table["condition"][arrays["nearest"][0]]), on_screen=ON_SCREEN,
+           device, tests, paper.missing_parts(study.layout, kinds), unit="clips", layout=study.layout,
+           sets=facts, best_head=str(table["condition"][arrays["nearest"][0]]), on_screen=ON_SCREEN,
            notes=sorted({*study.notes, *assumed(args.models, args.heads)}))
     start_clusters(args)
 

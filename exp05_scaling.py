@@ -22,10 +22,9 @@ STARTS = 10  # of the least-squares placement (authors' MultiStart)
 
 def median_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Median over time of the px between the traces a (S, 2) and b (V, S, 2): (V,), NaN ignored."""
-    d = np.sort(np.hypot(*np.moveaxis(b - a, -1, 0)), axis=1)  # (V, S), NaN last
-    n = np.isfinite(d).sum(1, keepdims=True)
-    middle = [np.take_along_axis(d, i.clip(0, max(d.shape[1] - 1, 0)), 1) for i in ((n - 1) // 2, n // 2)]
-    return np.where(n > 0, sum(middle) / 2, np.nan)[:, 0]
+    d = np.hypot(*np.moveaxis(b - a, -1, 0))  # (V, S)
+    seen = np.isfinite(d).any(1)
+    return np.where(seen, np.nanmedian(np.where(seen[:, None], d, 0), 1), np.nan)
 
 
 def nan_mean(arrays: Sequence[np.ndarray]) -> np.ndarray:
@@ -41,8 +40,7 @@ def distances(w: Watched, traces: np.ndarray, viewers: Sequence[str]) -> np.ndar
     columns = [viewers.index(viewer) for viewer in w.viewers]
     rows = [*range(traces.shape[1]), *(traces.shape[1] + column for column in columns)]
     looks = [*traces[w.frame].swapaxes(0, 1), *w.gaze]  # (S, 2) each
-    if columns:
-        d[np.ix_(rows, columns)] = [median_distance(look, w.gaze) for look in looks]
+    d[np.ix_(rows, columns)] = [median_distance(look, w.gaze) for look in looks]
     return d
 
 
@@ -108,27 +106,20 @@ def mds(D: np.ndarray, dim: int) -> np.ndarray:
 
     Metric stress from the classical solution, as MATLAB's mdscale does; by quasi-Newton steps, which reach
     the minimum that SMACOF creeps to. In two dimensions the classical start can miss the minimum by up to
-    .4 %, so a random one is tried, too, and the better kept. Centred on the mean. Pairs of unknown distance
-    (NaN) do not count. ValueError: a point without any known distance.
+    .4 %, so a random one is tried, too, and the better kept. Centred on the mean.
     """
-    known = np.isfinite(D) & ~np.eye(len(D), dtype=bool)
-    if not known.any(1).all():
-        raise ValueError(f"{(~known.any(1)).sum()} points without a known distance to any other")
-    n, unit = len(D), D[known].max() or 1.
-    delta = np.where(known, D, 0) / unit
-    guess = np.where(known, delta, np.nanmedian(np.where(known, delta, np.nan), 0)) * (1 - np.eye(n))
-    start = np.zeros((n, dim))
-    start[:, :n] = classical((guess + guess.T) / 2)[:, :dim]
-    starts = [start]
+    n, unit = len(D), D.max() or 1.
+    wanted = D / unit
+    starts = [classical(wanted)[:, :dim]]
     if dim == 2:
-        starts.append(np.random.default_rng(0).normal(0, start.std(), (n, dim)))
+        starts.append(np.random.default_rng(0).normal(0, starts[0].std(), (n, dim)))
 
     def error(flat: np.ndarray) -> tuple[float, np.ndarray]:
         x = flat.reshape(n, dim)
         d = squareform(pdist(x))
-        ratio = known * (d - delta) / np.where(d > 0, d, 1)  # (n, n)
+        ratio = (d - wanted) / np.where(d > 0, d, 1)  # (n, n)
         slope = 2 * (ratio.sum(1, keepdims=True) * x - ratio @ x)
-        return np.square(known * (d - delta)).sum() / 2, slope.ravel()
+        return np.square(d - wanted).sum() / 2, slope.ravel()
 
     options = dict(maxiter=20000, maxfun=20000, ftol=1e-13, gtol=1e-8)
     found = [minimize(error, x.ravel(), jac=True, method="L-BFGS-B", options=options) for x in starts]
@@ -138,9 +129,9 @@ def mds(D: np.ndarray, dim: int) -> np.ndarray:
 
 
 def stress(D: np.ndarray, x: np.ndarray) -> float:
-    """sqrt(sum of squared errors / sum of squared distances wanted), over pairs of known distance."""
+    """sqrt(sum of squared errors / sum of squared distances wanted), over pairs of points."""
     wanted = squareform(D, checks=False)
-    return float(np.sqrt(np.nansum(np.square(pdist(x) - wanted)) / np.nansum(np.square(wanted))))
+    return float(np.sqrt(np.square(pdist(x) - wanted).sum() / np.square(wanted).sum()))
 
 
 def place(distances: np.ndarray, coords: np.ndarray, starts: int = STARTS, seed: int = 0) -> np.ndarray:

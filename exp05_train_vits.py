@@ -12,10 +12,10 @@ Commands
     after a kill          the same command with --resume
     evaluate              the same command with --eval
 
-At its end exp05_evaluate_vits.py scores the model. To compare with: official DINO ViT-S/16 (800 epochs)
-k-NN 74.5 %, linear head 77.0 %; DeiT-S 79.8 %. Ours on the demo, 12 blocks: DINO 84.3 % and 92.4 %,
-supervised 98.7 %. Departures: the paper states no accuracy, learning rate, batch or warm-up; the recipes are
-those of the two official repositories at 300 epochs (which the paper's file names show), in bfloat16.
+At its end exp05_evaluate_vits.py scores the model. To compare with (the paper states no accuracy): official
+DINO ViT-S/16 (800 epochs) k-NN 74.5 %, linear head 77.0 %; DeiT-S 79.8 %. Ours on the demo, 12 blocks: DINO
+84.3 % and 92.4 %, supervised 98.7 %. The recipes are the dicts PAPER and DEMO below, the loop is `train`.
+Departures: bfloat16; where the paper is silent (learning rate, batch, warm-up), the official repositories.
 """
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ from weights import IMAGENET
 
 # Shapes: B images of a batch, V views of an image, D width, K outputs of DINO's head.
 
-# The recipes, to be edited here; a run's args.json says what it used. Crops: px, shares of the picture. blur:
-# probability in the first and second large and in the small crops. final_size: of the last final_epochs.
+# The recipes, to be edited here; a run's args.json says what it used. lr: the peak. Crops: px, shares of the
+# picture. blur: probability in the first, the second large, the small crops. final_size: of the last epochs.
 PAPER = {
-    "dino": dict(  # main_dino.py of facebookresearch/dino
+    "dino": dict(  # main_dino.py of facebookresearch/dino; 300 epochs, as the paper's file names say
         width=384, heads=6, drop_path=.1, pos_rule="offset",
         out_dim=65536, head_hidden=2048, bottleneck=256,
-        epochs=300, batch_size=512, dtype="bfloat16", warmup_epochs=10, lr=5e-4,  # peak, for 256 images
+        epochs=300, batch_size=512, dtype="bfloat16", warmup_epochs=10, lr=5e-4,  # of 256 images
         min_lr=1e-6, weight_decay=.04, weight_decay_end=.4, clip_grad=3., freeze_last_layer=1,  # epochs
         momentum=.996, teacher_temp=.04, locals=8, local_size=96, local_scale=(.05, .4),
         global_size=224, global_scale=(.4, 1.), final_size=224, final_epochs=0,
@@ -65,10 +65,10 @@ PAPER = {
         eval_resize=256, train_head=False),
     "supervised": dict(  # main.py of facebookresearch/deit
         width=384, heads=6, drop_path=.1, pos_rule="size",
-        epochs=300, batch_size=1024, dtype="bfloat16", warmup_epochs=5, lr=5e-4,  # peak, for 512 images
+        epochs=300, batch_size=1024, dtype="bfloat16", warmup_epochs=5, lr=5e-4,  # of 512 images
         min_lr=1e-5, weight_decay=.05, weight_decay_end=.05, clip_grad=0.,  # 0: off
         smoothing=.1, mixup=.8, cutmix=1., erasing=.25, randaugment=9,  # strength, 0 to 10
-        global_size=224, global_scale=(.08, 1.), final_size=224, final_epochs=0,  # px in the last epochs
+        global_size=224, global_scale=(.08, 1.), final_size=224, final_epochs=0,
         eval_resize=256, train_head=False)}
 # The demo world, one CPU core: narrow, small crops (few tokens), little change of colour (a cue to classes).
 DEMO = {
@@ -448,18 +448,18 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
                              limit="a random N of the training and of the validation images")
     parser.set_defaults(batch_size=None, dtype=None)  # the recipe's, below
     add = parser.add_argument_group("study").add_argument
-    add("--method", choices=list(PAPER), default="dino", help="(%(default)s)")
+    add("--method", choices=list(PAPER), default="dino", help="whose recipe (%(default)s)")
     add("--arch", choices=["vit", "resnet"], default="vit", help="resnet: exp02's demo network (%(default)s)")
     add("--depth", type=at_least(1), default=12, help="blocks; paper: 4, 8 and 12 (%(default)s)")
     add("--width", type=at_least(1), help=f"channels ({default('width')})")
-    add("--epochs", type=at_least(1), help=f"({default('epochs')})")
+    add("--epochs", type=at_least(1), help=f"of training ({default('epochs')})")
     add("--lr", type=at_least(0, float), help=f"peak, of 256 or 512 images ({default('lr')})")
-    add("--warmup-epochs", type=at_least(0), help=f"of the learning rate ({default('warmup_epochs')})")
+    add("--warmup-epochs", type=at_least(0), metavar="N", help=f"of the lr ({default('warmup_epochs')})")
     add("--drop-path", type=at_least(0, float), help=f"of the last block ({default('drop_path')})")
     add("--eval", action="store_true", help="score this command's training, or --weights, into <out>/eval")
     add("--train-head", action=argparse.BooleanOptionalAction,
         help=f"fit a linear head ({default('train_head')})")
-    add("--save-minutes", type=at_least(0, float), default=10, help="between checkpoints (%(default)s)")
+    add("--save-minutes", type=at_least(0, float), metavar="N", default=10, help="interval (%(default)s)")
     add("--stop-step", type=at_least(1), help="stop after this step; --resume goes on")
     args = parse_args(parser, argv)
     for name, value in (DEMO if args.data == "demo" else PAPER)[args.method].items():

@@ -148,10 +148,17 @@ def cw2019_world(root: Path, viewers: int = 5, frames: int = 4) -> Path:
     return root
 
 
+def write_n2010_gaze(root: Path, gaze: np.ndarray, groups: list[int]) -> None:
+    """allclip1.mat without key points; gaze (viewers, samples, 2)."""
+    cells = np.empty(len(gaze), object)
+    cells[:] = [*gaze]
+    scipy.io.savemat(root / "allclip1.mat", dict(eyeclip1=cells, goodsubj=np.arange(len(gaze)) + 1, gr=groups))
+
+
 def n2010_world(root: Path) -> Path:
-    """N2010 with 14 frames of its video, gaze of six viewers in gaze.npz."""
+    """N2010 with 14 frames of its video, gaze of six viewers, no key points."""
     (root / "clips").mkdir(parents=True)
     write_video(root / "clips" / "all.mp4", 14)
     gaze = np.random.default_rng(7).uniform(0, 64, (6, 2327, 2))
-    np.savez(root / "gaze.npz", gaze=gaze, group=np.array([0, 0, 0, 1, 1, 3]))
+    write_n2010_gaze(root, gaze, [1, 1, 1, 2, 2, 4])
     return root

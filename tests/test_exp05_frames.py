@@ -14,7 +14,7 @@ import exp05_data as D
 import exp05_frames as X
 import exp05_looks as L
 from common import InputError
-from gaze_worlds import write_video
+from gaze_worlds import write_n2010_gaze, write_video
 
 torch.set_num_threads(1)
 
@@ -161,7 +161,7 @@ def test_a_turned_video_of_wide_pixels_is_made_square_before_it_is_turned(tmp_pa
 def test_n2010_is_taken_as_stored_because_its_gaze_is_in_stored_pixels(tmp_path):
     (tmp_path / "clips").mkdir()
     quarters(tmp_path / "clips" / "a.mp4", aspect=Fraction(8, 9))
-    np.savez(tmp_path / "gaze.npz", gaze=np.full((4, 90, 2), 50.), group=np.zeros(4, int))
+    write_n2010_gaze(tmp_path, np.full((4, 90, 2), 50.), [1] * 4)
     study = D.load_study(str(tmp_path))
     assert D.watch(study.clips[0], None, study.notes).size == (64, 96)
 

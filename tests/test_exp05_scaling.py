@@ -184,20 +184,6 @@ def test_places_in_the_plane_are_a_scaling_of_their_own():
     assert np.argmin(errors) == 0
 
 
-def test_a_missing_pair_does_not_count_in_the_scaling():
-    x = np.random.default_rng(4).normal(0, 50, (12, 2))
-    wanted = squareform(pdist(x))
-    gaps = wanted.copy()
-    for i, j in ((0, 1), (3, 7), (5, 11)):
-        gaps[i, j] = gaps[j, i] = np.nan
-    y = S.mds(gaps, 2)
-    np.testing.assert_allclose(squareform(pdist(y)), wanted, atol=.05)  # the others fix these pairs, too
-    assert S.stress(gaps, y) < 1e-4
-    gaps[0] = gaps[:, 0] = np.nan
-    with pytest.raises(ValueError, match="1 points without a known distance"):
-        S.mds(gaps, 2)
-
-
 def test_a_p_that_is_no_number_stays_none_after_bonferroni():
     test = S.compare("x", [1, 2, np.nan], [4, 5, 6], 10)
     assert np.isnan(test["p"]) and np.isnan(test["p_bonferroni"])

@@ -300,17 +300,12 @@ def test_masks_of_videos(tmp_path):
                            lambda: exp05_looks.read_masks(path, 3, (8, 8)))
 
 
-@pytest.mark.parametrize("name", ["gaze.npz", "allclip1.mat"])
-def test_n2010(tmp_path, name):
+def test_n2010(tmp_path):
     (tmp_path / "clips" / "one").mkdir(parents=True)
-    gaze, path = np.random.default_rng(0).uniform(0, 30, (4, 60, 2)), tmp_path / name
-    if name == "gaze.npz":
-        np.savez(path, gaze=gaze, group=np.array([0, 1, 1, 3]))
-    else:
-        cells = np.empty((4, 1), object)
-        cells[:, 0] = list(gaze)
-        scipy.io.savemat(path, {"eyeclip1": cells, "goodsubj": [1, 2, 4], "gr": [1, 2, 2, 4]},
-                         do_compression=True)
+    gaze, path = np.random.default_rng(0).uniform(0, 30, (4, 60, 2)), tmp_path / "allclip1.mat"
+    cells = np.empty((4, 1), object)
+    cells[:, 0] = list(gaze)
+    scipy.io.savemat(path, {"eyeclip1": cells, "goodsubj": [1, 2, 4], "gr": [1, 2, 2, 4]}, do_compression=True)
 
     def load() -> None:
         clip = exp05_data.load_study(str(tmp_path)).clips[0]
@@ -566,7 +561,6 @@ DOORS = {  # how each kind of file is read, anywhere in the project
     "meta.bin": load_imagefolder,
     "saliency": lambda f: exp04_saliency.given_map(0, [f / "map.npy"], (4, 4)),
     "bare saliency": lambda f: exp04_saliency.given_map(0, [f / "bare.npy"], (4, 4)),
-    "gaze.npz": lambda f: exp05_data.load_study(str(f)),
     "masks": lambda f: exp05_looks.read_masks(f / "masks.npz", 3, (8, 8)),
     "arrays of a run": lambda f: read_arrays(f / "gaze.npz"),
     "bare arrays of a run": lambda f: read_arrays(f / "bare.npz"),
