@@ -69,7 +69,7 @@ def test_folders_of_one_name_in_two_places_never_share_a_run(tmp_path):
 
 def test_long_names_are_cut_and_stay_apart():
     names = {arguments("--fovea", *["3"] * 50, last).out.name for last in "57"}
-    assert len(names) == 2 and all(len(name) < 80 for name in names)
+    assert len(names) == 2 and all(len(name) <= 60 for name in names)
 
 
 def test_a_data_set_named_on_its_own_replaces_the_demo(tmp_path):
@@ -487,3 +487,24 @@ def test_an_input_error_of_a_loaders_process_is_one_line_too(tmp_path):
 def test_an_interrupt_says_how_to_go_on_and_ends_in_status_130(tmp_path):
     found = end(tmp_path, "raise KeyboardInterrupt")
     assert found.returncode == 130 and "--resume" in found.stderr and "Traceback" not in found.stderr
+
+
+def test_sigterm_leaves_no_half_written_file(tmp_path):
+    script = ("import time\nfrom results import atomic_write, cli\ndef main():\n"
+              "    with atomic_write('a.txt') as f:\n        print('writing', flush=True)\n"
+              "        time.sleep(60)\ncli(main)\n")
+    p = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=ENV, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True)
+    assert p.stdout.readline() == "writing\n" and len(list(tmp_path.iterdir())) == 1
+    p.terminate()
+    assert "--resume" in p.communicate(timeout=30)[1] and p.returncode == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_table_is_on_the_screen_before_figures_are_drawn_and_the_last_line_says_where(tmp_path, capsys):
+    complete(arguments(out=tmp_path / "run"))
+    capsys.readouterr()
+    R.redraw(tmp_path / "run", lambda arrays, results, folder: print("a figure"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == ["drawing figures", "a figure", f"results, tables and figures are in {tmp_path / 'run'}"]
+    assert lines[0].split()[:2] == ["paper", "ours"]
