@@ -15,7 +15,7 @@ laid out as docs/ says under its study. A study whose data are absent is named a
 command of one script, in runs/reproduce/<study>_<data>/ (or --out); the same command after an interruption
 goes on. Then the numbers of the finished runs go to docs/results/, from there between <!-- table: study -->
 and <!-- end --> of README.md and docs/<study>.md, and pictures to docs/. --short: few images, and no file
-of the project changes. Time, one core: the demo 16 minutes.
+of the project changes. Time, one core: the demo 27 minutes.
 """
 from __future__ import annotations
 
