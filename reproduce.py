@@ -23,7 +23,6 @@ import argparse
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
@@ -83,17 +82,14 @@ def study_of(name: str) -> str:
     return name.split("_")[0]
 
 
-def data_of(name: str) -> str:
-    return name.split("_")[1].split("-")[0]
-
-
-def find_runs(data: Path | None, out: Path, short: bool) -> tuple[dict[str, list[str]], list[str]]:
-    """{name: arguments} of the runs whose data are there, and the names of the others."""
+def find_runs(data: Path | None, out: Path, short: bool) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """{name: arguments} of the runs whose data are there; {name: missing folder} of the others."""
     places = {folder: data / folder for folder in FOLDERS if data and (data / folder).is_dir()}
-    runs, absent = {}, []
+    runs, absent = {}, {}
     for name, options in RUNS.items():
-        if data_of(name) not in ("demo", *places):
-            absent.append(name)
+        folder = name.split("_")[1].split("-")[0]
+        if folder not in ("demo", *places):
+            absent[name] = folder
             continue
         here = [option for option in options if set(re.findall(r"{(\w+)}", option)) <= set(places)]
         if short:
@@ -114,7 +110,7 @@ def carry_out(command: list[str], folder: Path, processes: int) -> int:
                               *command[1:], "--out", str(folder), *(["--resume"] if resume else [])])
     try:
         _, status, usage = os.wait4(child.pid, 0)
-    except BaseException:  # also SIGTERM, see main: no run goes on alone
+    except KeyboardInterrupt:  # Ctrl-C or SIGTERM: no run goes on alone
         child.terminate()
         child.wait()
         raise
@@ -135,13 +131,12 @@ def is_done(command: list[str], folder: Path) -> bool:
 def summary(name: str, folder: Path, data: Path | None) -> dict:
     """What docs/results/ keeps of a finished run: its parts' headline rows together. Paths become DATA/... or
     their last name."""
-    parts = [read_json(file) for file in sorted(folder.rglob("results.json"), key=lambda f: len(f.parts))]
-    took = read_json(folder / "reproduce.json")
-
     def short(text: str) -> str:
         text = text.replace(f"{data}/", "DATA/") if data else text
         return re.sub(r"(?<![\w.:/])(?:~|\.\.?)?/(?:[^\s/,;:'\"]+/)*([^\s/,;:'\"]+)", r"\1", text)
 
+    parts = [read_json(file) for file in sorted(folder.rglob("results.json"), key=lambda f: len(f.parts))]
+    took = read_json(folder / "reproduce.json")
     return {"study": study_of(name), "data": name.split("_")[1],
             "command": shlex.join(map(short, took["argv"])),
             "seconds": None if took["resumed"] else round(took["seconds"]), "processes": took["processes"],
@@ -184,8 +179,7 @@ def costs(runs: Sequence[dict]) -> str:
         took += f"{run['processes']} processes, " if run["processes"] > 1 else ""
         missing = f"; not run: {'; '.join(run['not_run'])}" if run["not_run"] else ""
         took += f"{run['memory_mb']:,} MB, " if run["memory_mb"] else ""
-        took += run["device"]
-        lines.append(f"* {run['data']}: `python {run['command']}` ({took}){missing}")
+        lines.append(f"* {run['data']}: `python {run['command']}` ({took}{run['device']}){missing}")
     return "\n".join(lines)
 
 
@@ -228,11 +222,12 @@ def copy_pictures(out: Path) -> None:
 def keep(commands: dict[str, list[str]], args: argparse.Namespace) -> None:
     """The numbers of the finished runs, in docs/results/, the README and docs/; --short: printed."""
     results = args.out / "results" if args.short else ROOT / "docs" / "results"
-    for name in [name for name, command in commands.items() if is_done(command, args.out / name)]:
-        kept = summary(name, args.out / name, args.data)
-        write_json(kept, results / f"{name}.json")
-        if args.short:
-            print(f"\n{name}\n{table([kept])}")
+    for name, command in commands.items():
+        if is_done(command, args.out / name):
+            kept = summary(name, args.out / name, args.data)
+            write_json(kept, results / f"{name}.json")
+            if args.short:
+                print(f"\n{name}\n{table([kept])}")
     if not args.short:
         write_tables(results, ROOT)
         copy_pictures(args.out)
@@ -282,9 +277,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.data and not args.data.is_dir():
         raise InputError(f"--data {args.data}: no such folder; expected one with {', '.join(FOLDERS)}.")
     runs, absent = find_runs(args.data, args.out, args.short)
-    wanted = [name for name in (*runs, *absent) if not args.only or {name, study_of(name)} & set(args.only)]
+    wanted = [name for name in RUNS if not args.only or {name, study_of(name)} & set(args.only)]
     commands = {name: [SCRIPTS[study_of(name)], *runs[name]] for name in wanted if name in runs}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the running script ends too
     failed = []
     for name, command in commands.items():
         if is_done(command, args.out / name):
@@ -296,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
             failed.append(f"{name} (status {status})")
     keep(commands, args)
     for name in [name for name in wanted if name in absent]:
-        print(f"not run: {name}, no {args.data or 'DATA'}/{data_of(name)}")
+        print(f"not run: {name}, no {args.data or 'DATA'}/{absent[name]}")
     print(f"{len(commands) - len(failed)} of {len(commands)} runs done, their figures in {args.out}/")
     if failed:
         sys.exit(f"{', '.join(failed)} failed, see above; the same command goes on once the cause is gone")
@@ -305,4 +299,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli(main)
+    cli(main, "the same command")

@@ -317,6 +317,7 @@ def begin(args: argparse.Namespace, items: Iterable, may_change: Sequence[str] =
                          f"remove {batches} to start again.")
     barrier()
     if rank_world()[0] == 0:
+        print(f"measuring; results will be in {printable(str(args.out))}", flush=True)
         write_json(asked, args.out / "args.json")
         batches.mkdir(exist_ok=True)
     barrier()
@@ -479,9 +480,9 @@ def print_table(results: dict) -> None:
     lines += [[show(row.get(key)) for key in keys] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:
-        name, *numbers, unit, word = (cell.ljust(width) for cell, width in zip(line, widths))
-        numbers = [cell.strip().rjust(width) for cell, width in zip(numbers, widths[1:])]
-        print("  ".join([name, *numbers, unit, word]).rstrip())
+        name, *numbers, unit, word = zip(line, widths)
+        cells = [cell.rjust(width) for cell, width in numbers]
+        print("  ".join([name[0].ljust(name[1]), *cells, unit[0].ljust(unit[1]), word[0]]).rstrip())
         if line is lines[0]:
             print("-" * sum(widths))
     if len(rows) < len(results["headline"]):
@@ -541,3 +542,4 @@ def save_figure(fig: Figure, path: Path | str) -> None:
     for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
         with atomic_write(Path(f"{path}.{kind}"), "wb") as f:
             fig.savefig(f, format=kind, dpi=150, metadata=metadata)
+    print(f"  {Path(path).name}.png, .pdf", flush=True)

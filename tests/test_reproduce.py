@@ -93,8 +93,9 @@ def test_the_runs_are_those_whose_data_are_there(tmp_path):
                     "exp03_salicon": "--salicon D/salicon --coco D/coco "
                                      "--model-b out/exp01_salicon/tuned_B.pth "
                                      "--model-c out/exp01_salicon/tuned_C.pth"}
-    assert absent == ["exp04_imagenette", "exp04_imagenet", "exp04_imagenet-sweep", "exp04_animals",
-                      "exp04_superclasses", "exp05_n2010", "exp05_cw2019", "exp06_objects"]
+    assert [*absent] == ["exp04_imagenette", "exp04_imagenet", "exp04_imagenet-sweep", "exp04_animals",
+                         "exp04_superclasses", "exp05_n2010", "exp05_cw2019", "exp06_objects"]
+    assert absent["exp04_imagenet-sweep"] == "imagenet"
 
 
 def test_cw2019_is_compared_with_the_n2010_run_where_there_is_one(tmp_path):
