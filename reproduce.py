@@ -9,13 +9,12 @@ Commands
     short form            python reproduce.py --short
     tables alone          python reproduce.py --tables
 
---download gets OSIE, Imagenette and the weights (1.1 GB in all, asked for first) and runs what can be run
-on them. DATA holds any of salicon/ coco/ imagenet/ imagenette/ objectnet/ osie/ n2010/ cw2019/ objects/,
-laid out as docs/ says under its study. A study whose data are absent is named and left out. A run is one
-command of one script, in runs/reproduce/<study>_<data>/ (or --out); the same command after an interruption
-goes on. Then the numbers of the finished runs go to docs/results/, from there between <!-- table: study -->
-and <!-- end --> of README.md and docs/<study>.md, and pictures to docs/. --short: few images, and no file
-of the project changes. Time, one core: the demo 27 minutes.
+--download gets OSIE, Imagenette and the weights (1.1 GB, asked for first) and runs what can be run on them.
+DATA holds any of FOLDERS, laid out as docs/ says under its study; what is absent is named and left out. A run
+is one command of one script, in runs/reproduce/<study>_<data>/ (or --out); the same command after an
+interruption goes on. The numbers of finished runs go to docs/results/, from there between the lines
+<!-- table: study --> and <!-- end --> of README.md and docs/<study>.md, and pictures to docs/. --short: few
+images, and no file of the project changes. Time, one core: the demo 27 minutes.
 """
 from __future__ import annotations
 
@@ -28,6 +27,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+if __name__ == "__main__":
+    print("loading libraries", flush=True)  # seconds
 
 import download
 from common import ROOT, WEIGHTS, InputError, locate_weights
@@ -253,7 +255,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument("--data", type=Path, help="folder with salicon/, coco/ ... (default: demo alone)")
     data.add_argument("--download", action="store_true", help="get the open data and weights and run on them")
     p.add_argument("--out", type=Path, help="default: runs/reproduce, with --short runs/reproduce_short")
-    p.add_argument("--only", nargs="+", default=[], metavar="RUN",
+    p.add_argument("--only", nargs="+", default=[*SCRIPTS], metavar="RUN", choices=[*SCRIPTS, *RUNS],
                    help="exp04, or one of its runs: exp04_demo")
     p.add_argument("--processes", type=int, default=1, help="of torchrun, such as GPUs (default: 1)")
     form = p.add_mutually_exclusive_group()
@@ -262,9 +264,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args = p.parse_args(argv)
     args.data = args.data and args.data.resolve()
     args.out = args.out or ROOT / "runs" / ("reproduce_short" if args.short else "reproduce")
-    for name in args.only:
-        if name not in [*SCRIPTS, *RUNS]:
-            raise InputError(f"--only {name}: no such study or run; expected some of {', '.join(RUNS)}.")
     return args
 
 
@@ -277,7 +276,7 @@ def main(argv: list[str] | None = None) -> None:
     if args.data and not args.data.is_dir():
         raise InputError(f"--data {args.data}: no such folder; expected one with {', '.join(FOLDERS)}.")
     runs, absent = find_runs(args.data, args.out, args.short)
-    wanted = [name for name in RUNS if not args.only or {name, study_of(name)} & set(args.only)]
+    wanted = [name for name in RUNS if {name, study_of(name)} & set(args.only)]
     commands = {name: [SCRIPTS[study_of(name)], *runs[name]] for name in wanted if name in runs}
     failed = []
     for name, command in commands.items():

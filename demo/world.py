@@ -437,8 +437,8 @@ def demo_world(cache_dir: Path | None = None, n_train: int = 1200, n_val: int = 
     if "salicon" in parts:
         asked = dict(n_train=n_salicon[0], n_val=n_salicon[1], seed=first, planted=planted)
         salicon = write_once(root / "salicon", fill_salicon, **asked)
-        write_once(root / "coco", lambda part, **_: shutil.copytree(salicon / "annotations", part / "annotations"),
-                   **asked)
+        write_once(root / "coco", lambda part, **_: shutil.copytree(
+            salicon / "annotations", part / "annotations"), **asked)
     if "videos" in parts:
         write_once(root / "videos", fill_videos, seed=first + SEED_OF["videos"], planted=planted)
     if "objects" in parts:

@@ -20,7 +20,7 @@ from pycocotools.coco import COCO
 import demo
 from common import InputError
 from demo import CLASSES, demo_world, popout_displays, render_scene, world
-from demo.__main__ import contact_sheet, main
+from demo.__main__ import main
 
 ROOT = Path(__file__).resolve().parents[1]
 ANIMATE = {kind.coco for kind in world.KINDS.values() if kind.animate}
