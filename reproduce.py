@@ -65,7 +65,7 @@ SHORT = {"exp01": "--limit 16 --epochs 1 --eval-every 1", "exp02": "--limit 16 -
          "exp03": "--limit 24", "exp04": "--limit 12", "exp05": "--limit 8", "train": "--limit 60",
          "exp06": "--limit 3"}
 PICTURES = {  # of docs/: made from, upper part that is shown
-    "saccades.png": ("exp04_demo/fig08_examples.png", .488), "gaze.png": ("exp05_demo/fig_gaze.png", 1),
+    "saccades.png": ("exp04_demo/fig08_examples.png", .492), "gaze.png": ("exp05_demo/fig_gaze.png", 1),
     "attention.png": ("train_demo/eval/fig_attention.png", 1)}
 PICTURE_WIDTH = 1000  # px
 SHORTLIST = {  # the README's runs and headline rows (regular expressions); all rows are on the studies' pages

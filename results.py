@@ -532,14 +532,13 @@ def small_print(results: dict) -> str:
 
 
 def save_figure(fig: Figure, path: Path | str) -> None:
-    """path.png and path.pdf, each atomically; the same figure gives the same bytes. Below the figure, the
-    small print of the run in whose folder it is saved."""
+    """path.png and path.pdf, each atomically; the same figure gives the same bytes. Below all else, the small
+    print of the run in whose folder it is saved."""
     run = Path(path).parent / "results.json"
     if run.exists():
-        words = f"{fig.get_supxlabel()}\n{small_print(read_json(run))}".strip()
-        lines = [textwrap.fill(line, int(18 * fig.get_figwidth())) for line in words.splitlines()]
-        fig.supxlabel("\n".join(lines), fontsize=7, color="#444444")
+        foot = textwrap.fill(small_print(read_json(run)), int(20 * fig.get_figwidth()))
+        fig.text(.5, 0, foot, ha="center", va="top", fontsize=7, color="#444444")
     for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
         with atomic_write(Path(f"{path}.{kind}"), "wb") as f:
-            fig.savefig(f, format=kind, dpi=150, metadata=metadata)
+            fig.savefig(f, format=kind, dpi=150, metadata=metadata, bbox_inches="tight")  # cuts no title
     print(f"  {Path(path).name}.png, .pdf", flush=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 import results as R
 from common import InputError, bootstrap_ci, mcnemar, paired_t
@@ -362,6 +363,14 @@ def test_same_figure_same_bytes_and_two_formats(tmp_path):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
 
 
+def test_a_title_wider_than_the_figure_is_not_cut(tmp_path):
+    fig, axes = R.figure_grid(1, 1, 1, 1)
+    axes[0, 0].set_title("a title far wider than its panel")
+    R.save_figure(fig, tmp_path / "a")
+    grey = np.asarray(Image.open(tmp_path / "a.png").convert("L"))
+    assert (grey[:, [0, -1]] == 255).all() and grey.shape[1] > 200 > 150 * fig.get_figwidth()
+
+
 def test_every_figure_of_a_run_says_data_model_and_n(tmp_path):
     args = arguments("--limit", "1", out=tmp_path)
     R.begin(args, ["a", "b"], model=Path(__file__))
@@ -371,7 +380,7 @@ def test_every_figure_of_a_run_says_data_model_and_n(tmp_path):
     def draw(arrays, results, folder):
         fig, _ = R.figure_grid(1, 1, 12.)
         R.save_figure(fig, folder / "fig")
-        found.append(fig.get_supxlabel())
+        found.extend(text.get_text() for text in fig.texts)
     R.finish(args, "study", {}, rows, [], draw, time.time(), torch.device("cpu"), model="some_vit")
     assert found == ["built-in demo world; some_vit; n = 2 images; A: before tuning; "
                      "B: tuned on where people looked"]
