@@ -177,6 +177,9 @@ def check(images: Tensor, sets: list[str], previous: Tensor | None) -> None:
     if not sets or not all(sets) or not channels <= set("CDIORFM"):
         raise ValueError(f"gbvs got channels {sets!r}, expected letters of 'CDIORFM': pass 'DIO'.")
     for frames in (images,) if previous is None else (images, previous):
+        if not isinstance(frames, Tensor):
+            raise ValueError(f"gbvs got a {type(frames).__name__}, expected a tensor of RGB in [0, 1], "
+                             "(B, 3, img_h, img_w): convert it, for instance with torch.from_numpy.")
         batch, rgb, img_h, img_w = frames.shape if frames.ndim == 4 else (0, 0, 0, 0)
         if batch < 1 or rgb != 3 or min(img_h, img_w) < 64 or not frames.is_floating_point():
             raise ValueError(f"gbvs got {frames.dtype} of shape {tuple(frames.shape)}, expected float images "

@@ -149,8 +149,9 @@ class UNISAL(nn.Module):
         return x.flatten(1).log_softmax(1).view(-1, 1, *size)
 
     def forward(self, x: Tensor, static: bool = False) -> Tensor:
-        if x.ndim != 5 or x.shape[2] != 3 or x.shape[3] % 32 or x.shape[4] % 32:
-            raise ValueError(f"UNISAL got shape {tuple(x.shape)}, expected (B, T, 3, img_h, img_w), "
+        if not isinstance(x, Tensor) or x.ndim != 5 or x.shape[2] != 3 or x.shape[3] % 32 or x.shape[4] % 32:
+            found = f"{type(x).__name__} of shape {tuple(getattr(x, 'shape', ()))}"
+            raise ValueError(f"UNISAL got a {found}, expected a Tensor (B, T, 3, img_h, img_w), "
                              "sides multiples of 32: resize it, or give stills a time axis, images[:, None].")
         state, out = None, []
         for frame in x.unbind(1):

@@ -1,9 +1,54 @@
-"""Processes of a test: forked ones, and those of a process group."""
+"""Processes of a test: forked ones, which need not import torch anew, and those of a process group."""
 import multiprocessing
 import os
+import runpy
 import socket
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import NamedTuple
+
+from tqdm import tqdm
 
 FORK = multiprocessing.get_context("fork")
+FIVE_MINUTES = 300
+
+
+class Ended(NamedTuple):
+    status: int
+    stdout: str
+    stderr: str
+
+
+def become(argv: tuple[str, ...], folder: Path, stdout: int, stderr: int) -> None:
+    """`python argv ...` in this forked process."""
+    os.chdir(folder)
+    for number, stream in ((1, "stdout"), (2, "stderr")):
+        os.dup2({1: stdout, 2: stderr}[number], number)
+        setattr(sys, stream, open(number, "w", closefd=False, encoding="utf-8"))
+    tqdm.set_lock(threading.RLock())  # of the parent's, which might be taken just now
+    if argv[0] == "-c":
+        sys.argv = ["-c", *argv[2:]]
+        exec(argv[1], {"__name__": "__main__"})
+    elif argv[0] == "-m":
+        sys.argv = list(argv[1:])
+        runpy.run_module(argv[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = list(argv)
+        runpy.run_path(argv[0], run_name="__main__")
+
+
+def python(*argv, cwd: Path | str = ".") -> Ended:
+    """Status and output of `python argv ...`: a script, -m MODULE or -c CODE, and its arguments."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
+        process = FORK.Process(target=become, args=([*map(str, argv)], cwd, out.fileno(), err.fileno()))
+        process.start()
+        process.join(FIVE_MINUTES)
+        process.kill()  # what has not ended by now never will
+        process.join()
+        out.seek(0), err.seek(0)
+        return Ended(process.exitcode, out.read().decode(), err.read().decode())
 
 
 def one_of(world: int, rank: int, port: int, work, *args) -> None:
@@ -22,7 +67,7 @@ def in_group(world: int, work, *args) -> None:
         port = free.getsockname()[1]
     some = [FORK.Process(target=one_of, args=(world, rank, port, work, *args)) for rank in range(world)]
     try:
-        [p.start() for p in some], [p.join(300) for p in some]
+        [p.start() for p in some], [p.join(FIVE_MINUTES) for p in some]
         assert [p.exitcode for p in some] == [0] * world
     finally:
         [p.kill() for p in some]

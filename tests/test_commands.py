@@ -13,17 +13,16 @@ from PIL import Image
 
 from common import InputError, cls_attention, load_vit
 from data import read_csv
+from processes import python
 
 ROOT = Path(__file__).resolve().parents[1]
-ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def python(*args, cwd, code: int = 0) -> str:
+def command(*argv, cwd, code: int = 0) -> str:
     """Output of a command, which must end with this status."""
-    p = subprocess.run([sys.executable, *map(str, args)], cwd=cwd, env=ENV, capture_output=True, text=True,
-                       timeout=240)
-    assert p.returncode == code, p.stderr
-    return p.stdout + p.stderr
+    ended = python(*argv, cwd=cwd)
+    assert ended.status == code, ended.stderr
+    return ended.stdout + ended.stderr
 
 
 COMMAND = r'((?:exp|reproduce)\w*\.py(?: +(?:[-\w.=/]+|"[^"\n]*"))*)'
@@ -59,7 +58,8 @@ def test_the_readmes_six_lines_give_the_attention_map_of_a_picture(tmp_path):
     assert len(code.splitlines()) <= 6 and code.count("dino_vits16") == 1
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (250, 400, 3), np.uint8)).save(tmp_path / "photo.jpg")
     (tmp_path / "own.py").write_text(code.replace("dino_vits16", "demo_dino12"))
-    python("own.py", cwd=tmp_path)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}  # a start of its own, as every reader makes it
+    subprocess.run([sys.executable, "own.py"], cwd=tmp_path, env=environment, check=True, timeout=240)
     shown = np.asarray(Image.open(tmp_path / "attention.png").convert("L"), float)
     model, preprocess = load_vit("demo_dino12")
     x = preprocess(Image.open(tmp_path / "photo.jpg"))[None]
@@ -71,7 +71,7 @@ def test_the_readmes_six_lines_give_the_attention_map_of_a_picture(tmp_path):
 
 def test_main_job_scores_the_shipped_model(tmp_path):
     job = ["exp05_train_vits.py", "--eval", "--limit", "120", "--workers", "0", "--device", "cpu"]
-    out = python(ROOT / job[0], *job[1:], "--out", tmp_path / "one", cwd=tmp_path)
+    out = command(ROOT / job[0], *job[1:], "--out", tmp_path / "one", cwd=tmp_path)
     assert "scoring checkpoints/demo_dino12.pth" in out and "not the paper's data" in out
     assert {"per_image.csv", "results.json", "fig_attention.png", "arrays.npz"} <= \
         {p.name for p in (tmp_path / "one/eval").iterdir()}
@@ -83,18 +83,18 @@ def test_main_job_scores_the_shipped_model(tmp_path):
 def test_header_command_trains_on_the_demo_and_resumes(tmp_path):
     job = [ROOT / "exp05_train_vits.py", "--method", "dino", "--depth", "4", "--limit", "64", "--epochs", "1",
            "--warmup-epochs", "0", "--workers", "0", "--no-train-head", "--device", "cpu", "--out", tmp_path]
-    assert "stopped at step 1 of 2" in python(*job, "--stop-step", "1", cwd=tmp_path)
-    assert "attention lift" in python(*job, "--resume", cwd=tmp_path)
+    assert "stopped at step 1 of 2" in command(*job, "--stop-step", "1", cwd=tmp_path)
+    assert "attention lift" in command(*job, "--resume", cwd=tmp_path)
     assert (tmp_path / "fig_attention.png").exists()
-    python(*job, "--plot-only", cwd=tmp_path)
-    assert "other arguments" in python(*job, "--lr", "1", cwd=tmp_path, code=2)
+    command(*job, "--plot-only", cwd=tmp_path)
+    assert "other arguments" in command(*job, "--lr", "1", cwd=tmp_path, code=2)
 
 
 @pytest.mark.parametrize("args, said", [
     (["--data", "/nowhere"], "/nowhere: no such folder"), (["--device", "cuda:77"], "--device"),
     (["--eval", "--weights", "none.pth", "--limit", "24"], "none.pth")])
 def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
-    out = python(ROOT / "exp05_train_vits.py", *args, "--out", tmp_path / "out", cwd=tmp_path, code=2)
+    out = command(ROOT / "exp05_train_vits.py", *args, "--out", tmp_path / "out", cwd=tmp_path, code=2)
     last = [line for line in out.splitlines() if line.startswith("error: ")]
     assert len(last) == 1 and said in last[0] and "Traceback" not in out
 
@@ -116,5 +116,5 @@ def test_what_is_wrong_on_this_machine_is_told_before_weights_are_looked_for(com
 
 
 def test_help_is_short_enough_to_read():
-    out = python(ROOT / "exp05_train_vits.py", "--help", cwd=ROOT)
+    out = command(ROOT / "exp05_train_vits.py", "--help", cwd=ROOT)
     assert all(len(line) <= 160 for line in out.splitlines())

@@ -21,6 +21,7 @@ import demo
 from common import InputError
 from demo import CLASSES, demo_world, popout_displays, render_scene, world
 from demo.__main__ import main
+from processes import python
 
 ROOT = Path(__file__).resolve().parents[1]
 ANIMATE = {kind.coco for kind in world.KINDS.values() if kind.animate}
@@ -295,10 +296,9 @@ def test_show_writes_the_contact_sheet(worlds, tmp_path, monkeypatch, capsys):
 
 
 def command(*args, code: int) -> str:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    p = subprocess.run([sys.executable, *map(str, args)], env=env, capture_output=True, text=True, timeout=240)
-    assert p.returncode == code, p.stderr
-    return p.stdout + p.stderr
+    ended = python(*args)
+    assert ended.status == code, ended.stderr
+    return ended.stdout + ended.stderr
 
 
 def test_command_writes_a_part_and_refuses_a_foreign_folder_in_one_sentence(tmp_path):
@@ -311,7 +311,8 @@ def test_command_writes_a_part_and_refuses_a_foreign_folder_in_one_sentence(tmp_
 
 
 def test_package_imports_common_alone():
-    found = command("-c", "import demo.__main__, sys; print(*sys.modules)", code=0).split()
+    code = "import demo.__main__, sys; print(*sys.modules)"
+    found = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
     assert {path.stem for path in ROOT.glob("*.py")} & set(found) == {"common"}
 
 

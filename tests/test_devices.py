@@ -1,7 +1,5 @@
 """Devices, random generators, the helpers of several processes."""
-import os
-import subprocess
-import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,9 +8,9 @@ import torch.nn.functional as F
 
 import common
 from common import InputError
+from processes import in_group
 
 ROOT = Path(__file__).resolve().parents[1]
-ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
 def test_unusable_device_is_an_input_error():
@@ -97,22 +95,15 @@ def test_without_processes_this_one_has_all_items_and_rows(monkeypatch):
     common.barrier()
 
 
-TWO = """
-import sys, time
-from pathlib import Path
-from common import first_process_first, gather_rows, init_distributed, shard
-rank, world = init_distributed()
-assert world == 2 and gather_rows(shard(range(5))) == [0, 2, 4, 1, 3]
-with first_process_first():
-    if rank == 0:
-        time.sleep(.3)
-        Path(sys.argv[1]).write_text("drawn once")
-    assert Path(sys.argv[1]).exists()
-"""
+def two(file: Path) -> None:
+    rank, world = common.rank_world()
+    assert world == 2 and common.gather_rows(common.shard(range(5))) == [0, 2, 4, 1, 3]
+    with common.first_process_first():
+        if rank == 0:
+            time.sleep(.3)
+            file.write_text("drawn once")
+        assert file.exists()
 
 
 def test_two_processes_share_items_once_and_the_first_goes_first(tmp_path):
-    (tmp_path / "two.py").write_text(TWO)
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-                    str(tmp_path / "two.py"), str(tmp_path / "file")], env=ENV, check=True, timeout=120,
-                   capture_output=True)
+    in_group(2, two, tmp_path / "file")

@@ -6,8 +6,6 @@ import os
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +21,7 @@ import exp03_biases as E
 from common import InputError, attention_state, density_map, gaussian_blur, generator, load_vit
 from data import coco_files, plain_name, read_csv, read_map
 from pretended import one_device
+from processes import python
 from results import cli, figure_grid, save_checkpoint
 
 torch.set_num_threads(1)
@@ -61,11 +60,9 @@ def run(*argv) -> dict:
 
 
 def command(*argv, cwd, code: int = 0) -> str:
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    p = subprocess.run([sys.executable, *map(str, argv)], cwd=cwd, env=env, capture_output=True, text=True,
-                       timeout=240)
-    assert p.returncode == code, p.stderr
-    return p.stdout + p.stderr
+    ended = python(*argv, cwd=cwd)
+    assert ended.status == code, ended.stderr
+    return ended.stdout + ended.stderr
 
 
 def coco_of(*anns: dict, img_h: int = 40, img_w: int = 60) -> COCO:

@@ -3,8 +3,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,7 +20,7 @@ import exp04_saliency
 from common import (InputError, VisionTransformer, cls_attention, generator, load_head, resize_matrix,
                     upsample)
 from data import Images, imagenet_wnids, read_csv
-from processes import in_group
+from processes import in_group, python
 from results import read_arrays, read_json, save_checkpoint
 
 torch.set_num_threads(1)
@@ -507,9 +505,8 @@ def test_names_that_are_no_utf8_survive_from_the_first_to_the_last_file(tmp_path
         f.write(b"no image")
     argv = small(tmp_path / "data", tmp_path / "out")
     program = f"import exp04_saccades; exp04_saccades.main({argv!r})"
-    env = os.environ | {"PYTHONPATH": str(Path(S.__file__).parent), "PYTHONIOENCODING": "utf-8:strict"}
-    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True)  # with its own stdout
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    done = python("-c", program)  # whose stdout takes nothing that is no UTF-8
+    assert done.status == 0, done.stderr
     table = (tmp_path / "out/per_image.csv").read_bytes()
     assert table.count(b"picture\xfc") == 2 * 4 and b"caf\xe9/picture" in table
     names = read_json(tmp_path / "out/results.json")["unreadable"]

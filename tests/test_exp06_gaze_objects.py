@@ -3,7 +3,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -20,7 +19,7 @@ import exp06_gaze_objects as E
 from common import InputError, ROOT, VisionTransformer, cls_attention
 from data import read_csv, read_image
 from pretended import one_device
-from processes import in_group
+from processes import in_group, python
 from results import evaluate
 
 torch.set_num_threads(1)
@@ -740,11 +739,10 @@ def test_names_that_are_no_utf8_survive_from_the_first_to_the_last_file(objects,
     out = tmp_path / os.fsdecode(b"\xfcber")
     argv = [*MODEL, *FAST, "--data", str(data), "--out", str(out)]
     program = f"import exp06_gaze_objects as E; E.draw = lambda *a: None; E.main({argv!r})"
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "utf-8:strict"}
-    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True)
-    assert done.returncode == 0, done.stderr.decode(errors="replace")
+    done = python("-c", program)  # whose stdout takes nothing that is no UTF-8
+    assert done.status == 0, done.stderr
     assert (out / "per_image.csv").read_bytes().count(names[0]) == 6
-    assert "t\ufffdrn.png: no readable image" in done.stdout.decode()
+    assert "t\ufffdrn.png: no readable image" in done.stdout
 
 
 def test_plot_only_redraws_without_model_or_data(objects, tmp_path, monkeypatch, capsys):
@@ -922,9 +920,8 @@ def test_wrong_arguments_are_named(argv, says, objects, tmp_path, no_figures):
 
 
 def test_wrong_input_ends_in_one_sentence_and_status_2(tmp_path):
-    command = [sys.executable, ROOT / "exp06_gaze_objects.py", "--data", tmp_path / "none", "--out", tmp_path]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+    done = python(ROOT / "exp06_gaze_objects.py", "--data", tmp_path / "none", "--out", tmp_path)
+    assert done.status == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 
 
 def test_a_finished_run_stays_whole_after_wrong_arguments(objects, tmp_path, no_figures):

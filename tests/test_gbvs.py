@@ -274,6 +274,7 @@ def test_autocast_changes_nothing():
     (noise(3, 96, 96), "DIO"), (noise(1, 1, 96, 96), "DIO"), (noise(1, 3, 63, 96), "DIO"),
     (torch.zeros(1, 3, 96, 96, dtype=torch.uint8), "DIO"), (torch.full((1, 3, 96, 96), torch.nan), "DIO"),
     (torch.full((1, 3, 96, 96), 255.), "DIO"), (torch.full((1, 3, 96, 96), -.1), "DIO"),
+    (noise(1, 3, 96, 96).numpy(), "DIO"), ([[0.]], "DIO"),
     (torch.zeros(0, 3, 96, 96), "DIO"), (torch.zeros(1, 3, 96, 96), "DF"), (torch.zeros(1, 3, 96, 96), "")])
 def test_wrong_input_is_refused_in_one_sentence(images, channels):
     with pytest.raises(ValueError, match="^gbvs got .*expected.*: .*[.]$"):

@@ -3,9 +3,6 @@ import csv
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,11 +13,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 import results as R
-from common import InputError, bootstrap_ci, mcnemar, paired_t
+from common import InputError, bootstrap_ci, mcnemar, paired_t, rank_world
+from processes import FORK, Ended, in_group, python
 from results import Claim
 
 ROOT = Path(__file__).resolve().parents[1]
-ENV = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 CARD = "study: one sentence.\n\nCommands\n    laptop    python study.py\n"
 
 
@@ -245,42 +242,35 @@ def test_a_batch_that_is_there_is_not_measured_again(tmp_path):
     assert seen == [[3, 4, 5]] and found["square"].tolist() == [0, 1, 4, 9, 16, 25, 36]
 
 
-SCRIPT = """
-import sys, time
-from pathlib import Path
-import torch
-from common import init_distributed, rank_world
-from results import in_batches, save_arrays
-init_distributed()
-class Items(torch.utils.data.Dataset):
-    def __len__(self): return 32
-    def __getitem__(self, i): return i
-def measure(i):
-    time.sleep(float(sys.argv[2]))
-    return dict(x=i / 7)
-found = in_batches(Path(sys.argv[1]) / "batches", Items(), 1, measure)
-if rank_world()[0] == 0:
-    save_arrays(Path(sys.argv[1]) / "arrays.npz", **found)
-"""
+class Sevenths(torch.utils.data.Dataset):
+    def __len__(self) -> int:
+        return 32
+
+    def __getitem__(self, i: int) -> int:
+        return i
+
+
+def study(folder: Path, pause: float) -> None:
+    def measure(i):
+        time.sleep(pause)
+        return dict(x=i / 7)
+    found = R.in_batches(folder / "batches", Sevenths(), 1, measure)
+    if rank_world()[0] == 0:
+        R.save_arrays(folder / "arrays.npz", **found)
 
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_killed_and_finished_by_any_processes_equals_an_undisturbed_run(tmp_path, processes):
-    (tmp_path / "study.py").write_text(SCRIPT)
-
-    def command(folder, pause, processes=1):
-        many = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
-        return [sys.executable, *(many if processes > 1 else []), str(tmp_path / "study.py"), str(folder),
-                pause]
-    subprocess.run(command(tmp_path / "whole", "0"), env=ENV, check=True)
+    in_group(1, study, tmp_path / "whole", 0)
     for kill_at in (4, 19):
-        p = subprocess.Popen(command(tmp_path / "torn", ".02"), env=ENV)
-        while len(list((tmp_path / "torn").glob("batches/*.npz"))) < kill_at and p.poll() is None:
+        p = FORK.Process(target=study, args=(tmp_path / "torn", .02))
+        p.start()
+        while len(list((tmp_path / "torn").glob("batches/*.npz"))) < kill_at and p.is_alive():
             time.sleep(.005)
-        p.send_signal(signal.SIGKILL)
-        p.wait()
+        p.kill()
+        p.join()
     assert not (tmp_path / "torn/arrays.npz").exists()
-    subprocess.run(command(tmp_path / "torn", "0", processes), env=ENV, check=True, timeout=120)
+    in_group(processes, study, tmp_path / "torn", 0)
     assert (tmp_path / "torn/arrays.npz").read_bytes() == (tmp_path / "whole/arrays.npz").read_bytes()
 
 
@@ -473,15 +463,15 @@ def test_the_table_says_what_was_left_out(facts, capsys):
 
 # ------------------------------------------------------------------------------------------------ endings
 
-def end(tmp_path: Path, body: str) -> subprocess.CompletedProcess:
+def end(tmp_path: Path, body: str) -> Ended:
     (tmp_path / "s.py").write_text("from common import InputError\nfrom results import cli\n"
                                    f"def main():\n    {body}\ncli(main)\n")
-    return subprocess.run([sys.executable, tmp_path / "s.py"], env=ENV, capture_output=True, text=True)
+    return python(tmp_path / "s.py")
 
 
 def test_input_error_ends_in_one_line_and_status_2(tmp_path):
     found = end(tmp_path, "raise InputError('found a, expected b;\\n do c.')")
-    assert found.returncode == 2 and found.stderr == "error: found a, expected b; do c.\n"
+    assert found.status == 2 and found.stderr == "error: found a, expected b; do c.\n"
 
 
 def test_an_input_error_of_a_loaders_process_is_one_line_too(tmp_path):
@@ -490,24 +480,22 @@ def test_an_input_error_of_a_loaders_process_is_one_line_too(tmp_path):
             "        def __getitem__(self, i): raise InputError('map a.npy.')\n"
             "    next(iter(torch.utils.data.DataLoader(Bad(), num_workers=1)))")
     found = end(tmp_path, body)
-    assert found.returncode == 2 and found.stderr == "error: map a.npy.\n"
+    assert found.status == 2 and found.stderr == "error: map a.npy.\n"
 
 
 def test_an_interrupt_says_how_to_go_on_and_ends_in_status_130(tmp_path):
     found = end(tmp_path, "raise KeyboardInterrupt")
-    assert found.returncode == 130 and "--resume" in found.stderr and "Traceback" not in found.stderr
+    assert found.status == 130 and "--resume" in found.stderr and "Traceback" not in found.stderr
 
 
 def test_sigterm_leaves_no_half_written_file(tmp_path):
-    script = ("import time\nfrom results import atomic_write, cli\ndef main():\n"
-              "    with atomic_write('a.txt') as f:\n        print('writing', flush=True)\n"
-              "        time.sleep(60)\ncli(main)\n")
-    p = subprocess.Popen([sys.executable, "-c", script], cwd=tmp_path, env=ENV, stdout=subprocess.PIPE,
-                         stderr=subprocess.PIPE, text=True)
-    assert p.stdout.readline() == "writing\n" and len(list(tmp_path.iterdir())) == 1
-    p.terminate()
-    assert "--resume" in p.communicate(timeout=30)[1] and p.returncode == 130
-    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "run").mkdir()
+    found = end(tmp_path, "import os, signal, time\n    from results import atomic_write\n"
+                          f"    with atomic_write({str(tmp_path / 'run/a.txt')!r}):\n"
+                          f"        print(os.listdir({str(tmp_path / 'run')!r}), flush=True)\n"
+                          "        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(60)")
+    assert ".tmp" in found.stdout and found.status == 130 and "--resume" in found.stderr
+    assert list((tmp_path / "run").iterdir()) == []
 
 
 def test_the_table_is_on_the_screen_before_figures_are_drawn_and_the_last_line_says_where(tmp_path, capsys):

@@ -51,8 +51,10 @@ def test_unisal_has_the_official_keys():
 
 @pytest.mark.parametrize("shape", [(2, 3, 64, 96), (1, 1, 4, 64, 96), (1, 1, 3, 60, 96), (1, 1, 3, 64, 90)])
 def test_another_shape_is_refused_with_the_one_expected(shape):
-    with pytest.raises(ValueError, match=r"expected \(B, T, 3, img_h, img_w\), sides multiples of 32"):
+    with pytest.raises(ValueError, match=r"expected a Tensor \(B, T, 3, img_h, img_w\), sides multiples"):
         UNISAL().eval()(torch.zeros(shape))
+    with pytest.raises(ValueError, match="got a ndarray of shape .* expected a Tensor"):
+        UNISAL().eval()(torch.zeros(1, 1, 3, 64, 96).numpy())
 
 
 @pytest.mark.real
