@@ -389,7 +389,7 @@ def draw_gaze(arrays: dict[str, np.ndarray], folder: Path) -> None:
             axes[1 + nearest.index(head), 0].set_ylabel(name, color=colour_of(kind), fontsize=8)
         for ax in column:
             ax.set(xticks=[], yticks=[], xlim=(0, img_w), ylim=(img_h, 0), frame_on=False)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=6, fontsize=8,
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=6, fontsize=8,
                frameon=False)
     save_figure(fig, folder / "fig_gaze")
 

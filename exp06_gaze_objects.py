@@ -58,7 +58,6 @@ N_BOOT = 2000  # draws of participants and objects
 TAIL_POINTS = 250  # at which the studentized range is computed
 EXAMPLES = 4  # objects of fig_examples, evenly spaced
 PLAIN_RANGE, PLAIN_SHARE = 12, .95  # grey levels; share of border pixels within it on a plain background
-BEST, WORST, OTHER = "#1f77b4", "#ff7f0e", "#b0b0b0"  # colours of heads
 LABELS = {"kl": "KL (nats)", "cc": "CC", "sim": "SIM", "ssim": "SSIM"}
 
 # -------------------------------------------------------------------------------- data
@@ -476,27 +475,26 @@ def image_rows(paths: Sequence[Path], arrays: dict[str, np.ndarray], lift: np.nd
 
 # -------------------------------------------------------------------------------- figures
 
-def draw_sweep(arrays: dict[str, np.ndarray], summary: dict, folder: Path) -> None:
+def draw_sweep(arrays: dict[str, np.ndarray], summary: dict, colours: dict, folder: Path) -> None:
     """fig_sweep: every metric against sigma; a colour a head, the best and the worst thick, their mean, the
     optimum and its interval."""
-    sigmas, heads = summary["sigmas"], summary["heads"]
-    colours = colormaps["turbo"](np.linspace(.05, .95, len(heads)))
+    sigmas = summary["sigmas"]
     fig, axes = figure_grid(1, len(METRICS), 3.25, 3.4)
     for ax, name in zip(axes[0], METRICS):
         found, curves = summary[name], np.nanmean(arrays[name], (0, 1))  # (H, S)
         best, *_, worst = found["ranking"]
-        for head, curve, colour in zip(heads, curves, colours):
+        for (head, colour), curve in zip(colours.items(), curves):
             ax.plot(sigmas, curve, color=colour, lw=2.5 if head in (best, worst) else 1, label=head)
         ax.plot(sigmas, curves.mean(0), "k--", lw=1, label="mean of heads")
         ax.axvspan(*found["sigma"]["ci"], color="black", alpha=.15, lw=0, label="optimum, 95 % CI")
         ax.axvline(found["sigma"]["ours"], color="black", lw=1)
-        ax.set(xlabel=f"SD of the {summary['blur']} blur (patches)", ylabel=LABELS[name])
+        ax.set(xlabel=f"SD of the Gaussian\non the {summary['blur']} (patches)", ylabel=LABELS[name])
         ax.set_title(f"best: {best}\nworst: {worst}", fontsize=9)
-    legend_beside(ax, ncols=1 + len(heads) // 20)
+    legend_beside(ax, ncols=1 + len(colours) // 20)
     save_figure(fig, folder / "fig_sweep")
 
 
-def draw_heads(summary: dict, folder: Path) -> None:
+def draw_heads(summary: dict, colours: dict, folder: Path) -> None:
     """fig_heads: every metric by head at its best sigma, and lift; best head of KL first."""
     panels = {f"{LABELS[name]} at sigma {summary['sigmas'][summary[name]['sigma_index']]:.1f}":
               summary[name]["heads"] for name in METRICS}
@@ -506,14 +504,13 @@ def draw_heads(summary: dict, folder: Path) -> None:
     fig, axes = figure_grid(1, len(panels), 3.25, .8 + max(2.2, .22 * len(ranking)), sharey=True)
     for ax, (label, values) in zip(axes[0], panels.items()):
         for i, head in enumerate(ranking):
-            ax.plot(values[head]["ci"], [i, i], color="#555555", lw=1)
-            ax.plot(values[head]["ours"], i, "o", color={0: BEST, len(ranking) - 1: WORST}.get(i, OTHER))
+            ax.plot(values[head]["ci"], [i, i], color=colours[head], lw=1.5)
+            ax.plot(values[head]["ours"], i, "o", color=colours[head])
         if "people" in values:
             ax.axvline(values["people"]["ours"], color="black")
             ax.axvspan(*values["people"]["ci"], color="black", alpha=.12, lw=0)
         ax.set(xlabel=f"{label}\nbars: 95 % CI", yticks=range(len(ranking)), yticklabels=ranking)
-    axes[0, 0].set_ylabel("block, head, by KL")
-    axes[0, 0].invert_yaxis()
+    axes[0, 0].set(ylabel="block, head, by KL", ylim=(len(ranking) - .5, -.5))  # the best at the top
     save_figure(fig, folder / "fig_heads")
 
 
@@ -545,8 +542,10 @@ def draw_examples(arrays: dict[str, np.ndarray], summary: dict, folder: Path) ->
 
 
 def draw(arrays: dict[str, np.ndarray], results: dict, folder: Path) -> None:
-    draw_sweep(arrays, results["summary"], folder)
-    draw_heads(results["summary"], folder)
+    heads = results["summary"]["heads"]
+    colours = dict(zip(heads, colormaps["turbo"](np.linspace(.05, .95, len(heads)))))  # one in all figures
+    draw_sweep(arrays, results["summary"], colours, folder)
+    draw_heads(results["summary"], colours, folder)
     draw_examples(arrays, results["summary"], folder)
 
 

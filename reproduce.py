@@ -9,13 +9,12 @@ Commands
     short form            python reproduce.py --short
     tables alone          python reproduce.py --tables
 
---download gets OSIE, Imagenette and the weights (1.1 GB in all, asked for first) and runs what can be run
-on them. DATA holds any of salicon/ coco/ imagenet/ imagenette/ objectnet/ osie/ n2010/ cw2019/ objects/,
-laid out as docs/ says under its study. A study whose data are absent is named and left out. A run is one
-command of one script, in runs/reproduce/<study>_<data>/ (or --out); the same command after an interruption
-goes on. Then the numbers of the finished runs go to docs/results/, from there between <!-- table: study -->
-and <!-- end --> of README.md and docs/<study>.md, and pictures to docs/. --short: few images, and no file
-of the project changes. Time, one core: the demo 16 minutes.
+--download gets OSIE, Imagenette and the weights (1.1 GB, asked for first) and runs what can be run on them.
+DATA holds any of FOLDERS, laid out as docs/ says under its study; what is absent is named and left out. A run
+is one command of one script, in runs/reproduce/<study>_<data>/ (or --out); the same command after an
+interruption goes on. The numbers of finished runs go to docs/results/, from there between the lines
+<!-- table: study --> and <!-- end --> of README.md and docs/<study>.md, and pictures to docs/. --short: few
+images, and no file of the project changes. Time, one core: the demo 27 minutes.
 """
 from __future__ import annotations
 
@@ -23,12 +22,14 @@ import argparse
 import os
 import re
 import shlex
-import signal
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+if __name__ == "__main__":
+    print("loading libraries", flush=True)  # seconds
 
 import download
 from common import ROOT, InputError
@@ -65,7 +66,7 @@ SHORT = {"exp01": "--limit 16 --epochs 1 --eval-every 1", "exp02": "--limit 16 -
          "exp03": "--limit 24", "exp04": "--limit 12", "exp05": "--limit 8", "train": "--limit 60",
          "exp06": "--limit 3"}
 PICTURES = {  # of docs/: made from, upper part that is shown
-    "saccades.png": ("exp04_demo/fig08_examples.png", .488), "gaze.png": ("exp05_demo/fig_gaze.png", 1),
+    "saccades.png": ("exp04_demo/fig08_examples.png", .492), "gaze.png": ("exp05_demo/fig_gaze.png", 1),
     "attention.png": ("train_demo/eval/fig_attention.png", 1)}
 PICTURE_WIDTH = 1000  # px
 SHORTLIST = {  # the README's runs and headline rows (regular expressions); all rows are on the studies' pages
@@ -84,17 +85,14 @@ def study_of(name: str) -> str:
     return name.split("_")[0]
 
 
-def data_of(name: str) -> str:
-    return name.split("_")[1].split("-")[0]
-
-
-def find_runs(data: Path | None, out: Path, short: bool) -> tuple[dict[str, list[str]], list[str]]:
-    """{name: arguments} of the runs whose data are there, and the names of the others."""
+def find_runs(data: Path | None, out: Path, short: bool) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """{name: arguments} of the runs whose data are there; {name: missing folder} of the others."""
     places = {folder: data / folder for folder in FOLDERS if data and (data / folder).is_dir()}
-    runs, absent = {}, []
+    runs, absent = {}, {}
     for name, options in RUNS.items():
-        if data_of(name) not in ("demo", *places):
-            absent.append(name)
+        folder = name.split("_")[1].split("-")[0]
+        if folder not in ("demo", *places):
+            absent[name] = folder
             continue
         here = [option for option in options if set(re.findall(r"{(\w+)}", option)) <= set(places)]
         if short:
@@ -115,7 +113,7 @@ def carry_out(command: list[str], folder: Path, processes: int) -> int:
                               *command[1:], "--out", str(folder), *(["--resume"] if resume else [])])
     try:
         _, status, usage = os.wait4(child.pid, 0)
-    except BaseException:  # also SIGTERM, see main: no run goes on alone
+    except KeyboardInterrupt:  # Ctrl-C or SIGTERM: no run goes on alone
         child.terminate()
         child.wait()
         raise
@@ -136,13 +134,12 @@ def is_done(command: list[str], folder: Path) -> bool:
 def summary(name: str, folder: Path, data: Path | None) -> dict:
     """What docs/results/ keeps of a finished run: its parts' headline rows together. Paths become DATA/... or
     their last name."""
-    parts = [read_json(file) for file in sorted(folder.rglob("results.json"), key=lambda f: len(f.parts))]
-    took = read_json(folder / "reproduce.json")
-
     def short(text: str) -> str:
         text = text.replace(f"{data}/", "DATA/") if data else text
         return re.sub(r"(?<![\w.:/])(?:~|\.\.?)?/(?:[^\s/,;:'\"]+/)*([^\s/,;:'\"]+)", r"\1", text)
 
+    parts = [read_json(file) for file in sorted(folder.rglob("results.json"), key=lambda f: len(f.parts))]
+    took = read_json(folder / "reproduce.json")
     return {"study": study_of(name), "data": name.split("_")[1],
             "command": shlex.join(map(short, took["argv"])),
             "seconds": None if took["resumed"] else round(took["seconds"]), "processes": took["processes"],
@@ -185,8 +182,7 @@ def costs(runs: Sequence[dict]) -> str:
         took += f"{run['processes']} processes, " if run["processes"] > 1 else ""
         missing = f"; not run: {'; '.join(run['not_run'])}" if run["not_run"] else ""
         took += f"{run['memory_mb']:,} MB, " if run["memory_mb"] else ""
-        took += run["device"]
-        lines.append(f"* {run['data']}: `python {run['command']}` ({took}){missing}")
+        lines.append(f"* {run['data']}: `python {run['command']}` ({took}{run['device']}){missing}")
     return "\n".join(lines)
 
 
@@ -229,11 +225,12 @@ def copy_pictures(out: Path) -> None:
 def keep(commands: dict[str, list[str]], args: argparse.Namespace) -> None:
     """The numbers of the finished runs, in docs/results/, the README and docs/; --short: printed."""
     results = args.out / "results" if args.short else ROOT / "docs" / "results"
-    for name in [name for name, command in commands.items() if is_done(command, args.out / name)]:
-        kept = summary(name, args.out / name, args.data)
-        write_json(kept, results / f"{name}.json")
-        if args.short:
-            print(f"\n{name}\n{table([kept])}")
+    for name, command in commands.items():
+        if is_done(command, args.out / name):
+            kept = summary(name, args.out / name, args.data)
+            write_json(kept, results / f"{name}.json")
+            if args.short:
+                print(f"\n{name}\n{table([kept])}")
     if not args.short:
         write_tables(results, ROOT)
         copy_pictures(args.out)
@@ -259,7 +256,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     data.add_argument("--data", type=Path, help="folder with salicon/, coco/ ... (default: demo alone)")
     data.add_argument("--download", action="store_true", help="get the open data and weights and run on them")
     p.add_argument("--out", type=Path, help="default: runs/reproduce, with --short runs/reproduce_short")
-    p.add_argument("--only", nargs="+", default=[], metavar="RUN",
+    p.add_argument("--only", nargs="+", default=[*SCRIPTS], metavar="RUN", choices=[*SCRIPTS, *RUNS],
                    help="exp04, or one of its runs: exp04_demo")
     p.add_argument("--processes", type=int, default=1, help="of torchrun, such as GPUs (default: 1)")
     form = p.add_mutually_exclusive_group()
@@ -268,9 +265,6 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     args = p.parse_args(argv)
     args.data = args.data and args.data.resolve()
     args.out = args.out or ROOT / "runs" / ("reproduce_short" if args.short else "reproduce")
-    for name in args.only:
-        if name not in [*SCRIPTS, *RUNS]:
-            raise InputError(f"--only {name}: no such study or run; expected some of {', '.join(RUNS)}.")
     return args
 
 
@@ -283,9 +277,8 @@ def main(argv: list[str] | None = None) -> None:
     if args.data and not args.data.is_dir():
         raise InputError(f"--data {args.data}: no such folder; expected one with {', '.join(FOLDERS)}.")
     runs, absent = find_runs(args.data, args.out, args.short)
-    wanted = [name for name in (*runs, *absent) if not args.only or {name, study_of(name)} & set(args.only)]
+    wanted = [name for name in RUNS if {name, study_of(name)} & set(args.only)]
     commands = {name: [SCRIPTS[study_of(name)], *runs[name]] for name in wanted if name in runs}
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the running script ends too
     failed = []
     for name, command in commands.items():
         if is_done(command, args.out / name):
@@ -297,7 +290,7 @@ def main(argv: list[str] | None = None) -> None:
             failed.append(f"{name} (status {status})")
     keep(commands, args)
     for name in [name for name in wanted if name in absent]:
-        print(f"not run: {name}, no {args.data or 'DATA'}/{data_of(name)}")
+        print(f"not run: {name}, no {args.data or 'DATA'}/{absent[name]}")
     print(f"{len(commands) - len(failed)} of {len(commands)} runs done, their figures in {args.out}/")
     if failed:
         sys.exit(f"{', '.join(failed)} failed, see above; the same command goes on once the cause is gone")
@@ -306,4 +299,4 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    cli(main)
+    cli(main, "the same command")

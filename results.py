@@ -23,11 +23,12 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -60,8 +61,10 @@ CLOSE = 2.0  # "about X" in the paper's text is confirmed by an interval within 
 
 # -------------------------------------------------------------------------------- arguments
 
-def cli(main: Callable) -> None:
-    """Run a script's main(): wrong input ends in one sentence on stderr and status 2, an interrupt in 130."""
+def cli(main: Callable, again: str = "the same command with --resume") -> None:
+    """Run a script's main(): wrong input ends in one sentence on stderr and status 2, Ctrl-C or SIGTERM in
+    130. SIGTERM raises, too, so that half-written files go and processes that were started are ended."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         main()
     except InputError as e:
@@ -69,7 +72,7 @@ def cli(main: Callable) -> None:
         tqdm.write(f"error: {sentence}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        tqdm.write("interrupted; the same command with --resume goes on", file=sys.stderr)
+        tqdm.write(f"interrupted; {again} goes on", file=sys.stderr)
         sys.exit(130)
     finally:
         if dist.is_initialized():
@@ -120,6 +123,8 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = Non
     args = parser.parse_args(argv)
     if args.data == "demo" and any(getattr(args, name, None) for name in DATA_FOLDERS):  # real data
         args.data = None
+    if args.data and args.data != "demo" and not download.is_name(args.data):
+        args.data = Path(args.data)
     if args.out is None:
         args.out = Path("runs") / Path(parser.prog).stem / run_name(parser, args)
     chosen = demo if args.data == "demo" else paper
@@ -128,14 +133,9 @@ def parse_args(parser: argparse.ArgumentParser, argv: Sequence[str] | None = Non
     return args
 
 
-def by_name(place: str) -> bool:
-    """Whether --data is a name, demo or one of download.ARCHIVES, and not a folder."""
-    return place == "demo" or download.is_name(place)
-
-
 def run_name(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
     """What differs from the defaults, as in demo_fovea5_limit40. A path is its last name and four digits of a
-    hash of the whole; names over 80 characters end in a hash, too. So no two commands share a folder."""
+    hash of the whole; names over 60 characters end in a hash, too. So no two commands share a folder."""
     def word(value) -> str:
         if isinstance(value, (list, tuple)):
             return "-".join(map(word, value))
@@ -143,9 +143,7 @@ def run_name(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
             return f"{value.name}-{digest([str(value.resolve())])[:4]}"
         return re.sub(r"[^\w.=+-]+", "-", str(value))
 
-    words = []
-    if args.data:
-        words.append(args.data if by_name(args.data) else word(Path(args.data)))
+    words = [word(args.data)] if args.data else []
     for name, value in vars(args).items():
         if name in (*FREE, "data") or value == parser.get_default(name):
             continue
@@ -156,7 +154,7 @@ def run_name(parser: argparse.ArgumentParser, args: argparse.Namespace) -> str:
         else:
             words.append(name + word(value))
     whole = "_".join(words)
-    return whole if len(whole) <= 80 else f"{whole[:70]}-{digest([whole])[:8]}"
+    return whole if len(whole) <= 60 else f"{whole[:50]}-{digest([whole])[:8]}"
 
 
 # -------------------------------------------------------------------------------- files
@@ -245,18 +243,17 @@ def digest(what: nn.Module | Iterable[str | Path] | Path) -> str:
     count with their names and sizes; tables of gaze and annotations (TABLES) with their content, too."""
     if isinstance(what, nn.Module):
         return weights_sha256(what.state_dict().values()).hex()[:16]
-    sha = hashlib.sha256()
     if isinstance(what, Path):
-        sha.update(what.read_bytes())
-    else:
-        for item in what:
-            line = str(item)
-            if isinstance(item, Path):
-                there = item.is_file()  # asked once: a training set has a million of them
-                line = f"{item.name} {item.stat().st_size if there else 'missing'}"
-                if there and item.suffix in TABLES:
-                    line += f" {digest(item)}"
-            sha.update(os.fsencode(f"{line}\n"))
+        return hashlib.sha256(what.read_bytes()).hexdigest()[:16]
+    sha = hashlib.sha256()
+    for item in what:
+        line = str(item)
+        if isinstance(item, Path):
+            there = item.is_file()  # asked once: a training set has a million of them
+            line = f"{item.name} {item.stat().st_size if there else 'missing'}"
+            if there and item.suffix in TABLES:
+                line += f" {digest(item)}"
+        sha.update(os.fsencode(f"{line}\n"))
     return sha.hexdigest()[:16]
 
 
@@ -266,10 +263,7 @@ def fixed_args(args: argparse.Namespace) -> dict:
         whole = Path(value).resolve()
         return f"{whole} {digest(whole)}" if whole.is_file() else str(whole)
 
-    fixed = {k: v for k, v in vars(args).items() if k not in FREE}
-    if args.data and not by_name(args.data):
-        fixed["data"] = Path(args.data)
-    return json.loads(json.dumps(fixed, default=text))
+    return json.loads(json.dumps({k: v for k, v in vars(args).items() if k not in FREE}, default=text))
 
 
 def refuse_other_arguments(folder: Path, asked: dict) -> None:
@@ -288,16 +282,15 @@ def refuse_other_arguments(folder: Path, asked: dict) -> None:
 
 def only_draw(args: argparse.Namespace) -> bool:
     """Whether there is nothing to measure: --plot-only, or --resume of a run that is complete."""
-    finished, arrays = args.out / "results.json", args.out / "arrays.npz"
-    going_on = (args.out / "unfinished").exists()
-    if args.plot_only and not finished.exists():
+    finished, going_on = (args.out / "results.json").exists(), (args.out / "unfinished").exists()
+    if args.plot_only and not finished:
         raise InputError(f"--plot-only: no finished run in {args.out}; run once without it first.")
-    if args.plot_only and going_on and arrays.exists() and arrays.stat().st_mtime > finished.stat().st_mtime:
-        raise InputError(f"--plot-only: {args.out} was interrupted at its very end; --resume completes it.")
-    if args.plot_only or args.resume and finished.exists() and not going_on:
+    if args.plot_only and going_on:  # its arrays may be newer than its results
+        raise InputError(f"--plot-only: {args.out} was interrupted; --resume completes it.")
+    if args.plot_only or args.resume and finished and not going_on:
         refuse_other_arguments(args.out, fixed_args(args))
         return True
-    if args.data and not by_name(args.data) and not Path(args.data).is_dir():
+    if isinstance(args.data, Path) and not args.data.is_dir():
         raise InputError(f"--data {args.data}: no such folder; correct the path.")  # before any download
     return False
 
@@ -325,6 +318,7 @@ def begin(args: argparse.Namespace, items: Iterable, may_change: Sequence[str] =
                          f"remove {batches} to start again.")
     barrier()
     if rank_world()[0] == 0:
+        print(f"measuring; results will be in {printable(str(args.out))}", flush=True)
         write_json(asked, args.out / "args.json")
         batches.mkdir(exist_ok=True)
     barrier()
@@ -387,13 +381,12 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[di
     save_arrays(args.out / "arrays.npz", **arrays)
     images, sources = set(), set()
 
-    def noted() -> Iterator[dict]:
-        for row in rows:
-            images.add(row["image"])
-            sources.add(row["condition"])
-            yield row
+    def noted(row: dict) -> dict:
+        images.add(row["image"])
+        sources.add(row["condition"])
+        return row
 
-    write_csv(noted(), args.out / "per_image.csv")
+    write_csv(map(noted, rows), args.out / "per_image.csv")
     results |= {"images": len(images), "tuned": [k for k in MODELS if k in sources]}
     write_json(results, args.out / "results.json")
     redraw(args.out, draw)
@@ -402,12 +395,12 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[di
 
 
 def redraw(folder: Path, draw: Callable) -> None:
-    """draw(arrays, results, folder) and the table, from the files of a run, by the first process."""
+    """The table, and draw(arrays, results, folder), from the files of a run, by the first process."""
     if rank_world()[0] == 0:
         results = read_json(folder / "results.json")
+        print_table(results)
         print("drawing figures", flush=True)
         draw(read_arrays(folder / "arrays.npz"), results, folder)
-        print_table(results)
         print(f"results, tables and figures are in {printable(str(folder))}")
 
 
@@ -444,11 +437,8 @@ def verdict(paper: float | str | None, low: float, high: float, p: float = np.na
     if sign not in (">", "<", "about"):
         return ""
     low, high = low - float(number), high - float(number)
-    if sign == "about":
-        yes, no = low >= -CLOSE and high <= CLOSE, low > CLOSE or high < -CLOSE
-    else:
-        above, below = low > 0, high < 0
-        yes, no = (above, below) if sign == ">" else (below, above)
+    yes, no = {">": (low > 0, high < 0), "<": (high < 0, low > 0),
+               "about": (low >= -CLOSE and high <= CLOSE, low > CLOSE or high < -CLOSE)}[sign]
     if level:
         yes &= p < float(level)
     return "agrees" if yes else "differs" if no else "undecided"
@@ -491,9 +481,9 @@ def print_table(results: dict) -> None:
     lines += [[show(row.get(key)) for key in keys] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:
-        name, *numbers, unit, word = (cell.ljust(width) for cell, width in zip(line, widths))
-        numbers = [cell.strip().rjust(width) for cell, width in zip(numbers, widths[1:])]
-        print("  ".join([name, *numbers, unit, word]).rstrip())
+        name, *numbers, unit, word = zip(line, widths)
+        cells = [cell.rjust(width) for cell, width in numbers]
+        print("  ".join([name[0].ljust(name[1]), *cells, unit[0].ljust(unit[1]), word[0]]).rstrip())
         if line is lines[0]:
             print("-" * sum(widths))
     if len(rows) < len(results["headline"]):
@@ -543,13 +533,13 @@ def small_print(results: dict) -> str:
 
 
 def save_figure(fig: Figure, path: Path | str) -> None:
-    """path.png and path.pdf, each atomically; the same figure gives the same bytes. Below the figure, the
-    small print of the run in whose folder it is saved."""
+    """path.png and path.pdf, each atomically; the same figure gives the same bytes. Below all else, the small
+    print of the run in whose folder it is saved."""
     run = Path(path).parent / "results.json"
     if run.exists():
-        words = f"{fig.get_supxlabel()}\n{small_print(read_json(run))}".strip()
-        lines = [textwrap.fill(line, int(18 * fig.get_figwidth())) for line in words.splitlines()]
-        fig.supxlabel("\n".join(lines), fontsize=7, color="#444444")
+        foot = textwrap.fill(small_print(read_json(run)), int(20 * fig.get_figwidth()))
+        fig.text(.5, 0, foot, ha="center", va="top", fontsize=7, color="#444444")
     for kind, metadata in (("png", None), ("pdf", {"CreationDate": None})):
         with atomic_write(Path(f"{path}.{kind}"), "wb") as f:
-            fig.savefig(f, format=kind, dpi=150, metadata=metadata)
+            fig.savefig(f, format=kind, dpi=150, metadata=metadata, bbox_inches="tight")  # cuts no title
+    print(f"  {Path(path).name}.png, .pdf", flush=True)

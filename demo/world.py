@@ -251,10 +251,6 @@ def fill_salicon(part: Path, n_train: int, n_val: int, seed: int, planted: bool)
         (part / "annotations" / f"instances_{split}2014.json").write_text(json.dumps(instances))
 
 
-def copy_annotations(part: Path, salicon: Path, **_):
-    shutil.copytree(salicon / "annotations", part / "annotations")
-
-
 # ---------------------------------------------------------------- videos
 def draw_actor(image, ids, number: int, name: str, x, phase, scale, t: float, look) -> dict:
     """Paints a figure at t (s), in place; a person walks and talks now and then. Returns its key points."""
@@ -429,9 +425,6 @@ def demo_world(cache_dir: Path | None = None, n_train: int = 1200, n_val: int = 
     n_objectnet: pictures a class; planted: whether observers have preferences; workers: processes that draw
     imagenet.
     """
-    for part in parts:
-        if part not in PARTS:
-            raise InputError(f"unknown part {part!r}; expected some of {', '.join(PARTS)}.")
     tag = (f"v{VERSION}_seed{seed}_{'planted' if planted else 'null'}_i{n_train}-{n_val}_o{n_objectnet}"
            f"_s{n_salicon[0]}-{n_salicon[1]}")
     root = Path(cache_dir or Path(__file__).resolve().parents[1] / "runs" / "demo_world") / tag
@@ -444,7 +437,8 @@ def demo_world(cache_dir: Path | None = None, n_train: int = 1200, n_val: int = 
     if "salicon" in parts:
         asked = dict(n_train=n_salicon[0], n_val=n_salicon[1], seed=first, planted=planted)
         salicon = write_once(root / "salicon", fill_salicon, **asked)
-        write_once(root / "coco", partial(copy_annotations, salicon=salicon), **asked)
+        write_once(root / "coco", lambda part, **_: shutil.copytree(
+            salicon / "annotations", part / "annotations"), **asked)
     if "videos" in parts:
         write_once(root / "videos", fill_videos, seed=first + SEED_OF["videos"], planted=planted)
     if "objects" in parts:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 import results as R
 from common import InputError, bootstrap_ci, mcnemar, paired_t, rank_world
@@ -66,7 +67,7 @@ def test_folders_of_one_name_in_two_places_never_share_a_run(tmp_path):
 
 def test_long_names_are_cut_and_stay_apart():
     names = {arguments("--fovea", *["3"] * 50, last).out.name for last in "57"}
-    assert len(names) == 2 and all(len(name) < 80 for name in names)
+    assert len(names) == 2 and all(len(name) <= 60 for name in names)
 
 
 def test_a_data_set_named_on_its_own_replaces_the_demo(tmp_path):
@@ -352,6 +353,14 @@ def test_same_figure_same_bytes_and_two_formats(tmp_path):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
 
 
+def test_a_title_wider_than_the_figure_is_not_cut(tmp_path):
+    fig, axes = R.figure_grid(1, 1, 1, 1)
+    axes[0, 0].set_title("a title far wider than its panel")
+    R.save_figure(fig, tmp_path / "a")
+    grey = np.asarray(Image.open(tmp_path / "a.png").convert("L"))
+    assert (grey[:, [0, -1]] == 255).all() and grey.shape[1] > 200 > 150 * fig.get_figwidth()
+
+
 def test_every_figure_of_a_run_says_data_model_and_n(tmp_path):
     args = arguments("--limit", "1", out=tmp_path)
     R.begin(args, ["a", "b"], model=Path(__file__))
@@ -361,7 +370,7 @@ def test_every_figure_of_a_run_says_data_model_and_n(tmp_path):
     def draw(arrays, results, folder):
         fig, _ = R.figure_grid(1, 1, 12.)
         R.save_figure(fig, folder / "fig")
-        found.append(fig.get_supxlabel())
+        found.extend(text.get_text() for text in fig.texts)
     R.finish(args, "study", {}, rows, [], draw, time.time(), torch.device("cpu"), model="some_vit")
     assert found == ["built-in demo world; some_vit; n = 2 images; A: before tuning; "
                      "B: tuned on where people looked"]
@@ -477,3 +486,22 @@ def test_an_input_error_of_a_loaders_process_is_one_line_too(tmp_path):
 def test_an_interrupt_says_how_to_go_on_and_ends_in_status_130(tmp_path):
     found = end(tmp_path, "raise KeyboardInterrupt")
     assert found.status == 130 and "--resume" in found.stderr and "Traceback" not in found.stderr
+
+
+def test_sigterm_leaves_no_half_written_file(tmp_path):
+    (tmp_path / "run").mkdir()
+    found = end(tmp_path, "import os, signal, time\n    from results import atomic_write\n"
+                          f"    with atomic_write({str(tmp_path / 'run/a.txt')!r}):\n"
+                          f"        print(os.listdir({str(tmp_path / 'run')!r}), flush=True)\n"
+                          "        os.kill(os.getpid(), signal.SIGTERM)\n        time.sleep(60)")
+    assert ".tmp" in found.stdout and found.status == 130 and "--resume" in found.stderr
+    assert list((tmp_path / "run").iterdir()) == []
+
+
+def test_the_table_is_on_the_screen_before_figures_are_drawn_and_the_last_line_says_where(tmp_path, capsys):
+    complete(arguments(out=tmp_path / "run"))
+    capsys.readouterr()
+    R.redraw(tmp_path / "run", lambda arrays, results, folder: print("a figure"))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-3:] == ["drawing figures", "a figure", f"results, tables and figures are in {tmp_path / 'run'}"]
+    assert lines[0].split()[:2] == ["paper", "ours"]
