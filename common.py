@@ -530,7 +530,8 @@ def pixels(p: Tensor, q: Tensor) -> list[Tensor]:
                          "resize or move one, and give a single map a batch axis, map[None].")
     dtype = torch.float64 if maps[0].device.type == "cpu" else torch.float32
     maps = [m.to(dtype).flatten(1) for m in maps]
-    if not all(m.sum(1).isfinite().all() for m in maps):  # one such value makes its map's sum NaN or infinite
+    sums = torch.stack([m.sum(1) for m in maps])  # one such value makes its map's sum NaN or infinite
+    if not sums.isfinite().all():
         raise InputError("a map holds NaN or infinity: expected finite values; leave the image out.")
     return maps
 
@@ -553,7 +554,7 @@ def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
     another number where people agree, so report which. Constant map: 0. NaN: no fixation. The MIT code has an
     SD of ddof 1: it gives sqrt((N-1)/N) of this."""
     p, fix = pixels(p, fix)
-    weight = fix if counts else (fix > 0).to(p.dtype)
+    weight = fix if counts else fix.clone().gt_(0)  # 0 or 1 in the type of p
     z = p - p[:, :1]  # a constant map becomes exactly 0
     z -= z.mean(1, keepdim=True)
     sd = torch.linalg.vector_norm(z, dim=1) / z.shape[1] ** 0.5
@@ -586,20 +587,28 @@ def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
 
 
 def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
-    """AUC-Judd (Judd et al. 2009), in [0, 1], exact with ties, no jitter; computed on the CPU.
+    """AUC-Judd (Judd et al. 2009), in [0, 1], exact with ties, no jitter.
     Each distinct value t of the fixated pixels is a threshold: tp, fp = shares of fixated and of other pixels
     with p >= t; trapezoid through (0, 0), these and (1, 1). Equals the MIT code if there are no ties;
     Mann-Whitney is smaller by about 1/(2n). Constant map: 0.5. NaN: no fixation, or no other pixel."""
     p, fix = pixels(p, fix)
-    values = []
-    for v, hit in zip(p.cpu().numpy(), (fix > 0).cpu().numpy()):  # (N,) each
-        t, times = np.unique(v[hit], return_counts=True)  # thresholds, ascending
-        other = np.sort(v[~hit])
-        fp = len(other) - np.searchsorted(other, t)  # other pixels >= t
-        area = times @ (fp + np.append(fp[1:], 0))  # left of the curve, times 2 n_hit n_other
-        pairs = hit.sum() * len(other)
-        values.append(1 - area / (2 * pairs) if pairs else np.nan)
-    return torch.tensor(values, dtype=torch.float64)
+    hit = fix > 0
+    if p.device.type == "cpu":
+        area = []  # left of the curve, times 2 n_hit n_other
+        for v, fixated in zip(p.numpy(), hit.numpy()):  # (N,) each
+            t, times = np.unique(v[fixated], return_counts=True)  # thresholds, ascending
+            other = np.sort(v[~fixated])
+            fp = len(other) - np.searchsorted(other, t)  # other pixels >= t
+            area.append(times @ (fp + np.append(fp[1:], 0)))
+        area = torch.tensor(area, dtype=torch.int64)
+    else:  # the same of all maps at once; t holds every fixated pixel, then infinity, above which is nothing
+        other = p.masked_fill(hit, -torch.inf).sort(1)[0]
+        t = p.masked_fill(~hit, torch.inf).sort(1)[0]
+        fp = F.pad(p.shape[1] - torch.searchsorted(other, t), (0, 1))  # (B, N + 1)
+        higher = torch.searchsorted(t, t, right=True)  # place of the next threshold
+        area = (fp[:, :-1] + fp.gather(1, higher)).sum(1)
+    area, n_hit = torch.stack([area, hit.sum(1)]).cpu()
+    return 1 - area.double() / (2 * n_hit * (p.shape[1] - n_hit))  # no pair of pixels: 0/0 is NaN
 
 
 def observer_consistency(workers: Sequence[tuple], size: tuple[int, int], sigma: float) -> float:

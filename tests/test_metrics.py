@@ -13,6 +13,7 @@ from scipy.stats import mannwhitneyu
 from common import (InputError, auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss,
                     observer_consistency, scale_fixations, sim)
 from gaze import load_salicon
+from pretended import pretended
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 METRICS = {"cc": cc, "sim": sim, "kld": kld, "nss": nss, "auc_judd": auc_judd}
@@ -319,6 +320,21 @@ def test_an_accelerator_agrees_in_float32(name):
     value = METRICS[name](p.float().to(device), human.float().to(device))
     assert value.dtype == torch.float64 and value.device.type == "cpu"
     torch.testing.assert_close(value, METRICS[name](p, human), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("levels", [None, 8, 1])
+@pytest.mark.parametrize("device", ["cuda:0", "mps:0"])
+def test_auc_judd_of_a_gpu_equals_that_of_the_cpu_to_the_last_digit(device, levels):
+    """By a pretended GPU: another branch, which sorts whole maps instead of one image's pixels."""
+    cases = [random_case(seed, n_fix, levels) for seed, n_fix in enumerate((0, 1, 7, 160, 315))]
+    p, hit = (torch.from_numpy(np.stack(part)).float() for part in zip(*cases))  # no fixation ... every pixel
+    with pretended(device) as found:
+        value = auc_judd(p.to(device), hit.to(device))
+    assert torch.equal(value.nan_to_num(-1), auc_judd(p, hit).nan_to_num(-1)) and not found.faults
+    assert value.isnan().tolist() == [True, False, False, False, True]
+    expected = [naive_auc(p[i].numpy(), hit[i].numpy() > 0) for i in (1, 2, 3)]
+    assert value[1:4].tolist() == pytest.approx(expected, abs=1e-13)
+    assert found.copies.total() == 2  # the check of the maps, and the numbers
 
 
 def test_consistency_is_the_mean_over_pairs_of_workers():
