@@ -24,7 +24,7 @@ import dataclasses
 import json
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -36,20 +36,18 @@ from torch import Tensor, nn
 
 import data
 import results
-from common import (InputError, ROOT, bf01_jzs, bf01_unit_information, bootstrap_ci, generator,
-                    init_distributed, input_errors, mcnemar, paired_t, pick_device, rank_world)
+from common import (InputError, ROOT, generator, init_distributed, input_errors, pick_device, rank_world)
 from corruptions import CORRUPTIONS, corrupt, frost_textures
-from results import Claim
-from weights import Preprocess, load_tuned, load_vit, must_exist
+from exp01_claims import BENCHMARKS, RECOGNITION, correct, parity, top1
+from weights import Preprocess, attention_state, load_tuned, load_vit, must_exist
 
 # -------------------------------------------------------------------------------- constants
 
 PAPER = dict(model="vit_base_patch16_224", imagenet_c_images=5000)  # Benchmark
 DEMO = dict(model="demo_sl12", imagenet_c_images=24, model_b=ROOT / "checkpoints" / "demo_B.pth",
             model_c=ROOT / "checkpoints" / "demo_C.pth")
-BENCHMARKS = {"imagenet": "ImageNet", "imagenet_c": "ImageNet-C", "objectnet": "ObjectNet"}
-NEEDS = dict.fromkeys(BENCHMARKS, "--imagenet") | {"objectnet": "--objectnet (demo models: --imagenet, too)"}
-PAPER_BF01 = {"ImageNet": 222., "ImageNet-C": 242.8, "ObjectNet": 89.}  # the paper does not say of which form
+NEEDS = {"imagenet": "--imagenet", "imagenet_c": "--imagenet",
+         "objectnet": "--objectnet (demo models: --imagenet, too)"}
 SEVERITY = 5  # of ImageNet-C's corruptions
 BARS = 20  # accuracies that are drawn as bars; more are dots
 BORDER = 2  # px of red frame around every picture of ObjectNet
@@ -182,6 +180,12 @@ def load_model(name: str, weights: Path | None, device: torch.device, heads: int
     return vit.to(device), papers(pre) if name == PAPER["model"] else pre
 
 
+def with_tuned(net: nn.Module, files: dict[str, Path | None], tuned_state: Callable = attention_state
+               ) -> dict[str, nn.Module]:
+    """{"A": net, "B" or "C": net with the tuned weights of its file, if there is one}."""
+    return {"A": net} | {k: load_tuned(net, file, tuned_state) for k, file in files.items() if file}
+
+
 def told_apart(models: dict[str, nn.Module]) -> tuple[dict[str, nn.Module], list[str]]:
     """(the models whose weights are not A's, a sentence on each of the others): A is not compared with A."""
     weights = {k: results.digest(model) for k, model in models.items()}
@@ -234,69 +238,6 @@ def measure(models: dict[str, nn.Module], pre: Preprocess, pictures: dict[str, l
             raise InputError(f"model A is right on {baseline:.1f} % of {len(names)} {benchmark} images, far "
                              "too few: do labels, weights and preprocessing fit together?")
     return arrays, unreadable
-
-
-# -------------------------------------------------------------------------------- statistics
-
-def correct(arrays: dict, benchmark: str) -> dict[str, np.ndarray]:
-    """{model: 1. where its answer is right, else 0., (n, V)}; {} if the benchmark was not run."""
-    if f"{benchmark}_correct" not in arrays:
-        return {}
-    right = np.moveaxis(arrays[f"{benchmark}_correct"], -1, 0).astype(float)  # (M, n, V)
-    return dict(zip(arrays["benchmark_models"].tolist(), right))
-
-
-def parity(arrays: dict) -> list[dict]:
-    """For results.json, B and C against A on every benchmark: paired t test, McNemar's test, Bayes factors
-    for no difference. All answers count as independent, as in the paper, also the views of one picture."""
-    tests = []
-    for benchmark, name in BENCHMARKS.items():
-        right = {k: v.ravel() for k, v in correct(arrays, benchmark).items()}
-        for k in [k for k in "BC" if k in right]:
-            n, test = len(right[k]), paired_t(right[k], right["A"])
-            log_bf01 = {"unit information": bf01_unit_information(test["t"], n, log=True),
-                        "JZS, r = 1": bf01_jzs(test["t"], n, 1., log=True),
-                        "JZS, r = 0.707": bf01_jzs(test["t"], n, .5**.5, log=True)}
-            tests.append(test | dict(benchmark=name, pair=f"{k} - A", n=n, log_bf01=log_bf01,
-                                     mcnemar=mcnemar(right[k], right["A"])))
-    return tests
-
-
-def top1(arrays: dict, benchmark: str, model: str) -> dict | None:
-    """Accuracy in %; its interval is over pictures, however many views of each there are."""
-    right = correct(arrays, benchmark).get(model)
-    if right is None:
-        return None
-    return dict(ours=100 * right.mean(), ci=bootstrap_ci(100 * right.mean(1), n_boot=2000), n=right.size)
-
-
-def gap(arrays: dict, benchmark: str) -> dict | None:
-    """Accuracy of B minus A's in points; McNemar's interval, over pictures of several views a bootstrap."""
-    right = correct(arrays, benchmark)
-    if "B" not in right:
-        return None
-    found = results.difference(right["B"].ravel(), right["A"].ravel(), 100.)
-    if benchmark == "imagenet_c":
-        found["ci"] = bootstrap_ci(100 * (right["B"] - right["A"]).mean(1), n_boot=2000)
-    return found
-
-
-def evidence(arrays: dict, benchmark: str, form: str) -> dict | None:
-    """The Bayes factor for no difference between B and A."""
-    for test in parity(arrays):
-        if (test["benchmark"], test["pair"]) == (BENCHMARKS[benchmark], "B - A"):
-            return dict(ours=math.exp(test["log_bf01"][form]), n=test["n"])
-    return None
-
-
-CLAIMS = []
-for _key, _name in BENCHMARKS.items():
-    for _k in "ABC":
-        CLAIMS.append(Claim(f"{_name} top-1, {_k}", None, "%", partial(top1, benchmark=_key, model=_k)))
-    CLAIMS.append(Claim(f"{_name}, B - A", None, "points", partial(gap, benchmark=_key)))
-    for _form in ("unit information", "JZS, r = 1"):
-        CLAIMS.append(Claim(f"BF01 {_name} ({_form})", PAPER_BF01[_name], "",
-                            partial(evidence, benchmark=_key, form=_form)))
 
 
 def table(arrays: dict) -> list[dict]:
@@ -398,8 +339,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if not any(places.values()):
         raise InputError("no benchmark can be run: no data; give --imagenet or --objectnet.")
     vit, pre = load_model(args.model, args.weights, device, args.heads)
-    models = {"A": vit}
-    models |= {k: load_tuned(vit, file) for k, file in (("B", args.model_b), ("C", args.model_c)) if file}
+    models = with_tuned(vit, {"B": args.model_b, "C": args.model_c})
     not_run = [f"model {k}: give --model-{k.lower()}" for k in "BC" if k not in models]
     models, copies = told_apart(models)
     pictures, missing = load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed, args.frost)
@@ -413,7 +353,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                           args.seed, args.frost, args.batch_size)
 
     # Accuracies, their differences, and the evidence that there is none.
-    headline = results.evaluate(CLAIMS, arrays)
+    headline = results.evaluate(RECOGNITION, arrays)
     warn(copies)
     results.finish(args, "exp01_benchmarks", arrays, table(arrays), headline, draw, began, device,
                    parity(arrays), copies + missing + not_run, unreadable=bad,

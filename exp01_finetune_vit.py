@@ -4,7 +4,8 @@ Knights (2026), "Cognitive alignment at no cost: inducing human attention biases
 Transformers", arXiv 2604.20027. Model A: ViT-B/16, frozen. B: A with its self-attention tuned so that its
 attention rollout matches where people looked (SALICON) while its CLS vector stays A's. C: the same with each
 image's fixations exchanged for another's. Measured: agreement with fixations, its relation to the agreement
-among observers, and recognition (exp01_benchmarks.py).
+among observers, and recognition (exp01_benchmarks.py). The paper's claims, row by row: exp01_claims.py.
+Loss and loop: train(); which weights are tuned: tunable(); for another kind of model: RolloutViT.
 
 Commands
     laptop, demo world    python exp01_finetune_vit.py
@@ -44,13 +45,13 @@ from tqdm import tqdm
 
 import data
 import exp01_benchmarks as benchmarks
+import exp01_claims as study
 import results
 from common import (InputError, VisionTransformer, auc_judd, cc, fixation_counts, gather_rows, gaussian_blur,
-                    generator, init_distributed, kld, minmax, nss, observer_consistency, paired_t,
-                    pick_device, rank_world, rollout, shard, sim, training_order, upsample)
+                    generator, init_distributed, kld, minmax, nss, observer_consistency, pick_device,
+                    rank_world, rollout, shard, sim, training_order, upsample)
 from gaze import load_gaze
-from results import Claim
-from weights import Preprocess, attention_state, frozen_sha256, load_tuned
+from weights import Preprocess, attention_state, frozen_sha256
 
 # -------------------------------------------------------------------------------- constants
 
@@ -74,13 +75,6 @@ LOSS_EPS = 1e-10  # added to both maps in the loss (Fine-Tuning Procedure), the 
 # Columns of per_image.csv. The paper does not say which NSS and KL it took: both conventions are reported.
 METRICS = {"cc": cc, "nss": nss, "nss_counts": partial(nss, counts=True), "auc": auc_judd, "kl": kld,
            "kl_loss_eps": partial(kld, eps=LOSS_EPS), "sim": sim}
-NAMES = {"cc": "CC", "nss": "NSS", "nss_counts": "NSS of every fixation", "auc": "AUC", "kl": "KL",
-         "kl_loss_eps": "KL with eps 1e-10", "sim": "SIM"}
-CONVENTIONS = {  # of the metrics, for results.json
-    "nss": "each fixated pixel once", "nss_counts": "each pixel as often as it was fixated",
-    "auc": "Judd, each fixated pixel once, no jitter", "kl": "KL(human || model) in nats, eps 2^-52",
-    "kl_loss_eps": "the same with the loss's eps, 1e-10"}
-FIVE = ("cc", "nss", "auc", "kl", "sim")  # the paper's metrics, in its figures and comparisons
 OF_FIXATIONS = ("nss", "nss_counts", "auc")  # metrics of single fixations; the others take the map of all
 EXAMPLES = 4  # images of figure 1B, the first
 FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (annotations/, images)",
@@ -120,6 +114,7 @@ def gaze_images(images: Sequence, transform: Callable) -> data.Images:
 
 
 def fixations(images: Sequence, i: int) -> dict[str, Tensor]:
+    """Of image i, for `Images`: how often people looked at each pixel, (224, 224)."""
     rows, cols = np.concatenate(images[i].observers, 1)  # (n,) each, of all observers
     return {"fixations": fixation_counts(rows, cols, data.MAP_SIZE).float()}
 
@@ -170,7 +165,8 @@ def squashed(pre: Preprocess) -> Preprocess:
 
 
 def tunable(net: nn.Module, tuned_state: Callable = attention_state) -> None:
-    """Only tuned_state(net) takes gradients, of ViT-B/16 28,348,416 of 86,567,656 parameters, 32.7 %."""
+    """Only tuned_state(net) takes gradients. attention_state: the projections to q, k, v and the output
+    projection of every block, of ViT-B/16 28,348,416 of 86,567,656 parameters, 32.7 %."""
     names = tuned_state(net)
     for name, p in net.named_parameters():
         p.requires_grad_(name in names)
@@ -356,126 +352,6 @@ def examples(nets: dict[str, nn.Module], images: Sequence, names: Sequence[str],
     return maps | dict(example_image=np.stack(pictures), example_human=human_maps(batch["fixations"]).numpy())
 
 
-# -------------------------------------------------------------------------------- statistics
-
-def scores(arrays: dict, metric: str) -> dict[str, np.ndarray]:
-    """{model: its value of every image, (n,)}."""
-    return dict(zip(arrays["models"].tolist(), arrays[metric].T))
-
-
-def by_image(arrays: dict) -> dict[str, np.ndarray]:
-    """Of the images with a consistency, (n,) each: consistency; CC of A, CC of B ...; gain B - A, gain B - C;
-    headroom gain, the gain over A as a part of what A left open, (CC_B - CC_A) / (1 - CC_A)."""
-    known = ~np.isnan(arrays["consistency"])
-    cc_of = {k: v[known] for k, v in scores(arrays, "cc").items()}
-    found = {"consistency": arrays["consistency"][known]} | {f"CC of {k}": v for k, v in cc_of.items()}
-    if "B" in cc_of:
-        found |= {f"gain B - {k}": cc_of["B"] - v for k, v in cc_of.items() if k != "B"}
-        found["headroom gain"] = found["gain B - A"] / (1 - cc_of["A"] + 1e-8)
-    return found
-
-
-def quarters(consistency: np.ndarray) -> list[np.ndarray]:
-    """Indices of the images in each quartile of consistency, lowest first."""
-    return np.array_split(np.argsort(consistency, kind="stable"), 4)
-
-
-def mean_score(arrays: dict, metric: str, model: str) -> dict | None:
-    values = scores(arrays, metric).get(model)
-    return None if values is None else results.estimate(values)
-
-
-def images_gaining(arrays: dict) -> dict | None:
-    """Share of images on which B's CC is above A's, in %."""
-    values = scores(arrays, "cc")
-    return results.estimate(100. * (values["B"] > values["A"])) if "B" in values else None
-
-
-def categories_gaining(arrays: dict) -> dict | None:
-    """In how many COCO categories B's mean CC is above A's."""
-    values = scores(arrays, "category_cc")  # {} without categories
-    if "B" not in values:
-        return None
-    n = len(values["B"])
-    return dict(ours=f"{(values['B'] > values['A']).sum()} of {n}", n=n)
-
-
-def mean_of(arrays: dict, key: str, quartile: int | None = None) -> dict | None:
-    """Mean of a value of by_image, over all images or a quartile of consistency (1 to 4, 1 the lowest)."""
-    found = by_image(arrays)
-    if len(found["consistency"]) < 4 or key not in found:
-        return None
-    values = found[key]
-    if quartile:
-        values = values[quarters(found["consistency"])[quartile - 1]]
-    return results.estimate(values)
-
-
-def gain_and_consistency(arrays: dict) -> dict | None:
-    for test in alignment_tests(arrays):
-        if test["test"] == "Pearson r" and test["y"] == "gain B - A":
-            return dict(ours=test["r"], ci=test["ci"], n=test["n"])
-    return None
-
-
-def comparisons(arrays: dict) -> list[Claim]:
-    """B is better than A and than C on all five metrics, each p < .001 (Saliency Alignment): the mean
-    difference, with t, Cohen's d and p in the column of the unit. Lower KL is better."""
-    rows = []
-    for test in alignment_tests(arrays):
-        if test["test"] != "paired t" or test["metric"] not in FIVE or test["pair"] == "C - A":
-            continue
-        better = "< 0, p < .001" if test["metric"] == "kl" else "> 0, p < .001"
-        p = "p < .001" if test["p"] < .001 else f"p = {test['p']:.3f}"
-        found = dict(ours=test["mean"], ci=test["ci"], n=test["n"], p=test["p"])
-        rows.append(Claim(f"{NAMES[test['metric']]}, {test['pair']}", better,
-                          f"t {test['t']:.1f}, d {test['dz']:.2f}, {p}", lambda arrays, found=found: found))
-    return rows
-
-
-CLAIMS = [Claim(f"{_name}, {_model}", None, "nats" if _metric.startswith("kl") else "",
-                partial(mean_score, metric=_metric, model=_model))
-          for _metric, _name in NAMES.items() for _model in "ABC"]
-CLAIMS += [Claim("images with a gain in CC", 100., "%", images_gaining),
-           Claim("COCO categories with a gain in CC", "all", "", categories_gaining)]
-CONSISTENCY_CLAIMS = [Claim("inter-observer consistency", None, "", partial(mean_of, key="consistency")),
-                      Claim("r(gain, consistency)", -.55, "", gain_and_consistency),
-                      Claim("headroom gain", None, "", partial(mean_of, key="headroom gain"))]
-CONSISTENCY_CLAIMS += [Claim(f"headroom gain, quartile {_q} of consistency", "> 0", "",
-                             partial(mean_of, key="headroom gain", quartile=_q)) for _q in (1, 2, 3, 4)]
-
-
-def claims(arrays: dict) -> list[Claim]:
-    """Every number of the paper's sections Saliency Alignment and Benchmark Evaluation."""
-    return [*CLAIMS, *comparisons(arrays), *CONSISTENCY_CLAIMS, *benchmarks.CLAIMS]
-
-
-def alignment_tests(arrays: dict) -> list[dict]:
-    """For results.json: mean, SD and SEM of every metric; paired t tests of the models; Pearson's r of
-    consistency with every model's CC and with the gains; their means by quartile of consistency."""
-    tests = []
-    for metric in METRICS:
-        of = scores(arrays, metric)
-        for k, v in of.items():
-            tests.append(dict(test="mean", metric=metric, model=k, n=len(v), mean=v.mean(), sd=v.std(ddof=1),
-                              sem=stats.sem(v)))
-        for a, b in (("B", "A"), ("B", "C"), ("C", "A")):
-            if a in of and b in of:
-                tests.append(dict(test="paired t", metric=metric, pair=f"{a} - {b}", n=len(of[a]),
-                                  **paired_t(of[a], of[b])))
-    found = by_image(arrays)
-    x = found["consistency"]
-    if len(x) > 3:
-        for y, v in list(found.items())[1:]:
-            r = stats.pearsonr(x, v)
-            tests.append(dict(test="Pearson r", x="consistency", y=y, n=len(x), r=r.statistic, p=r.pvalue,
-                              ci=tuple(r.confidence_interval())))
-        for q, quarter in enumerate(quarters(x), 1):
-            means = {y: v[quarter].mean() for y, v in found.items()}
-            tests.append(dict(test="quartile of consistency", quartile=q, n=len(quarter)) | means)
-    return tests
-
-
 def table(arrays: dict) -> list[dict]:
     """Rows of per_image.csv: image; condition, the model; METRICS of its map and the fixations; consistency
     of the image's observers."""
@@ -511,8 +387,8 @@ def draw_examples(arrays: dict, folder: Path) -> None:
 
 def draw_metrics(arrays: dict, axes: Sequence) -> None:
     """The means of the five metrics, +-1 SEM, a panel each."""
-    for ax, metric in zip(axes, FIVE):
-        for k, v in scores(arrays, metric).items():
+    for ax, metric in zip(axes, study.FIVE):
+        for k, v in study.scores(arrays, metric).items():
             ax.bar(k, v.mean(), yerr=stats.sem(v), color=results.PALETTE[k], capsize=3)
         ax.set(title=metric.upper())
         if metric == "kl":
@@ -528,7 +404,7 @@ def draw_gain(arrays: dict, path: Path) -> None:
     keys = {"cc": "images", "category_cc": "COCO categories"} if len(arrays["category"]) else {"cc": "images"}
     fig, axes = results.figure_grid(1, len(keys), 3.4)
     for ax, (key, what) in zip(axes[0], keys.items()):
-        values, label = scores(arrays, key), "CC, B"
+        values, label = study.scores(arrays, key), "CC, B"
         a, b = values["A"], values["B"]
         if key == "category_cc" and "C" in values:
             ax.vlines(a, values["C"], b, color=results.PALETTE["C"], linewidth=.6)
@@ -549,7 +425,7 @@ def draw_consistency(found: dict, folder: Path) -> None:
     axes[0, 0].set(xlabel="inter-observer consistency (CC)", ylabel="gain in CC, B - A")
     for label, shift, colour in (("gain B - A", -.2, "B"), ("gain B - C", .2, "C")):
         if label in found:
-            parts = [found[label][quarter] for quarter in quarters(x)]
+            parts = [found[label][quarter] for quarter in study.quarters(x)]
             axes[0, 1].bar(np.arange(1, 5) + shift, [part.mean() for part in parts], .38, label=label,
                            yerr=[stats.sem(part) for part in parts], color=results.PALETTE[colour])
     axes[0, 1].set(xlabel="quartile of consistency", ylabel="gain in CC, mean ±1 SEM", xticks=range(1, 5))
@@ -565,8 +441,8 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
     if "B" in arrays["models"]:
         draw_examples(arrays, folder)
         draw_gain(arrays, folder / "fig_2B")
-        if len(by_image(arrays)["consistency"]) > 7:  # two images a quarter
-            draw_consistency(by_image(arrays), folder)
+        if len(study.by_image(arrays)["consistency"]) > 7:  # two images a quarter
+            draw_consistency(study.by_image(arrays), folder)
     benchmarks.draw(arrays, facts, folder)
 
 
@@ -612,8 +488,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     squash = squashed(crop)
     pictures, missing = benchmarks.load_data(places, vit.head, args.imagenet_c_images, args.limit, args.seed,
                                              args.frost)
-    models = {"A": vit} | {k: load_tuned(vit, file)
-                           for k, file in [("B", args.model_b), ("C", args.model_c)] if file}
+    models = benchmarks.with_tuned(vit, {"B": args.model_b, "C": args.model_c})
     files = files_of(places, training + validation, pictures)
     folder = results.begin(args, files, may_change=["lr"], **models)  # a lower one where the loss became NaN
 
@@ -632,11 +507,11 @@ def main(argv: Sequence[str] | None = None) -> None:
                                       args.dtype == "bfloat16", args.seed, args.frost)
     arrays |= found
     save_files(records, arrays, args.out)
-    headline = results.evaluate(claims(arrays), arrays)
+    headline = results.evaluate(study.claims(arrays), arrays)
     benchmarks.warn(said)
     results.finish(args, "exp01_finetune_vit", arrays, table(arrays), headline, draw, began, device,
-                   alignment_tests(arrays) + benchmarks.parity(arrays), said + not_run + missing,
-                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS)
+                   study.alignment_tests(arrays) + study.parity(arrays), said + not_run + missing,
+                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=study.CONVENTIONS)
 
 
 if __name__ == "__main__":

@@ -36,12 +36,12 @@ from torchvision.models import ResNet
 
 import data
 import exp01_benchmarks as benchmarks
+import exp01_claims as study
 import results
 from common import InputError, init_distributed, minmax, pick_device, upsample
-from exp01_finetune_vit import (CLAIMS as VIT_CLAIMS, CONVENTIONS, PAPER as VIT_PAPER, align, alignment_tests,
-                                comparisons, draw_gain, draw_metrics, files_of, gaze_parser, load_data,
-                                no_gain, save_files, scores, squashed, table, tuned_models)
-from weights import Preprocess, load_resnet, load_tuned
+from exp01_finetune_vit import (PAPER as VIT_PAPER, align, draw_gain, draw_metrics, files_of, gaze_parser,
+                                load_data, no_gain, save_files, squashed, table, tuned_models)
+from weights import Preprocess, load_resnet
 
 # -------------------------------------------------------------------------------- constants
 
@@ -129,16 +129,15 @@ def layer4_state(resnet: ResNet) -> dict[str, Tensor]:
 
 def blank_maps(arrays: dict, model: str) -> dict | None:
     """Share of images whose Grad-CAM has no positive value; its correlation with any map is 0."""
-    values = scores(arrays, "cc").get(model)
+    values = study.scores(arrays, "cc").get(model)
     return None if values is None else dict(ours=100 * float((values == 0).mean()), n=len(values))
 
 
 def claims(arrays: dict) -> list[results.Claim]:
     """exp01's rows with what the paper says of the CNN: worse on all five metrics, each p < .001."""
-    rows = [*VIT_CLAIMS, *comparisons(arrays)]
-    for k in "AB":
-        rows.append(results.Claim(f"blank Grad-CAMs, {k}", None, "%", partial(blank_maps, model=k)))
-    rows += benchmarks.CLAIMS
+    rows = [*study.SCORES, *study.comparisons(arrays)]
+    rows += [results.Claim(f"blank Grad-CAMs, {k}", None, "%", partial(blank_maps, model=k)) for k in "AB"]
+    rows += study.RECOGNITION
     return [row._replace(paper=PAPER_SAYS.get(row.name)) for row in rows]
 
 
@@ -150,8 +149,8 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
         draw_gain(arrays, folder / "fig_5C")
     fig, axes = results.figure_grid(1, 6, 1.7, 2.6)
     draw_metrics(arrays, axes[0, :5])
-    for k in benchmarks.correct(arrays, "imagenet"):
-        accuracy = benchmarks.top1(arrays, "imagenet", k)
+    for k in study.correct(arrays, "imagenet"):
+        accuracy = study.top1(arrays, "imagenet", k)
         error = np.abs(np.subtract(accuracy["ci"], accuracy["ours"]))[:, None]
         axes[0, 5].bar(k, accuracy["ours"], yerr=error, color=results.PALETTE[k], capsize=3)
         axes[0, 5].set_title(f"ImageNet, n = {accuracy['n']}")
@@ -180,8 +179,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     resnet, crop = load_model(args.model, args.weights, device)
     squash = squashed(crop)
     pictures, missing = benchmarks.load_data(places, resnet.fc, 0, args.limit, args.seed, wanted=["imagenet"])
-    models = {"A": resnet} | {k: load_tuned(resnet, file, layer4_state)
-                              for k, file in [("B", args.model_b)] if file}
+    models = benchmarks.with_tuned(resnet, {"B": args.model_b}, layer4_state)
     files = files_of(places, training + validation, pictures)
     folder = results.begin(args, files, may_change=["lr"], **models)
 
@@ -203,8 +201,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     headline = results.evaluate(claims(arrays), arrays)
     benchmarks.warn(said)
     results.finish(args, "exp02_resnet", arrays, table(arrays), headline, draw, began, device,
-                   alignment_tests(arrays) + benchmarks.parity(arrays), said + not_run + missing,
-                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=CONVENTIONS)
+                   study.alignment_tests(arrays) + study.parity(arrays), said + not_run + missing,
+                   left_out=left_out | {"unreadable": bad + more + worse}, conventions=study.CONVENTIONS)
 
 
 if __name__ == "__main__":

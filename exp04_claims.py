@@ -34,7 +34,7 @@ CHANGES = ("correct to wrong", "back to correct", "still wrong after a change", 
 # -------------------------------------------------------------------------------- statistics
 
 def condition(arrays: dict, name: str) -> dict[str, np.ndarray]:
-    """What one condition gave: FULL_IMAGE (n,) and PER_SACCADE (n, 10), as floats (correct is 0 or 1), and
+    """What one condition gave: FULL_IMAGE (n,) and PER_SACCADE (n, 10), correct 0 or 1, certainty in %, and
     accuracy (n,)  share of the saccades that are correct
     visible (n, 10)  % of the image
     ever, first (n,)  whether correct at some saccade, and at which first; 11 = never
@@ -43,8 +43,9 @@ def condition(arrays: dict, name: str) -> dict[str, np.ndarray]:
     changed (n, 10)  from correct to wrong or back; and the sets of `transitions`"""
     c = list(arrays["conditions"]).index(name)
     t = {key: arrays[key].astype(float) for key in FULL_IMAGE}
-    t["chance"] = 1 / len(arrays.get("classes", np.unique(t["label"])))
     t |= {key: arrays[key][:, c].astype(float) for key in PER_SACCADE}
+    t |= {key: 100 * t[key] for key in ("certainty", "certainty_full")}
+    t["chance"] = 1 / len(arrays.get("classes", np.unique(t["label"])))
     ever = t["correct"].any(1)
     first = np.where(ever, t["correct"].argmax(1) + 1, SACCADES + 1)
     sets = transitions(t["correct"])
@@ -102,10 +103,9 @@ def share(right: np.ndarray, among: np.ndarray | bool = True) -> dict | None:
     return dict(ours=100 * float(kept.mean()), ci=(100 * float(low), 100 * float(high)), n=len(kept))
 
 
-def less(a: np.ndarray, b: np.ndarray, among: np.ndarray | bool = True, scale: float = 1.) -> dict | None:
+def less(a: np.ndarray, b: np.ndarray, among: np.ndarray) -> dict | None:
     """Mean of a - b over some of the images; None for fewer than two."""
-    kept = np.full(len(a), True) & among
-    return difference(a[kept], b[kept], scale) if kept.sum() > 1 else None
+    return difference(a[among], b[among]) if among.sum() > 1 else None
 
 
 def slope(t: dict, key: str, among: np.ndarray | bool = True) -> dict | None:
@@ -169,21 +169,21 @@ FOVEA_CLAIMS = [
           lambda a, r: share(a["accuracy"] > .5, a["ever"] & (a["correct_full"] == 0))),
     # certainty: of images correct on the full image; the paper leaves out those never correct in saccades
     # from its sets, and does not say whether from its means: both
-    Claim("certainty, attention - random", "> 0", "0 to 1", lambda a, r: less(
+    Claim("certainty, attention - random", "> 0", "points", lambda a, r: less(
         a["certainty"].mean(1), r["certainty"].mean(1), (a["correct_full"] == 1) & a["ever"] & r["ever"])),
-    Claim("certainty, attention - random, with never correct", "> 0", "0 to 1", lambda a, r: less(
+    Claim("certainty, attention - random, with never correct", "> 0", "points", lambda a, r: less(
         a["certainty"].mean(1), r["certainty"].mean(1), a["correct_full"] == 1)),
     Claim("certainty, attention - full image", "about 0", "points", lambda a, r: less(
-        a["certainty"].mean(1), a["certainty_full"], (a["correct_full"] == 1) & a["ever"], 100)),
+        a["certainty"].mean(1), a["certainty_full"], (a["correct_full"] == 1) & a["ever"])),
     Claim("certainty, attention - full image, with never correct", "about 0", "points", lambda a, r: less(
-        a["certainty"].mean(1), a["certainty_full"], a["correct_full"] == 1, 100)),
-    *[Claim(f"certainty, first correct - before, {name}", "> 0", "0 to 1", lambda *t, k=k: less(
+        a["certainty"].mean(1), a["certainty_full"], a["correct_full"] == 1)),
+    *[Claim(f"certainty, first correct - before, {name}", "> 0", "points", lambda *t, k=k: less(
         at(t[k]["certainty"], t[k]["first"]), at(t[k]["certainty"], t[k]["first"] - 1), t[k]["later"]))
       for k, name in enumerate(KINDS)],
-    *[Claim(f"certainty, saccade 10 - first correct, {name}", "> 0", "0 to 1", lambda *t, k=k: less(
+    *[Claim(f"certainty, saccade 10 - first correct, {name}", "> 0", "points", lambda *t, k=k: less(
         t[k]["certainty"][:, 9], at(t[k]["certainty"], t[k]["first"]), t[k]["later"]))
       for k, name in enumerate(KINDS)],
-    Claim("full-image certainty per saccade needed", "< 0", "0 to 1",
+    Claim("full-image certainty per saccade needed", "< 0", "points",
           lambda a, r: slope(a, "certainty_full", a["correct_full"] == 1)),
     Claim("entropy per saccade needed, attention", "> 0", "bits", lambda a, r: slope(a, "entropy")),
     Claim("lowest entropy, never correct, attention", "> 6.0", "bits", lambda a, r: lowest_entropy(a)),

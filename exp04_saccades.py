@@ -19,7 +19,8 @@ with fewer tokens, close to the full image with less than half of it seen. On th
 minus random, fovea 3, at saccades 1, 2, 3 and 10: 36.5, 37.5, 26.5 and 3.5 points; 93 % of the images correct
 in full are so with less than half seen. Our choices where the paper is silent: the fovea is cut at the
 border, hidden tokens are dropped, not blanked, certainty is 1 - H / log(classes), entropy is in bits. The
-paper's claims, row by row: exp04_claims.py.
+paper's claims, row by row: exp04_claims.py. Attention: look(); saccades: fixation_sequence(); what is seen of
+the image: forward_visible(); the answer: classify(); all of them, image by image: measure().
 """
 from __future__ import annotations
 
@@ -55,11 +56,12 @@ from weights import WEIGHTS, load_head, load_vit
 # -------------------------------------------------------------------------------- constants
 
 # Shapes: B images of a batch, n images of the run, C conditions, L blocks, D width, h, w patch grid.
+PAPER = dict(model="dino_vits16")
+DEMO = dict(model="demo_dino12", limit=200)  # of the demo world's 600 images
 SUPPRESSED = -1.0  # value of a visited square in the map: below every attention (the paper: "negative")
 FOVEAS = (3, 5)  # tokens a side: 48 and 80 px at patch 16
 LOW_GRIDS = (12, 10, 8)  # tokens a side of the smaller inputs of --sweep: 192, 160, 128 px at patch 16
 OFFICIAL = 77.0  # %, DINO ViT-S/16 with its published linear head on ImageNet (DINO's repository)
-DEMO_IMAGES = 200  # of the demo world's 600, unless --limit says otherwise
 HEAD_L2 = 1e-3  # penalty on the standardised weights of --train-head
 EXAMPLES = 6  # images in Fig 8, 9 and 13
 FEWEST = 5  # images whose mean is drawn
@@ -77,7 +79,6 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
     root = data.download.data_folder(place)
     if place == "demo":
         root = data.demo_folder("imagenet", workers=max(workers, 1)) / "imagenet"
-        limit = limit or DEMO_IMAGES
     items, classes = data.load_imagefolder(root)
     order = torch.randperm(len(items), generator=generator(seed, 1)).tolist()
     fit = []
@@ -308,7 +309,7 @@ def sweep_maps(model: VisionTransformer, x: Tensor, maps: Tensor) -> Tensor:
 def measure(batch: dict, model: VisionTransformer, head: nn.Linear, labels: Tensor, block: int,
             foveas: Sequence[int], border: str, seed: int, sweep: bool) -> dict[str, Tensor]:
     """image -> attention map -> fixations -> revealed tokens -> class: the arrays FULL_IMAGE, (B,), and
-    PER_SACCADE, (B, C, 10), of a batch (exp04_claims.py names them)."""
+    PER_SACCADE, (B, C, 10), of a batch; image_rows says what they are."""
     x = batch["image"].to(model.pos_embed)  # (B, 3, img_h, img_w), on the model's device, in its type
     label = labels[batch["index"]].to(x.device)
     features, maps = look(model, x, range(len(model.blocks)), head.in_features // model.embed_dim)
@@ -338,7 +339,9 @@ def examples(arrays: dict, images: data.Images, view: Callable, model: VisionTra
 # -------------------------------------------------------------------------------- statistics
 
 def image_rows(arrays: dict, n_conditions: int | None = None) -> Iterator[dict]:
-    """Rows of per_image.csv, an image and condition each: the full image's columns, then correct_1 ..."""
+    """Rows of per_image.csv, one for an image and condition (what guides, with which fovea). Of the full
+    image: label, pred_full, correct_full, certainty_full (0 to 1), n_tokens, entropy of the attention map
+    (bits). After saccade s: correct_s, tokens_s (visible), certainty_s, pred_s, row_s and col_s (fixated)."""
     for i, image in enumerate(arrays["image"]):
         full = {key: round(arrays[key][i].item(), 6) for key in study.FULL_IMAGE}
         for c, name in enumerate(arrays["conditions"][:n_conditions]):
@@ -356,10 +359,10 @@ def sweep_rows(arrays: dict) -> Iterator[dict]:
             yield dict(condition=name, saccade=s) | {key: value[c, s - 1] for key, value in mean.items()}
 
 
-def official(name: str, args: argparse.Namespace, labels: np.ndarray) -> float | None:
+def official(args: argparse.Namespace, labels: np.ndarray) -> float | None:
     """The published accuracy, if the paper's network, with its own weights and head, saw all of ImageNet."""
     own = args.weights or args.head or args.train_head
-    return OFFICIAL if name == "dino_vits16" and not own and len(set(labels)) > 500 else None
+    return OFFICIAL if args.model == "dino_vits16" and not own and len(set(labels)) > 500 else None
 
 
 # -------------------------------------------------------------------------------- figures
@@ -454,9 +457,9 @@ def draw_first_success(shown: dict, folder: Path) -> None:
                                label=f"{label} (n = {part.sum()})")
                 certainty.bar(SACCADES + 1 + .25 * i, t["certainty_full"][part].mean(), .25, color=colour)
         certainty.set(title=f"{name}, fovea {f}x{f}", xlabel="saccade (columns: full image)",
-                      xticks=STEPS[::3], ylabel="certainty, 1 - H / log(classes)", ylim=(0, 1))
+                      xticks=STEPS[::3], ylabel="certainty (%),\n1 - H / log(classes)", ylim=(0, 100))
         legend_beside(certainty)
-        first = t["first"] + (t["first"] > SACCADES)  # "never" at 12, apart from 10
+        first = np.where(t["ever"], t["first"], SACCADES + 2)  # "never" stands apart
         entropy.plot(first, t["entropy"], ".", color=PALETTE[name], markersize=2, alpha=.5)
         for s in np.unique(first):
             if (first == s).sum() >= FEWEST:
@@ -479,11 +482,11 @@ def draw_examples(arrays: dict, block: int, fovea: int, border: str, folder: Pat
     for row, n, picture, seen in zip(axes, arrays["example"], pictures, revealed.numpy()):
         full = words[arrays["pred_full"][n]]
         row[0].set_title(f"{words[arrays['label'][n]]}\nfull image: {full}", fontsize=7)
-        pred, certainty, correct = (arrays[key][n, 0] for key in ("pred", "certainty", "correct"))
+        pred, correct, certainty = (arrays[key][n, 0] for key in ("pred", "correct", "certainty"))  # (10,)
         for ax, s in zip(row[2:], steps):
             ax.imshow(np.where(seen[s, :, :, None], picture, 235))
-            ax.set_title(f"saccade {s + 1}: {words[pred[s]]}\ncertainty {certainty[s]:.2f}", fontsize=7,
-                         color=PALETTE["B"] if correct[s] else PALETTE["A"])
+            answer = f"saccade {s + 1}: {words[pred[s]]}\ncertainty {100 * certainty[s]:.0f} %"
+            ax.set_title(answer, fontsize=7, color=PALETTE["B"] if correct[s] else PALETTE["A"])
     save_figure(fig, folder / "fig08_examples")
     fig, _ = map_grid(pictures, maps, [f"block {b}" for b in range(maps.shape[1])])
     save_figure(fig, folder / "fig13_maps")
@@ -547,10 +550,10 @@ def draw(arrays: dict, results: dict, folder: Path) -> None:
 
 def study_parser(file: str, card: str) -> argparse.ArgumentParser:
     """The arguments that exp04_saccades.py and exp04_saliency.py share."""
-    parser = argument_parser(file, card, limit=f"a random N of the images (demo: {DEMO_IMAGES})")
+    parser = argument_parser(file, card, limit=f"a random N of the images (demo: {DEMO['limit']})")
     group = parser.add_argument_group("study")
     add, one_of = group.add_argument, group.add_mutually_exclusive_group().add_argument
-    add("--model", help="a ViT of the weight table, or auto with --weights (dino_vits16; demo: demo_dino12)")
+    add("--model", help=f"in weights.WEIGHTS, or auto (default: {PAPER['model']}; demo: {DEMO['model']})")
     add("--heads", type=int, help="heads of a block, with --model auto (default: known by its width)")
     one_of("--head", type=Path, help="linear classifier: weight, bias (default: the model's published one)")
     one_of("--train-head", action="store_true", help="fit one on frozen features of the last 4 blocks")
@@ -565,7 +568,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser = study_parser(__file__, __doc__)
     parser.add_argument("--sweep", action="store_true", help="also maps of every block, of smaller inputs")
     parser.add_argument("--saliency", action="store_true", help="then exp04_saliency.py, same arguments")
-    args = parse_args(parser, argv)
+    args = parse_args(parser, argv, PAPER, DEMO)
     args.fovea = list(dict.fromkeys(args.fovea))  # each size once
     return args
 
@@ -592,10 +595,9 @@ def main(argv: list[str] | None = None) -> None:
         redraw(args.out, draw)
         return start_saliency(args, argv)
     # A Vision Transformer, a classifier of its CLS tokens, and images that the classifier was not fitted on.
-    name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
     items, fit, classes = load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
-    model, view, head, block = load_model(name, args.weights, args.head, args.train_head, args.block,
-                                          args.fovea, args.heads)
+    model, view, head, block = load_model(args.model, args.weights, args.head, args.train_head,
+                                          args.block, args.fovea, args.heads)
     items, classes = labels_of(head, items, classes)
     folder = begin(args, [path for path, _ in items + fit], model=model, head=head or model.head)
     model.to(device, getattr(torch, args.dtype))
@@ -613,15 +615,16 @@ def main(argv: list[str] | None = None) -> None:
                    conditions=np.array(conditions(args.fovea, len(model.blocks), args.sweep)))
     arrays |= examples(arrays, images, view, model)
     # The paper's claims beside ours; tables and figures.
-    headline = study.claims(arrays, args.fovea, args.sweep, args.seed, official(name, args, arrays["label"]))
+    published = official(args, arrays["label"])
+    headline = study.claims(arrays, args.fovea, args.sweep, args.seed, published)
     if args.sweep:
         write_csv(sweep_rows(arrays), args.out / "sweep.csv")
     if args.train_head:
         save_checkpoint(head.state_dict(), args.out / "linear_head.pth")
     finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
            device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
-           on_screen=study.ON_SCREEN, model=name, block=block, preprocessing=vars(view), head_fitted=fitted,
-           unreadable=fitted.get("unreadable", []) + bad,
+           on_screen=study.ON_SCREEN, model=args.model, block=block, preprocessing=vars(view),
+           head_fitted=fitted, unreadable=fitted.get("unreadable", []) + bad,
            left_out=data.passed_over(args.data, args.train_head))
     start_saliency(args, argv)
 

@@ -38,10 +38,11 @@ import exp04_saccades as exp04
 import results
 from common import InputError, generator, init_distributed, input_errors, pick_device, upsample
 from gbvs import gbvs
-from results import (Claim, begin, cli, difference, evaluate, figure_grid, finish, in_batches,
-                     legend_beside, parse_args, read_arrays, save_figure)
+from results import (Claim, begin, cli, difference, figure_grid, finish, in_batches, legend_beside,
+                     parse_args, read_arrays, save_figure)
 from unisal import UNISAL
-from weights import IMAGENET, WEIGHTS, Preprocess, load_resnet, locate_weights, read_state_dict
+from weights import (IMAGENET, WEIGHTS, Preprocess, load_resnet, locate_weights, must_exist,
+                     read_state_dict)
 
 # -------------------------------------------------------------------------------- constants
 
@@ -53,7 +54,6 @@ RESNET_SIZE = (224, 224)  # px, to which crops are resized
 SAME = ("data", "model", "weights", "head", "train_head", "block", "border", "seed")  # arguments of both runs
 CROP_ORDER = ("dino", "unisal", "centre", "gbvs", "random")  # the paper's, best first
 COLOURS = exp04.PALETTE | {"other": "#e377c2"}
-NO_RUN_BEFORE = "loss by larger images: give the folder of exp04_saccades.py with --saccades."
 
 
 # -------------------------------------------------------------------------------- data
@@ -129,13 +129,14 @@ def load_unisal(file: Path | None = None) -> UNISAL:
 def load_others(demo: bool, unisal_file: Path | None, n_classes: int
                 ) -> tuple[nn.Module | None, nn.Module | None, list[str]]:
     """(UNISAL, ResNet, what cannot run): None where weights that were not named cannot be had."""
-    unisal, resnet, not_run = unisal_file and load_unisal(unisal_file), None, []
-    if demo and not unisal_file:
-        not_run.append("UNISAL: the demo has no weights for it; give --unisal-weights.")
+    unisal, resnet, not_run = None, None, []
     try:
-        if not (demo or unisal_file):
-            unisal = load_unisal()
+        if demo and not unisal_file:
+            raise InputError("the demo has no weights for it; give --unisal-weights.")
+        unisal = load_unisal(unisal_file)
     except InputError as e:
+        if unisal_file:
+            raise
         not_run.append(f"UNISAL: {e}".replace("--weights", "--unisal-weights"))
     try:
         if not demo and n_classes != 1000:
@@ -305,7 +306,7 @@ def tables(arrays: dict) -> tuple[dict, dict]:
 def claims(arrays: dict, before: dict) -> list[dict]:
     """The lines of the table. before: of `run_before`, for the images of the arrays."""
     found, crops = tables(arrays)
-    return evaluate(CLAIMS, found | crops | before)
+    return results.evaluate(CLAIMS, found | crops | before)
 
 
 # -------------------------------------------------------------------------------- figures
@@ -379,7 +380,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     add("--saliency-dir", type=Path, help="folder with maps of another model, a further policy")
     add("--unisal-weights", type=Path, help="UNISAL's weights_best.pth (default: download; demo: not run)")
     add("--saccades", type=Path, help="folder of a run of exp04_saccades.py with the same arguments")
-    return parse_args(parser, argv)
+    return parse_args(parser, argv, exp04.PAPER, exp04.DEMO)
 
 
 def image_size(size: Sequence[int] | None, patch: int, fovea: int) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -394,12 +395,11 @@ def image_size(size: Sequence[int] | None, patch: int, fovea: int) -> tuple[tupl
 
 
 def head_file(args: argparse.Namespace) -> Path | None:
-    """The classifier's file: --head, or what --saccades fitted. InputError: no such run, no UNISAL's file."""
-    run = args.saccades and args.saccades / ("linear_head.pth" if args.train_head else "arrays.npz")
-    for path in (run, args.unisal_weights):
-        if path and not path.is_file():
-            raise InputError(f"{path}: no such weight file or finished run; correct the path.")
-    return run if args.saccades and args.train_head else args.head
+    """The classifier's file: --head, or what --saccades fitted. InputError: no such run, no such file."""
+    must_exist(args.unisal_weights)
+    if args.saccades and not (args.saccades / "results.json").is_file():
+        raise InputError(f"--saccades {args.saccades}: no finished run of exp04_saccades.py; name one.")
+    return args.saccades / "linear_head.pth" if args.saccades and args.train_head else args.head
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -409,13 +409,12 @@ def main(argv: list[str] | None = None) -> None:
     if results.only_draw(args):
         return results.redraw(args.out, draw)
     # The network and classifier of exp04_saccades.py; ten images of each class, squashed to one size.
-    name = args.model or ("demo_dino12" if args.data == "demo" else "dino_vits16")
-    fitted = head_file(args)
+    own_head = head_file(args)
     items, fit, classes = exp04.load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     items = some_per_class(items, PER_CLASS, args.seed)
     maps = [find_map(args.saliency_dir, path) for path, _ in items] if args.saliency_dir else []
-    model, view, head, block = exp04.load_model(name, args.weights, fitted, args.train_head, args.block,
-                                               heads=args.heads)
+    model, view, head, block = exp04.load_model(args.model, args.weights, own_head, args.train_head,
+                                               args.block, heads=args.heads)
     items, classes = exp04.labels_of(head, items, classes)
     paths, labels = zip(*items)
     names, fovea = list(map(data.image_name, paths)), args.fovea[0]
@@ -423,7 +422,8 @@ def main(argv: list[str] | None = None) -> None:
     images = load_images(paths, size, grid, maps)
     unisal, resnet, not_run = load_others(args.data == "demo", args.unisal_weights, len(classes))
     before = run_before(args.saccades, fovea, names, results.fixed_args(args))
-    not_run += [] if before else [NO_RUN_BEFORE]
+    if not before:
+        not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
     nets, fitted = dict(model=model, head=head, unisal=unisal, resnet=resnet), {}
     folder = begin(args, [*paths, *maps], **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
@@ -440,7 +440,7 @@ def main(argv: list[str] | None = None) -> None:
                    conditions=np.array(policies(unisal, args.saliency_dir))) | examples(arrays, images)
     headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
-           not_run, model=name, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad,
+           not_run, model=args.model, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad,
            left_out=data.passed_over(args.data, args.train_head))
 
 

@@ -106,7 +106,7 @@ def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
     ("exp01_benchmarks --model-b nothere", "nothere: no such"), ("exp01_finetune_vit --frost nothere", "nothere: no such"),
     ("exp01_finetune_vit --model-c nothere", "nothere: no such"), ("exp03_biases --model-b nothere", "nothere: no such"),
     ("exp04_saccades --head nothere", "nothere: no such"), ("exp04_saliency --head nothere", "nothere: no such"),
-    ("exp04_saliency --saccades EMPTY", "arrays.npz: no such weight file"), ("exp04_saliency --unisal-weights nothere", "nothere: no"),
+    ("exp04_saliency --saccades EMPTY", "EMPTY: no finished run"), ("exp04_saliency --unisal-weights nothere", "nothere: no"),
     ("exp06_gaze_objects --layer 99", "has blocks 0 to 11")])
 def test_what_is_wrong_on_this_machine_is_told_before_weights_are_looked_for(command, said, tmp_path, monkeypatch):
     (tmp_path / "EMPTY").mkdir()

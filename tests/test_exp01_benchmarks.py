@@ -12,6 +12,7 @@ from PIL import Image
 
 import demo
 import exp01_benchmarks as E
+import exp01_claims as C
 from by_formula import assert_same, interval, log_jzs, mcnemar, paired
 from common import InputError, generator
 from corruptions import CORRUPTIONS, corrupt
@@ -180,7 +181,7 @@ def test_every_entry_of_the_tests_is_the_number_of_its_formula():
             test = paired(v, a)
             expected.append(test | dict(benchmark=name, pair=f"{k} - A", n=n * views, mcnemar=mcnemar(v, a),
                                         log_bf01=bayes_factors(test["t"], n * views)))
-    found = E.parity(arrays)
+    found = C.parity(arrays)
     assert len(found) == len(expected) == 6
     for one, other in zip(found, expected):
         assert_same(one, other)
@@ -204,7 +205,7 @@ def test_every_line_of_the_table_is_the_number_of_its_formula():
         for form in ("unit information", "JZS, r = 1"):
             expected.append(dict(name=f"BF01 {name} ({form})", paper=paper[name], ours=math.exp(bf01[form]), ci=None,
                                  n=n * views, unit=""))
-    found = evaluate(E.CLAIMS, arrays)
+    found = evaluate(C.RECOGNITION, arrays)
     assert [row["name"] for row in found] == [row["name"] for row in expected]
     for row, other in zip(found, expected):
         row.pop("verdict")

@@ -13,6 +13,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 import demo
+import exp01_claims as C
 import exp01_finetune_vit as E
 from by_formula import assert_same, correlation, interval, paired
 from common import InputError, VisionTransformer, cc, density_map, generator, observer_consistency
@@ -385,7 +386,7 @@ def measured(consistency, **values) -> dict:
 
 def lines(arrays: dict) -> dict[str, dict]:
     """{name: line of the table}."""
-    return {row["name"]: row for row in evaluate([*E.CLAIMS, *E.CONSISTENCY_CLAIMS], arrays)}
+    return {row["name"]: row for row in evaluate([*C.SCORES, *C.CONSISTENCY], arrays)}
 
 
 def distinct() -> dict:
@@ -428,7 +429,7 @@ def test_every_entry_of_the_tests_is_the_number_of_its_formula():
     for q, part in enumerate(QUARTERS, 1):
         expected.append(dict(test="quartile of consistency", quartile=q, n=part.stop - part.start)
                         | {y: v[part].mean() for y, v in values.items()})
-    found = E.alignment_tests(arrays)
+    found = C.alignment_tests(arrays)
     assert len(found) == len(expected)
     for one, other in zip(found, expected):
         assert_same(one, other)
@@ -466,8 +467,8 @@ def test_every_line_of_the_table_is_the_number_of_its_formula():
     for q, part in enumerate(QUARTERS, 1):
         line(f"headroom gain, quartile {q} of consistency", "> 0", headroom[part].mean(), interval(headroom[part]),
              part.stop - part.start)
-    assert E.claims(arrays)[-len(E.benchmarks.CLAIMS):] == E.benchmarks.CLAIMS  # without lines here
-    found = evaluate(E.claims(arrays), arrays)
+    assert C.claims(arrays)[-len(C.RECOGNITION):] == C.RECOGNITION  # without lines here
+    found = evaluate(C.claims(arrays), arrays)
     assert [row["name"] for row in found] == [row["name"] for row in expected]
     for row, other in zip(found, expected):
         row.pop("verdict")
@@ -489,14 +490,14 @@ def test_a_difference_is_shown_with_its_t_d_and_p_and_lower_kl_is_better():
     """Four pairs worked out by hand: differences .1, .2, .3, .2 have mean .2, SD .0816, t 4.90, p .016."""
     a = np.array([.3, .2, .4, .1])
     arrays = measured([np.nan] * 4, A=a, B=a + [.1, .2, .3, .2], C=a)
-    rows = {claim.name: claim for claim in E.comparisons(arrays)}
+    rows = {claim.name: claim for claim in C.comparisons(arrays)}
     assert len(rows) == 10 and rows["SIM, B - C"].unit == "t 4.9, d 2.45, p = 0.016"
     shown = {row["name"]: row for row in evaluate(rows.values(), arrays)}
     assert shown["CC, B - A"]["ours"] == pytest.approx(.2) and shown["CC, B - A"]["ci"][0] > 0
     assert shown["CC, B - A"]["verdict"] == "undecided"  # not p < .001
     assert (shown["KL, B - A"]["paper"], shown["KL, B - A"]["verdict"]) == ("< 0, p < .001", "differs")
     twelve = measured([np.nan] * 12, A=np.tile(a, 3), B=np.tile(a + [.1, .2, .3, .2], 3))
-    rows = {row["name"]: row for row in evaluate(E.comparisons(twelve), twelve)}
+    rows = {row["name"]: row for row in evaluate(C.comparisons(twelve), twelve)}
     assert (rows["CC, B - A"]["verdict"], rows["KL, B - A"]["verdict"]) == ("agrees", "differs")
 
 

@@ -110,8 +110,8 @@ def of_a_fovea(a: dict, f: int) -> dict[str, tuple]:
         later = known & (start > 1) & (start < 11)
         here = np.array([c[i, min(start[i], 10) - 1] for i in range(N)])
         before = np.array([c[i, start[i] - 2] for i in range(N)])
-        lines[f"certainty, first correct - before, {name}"] = numbers(here, before, 1, later)
-        lines[f"certainty, saccade 10 - first correct, {name}"] = numbers(c[:, 9], here, 1, later)
+        lines[f"certainty, first correct - before, {name}"] = numbers(here, before, 100, later)
+        lines[f"certainty, saccade 10 - first correct, {name}"] = numbers(c[:, 9], here, 100, later)
     lines |= {
         "gap at saccade 1 - at 10": numbers(att[:, 0] - rnd[:, 0], att[:, 9] - rnd[:, 9], 100),
         "attention - random, mean of all": numbers(att.mean(1), rnd.mean(1), 100),
@@ -130,13 +130,13 @@ def of_a_fovea(a: dict, f: int) -> dict[str, tuple]:
         "correct at most saccades": share(att.sum(1) > 5),
         "wrong in full: correct at most saccades": share(att.sum(1) > 5, ever & ~known),
         "certainty, attention - random": numbers(
-            sure.mean(1), unsure.mean(1), 1, known & ever & ever_random),
+            sure.mean(1), unsure.mean(1), 100, known & ever & ever_random),
         "certainty, attention - random, with never correct": numbers(
-            sure.mean(1), unsure.mean(1), 1, known),
+            sure.mean(1), unsure.mean(1), 100, known),
         "certainty, attention - full image": numbers(sure.mean(1), sure_full, 100, known & ever),
         "certainty, attention - full image, with never correct": numbers(
             sure.mean(1), sure_full, 100, known),
-        "full-image certainty per saccade needed": slope(first, sure_full, ever & known),
+        "full-image certainty per saccade needed": slope(first, 100 * sure_full, ever & known),
         "entropy per saccade needed, attention": slope(first, a["entropy"], ever),
         "entropy per saccade needed, random": slope(first_random, a["entropy"], ever_random),
         "lowest entropy, never correct, attention": (min(a["entropy"][~ever]), None, None, sum(~ever)),

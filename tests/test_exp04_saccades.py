@@ -715,12 +715,11 @@ def joined(**tables) -> dict:
 
 def test_official_accuracy_stands_beside_that_of_the_published_network_on_imagenet_alone():
     plain = S.parse(["--data", "IMAGENET"])
-    assert S.official("dino_vits16", plain, np.arange(600)) == 77.0
-    assert S.official("dino_vits16", plain, np.arange(600) % 10) is None  # Imagenette
-    assert S.official("dino_vits16", plain, np.arange(500)) is None and S.OFFICIAL == 77.0
-    assert S.official("dinov2_vits14", plain, np.arange(600)) is None
-    for more in (["--weights", "w.pth"], ["--head", "h.pth"], ["--train-head"]):
-        assert S.official("dino_vits16", S.parse(["--data", "IMAGENET", *more]), np.arange(600)) is None
+    assert S.official(plain, np.arange(600)) == 77.0
+    assert S.official(plain, np.arange(600) % 10) is None  # Imagenette
+    assert S.official(plain, np.arange(500)) is None and S.OFFICIAL == 77.0
+    for more in (["--model", "dinov2_vits14"], ["--weights", "w.pth"], ["--head", "h.pth"], ["--train-head"]):
+        assert S.official(S.parse(["--data", "IMAGENET", *more]), np.arange(600)) is None
     good = measured(np.ones((6, 10)))
     row = C.claims(joined(attention_fovea3=good, random_fovea3=good), [3], False, 0, 77.0)[0]
     assert (row["name"], row["paper"], row["ours"], row["verdict"]) == ("accuracy, full image", 77.0, 100, "")
@@ -951,8 +950,8 @@ def test_first_success_is_drawn_by_the_saccade_at_which_it_came(figures):
         sets = {name: part for name, part in sets.items() if part.sum() >= 5}
         assert [line.get_label() for line in ax.lines] == [f"{k} (n = {v.sum()})" for k, v in sets.items()]
         for line, bar, part in zip(ax.lines, ax.patches, sets.values()):
-            assert line.get_ydata() == pytest.approx(sure[part].mean(0))
-            assert bar.get_height() == pytest.approx(arrays["certainty_full"][part].mean())
+            assert line.get_ydata() == pytest.approx(100 * sure[part].mean(0))
+            assert bar.get_height() == pytest.approx(100 * arrays["certainty_full"][part].mean())
         dots, *dashes = entropy.lines
         assert dots.get_xdata().tolist() == [12 if s == 11 else s for s in first]
         assert dots.get_ydata().tolist() == arrays["entropy"].tolist()
@@ -990,7 +989,7 @@ def test_examples_show_what_is_revealed_and_the_answers_of_attention(figures):
         assert axes[i, 0].get_title() == f"{words[0]}\nfull image: {words[1]}"
         for ax, s in zip(axes[i, 2:], (1, 2, 3, 5, 10)):
             pred, sure, right = (arrays[key][n, 0, s - 1] for key in ("pred", "certainty", "correct"))
-            assert ax.get_title() == f"saccade {s}: {arrays['classes'][pred]}\ncertainty {sure:.2f}"
+            assert ax.get_title() == f"saccade {s}: {arrays['classes'][pred]}\ncertainty {100 * sure:.0f} %"
             assert ax.title.get_color() == (S.PALETTE["B"] if right else S.PALETTE["A"])
             seen = np.kron(visible[i, s - 1], np.ones((16, 16)))[..., None] == 1
             assert (ax.images[0].get_array() == np.where(seen, arrays["example_image"][i], 235)).all()

@@ -133,7 +133,7 @@ def test_wrong_input_is_refused_in_one_sentence_and_a_finished_run_stays_whole(p
             (["--data", str(tmp_path / "nowhere")], "nowhere: no such folder"),
             (["--saliency-dir", str(tmp_path)], "no map for .*expected"),
             (["--unisal-weights", str(tmp_path / "torn.pth")], "torn.pth"),
-            (["--saccades", str(tmp_path)], "linear_head.pth: no such weight file"),
+            (["--saccades", str(tmp_path)], "no finished run of exp04_saccades.py"),
             (["--border", "shift"], "other arguments .border")):
         with pytest.raises(InputError, match=message):
             L.main([*argv, *more])
@@ -445,7 +445,7 @@ def test_the_first_five_fixations_are_numbered_where_they_lie(monkeypatch):
 def test_policies_that_did_not_run_have_no_lines():
     found = {"dino": looked(np.ones((4, 10)), 1.), "gbvs": looked(np.ones((4, 10)), 0.),
              "random": looked(np.zeros((4, 10)), 0.)}
-    names = [row["name"] for row in L.evaluate(L.CLAIMS, found)]
+    names = [row["name"] for row in L.results.evaluate(L.CLAIMS, found)]
     assert names == ["accuracy, larger full image", "accuracy, DINO - GBVS", "accuracy, DINO - random",
                      "accuracy, GBVS - random", "DINO to GBVS, saccade 10 - 1"]
 
@@ -479,7 +479,7 @@ def test_every_claim_of_the_paper_has_a_row():
     found = {name: looked(rng.random((9, 10)) < .5, 1.) for name in ("dino", "gbvs", "unisal", "random")}
     found |= {f"crop at {name}": rng.random(9) < .5 for name in (*found, "centre")}
     found |= {f"{kind} before": rng.random(9) for kind in ("attention", "random")}
-    rows = {row["name"]: row for row in L.evaluate(L.CLAIMS, found)}
+    rows = {row["name"]: row for row in L.results.evaluate(L.CLAIMS, found)}
     for claim, (paper, lines) in CLAIMS.items():
         for name in lines:
             assert name in rows and rows[name]["paper"] == paper, f"{claim}: {name}"
