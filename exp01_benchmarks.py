@@ -29,6 +29,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+if __name__ == "__main__":
+    print("loading libraries", flush=True)  # seconds, the first time many
+
 import numpy as np
 import torch
 import torchvision.transforms.functional as TF

@@ -34,6 +34,9 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+if __name__ == "__main__":
+    print("loading libraries", flush=True)  # seconds, the first time many
+
 import numpy as np
 import torch
 import torchvision.transforms.functional as TF

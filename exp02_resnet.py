@@ -29,6 +29,9 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+if __name__ == "__main__":
+    print("loading libraries", flush=True)  # seconds, the first time many
+
 import numpy as np
 import torch
 from torch import Tensor, nn

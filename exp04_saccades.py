@@ -78,7 +78,8 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
     train_head: a head will be fitted, on train/ or, without one, on a random half."""
     root = data.download.data_folder(place)
     if place == "demo":
-        root = data.demo_folder("imagenet", workers=max(workers, 1)) / "imagenet"
+        parts = ("imagenet", "training") if train_head else ("imagenet",)
+        root = data.demo_folder(*parts, workers=max(workers, 1)) / "imagenet"
     items, classes = data.load_imagefolder(root)
     order = torch.randperm(len(items), generator=generator(seed, 1)).tolist()
     fit = []

@@ -25,6 +25,9 @@ from functools import partial
 from itertools import combinations
 from pathlib import Path
 
+if __name__ == "__main__":
+    print("loading libraries", flush=True)  # seconds, the first time many
+
 import numpy as np
 import torch
 import torch.nn as nn

@@ -35,6 +35,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+if __name__ == "__main__":
+    print("loading libraries", flush=True)  # seconds, the first time many
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -293,8 +296,11 @@ def heads_among_viewers(sets: dict[str, tuple[str, np.ndarray]], others: dict[st
                         conditions: np.ndarray) -> tuple[dict, dict[str, dict]]:
     """(distance (sets, R) of everyone in every set of clips and in those of another run, xy (own sets, R, 2),
     names and units of the sets; facts of every own set)."""
+    scaled = {}
+    for name, (_, d) in sets.items():
+        print(f"placing heads among viewers, {name}", flush=True)
+        scaled[name] = scaling.scaled(d)
     print("computing tables", flush=True)
-    scaled = {name: scaling.scaled(d) for name, (_, d) in sets.items()}
     placed = {name: found for name, found in scaled.items() if found}
     for name, found in placed.items():  # whoever never looks is nowhere
         found["distance"][np.isnan(sets[name][1]).all(1)] = np.nan

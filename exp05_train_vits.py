@@ -26,6 +26,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+if __name__ == "__main__":
+    print("loading libraries", flush=True)  # seconds, the first time many
+
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -95,7 +98,8 @@ def load_data(data: str, limit: int | None, workers: int) -> tuple[list, list, l
     root = Path(data)
     if data == "demo":
         n_train, n_val = (min(n, limit or n) for n in DEMO_IMAGES)
-        root = demo_folder("imagenet", n_train=n_train, n_val=n_val, workers=max(workers, 1)) / "imagenet"
+        world = demo_folder("imagenet", "training", n_train=n_train, n_val=n_val, workers=max(workers, 1))
+        root = world / "imagenet"
     train, classes = load_imagefolder(root / "train")
     val, _ = load_imagefolder(root / "val", classes)
 

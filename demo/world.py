@@ -23,7 +23,7 @@ from demo.shapes import CLASSES, EXTRA, build
 
 # ---------------------------------------------------------------- constants
 VERSION = 1  # part of the folder's name: raise it after a change of a constant or of a drawing
-PARTS = ("imagenet", "objectnet", "salicon", "videos", "objects")
+PARTS = ("imagenet", "training", "objectnet", "salicon", "videos", "objects")
 SEED_OF = dict(train=1, val=2, objectnet=2_000, salicon_train=3_000, salicon_val=4_000, videos=5_000,
                objects=6_000)  # added to 10,000 x the seed: no picture occurs in two sets
 DONE = ".complete.json"  # in every finished folder: its arguments
@@ -421,16 +421,17 @@ def demo_world(cache_dir: Path | None = None, n_train: int = 1200, n_val: int = 
                workers: int = 1) -> Path:
     """Writes the parts asked for, if they are not there, and returns the world's folder cache_dir/<tag>.
 
-    cache_dir: default runs/demo_world. n_train, n_val: pictures of imagenet; n_salicon: (train, val);
-    n_objectnet: pictures a class; planted: whether observers have preferences; workers: processes that draw
-    imagenet.
+    parts: "imagenet" is imagenet/val, "training" imagenet/train. cache_dir: default runs/demo_world. n_train,
+    n_val: pictures of imagenet; n_salicon: (train, val); n_objectnet: pictures a class; planted: whether
+    observers have preferences; workers: processes that draw imagenet.
     """
     tag = (f"v{VERSION}_seed{seed}_{'planted' if planted else 'null'}_i{n_train}-{n_val}_o{n_objectnet}"
            f"_s{n_salicon[0]}-{n_salicon[1]}")
     root = Path(cache_dir or Path(__file__).resolve().parents[1] / "runs" / "demo_world") / tag
     first = 10_000 * seed
-    if "imagenet" in parts:
+    if "training" in parts:
         write_imagenet(root / "imagenet", "train", n_train, first + SEED_OF["train"], workers)
+    if "imagenet" in parts:
         write_imagenet(root / "imagenet", "val", n_val, first + SEED_OF["val"], workers)
     if "objectnet" in parts:
         write_once(root / "objectnet", fill_objectnet, n=n_objectnet, seed=first + SEED_OF["objectnet"])
