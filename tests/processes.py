@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-FORK = multiprocessing.get_context("fork")
 FIVE_MINUTES = 300
 
 
@@ -21,13 +20,23 @@ class Ended(NamedTuple):
     stderr: str
 
 
+def fork(work, *args, **how) -> multiprocessing.Process:
+    """work(*args, **how) in a forked process, started. Its progress bars have a lock of its own: with that of
+    all processes a killed one would keep every bar waiting from then on."""
+    def child() -> None:
+        tqdm.set_lock(threading.RLock())
+        work(*args, **how)
+    process = multiprocessing.get_context("fork").Process(target=child)
+    process.start()
+    return process
+
+
 def become(argv: tuple[str, ...], folder: Path, stdout: int, stderr: int) -> None:
     """`python argv ...` in this forked process."""
     os.chdir(folder)
     for number, stream in ((1, "stdout"), (2, "stderr")):
         os.dup2({1: stdout, 2: stderr}[number], number)
         setattr(sys, stream, open(number, "w", closefd=False, encoding="utf-8"))
-    tqdm.set_lock(threading.RLock())  # of the parent's, which might be taken just now
     if argv[0] == "-c":
         sys.argv = ["-c", *argv[2:]]
         exec(argv[1], {"__name__": "__main__"})
@@ -42,8 +51,7 @@ def become(argv: tuple[str, ...], folder: Path, stdout: int, stderr: int) -> Non
 def python(*argv, cwd: Path | str = ".") -> Ended:
     """Status and output of `python argv ...`: a script, -m MODULE or -c CODE, and its arguments."""
     with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-        process = FORK.Process(target=become, args=([*map(str, argv)], cwd, out.fileno(), err.fileno()))
-        process.start()
+        process = fork(become, [*map(str, argv)], cwd, out.fileno(), err.fileno())
         process.join(FIVE_MINUTES)
         process.kill()  # what has not ended by now never will
         process.join()
@@ -65,9 +73,9 @@ def in_group(world: int, work, *args) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    some = [FORK.Process(target=one_of, args=(world, rank, port, work, *args)) for rank in range(world)]
+    some = [fork(one_of, world, rank, port, work, *args) for rank in range(world)]
     try:
-        [p.start() for p in some], [p.join(FIVE_MINUTES) for p in some]
+        [p.join(FIVE_MINUTES) for p in some]
         assert [p.exitcode for p in some] == [0] * world
     finally:
         [p.kill() for p in some]

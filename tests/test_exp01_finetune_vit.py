@@ -20,7 +20,7 @@ from common import InputError, VisionTransformer, cc, density_map, generator, ob
 from data import coco_categories, coco_files, read_coco, read_csv
 from exp01_finetune_vit import RolloutViT, attention_kl, human_maps
 from gaze import GazeImage, load_gaze
-from processes import FORK, in_group
+from processes import fork, in_group
 from pretended import one_device
 from results import evaluate, load_checkpoint
 from weights import BASE, Preprocess, attention_state, load_tuned
@@ -295,8 +295,7 @@ def test_a_state_that_is_no_number_is_not_kept(broken):
 
 def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp_path):
     whole, vit = tuned(blobs[:40], tmp_path / "a", epochs=3)
-    child = FORK.Process(target=tuned, args=(blobs[:40], tmp_path / "b"), kwargs=dict(epochs=3))
-    child.start()
+    child = fork(tuned, blobs[:40], tmp_path / "b", epochs=3)
     file = tmp_path / "b" / "tuned_B.pt"
     while not file.exists() or load_checkpoint(file)["step"] < 4:
         assert child.is_alive()

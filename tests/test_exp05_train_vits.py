@@ -23,7 +23,7 @@ import exp05_evaluate_vits as V
 import exp05_train_vits as E
 from common import InputError, cls_attention, fit_linear, generator
 from data import read_csv
-from processes import FORK, in_group
+from processes import fork, in_group
 from pretended import one_device
 from results import load_checkpoint, read_arrays, save_arrays
 
@@ -525,8 +525,7 @@ def test_every_initial_weight_is_a_function_of_the_seed(argv):
 def test_killed_and_resumed_training_equals_uninterrupted_bit_for_bit(tiny, recipe, pictures, tmp_path):
     recipe = [*recipe, "--drop-path", ".3"]
     out, last = tmp_path / "b", Path("unfinished/last.pt")
-    child = FORK.Process(target=train, args=(pictures, out, *recipe, "--save-minutes", "0"))
-    child.start()
+    child = fork(train, pictures, out, *recipe, "--save-minutes", "0")
     while not (out / last).exists() or load_checkpoint(out / last)["step"] < 2:
         assert child.is_alive() or (out / last).exists()
         time.sleep(.005)

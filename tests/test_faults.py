@@ -11,7 +11,6 @@ import re
 import resource
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -19,10 +18,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tqdm import tqdm
 
 import demo
-from processes import FORK
+from processes import fork
 from data import read_csv
 from results import cli, load_checkpoint
 
@@ -82,13 +80,11 @@ def start(command: str, out: Path, world: Path, *more: str, renames: int = 0, by
             if next(named) == renames:
                 os.killpg(0, by)
         os.replace = replace_and_die
-        tqdm.set_lock(threading.RLock())  # else a killed child could take the lock of all others with it
         if script == "exp05_train_vits":
             for recipe in module.PAPER.values():
                 recipe.update({k: v for k, v in TINY.items() if k in recipe})
         cli(lambda: module.main([*argv, "--out", str(out), *more]))
-    process = FORK.Process(target=child)
-    process.start()
+    process = fork(child)
     while process.is_alive() and os.getpgid(process.pid) != process.pid:
         time.sleep(.001)
     return process

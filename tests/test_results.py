@@ -14,7 +14,7 @@ from PIL import Image
 
 import results as R
 from common import InputError, bootstrap_ci, mcnemar, paired_t, rank_world
-from processes import FORK, Ended, in_group, python
+from processes import Ended, fork, in_group, python
 from results import Claim
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -263,8 +263,7 @@ def study(folder: Path, pause: float) -> None:
 def test_killed_and_finished_by_any_processes_equals_an_undisturbed_run(tmp_path, processes):
     in_group(1, study, tmp_path / "whole", 0)
     for kill_at in (4, 19):
-        p = FORK.Process(target=study, args=(tmp_path / "torn", .02))
-        p.start()
+        p = fork(study, tmp_path / "torn", .02)
         while len(list((tmp_path / "torn").glob("batches/*.npz"))) < kill_at and p.is_alive():
             time.sleep(.005)
         p.kill()
