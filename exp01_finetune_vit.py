@@ -217,8 +217,9 @@ def train(net: nn.Module, images: Dataset, teacher: Tensor, train_on: Sequence[i
     first, last = max(state["step"], 0), recipe["epochs"] * (len(train_on) // recipe["batch_size"])
     order = training_order(len(train_on), recipe["batch_size"], recipe["seed"], first, last)
     sampler = [[train_on[i] for _, i in part] for part in order]
-    batches = iter(DataLoader(images, batch_sampler=sampler, num_workers=workers))
-    held_out_batches = DataLoader(Subset(images, shard(held_out)), TRAIN_BATCH, num_workers=workers)
+    how = dict(num_workers=workers, pin_memory=torch.cuda.is_available())
+    batches = iter(DataLoader(images, batch_sampler=sampler, **how))
+    held_out_batches = DataLoader(Subset(images, shard(held_out)), TRAIN_BATCH, **how)
     for step in tqdm(range(first, last + 1), file.stem, disable=rank_world()[0] > 0):
         if step > state["step"] and (step % recipe["eval_every"] == 0 or step == last):
             with torch.no_grad():

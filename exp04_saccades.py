@@ -11,6 +11,7 @@ Commands
     one fovea, one block  python exp04_saccades.py --fovea 5 --layer 11
     blocks, resolutions   python exp04_saccades.py --sweep --limit 40
     one GPU, the paper    python exp04_saccades.py --data IMAGENET --sweep --saliency --dtype bfloat16
+                          --batch-size 256
     eight GPUs            torchrun --nproc_per_node 8 exp04_saccades.py --data IMAGENET --sweep --saliency
     own images            python exp04_saccades.py --data FOLDER --model dino_vits16 --train-head
 
@@ -122,9 +123,11 @@ def fixation_sequence(att: Tensor, fovea: int, n: int, border: str = "clip") -> 
 
     Each saccade goes to the maximum, reveals the fovea x fovea square around it and suppresses it in the map
     (inhibition of return). visible is cumulative. border: "clip" cuts the square at the border, "shift" moves
-    it inside (the fixation stays the maximum). Ties: the first in row-major order.
+    it inside (the fixation stays the maximum). Ties: the first in row-major order. Values are checked on the
+    CPU alone: elsewhere the processor would have to wait for them.
     """
-    if not torch.is_tensor(att) or att.ndim != 3 or not (att >= 0).all():
+    fits = torch.is_tensor(att) and att.ndim == 3
+    if not fits or att.device.type == "cpu" and not (att >= 0).all():
         raise InputError("attention maps: expected a tensor (B, h, w) without NaN or negative values; "
                          "rescale them, and give a single map as map[None].")
     h, w = att.shape[1:]

@@ -56,6 +56,7 @@ FREE = ("out", "resume", "plot_only", "workers", "device", "eval", "save_minutes
 DATA_FOLDERS = ("salicon", "coco", "imagenet", "objectnet")  # arguments that name one data set each
 TABLES = (".json", ".csv", ".mat", ".npz", ".npy")  # files whose content is compared, not their size alone
 ON_SCREEN = 25  # rows of a printed table
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 CLOSE = 2.0  # "about X" in the paper's text is confirmed by an interval within X +- CLOSE
 
 
@@ -109,7 +110,8 @@ def argument_parser(file: str, card: str, batch_size: int | str = 32, limit: str
     add("--device", help="cuda, mps or cpu (default: the first available)")
     add("--dtype", default=dtype, choices=["float32", "bfloat16"], help=f"of the models ({dtype})")
     add("--batch-size", type=at_least(1), default=batch_size, help=f"images a batch ({batch_size})")
-    add("--workers", type=at_least(0), default=2, help="decoding processes (%(default)s)")
+    add("--workers", type=at_least(0), default=min(CORES, 8),
+        help="decoding processes (%(default)s: as many as there are cores, at most 8)")
     add("--seed", type=at_least(0), default=0, help="of every random draw (%(default)s)")
     add("--limit", type=at_least(1), metavar="N", help=f"use only {limit} (default: all)")
     add("--resume", action="store_true", help="go on with an interrupted run of the same arguments")
@@ -336,7 +338,8 @@ def batch_files(folder: Path, data: Dataset, batch_size: int, measure: Callable,
     batches = torch.arange(len(data)).split(batch_size)
     files = [folder / f"{k:05d}.npz" for k in range(len(batches))]
     todo = [k for k in range(rank, len(batches), world) if not files[k].exists()]
-    loader = DataLoader(data, batch_sampler=[batches[k].tolist() for k in todo], num_workers=workers)
+    loader = DataLoader(data, batch_sampler=[batches[k].tolist() for k in todo], num_workers=workers,
+                        pin_memory=torch.cuda.is_available())
     bar = tqdm(desc=folder.name, total=sum(len(batches[k]) for k in todo), mininterval=1, disable=rank > 0,
                unit=f" {getattr(data, 'unit', 'images')}")
     with torch.no_grad(), bar:

@@ -97,6 +97,12 @@ def test_a_function_that_forgets_the_device_is_found():
         assert bool(found.faults) == faults
 
 
+def test_saccades_are_planned_without_waiting_for_the_device():
+    with pretended("cuda:0") as found:
+        saccades.fixation_sequence(torch.rand(2, 8, 9).to("cuda"), 3, 4)
+    assert found.launches and not found.copies and not found.faults
+
+
 def test_float64_on_a_mac_is_found():
     with pretended("mps:0") as found:
         torch.rand(3).to("mps").cpu().double()
