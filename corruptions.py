@@ -109,7 +109,8 @@ def clipped_zoom(x: Tensor, factor: float) -> Tensor:
                          size=[round(side * factor) for side in sides], align_corners=True)
 
 
-# The 15 corruptions: x (B, 3, img_h, img_w) in [0, 1], severity 0-4 -> the same, to be cut to [0, 1].
+# The 15 corruptions: x (B, 3, img_h, img_w) in [0, 1], severity 0-4 -> the same, to be cut to [0, 1]; two of
+# them, OF_BYTES, take and give uint8.
 
 def gaussian_noise(x: Tensor, severity: int, draw: Draw) -> Tensor:
     return x + (.08, .12, .18, .26, .38)[severity] * draw.normal(*x.shape[1:])
@@ -279,9 +280,10 @@ def elastic_transform(x: Tensor, severity: int, draw: Draw) -> Tensor:
 
 
 def through_pillow(x: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
-    """Each image changed by Pillow, on the CPU and in whole grey levels."""
-    levels = (x * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()  # (B, img_h, img_w, 3)
-    return torch.stack([TF.to_tensor(change(Image.fromarray(image))) for image in levels]).to(x)
+    """Each image (B, 3, img_h, img_w) uint8 changed by Pillow, on the CPU."""
+    levels = x.permute(0, 2, 3, 1).cpu().numpy()  # (B, img_h, img_w, 3)
+    changed = np.stack([np.asarray(change(Image.fromarray(image))) for image in levels])
+    return torch.from_numpy(changed).to(x.device).permute(0, 3, 1, 2).contiguous()
 
 
 def pixelate(x: Tensor, severity: int, draw: Draw) -> Tensor:
@@ -302,6 +304,7 @@ def jpeg_compression(x: Tensor, severity: int, draw: Draw) -> Tensor:
     return through_pillow(x, saved)
 
 
+OF_BYTES = "pixelate", "jpeg_compression"  # take and give uint8; the others take and give 0 to 1
 CORRUPTIONS = {f.__name__: f for f in (
     gaussian_noise, shot_noise, impulse_noise, defocus_blur, glass_blur, motion_blur, zoom_blur, snow, frost,
     fog, brightness, contrast, elastic_transform, pixelate, jpeg_compression)}
@@ -316,6 +319,9 @@ def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: 
     if name not in CORRUPTIONS or severity not in range(1, 6):
         raise ValueError(f"corruption {name!r} at severity {severity}; expected 1 to 5 and one of "
                          f"{', '.join(CORRUPTIONS)}.")
+    if not isinstance(images, (Tensor, np.ndarray)):
+        raise ValueError(f"corrupt got a {type(images).__name__}; expected a tensor or an array (B, 3, img_h, "
+                         "img_w) of uint8.")
     images, seeds = torch.as_tensor(images), torch.as_tensor(seeds)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 32 \
             or seeds.shape != images.shape[:1]:
@@ -327,6 +333,9 @@ def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: 
         function = partial(frost, folder=frost_dir)
     out, chunk = [], 1 if images.device.type == "cpu" else len(images)
     for part, seed in zip(images.split(chunk), seeds.to(images.device).split(chunk)):
-        y = function(part.float() / 255, severity - 1, Draw(seed, stream))
-        out.append((y.clamp(0, 1) * 255 + LEVEL).byte())  # byte() cuts, as the originals do
+        if name in OF_BYTES:
+            out.append(function(part, severity - 1, Draw(seed, stream)))
+        else:
+            y = function(part.float() / 255, severity - 1, Draw(seed, stream))
+            out.append((y.clamp(0, 1) * 255 + LEVEL).byte())  # byte() cuts, as the originals do
     return torch.cat(out)

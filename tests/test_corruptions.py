@@ -109,10 +109,14 @@ class LegacyDraw:
 @pytest.mark.parametrize("size", ORACLE, ids=str)
 @pytest.mark.parametrize("name", ORACLE[48, 70])
 def test_corruption_equals_reference_within_one_level_given_its_draws(name, size):
-    x = torch.from_numpy(picture(*size)).permute(2, 0, 1)[None].float() / 255
+    x = torch.from_numpy(picture(*size)).permute(2, 0, 1)[None]
     for severity, stored in enumerate(ORACLE[size][name].split()):
-        y = C.CORRUPTIONS[name](x, severity, LegacyDraw((1, 2, 2, 3, 4)[severity]))
-        levels = (y.clamp(0, 1) * 255 + C.LEVEL).byte()[0].permute(1, 2, 0).flatten().numpy().astype(int)
+        draw = LegacyDraw((1, 2, 2, 3, 4)[severity])
+        if name in C.OF_BYTES:
+            y = C.CORRUPTIONS[name](x, severity, draw)
+        else:
+            y = (C.CORRUPTIONS[name](x.float() / 255, severity, draw).clamp(0, 1) * 255 + C.LEVEL).byte()
+        levels = y[0].permute(1, 2, 0).flatten().numpy().astype(int)
         found = levels[np.arange(12) * len(levels) // 12 + 5]
         assert np.abs(found - list(bytes.fromhex(stored))).max() <= 1, severity
 
@@ -273,7 +277,9 @@ def test_a_damaged_frost_texture_is_named(tmp_path):
 
 def test_corrupt_refuses_what_it_cannot_do():
     x = grey(0, 2, 32)
+    picture = Image.fromarray(np.zeros((32, 32, 3), np.uint8))
     for bad in (dict(name="rain"), dict(severity=6), dict(images=x.float()), dict(images=x[..., :31]),
+                dict(images=picture), dict(images=[picture, picture]), dict(images=x.numpy()[0]),
                 dict(seeds=torch.zeros(3))):
         with pytest.raises(ValueError, match="expected"):
             C.corrupt(**dict(images=x, name="fog", severity=1, seeds=torch.zeros(2, dtype=torch.long)) | bad)
