@@ -320,7 +320,7 @@ def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: 
         raise ValueError(f"corruption {name!r} at severity {severity}; expected 1 to 5 and one of "
                          f"{', '.join(CORRUPTIONS)}.")
     if not isinstance(images, (Tensor, np.ndarray)):
-        raise ValueError(f"corrupt got a {type(images).__name__}; expected a tensor or an array (B, 3, img_h, "
+        raise ValueError(f"corrupt got a {type(images).__name__}; expected a tensor or array (B, 3, img_h, "
                          "img_w) of uint8.")
     images, seeds = torch.as_tensor(images), torch.as_tensor(seeds)
     if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1] != 3 or min(images.shape[2:]) < 32 \

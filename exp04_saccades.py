@@ -134,25 +134,22 @@ def fixation_sequence(att: Tensor, fovea: int, n: int, border: str = "clip") -> 
     if fovea < 1 or fovea % 2 == 0 or fovea > min(h, w):
         raise InputError(f"fovea {fovea}: expected an odd number, at most {min(h, w)}, on a token grid of "
                          f"{h}x{w}.")
-    half = fovea // 2
-    rows = torch.arange(h, device=att.device)[:, None]  # (h, 1)
-    cols = torch.arange(w, device=att.device)  # (w,)
-    left, seen = att.clone(), torch.zeros_like(att, dtype=torch.bool)  # (B, h, w)
-    fixations, visible = [], []
+    half, rows, cols = fovea // 2, torch.arange(h, device=att.device), torch.arange(w, device=att.device)
+    row, col = rows, cols  # of the square's centre, by the fixated row and column
+    if border == "shift":
+        row, col = rows.clamp(half, h - 1 - half), cols.clamp(half, w - 1 - half)
+    near_row = (rows - row[:, None]).abs() <= half  # (h, h)
+    near_col = (cols - col[:, None]).abs() <= half  # (w, w)
+    squares = (near_row[:, None, :, None] & near_col[:, None]).flatten(0, 1)  # (h w, h, w), of every place
+    left, seen, places, visible = att, torch.zeros_like(att, dtype=torch.bool), [], []  # (B, h, w) each
     for _ in range(n):
-        best = left.flatten(1).argmax(1)  # (B,)
-        row, col = best // w, best % w
-        fixations.append(torch.stack([row, col], 1))
-        if border == "shift":
-            row = row.clamp(half, h - 1 - half)
-            col = col.clamp(half, w - 1 - half)
-        near_row = (rows - row[:, None, None]).abs() <= half  # (B, h, 1)
-        near_col = (cols - col[:, None, None]).abs() <= half  # (B, 1, w)
-        square = near_row & near_col  # (B, h, w)
+        places.append(left.flatten(1).argmax(1))  # (B,)
+        square = squares[places[-1]]  # (B, h, w)
         left = left.masked_fill(square, SUPPRESSED)
         seen = seen | square
         visible.append(seen)
-    return torch.stack(fixations, 1), torch.stack(visible, 1)
+    place = torch.stack(places, 1)  # (B, n)
+    return torch.stack([place // w, place % w], 2), torch.stack(visible, 1)
 
 
 def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last: int = 4) -> Tensor:
