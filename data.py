@@ -180,7 +180,8 @@ def read_csv(path: Path | str, text: Sequence[str] = (), numbers: Sequence[str] 
             for name in numbers:
                 if row[name] == "" and name not in NEVER_EMPTY:
                     continue
-                if isinstance(row[name], str) or np.isinf(row[name]):
+                no_time = name in NEVER_EMPTY and row[name] != row[name]  # NaN
+                if no_time or isinstance(row[name], str) or np.isinf(row[name]):
                     raise ValueError(f"line {lines.line_num}: {name} is '{row[name]}', no finite number")
             for name in set(durations) & set(header):
                 if row[name] != "" and (isinstance(row[name], str) or not 0 <= row[name] < np.inf):

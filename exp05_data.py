@@ -65,7 +65,7 @@ class Watched(NamedTuple):
     viewers: list[str]
     gaze: np.ndarray  # (V, S, 2), NaN where missing
     frame: np.ndarray  # (S,), shown at each sample
-    some: np.ndarray = np.empty((0, 3))  # records t_s, x_px, y_px of all viewers, SOME at most, in any place
+    some: dict[str, np.ndarray] = {}  # viewer -> records t_s, x_px, y_px, in all SOME of a clip, in any place
 
 
 # -------------------------------------------------------------------------------- layouts
@@ -309,16 +309,17 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
         notes.append(f"{clip.name}: {len(times)} of {clip.relative} frames; only their gaze is used")
     there = np.isfinite(gaze[:, ~np.isin(frame, clip.blank), 0])  # (V, samples of frames with a picture)
     check_gaze(Watched(clip, times, size, [*records], gaze, frame), records, there, whole, notes)
-    seen, everyone = there.any(1), np.concatenate([*records.values()])
-    some = everyone[::1 + (len(everyone) - 1) // SOME]
+    seen = there.any(1)
+    step = 1 + (sum(map(len, records.values())) - 1) // SOME
+    some = {viewer: record[::step] for viewer, record in records.items()}
     return [viewer for viewer, s in zip(records, seen) if s], gaze[seen], frame, some
 
 
 def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, whole: bool, notes: list[str]
                ) -> None:
     """Notes the share of frames with gaze, viewers with little, lengths that differ. there: (V, samples).
-    InputError: a viewer's gaze within 1 px of the corner; of a whole clip less than LEAST_GAZE over all
-    viewers, or records more than LONGEST times as long as it."""
+    InputError: a viewer's gaze within 1 px of the corner, or on another clock (`is_other_clock`); of a whole
+    clip less than LEAST_GAZE over all viewers, or records more than LONGEST times as long as it."""
     name, share = w.clip.name, there.sum(1) / max(there.shape[1], 1)  # (V,)
     for viewer, one in zip(records, share):
         xy = records[viewer][:, 1:]
@@ -330,26 +331,40 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
                              f"{unit_hint(records[viewer], w)}")
     ends, length = [record[-1, 0] for record in records.values()], w.times[-1]
     if whole and not w.clip.relative and abs(max(ends) - length) > .5:
-        notes.append(f"{name}: {length:.1f} s of video, {max(ends):.1f} s of gaze; the shorter is used")
+        notes.append(f"{name}: {length:.1f} s of video, {max(ends):.1f} s of gaze; the shorter is used "
+                     "(is t_s in s from the first frame?)")
     found = f"{name}: gaze in {share.mean():.0%} of the frames (mean over {len(share)} viewers)"
     stretched = not w.clip.relative and np.median(ends) > LONGEST * length + 1
     if whole and (stretched or share.mean() < LEAST_GAZE):
         hint = unit_hint(np.concatenate([*records.values()]), w)
         raise InputError(f"{found}, to {np.median(ends):.6g} s; expected t_s in s from the first frame, x_px "
                          f"and y_px in px of {w.size[1]}x{w.size[0]} frames. {hint}".rstrip())
+    for viewer, one in zip(records, share):
+        if one < LEAST_GAZE and is_other_clock(records[viewer][:, 0], w, whole):
+            raise InputError(f"{name}, viewer {viewer}: gaze in {one:.0%} of the frames; expected t_s in s "
+                             f"from the first frame. {unit_hint(records[viewer], w)}".rstrip())
     notes.append(found)
 
 
+def is_other_clock(t: np.ndarray, w: Watched, whole: bool) -> bool:
+    """Whether the times of a record are hardly seconds: more than one between two records, or, if the whole
+    clip was decoded, LONGEST times as many as it lasts."""
+    if w.clip.relative or len(t) < 3:
+        return False
+    return bool(np.median(np.diff(t)) > 1 or whole and np.ptp(t) > LONGEST * w.times[-1] + 1)
+
+
 def check_places(watched: Sequence[Watched]) -> None:
-    """InputError: the gaze on all clips, together or one viewer's, seems to be in another unit, or counted
-    from elsewhere, than px of their frames from the top left (`check_units`)."""
-    watched = [w for w in watched if w.viewers]
+    """InputError: the gaze of all, of one viewer, or on one clip, seems to be in another unit, or counted
+    from elsewhere, than px of the frames from the top left (`check_units`)."""
     viewers: dict[str, list] = {}
+    clips: dict[str, list] = {}
     for w in watched:
-        for viewer, xy in zip(w.viewers, w.gaze):  # (S, 2)
-            viewers.setdefault(viewer, []).append(with_size(xy, w.size))
-    check_units(watched[0].clip.source.parent, {viewer: np.concatenate(of) for viewer, of in viewers.items()},
-                np.concatenate([with_size(w.some[:, 1:], w.size) for w in watched]), OUTSIDE)
+        for viewer, record in w.some.items():
+            for found, name in ((viewers, viewer), (clips, w.clip.name)):
+                found.setdefault(name, []).append(with_size(record[:, 1:], w.size))
+    joined = [{name: np.concatenate(of) for name, of in found.items()} for found in (viewers, clips)]
+    check_units(watched[0].clip.source.parent, *joined, OUTSIDE)
 
 
 def unit_hint(record: np.ndarray, w: Watched) -> str:

@@ -93,15 +93,17 @@ def at_zero(items: Sequence[tuple[Path, gaze.Fixations]]) -> float:
     return np.mean([row == col == 0 for _, fixations in items for _, row, col, _ in fixations])
 
 
-def by_viewer(items: Sequence[tuple[Path, gaze.Fixations]]) -> dict[str, np.ndarray]:
-    """{participant: x, y, width and height of the picture of every fixation, (n, 4)}; pictures that can be
-    read."""
-    found: dict[str, list] = {}
+def all_gaze(items: Sequence[tuple[Path, gaze.Fixations]]) -> tuple[dict, dict]:
+    """({participant: x, y, width and height of the picture of every fixation, (n, 4)}, the same by picture);
+    pictures that can be read."""
+    people: dict[str, list] = {}
+    pictures: dict[str, list] = {}
     for path, fixations in items:
         size = gaze.picture_size(path)
         for person, row, col, _ in fixations if size else []:
-            found.setdefault(person, []).append((col, row, size[1], size[0]))
-    return {person: np.array(points) for person, points in found.items()}
+            for found, name in ((people, person), (pictures, path.name)):
+                found.setdefault(name, []).append((col, row, size[1], size[0]))
+    return tuple({name: np.array(points) for name, points in found.items()} for found in (people, pictures))
 
 
 def mask_files(folder: Path) -> dict[str, Path]:
@@ -587,7 +589,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
     everything = load_data(args.data, args.lost_at_zero)
-    gaze.check_units(everything[0][0].parents[1], by_viewer(everything))
+    gaze.check_units(everything[0][0].parents[1], *all_gaze(everything))
     items = everything[:args.limit]
     paths = [path for path, _ in items]
     check_pictures(items)

@@ -40,15 +40,16 @@ def with_size(xy: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.column_stack([xy, np.broadcast_to(size[::-1], np.shape(xy))])
 
 
-def check_units(where: Path | str, viewers: dict[str, np.ndarray], everyone: np.ndarray | None = None,
+def check_units(where: Path | str, viewers: dict[str, np.ndarray], pictures: dict[str, np.ndarray] = {},
                 most_outside: float = OUTSIDE, names: str = "x_px and y_px") -> None:
-    """InputError: the gaze of all viewers together, or of one of them, is hardly in px of its pictures from
-    the top left; it says which unit it looks like and what to multiply. viewers: {name: `with_size`}, NaN
-    where missing; everyone: the same of all, if `viewers` holds only the gaze that lies on the pictures."""
-    if everyone is None:
-        everyone = np.concatenate([np.empty((0, 4)), *viewers.values()])
+    """InputError: the gaze of all viewers together, of one of them, or on one picture or clip, is hardly in
+    px of its pictures from the top left; it says which unit it looks like and what to multiply. viewers,
+    pictures: {name: `with_size`}, NaN where missing. most_outside: share that may lie off the pictures."""
+    everyone = np.concatenate([np.empty((0, 4)), *viewers.values()])
     found = [("all viewers", everyone, unlikely_place(everyone, most_outside))]
     found += [(f"viewer {name}", points, other_unit(points)) for name, points in viewers.items()]
+    found += [(f"all viewers on {name}", points, other_unit(points) or outside(points, .5))
+              for name, points in pictures.items()]
     for who, points, fault in found:
         if fault:
             points = points[np.isfinite(points).all(1)]
@@ -61,16 +62,34 @@ def check_units(where: Path | str, viewers: dict[str, np.ndarray], everyone: np.
                              f"{img_w:g}x{img_h:g}. {hint}".rstrip())
 
 
+def is_share(high: np.ndarray, n: int) -> bool:
+    """Whether n coordinates that reach `high`, (2,) x, y, are shares of a picture; of FEWEST or more, whether
+    one of the two is."""
+    return 0 < high.max() <= 1 or n >= FEWEST and 0 < high.min() <= 1
+
+
+def on_pictures(points: np.ndarray) -> np.ndarray:
+    """Which points (n, 4) of `with_size` lie on their pictures, (n,) bool."""
+    return ((points[:, :2] >= 0) & (points[:, :2] < points[:, 2:])).all(1)
+
+
+def outside(points: np.ndarray, most: float) -> str:
+    """Where points lie, if they are FEWEST or more and a larger share than `most` is off its pictures."""
+    points = points[np.isfinite(points).all(1)]
+    share = 1 - on_pictures(points).mean() if len(points) >= FEWEST else 0
+    return f"for {share:.0%} outside of the pictures" if share > most else ""
+
+
 def unlikely_place(points: np.ndarray, most_outside: float) -> str:
     """Where all gaze lies, if hardly any data set's does: more than `most_outside` off its pictures; 99 % of
-    the rest within 1 px of the corner; of FEWEST or more, 99 % in the top left quarter, or 98 % within a
-    TWENTIETH of the pictures' width and height. Else "". points: see `with_size`."""
+    the rest within 1 px of the corner (`is_share`); of FEWEST or more, 99 % in the top left quarter, or 98 %
+    within a TWENTIETH of the pictures' width and height. Else "". points: see `with_size`."""
     points = points[np.isfinite(points).all(1)]
-    on = ((points[:, :2] >= 0) & (points[:, :2] < points[:, 2:])).all(1)
+    on = on_pictures(points)
     if (~on).sum() > most_outside * len(on):
         return f"for {1 - on.mean():.0%} outside of the pictures"
     xy, shares = points[on, :2], points[on, :2] / points[on, 2:]
-    if len(xy) and 0 < np.quantile(xy, .99, axis=0).max() <= 1:
+    if len(xy) and is_share(np.quantile(xy, .99, axis=0), len(xy)):
         return "within 1 px of the corner"
     if len(xy) < FEWEST:
         return ""
@@ -81,12 +100,13 @@ def unlikely_place(points: np.ndarray, most_outside: float) -> str:
 
 
 def other_unit(points: np.ndarray) -> str:
-    """Where one viewer's gaze lies, if it looks like shares or, of FEWEST or more, like percent. Else ""."""
+    """Where the gaze of one viewer or on one picture lies, if it looks like shares or, of FEWEST points or
+    more, like percent. Else ""."""
     points = points[np.isfinite(points).all(1)]
     if not len(points):
         return ""
     high = np.quantile(points[:, :2], .99, axis=0)
-    if 0 < high.max() <= 1:
+    if is_share(high, len(points)):
         return "within 1 px of the corner"
     is_percent = (high > 50).all() and (high <= 100).all() and (high < points[:, 2:].min(0) / 2).all()
     return "all in their top left quarter" if is_percent and len(points) >= FEWEST else ""
@@ -99,8 +119,13 @@ def place_hints(xy: np.ndarray, size: Sequence[float], names: str = "x_px and y_
     if not len(xy):
         return []
     low, high = np.quantile(xy, (.05, .95), axis=0)  # (2,) each
+    if (xy == 0).all():
+        return ["All are 0, as where a tracker lost the eye: --lost-at-zero makes them missing."]
     if (high <= 1).all() and (low >= 0).all():
         return [f"{names} look like shares of the picture: multiply them by {img_w:g} and {img_h:g}."]
+    for name, side, least, most in zip(names.split(" and "), (img_w, img_h), low, high):
+        if 0 <= least and 0 < most <= 1:
+            return [f"{name} looks like shares of the picture: multiply it by {side:g}."]
     if (low < -.2 * high).all() and (high - low < np.array([img_w, img_h]) / 5).all():
         return [f"{names} look counted from the centre, in degrees or another unit: convert them to px, "
                 f"then add {img_w / 2:g} and {img_h / 2:g}."]

@@ -317,19 +317,22 @@ def config_beside(path: Path) -> dict:
         for name, key in (("num_attention_heads", "num_heads"), ("layer_norm_eps", "eps"),
                           ("hidden_size", "width"), ("num_hidden_layers", "depth"), ("patch_size", "patch"),
                           ("num_features", "width")):  # the last one is timm's
-            if name in model:
+            if model.get(name) is not None:  # transformers writes null where it has a default
                 told[key] = model[name]
+                if not isinstance(told[key], (int, float, list)):
+                    raise ValueError(f"{name} is {told[key]!r}, no number")
         for key, built in (("hidden_act", "gelu"), ("rope_theta", 100)):
             if model.get(key, built) != built:
                 raise ValueError(f"{key} {model[key]}, and {built} alone is built here")
-        if isinstance(model.get("image_size"), list) and "rope_theta" not in model:  # rotary: of no size
-            told["img_size"] = tuple(model["image_size"])
+        size = model.get("image_size")
+        if size is not None and "rope_theta" not in model:  # rotary: of no size
+            told["img_size"] = tuple(size) if isinstance(size, list) else (size, size)
         of_timm = model.get("pretrained_cfg", model)  # older files of timm are flat
         if str(model.get("architecture")).startswith("deit3"):
             told["img_size"] = tuple(of_timm["input_size"][1:])
         if image:
             told["preprocess"] = hugging_face_preprocess(image)
-        elif "crop_pct" in of_timm:
+        elif "mean" in of_timm:
             told["preprocess"] = timm_preprocess(of_timm)
     return told
 
@@ -345,6 +348,8 @@ def hugging_face_preprocess(config: dict) -> Preprocess:
     for key in ("do_resize", "do_rescale"):
         if config.get(key) is False:
             raise ValueError(f"{key} is false, and images are always resized and scaled to 0 ... 1 here")
+    if abs(config.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-3:
+        raise ValueError(f"rescale_factor {config['rescale_factor']}, and 1/255 alone is built here")
     size, crops = config["size"], config.get("do_center_crop")
     resize, mean, std = side(size), (0., 0., 0.), (1., 1., 1.)
     short = isinstance(size, dict) and "shortest_edge" in size
@@ -358,11 +363,15 @@ def hugging_face_preprocess(config: dict) -> Preprocess:
 
 
 def timm_preprocess(config: dict) -> Preprocess:
-    """What timm's pretrained_cfg says: short side to the crop's side / crop_pct, or squashed."""
-    side = config["input_size"][-1]
+    """What timm's pretrained_cfg says: short side to the crop's side / crop_pct, or squashed. ValueError:
+    steps that `Preprocess` does not take."""
+    _, img_h, side = config["input_size"]
+    mode, how = config.get("crop_mode", "center"), config["interpolation"]
+    if img_h != side or mode not in ("center", "squash") or how not in ("nearest", "bilinear", "bicubic"):
+        raise ValueError(f"input_size {config['input_size']}, crop_mode {mode}, interpolation {how}: not "
+                         "built here, but squares, center or squash, and bilinear or bicubic are")
     resize = math.floor(side / config.get("crop_pct", 0.875))
-    return Preprocess(resize, side, tuple(config["mean"]), tuple(config["std"]), config["interpolation"],
-                      squash=config.get("crop_mode") == "squash")
+    return Preprocess(resize, side, tuple(config["mean"]), tuple(config["std"]), how, squash=mode == "squash")
 
 
 # -------------------------------------------------------------------------------- models

@@ -803,6 +803,7 @@ def test_wrong_tables_are_told_with_the_line(tmp_path):
     refused(path, 'viewer,t_s,x_px\n"a\nb",1,2\nc,1,two\n', "line 4: x_px is 'two', no finite number")
     refused(path, GAZE.replace("0.2", "inf"), "line 3: t_s is 'inf'")
     refused(path, GAZE.replace("0.2", ""), "line 3: t_s is '', no finite number")
+    refused(path, GAZE.replace("0.2", "nan"), "line 3: t_s is .nan., no finite number")
     refused(path, GAZE.replace("0.1", "0:01"), "line 2: t_s is '0:01'")
 
 

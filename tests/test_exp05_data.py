@@ -153,9 +153,11 @@ def test_percent_and_coordinates_from_the_centre_are_recognised():
 
 def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
     records = gaze_of() | {"ms": gaze_of(clock=lambda t: 1000 * t)["v0"]}
-    notes = viewers_of(records)[2]
-    assert notes[0].startswith("c, viewer ms: gaze in 2% of the frames. t_s looks like milliseconds")
-    assert notes[-1] == "c: gaze in 80% of the frames (mean over 5 viewers)"
+    for whole in (True, False):  # with --limit, too
+        with pytest.raises(InputError, match="c, viewer ms: gaze in 2% of the frames; .* t_s looks like milliseconds"):
+            viewers_of(records, whole=whole)
+    late = gaze_of() | {"late": gaze_of(clock=lambda t: t + 1.9)["v0"]}  # little gaze, but in seconds
+    assert viewers_of(late)[2][0].startswith("c, viewer late: gaze in ")
     assert viewers_of(gaze_of(clock=lambda t: t + 5), whole=False)[0] == []
     shares = gaze_of(lambda xy: xy / (320, 240))
     with pytest.raises(InputError, match="c, viewer s: all gaze within 1 px of the corner. x_px and y_px look like shares of the"):
@@ -171,7 +173,7 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
     (lambda xy: xy / (160, 120) + (159, 119), "within a twentieth of their width and height; expected", "")])
 def test_gaze_of_all_clips_in_an_unlikely_place_is_refused(change, found, hint):
     right, strange = (D.Watched(clip_of(records=lambda: records), TIMES, SIZE, ["v0"], np.empty(0), np.empty(0),
-                                np.concatenate([*records.values()])) for records in (gaze_of(), gaze_of(change)))
+                                records) for records in (gaze_of(), gaze_of(change)))
     with pytest.raises(InputError, match=f"{found}.*{re.escape(hint)}"):
         D.check_places([strange])
     D.check_places([right, right._replace(viewers=[])])
@@ -182,11 +184,27 @@ def test_gaze_of_all_clips_in_an_unlikely_place_is_refused(change, found, hint):
 def test_one_viewer_in_another_unit_among_many_in_px_is_named(factor, hint):
     records = gaze_of(viewers=30) | {"odd": gaze_of(lambda xy: xy * factor)["v0"]}
     xy = np.stack([record[:, 1:] for record in records.values()])  # (V, S, 2)
-    w = D.Watched(clip_of(records=lambda: records), TIMES, SIZE, [*records], xy, np.empty(0),
-                  np.concatenate([*records.values()]))
+    w = D.Watched(clip_of(records=lambda: records), TIMES, SIZE, [*records], xy, np.empty(0), records)
     with pytest.raises(InputError, match=f"the gaze of viewer odd, x .*{re.escape(hint)}"):
         D.check_places([w])
-    D.check_places([w._replace(viewers=w.viewers[:30], gaze=xy[:30])])
+    del records["odd"]
+    D.check_places([w])
+
+
+@pytest.mark.parametrize("change, found", [
+    (lambda xy: xy / 3.2, "top left quarter.* look like %: multiply them by 3.2 and 2.4"),
+    (lambda xy: xy - (160, 120), "outside of the pictures.* from the centre: add 160 and 120"),
+    (lambda xy: xy / (320, 1), "within 1 px of the corner.* x_px looks like shares of the picture: multiply it by 320")])
+def test_one_clip_of_many_in_another_unit_is_named(change, found):
+    """Its viewers have watched five others, in px, so that hardly any of their gaze is strange."""
+    def seen(name, records):
+        clip = clip_of(records=lambda: records)
+        clip.name = name
+        return D.Watched(clip, TIMES, SIZE, [*records], np.empty(0), np.empty(0), records)
+    others = [seen(f"px{i}", gaze_of()) for i in range(5)]
+    D.check_places(others)
+    with pytest.raises(InputError, match=f"the gaze of all viewers on odd, x .*{found}"):
+        D.check_places([*others, seen("odd", gaze_of(change))])
 
 
 def test_where_gaze_lies_is_told_by_a_part_of_many_records_none_of_them_lost(monkeypatch):
@@ -195,7 +213,8 @@ def test_where_gaze_lies_is_told_by_a_part_of_many_records_none_of_them_lost(mon
     records = {viewer: record * (1, *[0] * 2) if viewer != "v0" else record for viewer, record in gaze_of().items()}
     clip = clip_of(records=lambda: records, lost_at_zero=True)
     w = D.Watched(clip, TIMES, SIZE, *D.viewers_of(clip, TIMES, SIZE, False, []))
-    assert len(w.some) == 96 and np.isfinite(w.some[:, 1]).sum() == 24 and w.viewers == ["v0"]
+    kept = np.concatenate([*w.some.values()])
+    assert len(kept) == 96 and np.isfinite(kept[:, 1]).sum() == 24 and w.viewers == ["v0"]
     D.check_places([w])
 
 

@@ -822,7 +822,7 @@ def gaze_at(*points) -> list:
 
 
 def check(path: Path, *points) -> None:
-    E.gaze.check_units(path.parents[1], E.by_viewer([(path, gaze_at(*points))]))
+    E.gaze.check_units(path.parents[1], *E.all_gaze([(path, gaze_at(*points))]))
 
 
 SPREAD = [(x, y) for x in range(100, 400, 50) for y in range(100, 400, 50)]  # 36, on a picture of 448 x 448 px
@@ -848,15 +848,26 @@ def test_one_participant_in_another_unit_among_others_is_named(change, says, tmp
     path = write_picture(tmp_path)
     own = [("q", change(y), change(x), 1.) for x, y in SPREAD]
     with pytest.raises(InputError, match=f"{tmp_path.name}: the gaze of viewer q, x .*{says}"):
-        E.gaze.check_units(tmp_path, E.by_viewer([(path, gaze_at(*SPREAD * 40) + own)]))
+        E.gaze.check_units(tmp_path, *E.all_gaze([(path, gaze_at(*SPREAD * 40) + own)]))
     quarter = [("q", y / 2, x / 2, 1.) for x, y in SPREAD]  # of one alone: may be, where an object is there
-    E.gaze.check_units(tmp_path, E.by_viewer([(path, gaze_at(*SPREAD * 40) + quarter)]))
+    E.gaze.check_units(tmp_path, *E.all_gaze([(path, gaze_at(*SPREAD * 40) + quarter)]))
+
+
+def test_one_picture_or_one_column_in_another_unit_is_named(tmp_path):
+    path, odd = write_picture(tmp_path), tmp_path / "images" / "odd.png"
+    Image.new("RGB", (448, 448), "white").save(odd)
+    shares = [(x / 448, y / 448) for x, y in SPREAD[:5]]
+    with pytest.raises(InputError, match="all viewers on odd.png, .* corner.* multiply them by 448 and 448"):
+        E.gaze.check_units(tmp_path, *E.all_gaze([(path, gaze_at(*SPREAD * 40)), (odd, gaze_at(*shares))]))
+    with pytest.raises(InputError, match="all viewers, .* corner.* y_px looks like shares .* multiply it by 448"):
+        check(path, *[(x, y / 448) for x, y in SPREAD])
+    check(path, *[(x, 0) for x, y in SPREAD[:5]])  # a few in the first row
 
 
 def test_a_fifth_of_the_fixations_may_lie_outside_and_missing_ones_do_not_count(tmp_path):
     path, off, lost = write_picture(tmp_path), [(448, 9)], [(np.nan, np.nan)] * 100
     items = [(path, gaze_at(*SPREAD, *off * 9, *lost)), (tmp_path / "gone.png", gaze_at((.5, .5)))]
-    E.gaze.check_units(tmp_path, E.by_viewer(items))
+    E.gaze.check_units(tmp_path, *E.all_gaze(items))
     with pytest.raises(InputError, match="22% outside"):  # 10 of 46
         check(path, *SPREAD, *off * 10, *lost)
     check(path, *lost)  # nothing is known of them

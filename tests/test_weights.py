@@ -706,6 +706,9 @@ CONFIGS = {  # what is written beside a file, and the preprocessing that it mean
     "one of images that are not square": ("preprocessor_config.json", dict(
         size=dict(height=64, width=96), image_mean=[.5] * 3, image_std=[.5] * 3),
         Preprocess(None, (64, 96), (.5,) * 3, (.5,) * 3, "bilinear", squash=True)),
+    "timm's, flat, without crop_pct": ("config.json", dict(
+        input_size=[3, 224, 224], interpolation="bilinear", mean=[.5] * 3, std=[.5] * 3),
+        Preprocess(256, 224, (.5,) * 3, (.5,) * 3, "bilinear")),
     "timm's augreg": ("config.json", dict(architecture="vit_small_patch16_224", pretrained_cfg=dict(
         input_size=[3, 224, 224], crop_pct=.9, interpolation="bicubic", mean=[.5] * 3, std=[.5] * 3)),
         Preprocess(248, 224, (.5,) * 3, (.5,) * 3, "bicubic"))}
@@ -722,6 +725,10 @@ def test_preprocessing_is_read_from_the_configuration_beside_the_file(name, tmp_
 
 @pytest.mark.parametrize("file, said", [
     ("config.json", dict(hidden_act="quick_gelu")), ("config.json", dict(rope_theta=50.)),
+    ("config.json", dict(layer_norm_eps="1e-6")), ("preprocessor_config.json", dict(size=224, rescale_factor=1 / 127.5)),
+    ("config.json", dict(interpolation="bicubic", mean=[.5] * 3, std=[.5] * 3, input_size=[3, 224, 448])),
+    ("config.json", dict(input_size=[3, 224, 224], interpolation="bicubic", mean=[.5] * 3, crop_mode="border")),
+    ("config.json", dict(input_size=[3, 224, 224], mean=[.5] * 3, interpolation="random")),
     ("preprocessor_config.json", dict(size=224, do_rescale=False)),
     ("preprocessor_config.json", dict(size=224, do_resize=False)),
     ("preprocessor_config.json", dict(size=dict(shortest_edge=224), do_center_crop=False)),
@@ -757,7 +764,7 @@ def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path)
 
 @torch.no_grad()
 @pytest.mark.parametrize("size, told", [
-    ((40, 40), dict(image_size=[40, 40])),  # 25 patches alone, as timm's DeiT-III
+    ((40, 40), dict(image_size=40)), ((40, 40), dict(image_size=[40, 40])),  # 25 patches alone, as timm's DeiT-III
     ((40, 40), dict(architecture="deit3_small", pretrained_cfg=dict(
         input_size=[3, 40, 40], mean=[.5] * 3, std=[.5] * 3, crop_pct=.9, interpolation="bicubic"))),
     ((32, 48), dict(image_size=[32, 48]))])  # CLS and 24 patches, as DINOv2 trained on a rectangle
