@@ -377,7 +377,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     tests = region_tests(table)
     finish(args, "exp05_clusters", table, image_rows(table), evaluate(claims([*groups]), table, tests), draw,
            began, device, tests, missing_parts(table, unread), on_screen=ON_SCREEN, unit="clips",
-           model=", ".join(run["args"]["models"]), **facts)
+           images=len(clips), model=", ".join(run["args"]["models"]), **facts)
 
 
 if __name__ == "__main__":

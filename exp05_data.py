@@ -291,7 +291,7 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
     viewers without any are left out; both are noted, with what `check_gaze` finds (whole: no --limit)."""
     records = clip.records()
     if not records:
-        return [], np.empty((0, 0, 2)), np.empty(0, int), np.empty((0, 3))
+        return [], np.empty((0, 0, 2)), np.empty(0, int), {}
     at_zero = {viewer: (record[:, 1:] == 0).all(1) for viewer, record in records.items()}
     share = np.concatenate([*at_zero.values()]).mean()
     if clip.lost_at_zero:

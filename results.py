@@ -320,6 +320,8 @@ def begin(args: argparse.Namespace, items: Iterable, may_change: Sequence[str] =
                          f"remove {batches} to start again.")
     barrier()
     if rank_world()[0] == 0:
+        if args.resume and not batches.exists():
+            print("--resume: no interrupted run in that folder, so all is measured", flush=True)
         print(f"measuring; results will be in {printable(str(args.out))}", flush=True)
         write_json(asked, args.out / "args.json")
         batches.mkdir(exist_ok=True)
@@ -390,7 +392,7 @@ def finish(args: argparse.Namespace, study: str, arrays: dict, rows: Iterable[di
         return row
 
     write_csv(map(noted, rows), args.out / "per_image.csv")
-    results |= {"images": len(images), "tuned": [k for k in MODELS if k in sources]}
+    results = {"images": len(images), "tuned": [k for k in MODELS if k in sources]} | results
     write_json(results, args.out / "results.json")
     redraw(args.out, draw)
     shutil.rmtree(args.out / "unfinished")
