@@ -42,6 +42,19 @@ Where a target is missed
   forward pass for less; the row of the plain forward says how far that bound lies from eager attentions.
 * Five metrics at thousands of fixations: both sides pass a few times over 50,176 float64 values; more than
   half of our time orders them for AUC-Judd, the rest is the other four.
+
+Kernels that a GPU would start for a batch, and how often the processor would wait for it, counted without a
+GPU by `python benchmarks/launches.py`; before: the same works on commit 5b73d67, whose GBVS has one set of
+channels (`gbvs`, of "DIO") and is compared by that. Counts, not times: GBVS starts more kernels than before.
+
+| a batch | launches before | now | waits before | now |
+| --- | --- | --- | --- | --- |
+| CLS maps of all blocks, 32 images | 186 | 186 | 0 | 0 |
+| exp04: ten saccades of 32 images, attention and random, foveas 3 and 5 | 23,051 | 2,777 | 6 | 2 |
+| five metrics of 32 maps | 145 | 133 | 16 | 10 |
+| GBVS of 8 frames, channels D, I and O | 202 | 274 | 1 | 1 |
+| GBVS of 8 frames, all channels and each | | 364 | | 2 |
+| 15 corruptions of 32 images | 2,160 | 2,144 | 17 | 17 |
 """
 
 
