@@ -291,6 +291,9 @@ def to_timm_keys(state: dict[str, Tensor], img_size: Sequence[int] | None = None
         out[key.replace(".q.", ".qkv.")] = torch.cat(parts)
     for key, why in NEEDED_KEYS.items():
         if key not in out:
+            longer = [name for name in out if name.endswith(f".{key}")]
+            if longer:
+                why = f"{longer[0]} is there; save the weights without what stands before {key}"
             raise ValueError(f"no {key}: {why}")
     if no_cls_position(state, img_size):
         out["pos_embed"] = F.pad(out["pos_embed"], (0, 0, 1, 0))

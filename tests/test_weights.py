@@ -822,3 +822,10 @@ def test_shipped_checkpoints_load_strictly(name):
     assert len(model.blocks) == int(re.sub(r"\D", "", name)) and model.embed_dim == 96
     assert model.head.out_features == 12 if "sl" in name else isinstance(model.head, torch.nn.Identity)
     assert load_head("demo_dino12").in_features == 4 * 96
+
+
+def test_a_prefix_that_nobody_knows_is_named_and_no_other_model_suspected(tmp_path):
+    state = {f"trunk.{key}": value for key, value in random_vit(embed_dim=96).state_dict().items()}
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="no cls_token: trunk.cls_token is there; save the weights without"):
+        load_vit("auto", tmp_path / "x.pth")
