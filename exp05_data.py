@@ -207,8 +207,7 @@ def load_cw2019(root: Path) -> Study:
 def gaze_mats(paths: list[Path], video: Path) -> dict[str, np.ndarray]:
     """CW2019's records of one clip; display px -> video px, the video as wide as the display and centred."""
     with input_errors(video, "a video file that can be decoded"):
-        _, picture = next(frames(Clip(video.stem, video, dict)))
-        img_h, img_w, _ = picture().shape  # as displayed
+        _, (img_h, img_w), _ = next(frames(Clip(video.stem, video, dict)))  # as displayed
     scale, viewers = img_w / DISPLAY[1], {}
     top = max((DISPLAY[0] - img_h / scale) / 2, 0)  # the letterbox, display px
     for path in paths:
@@ -246,8 +245,8 @@ def watch(clip: Clip, limit: int | None, notes: list[str]) -> Watched:
     sentence is added to notes. InputError: frames of different sizes, wrong gaze files."""
     times, sizes = [], set()
     try:
-        for now, picture in islice(frames(clip), limit):
-            sizes.add(picture().shape[:2])
+        for now, size, picture in islice(frames(clip), limit):
+            sizes.add(size or picture().shape[:2])
             times.append(now)
     except Exception as e:  # a damaged file fails in many ways, such as a stream of an unknown codec
         notes.append(f"{clip.source.name}: damaged after {len(times)} frames ({e}); the frames before the "

@@ -71,9 +71,9 @@ def image_files(folder: Path) -> list[Path]:
     return sorted(paths, key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))
 
 
-def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
-    """(seconds since the first frame, function that gives its picture (img_h, img_w, 3) in RGB), in order:
-    who passes a frame over saves its conversion.
+def frames(clip: Clip) -> Iterator[tuple]:
+    """(seconds since the first frame; img_h, img_w, or None where only the picture tells; function that gives
+    the picture (img_h, img_w, 3) in RGB), in order: who needs no picture saves its conversion.
 
     Pictures are as a player shows them, to which gaze belongs: turned and mirrored as the file says, of
     square pixels, cut by its edit list. Times are the file's own, so a variable frame rate is kept. Damage
@@ -81,13 +81,13 @@ def frames(clip: Clip) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
     """
     if clip.animals:
         for n, one in enumerate(clip.animals):
-            yield float(n), partial(animal_picture, one)
+            yield float(n), None, partial(animal_picture, one)
     elif clip.source.is_dir():
         paths = image_files(clip.source)
         if not paths:
             raise ValueError("no images in it")
         for n, path in enumerate(paths):
-            yield n / (clip.fps or 1), partial(displayed_image, path)
+            yield n / (clip.fps or 1), None, partial(displayed_image, path)
     else:
         yield from video_frames(clip)
 
@@ -96,7 +96,7 @@ def displayed_image(path: Path) -> np.ndarray:
     return np.array(read_image(path, as_displayed=True))
 
 
-def video_frames(clip: Clip) -> Iterator[tuple[float, Callable[[], np.ndarray]]]:
+def video_frames(clip: Clip) -> Iterator[tuple]:
     """`frames` of a video file."""
     n, start, now = 0, 0., 0.
     with av.open(str(clip.source)) as file:
@@ -110,7 +110,8 @@ def video_frames(clip: Clip) -> Iterator[tuple[float, Callable[[], np.ndarray]]]
             now = n / rate if frame.time is None else frame.time
             start = now if n == 0 else start
             how = ((1, 0, 0, 1), 1.) if clip.stored else (turn(frame), aspect)
-            yield now - start, partial(displayed, frame, *how)
+            size = frame.height, round(frame.width * how[1])  # before a turn
+            yield now - start, size[::-1] if how[0][1] else size, partial(displayed, frame, *how)
             n += 1
         length = float(stream.duration * stream.time_base) if stream.duration else np.inf  # after the cuts
     if n == 0 or n < announced and now - start + 1.5 / rate < length:
@@ -158,16 +159,15 @@ class Frames(torch.utils.data.Dataset):
     def decode(self, i: int) -> Tensor:
         if i < self.next:
             self.stream, self.next = frames(self.clip), 0
-        _, picture = next(islice(self.stream, i - self.next, None))
+        *_, picture = next(islice(self.stream, i - self.next, None))
         self.next, self.image = i + 1, torch.from_numpy(picture())
         return self.image
 
     def __getitem__(self, i: int) -> dict:
-        if i in self.starts:
-            image = self.decode(i)
-            return dict(image=image, previous=image)
-        previous = self.image if i == self.next else self.decode(i - 1)
-        return dict(image=self.decode(i), previous=previous)
+        if i not in self.starts and i != self.next:
+            self.decode(i - 1)
+        previous, image = self.image, self.decode(i)
+        return dict(image=image, previous=image if i in self.starts else previous)
 
 
 def area_matrix(n_in: int, n_out: int) -> Tensor:

@@ -43,9 +43,8 @@ from tqdm import tqdm
 
 import exp05_evaluate_vits as scores
 from common import (InputError, VisionTransformer, barrier, generator, init_distributed, pick_device,
-                    rank_world)
+                    rank_world, training_order)
 from data import Images, demo_folder, load_imagefolder, passed_over
-from common import training_order
 from results import (argument_parser, at_least, begin, cli, evaluate, finish, load_checkpoint, only_draw,
                      parse_args, redraw, save_checkpoint, write_csv)
 from weights import IMAGENET

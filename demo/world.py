@@ -425,6 +425,9 @@ def demo_world(cache_dir: Path | None = None, n_train: int = 1200, n_val: int = 
     n_val: pictures of imagenet; n_salicon: (train, val); n_objectnet: pictures a class; planted: whether
     observers have preferences; workers: processes that draw imagenet.
     """
+    for part in parts:
+        if part not in PARTS:
+            raise InputError(f"unknown part {part!r}; expected some of {', '.join(PARTS)}.")
     tag = (f"v{VERSION}_seed{seed}_{'planted' if planted else 'null'}_i{n_train}-{n_val}_o{n_objectnet}"
            f"_s{n_salicon[0]}-{n_salicon[1]}")
     root = Path(cache_dir or Path(__file__).resolve().parents[1] / "runs" / "demo_world") / tag

@@ -112,12 +112,14 @@ def test_half_written_folder_is_never_taken_for_the_data(tmp_path, monkeypatch):
     assert len(list(tmp_path.rglob("*.JPEG"))) == 12 and os.listdir(tmp_path) == ["val"]
 
 
-def test_foreign_folder_is_refused(tmp_path):
+def test_foreign_folder_and_unknown_part_are_refused(tmp_path):
     (tmp_path / "val").mkdir()
     (tmp_path / "val" / "mine.txt").write_text("keep")
     with pytest.raises(InputError, match="no finished part"):
         demo.write_imagenet(tmp_path, "val", 12, 0)
     assert (tmp_path / "val" / "mine.txt").read_text() == "keep"
+    with pytest.raises(InputError, match="unknown part"):
+        demo_world(tmp_path, parts=("salicom",))
 
 
 def test_objectnet_chain_of_mappings_ends_at_the_right_class(worlds):

@@ -13,7 +13,7 @@ BUDGETS = {  # lines, upper bounds
     "exp05_gaze_video.py": 509, "exp05_looks.py": 255, "exp05_scaling.py": 208, "exp05_train_vits.py": 521,
     "exp06_gaze_objects.py": 626, "gaze.py": 381, "gbvs.py": 239, "reproduce.py": 302, "results.py": 550,
     "unisal.py": 166, "weights.py": 544}
-DEMO_BUDGET = 1292
+DEMO_BUDGET = 1295
 TRAINING = {("exp01_finetune_vit", "train"): 50, ("exp05_train_vits", "train"): 50}  # the one exception to 40
 LONGEST = 40
 NAMES = 30  # names imported from the project by a script
