@@ -15,6 +15,8 @@ import numpy as np
 import scipy.io
 import torch
 from PIL import Image, ImageOps
+from torch import nn
+from torchvision.models.resnet import ResNet50_Weights
 
 import download
 from common import InputError, first_process_first, input_errors, rank_world
@@ -114,6 +116,17 @@ def read_mask(path: str | Path) -> np.ndarray:
         if mask.all():
             raise ValueError("a full mask, 0 nowhere")
         return mask
+
+
+def mask_files(folder: Path) -> dict[str, Path]:
+    """{stem of an image: its object's mask} of <folder>/masks/<stem>, with any ending that `read_mask` reads.
+    InputError: two of one image."""
+    folder, found = folder / "masks", {}
+    for mask in entries(folder, ".npy", *IMAGE_SUFFIXES) if folder.is_dir() else []:
+        if mask.stem in found:
+            raise InputError(f"{folder}: {found[mask.stem].name} and {mask.name} are of one image; keep one.")
+        found[mask.stem] = mask
+    return found
 
 
 class Images(torch.utils.data.Dataset):
@@ -401,3 +414,22 @@ def load_imagefolder(root: str | Path, class_list: list[str] | None = None
         if unknown:
             raise ValueError(f"'{unknown[0]}' is none of the {len(classes)} classes ({classes[0]} ...)")
     return [(path, index[name]) for path, name in named], classes
+
+
+def labels_of(head: nn.Linear | None, items: list, classes: list[str]) -> tuple[list, list[str]]:
+    """(images, names of the classes) with the labels as the head counts them: a head of 1000 classes is
+    ImageNet's, of which the data may show a part. None: a head is to be fitted."""
+    wnids = imagenet_wnids()
+    words = dict(zip(wnids, ResNet50_Weights.IMAGENET1K_V2.meta["categories"]))
+    if head and head.out_features == len(wnids):
+        unknown = sorted(set(classes) - set(wnids))
+        if unknown:
+            raise InputError(f"the head has ImageNet's 1000 classes, and '{unknown[0]}' is no id of theirs "
+                             f"({wnids[0]} ...); name the class folders by them, or use --train-head.")
+        position = {wnid: i for i, wnid in enumerate(wnids)}
+        items, classes = [(path, position[classes[label]]) for path, label in items], wnids
+    if head and head.out_features != len(classes):
+        raise InputError(f"the head has {head.out_features} classes, the data {len(classes)} "
+                         f"({', '.join(classes[:3])} ...); give the head of these, or use --train-head.")
+    # a folder's name that is no UTF-8 cannot be drawn: its odd bytes become question marks
+    return items, [words.get(name, name).encode(errors="replace").decode() for name in classes]

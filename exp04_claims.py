@@ -5,6 +5,7 @@ name, what the paper says, its unit, and a function of what was measured.
 """
 from __future__ import annotations
 
+import argparse
 import math
 from collections.abc import Sequence
 
@@ -21,6 +22,7 @@ STEPS = np.arange(1, SACCADES + 1)
 TOLD = (1, 2, 3, 5, 10)  # saccades of the tables
 KINDS = ("attention", "random")  # what guides the saccades
 GRIDS = ("full", "12x12", "10x10", "8x8")
+OFFICIAL = 77.0  # %, DINO ViT-S/16 with its published linear head on ImageNet (DINO's repository)
 STOP_LOSS = 0.01  # accuracy that early stopping may lose on the half that chooses its threshold
 FULL_IMAGE = ("label", "pred_full", "correct_full", "certainty_full", "n_tokens", "entropy")  # arrays (n,)
 PER_SACCADE = ("correct", "tokens", "certainty", "pred", "row", "col")  # arrays (n, C, 10)
@@ -225,6 +227,12 @@ def sweep_claims(depth: int, random: str) -> list[Claim]:
                  line(f"accuracy, every block's {grid} maps - random", "> 0", small, [random]),
                  line(f"accuracy, every block's {grid} maps - full maps", "< 0", small, full)]
     return rows
+
+
+def official(args: argparse.Namespace, labels: np.ndarray) -> float | None:
+    """The published accuracy, if the paper's network, with its own weights and head, saw all of ImageNet."""
+    own = args.weights or args.head or args.train_head
+    return OFFICIAL if args.model == "dino_vits16" and not own and len(set(labels)) > 500 else None
 
 
 def claims(arrays: dict, foveas: Sequence, sweep: bool, seed: int, paper: float | None = None) -> list[dict]:

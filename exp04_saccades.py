@@ -43,7 +43,6 @@ import torch
 import torch.nn as nn
 from matplotlib import colormaps
 from torch import Tensor
-from torchvision.models.resnet import ResNet50_Weights
 
 import data
 import exp04_claims as study
@@ -62,7 +61,6 @@ DEMO = dict(model="demo_dino12", limit=200)  # of the demo world's 600 images
 SUPPRESSED = -1.0  # value of a visited square in the map: below every attention (the paper: "negative")
 FOVEAS = (3, 5)  # tokens a side: 48 and 80 px at patch 16
 LOW_GRIDS = (12, 10, 8)  # tokens a side of the smaller inputs of --sweep: 192, 160, 128 px at patch 16
-OFFICIAL = 77.0  # %, DINO ViT-S/16 with its published linear head on ImageNet (DINO's repository)
 HEAD_L2 = 1e-3  # penalty on the standardised weights of --train-head
 EXAMPLES = 6  # images in Fig 8, 9 and 13
 FEWEST = 5  # images whose mean is drawn
@@ -95,25 +93,6 @@ def load_data(place: str, train_head: bool, limit: int | None, seed: int, worker
         raise InputError(f"--data {place}: {len(items)} images to test, {len(classes)} classes; expected "
                          "two at least of each: a folder of images for every class, a higher --limit.")
     return items, fit, classes
-
-
-def labels_of(head: nn.Linear | None, items: list, classes: list[str]) -> tuple[list, list[str]]:
-    """(images, names of the classes) with the labels as the head counts them: a head of 1000 classes is
-    ImageNet's, of which the data may show a part. None: a head is to be fitted."""
-    wnids = data.imagenet_wnids()
-    words = dict(zip(wnids, ResNet50_Weights.IMAGENET1K_V2.meta["categories"]))
-    if head and head.out_features == len(wnids):
-        unknown = sorted(set(classes) - set(wnids))
-        if unknown:
-            raise InputError(f"the head has ImageNet's 1000 classes, and '{unknown[0]}' is no id of theirs "
-                             f"({wnids[0]} ...); name the class folders by them, or use --train-head.")
-        position = {wnid: i for i, wnid in enumerate(wnids)}
-        items, classes = [(path, position[classes[label]]) for path, label in items], wnids
-    if head and head.out_features != len(classes):
-        raise InputError(f"the head has {head.out_features} classes, the data {len(classes)} "
-                         f"({', '.join(classes[:3])} ...); give the head of these, or use --train-head.")
-    # a folder's name that is no UTF-8 cannot be drawn: its odd bytes become question marks
-    return items, [words.get(name, name).encode(errors="replace").decode() for name in classes]
 
 
 # -------------------------------------------------------------------------------- model
@@ -360,12 +339,6 @@ def sweep_rows(arrays: dict) -> Iterator[dict]:
             yield dict(condition=name, saccade=s) | {key: value[c, s - 1] for key, value in mean.items()}
 
 
-def official(args: argparse.Namespace, labels: np.ndarray) -> float | None:
-    """The published accuracy, if the paper's network, with its own weights and head, saw all of ImageNet."""
-    own = args.weights or args.head or args.train_head
-    return OFFICIAL if args.model == "dino_vits16" and not own and len(set(labels)) > 500 else None
-
-
 # -------------------------------------------------------------------------------- figures
 
 def band(ax, values: np.ndarray, label: str, colour, y: str, style: str = "o-", unit: float = 1.) -> None:
@@ -599,7 +572,7 @@ def main(argv: list[str] | None = None) -> None:
     items, fit, classes = load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     model, view, head, block = load_model(args.model, args.weights, args.head, args.train_head,
                                           args.block, args.fovea, args.heads)
-    items, classes = labels_of(head, items, classes)
+    items, classes = data.labels_of(head, items, classes)
     folder = begin(args, [path for path, _ in items + fit], model=model, head=head or model.head)
     model.to(device, getattr(torch, args.dtype))
     fitted = {}
@@ -616,7 +589,7 @@ def main(argv: list[str] | None = None) -> None:
                    conditions=np.array(conditions(args.fovea, len(model.blocks), args.sweep)))
     arrays |= examples(arrays, images, view, model)
     # The paper's claims beside ours; tables and figures.
-    published = official(args, arrays["label"])
+    published = study.official(args, arrays["label"])
     headline = study.claims(arrays, args.fovea, args.sweep, args.seed, published)
     if args.sweep:
         write_csv(sweep_rows(arrays), args.out / "sweep.csv")

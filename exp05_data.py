@@ -31,7 +31,7 @@ import scipy.io
 from common import InputError, input_errors
 from data import demo_folder, entries, read_csv
 from exp05_frames import Clip, animal_clip, frames, image_files
-from gaze import check_units, place_hints, with_size, zero_note
+from gaze import check_units, is_share, place_hints, with_size, zero_note
 
 CW_SAMPLES = 30  # gaze samples a frame of CW2019 (authors' code)
 LEAST_GAZE = .2  # share of a clip's frames with gaze, below which its unit or clock is wrong (our choice)
@@ -321,11 +321,10 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
     clip less than LEAST_GAZE over all viewers, or records more than LONGEST times as long as it."""
     name, share = w.clip.name, there.sum(1) / max(there.shape[1], 1)  # (V,)
     for viewer, one in zip(records, share):
-        xy = records[viewer][:, 1:]
         if one < LEAST_GAZE:
             found = f"gaze in {one:.0%} of the frames" if one else "no gaze, left out here"
             notes.append(f"{name}, viewer {viewer}: {found}. {unit_hint(records[viewer], w)}".rstrip(" ."))
-        elif np.nanmax(np.abs(xy)) <= 1 and np.nanmax(xy) > 0:
+        elif is_share(np.nanquantile(records[viewer][:, 1:], .99, axis=0), len(records[viewer])):
             raise InputError(f"{name}, viewer {viewer}: all gaze within 1 px of the corner. "
                              f"{unit_hint(records[viewer], w)}")
     ends, length = [record[-1, 0] for record in records.values()], w.times[-1]
@@ -356,14 +355,9 @@ def is_other_clock(t: np.ndarray, w: Watched, whole: bool) -> bool:
 def check_places(watched: Sequence[Watched]) -> None:
     """InputError: the gaze of all, of one viewer, or on one clip, seems to be in another unit, or counted
     from elsewhere, than px of the frames from the top left (`check_units`)."""
-    viewers: dict[str, list] = {}
-    clips: dict[str, list] = {}
-    for w in watched:
-        for viewer, record in w.some.items():
-            for found, name in ((viewers, viewer), (clips, w.clip.name)):
-                found.setdefault(name, []).append(with_size(record[:, 1:], w.size))
-    joined = [{name: np.concatenate(of) for name, of in found.items()} for found in (viewers, clips)]
-    check_units(watched[0].clip.source.parent, *joined, OUTSIDE)
+    looks = [(viewer, w.clip.name, with_size(record[:, 1:], w.size))
+             for w in watched for viewer, record in w.some.items()]
+    check_units(watched[0].clip.source.parent, looks, OUTSIDE)
 
 
 def unit_hint(record: np.ndarray, w: Watched) -> str:

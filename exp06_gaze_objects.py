@@ -88,42 +88,13 @@ def load_data(place: str, lost_at_zero: bool = False) -> list[tuple[Path, gaze.F
     return items
 
 
-def at_zero(items: Sequence[tuple[Path, gaze.Fixations]]) -> float:
-    """Share of the fixations at exactly (0, 0)."""
-    return np.mean([row == col == 0 for _, fixations in items for _, row, col, _ in fixations])
-
-
-def all_gaze(items: Sequence[tuple[Path, gaze.Fixations]]) -> tuple[dict, dict]:
-    """({participant: x, y, width and height of the picture of every fixation, (n, 4)}, the same by picture);
-    pictures that can be read."""
-    people: dict[str, list] = {}
-    pictures: dict[str, list] = {}
-    for path, fixations in items:
-        size = gaze.picture_size(path)
-        for person, row, col, _ in fixations if size else []:
-            for found, name in ((people, person), (pictures, path.name)):
-                found.setdefault(name, []).append((col, row, size[1], size[0]))
-    return tuple({name: np.array(points) for name, points in found.items()} for found in (people, pictures))
-
-
-def mask_files(folder: Path) -> dict[str, Path]:
-    """{stem of an image: its object's mask} of <folder>/masks/<stem>, with any ending that `read_mask` reads.
-    InputError: two of one image."""
-    folder, found = folder / "masks", {}
-    for mask in data.entries(folder, ".npy", *data.IMAGE_SUFFIXES) if folder.is_dir() else []:
-        if mask.stem in found:
-            raise InputError(f"{folder}: {found[mask.stem].name} and {mask.name} are of one image; keep one.")
-        found[mask.stem] = mask
-    return found
-
-
 def check_pictures(items: Sequence[tuple[Path, gaze.Fixations]]) -> None:
     """InputError before anything is measured: none of the images is there, or a mask is empty, full or of
     another shape than its picture."""
     paths = [path for path, _ in items]
     if not any(path.is_file() for path in paths):
         raise InputError(f"{paths[0]}: no such image, as all {len(paths)} with fixations; correct the names.")
-    masks = mask_files(paths[0].parents[1])
+    masks = data.mask_files(paths[0].parents[1])
     for path in [path for path in paths if path.stem in masks]:
         (img_h, img_w), size = data.read_mask(masks[path.stem]).shape, gaze.picture_size(path)
         if size and not gaze.same_shape((img_h, img_w), size):
@@ -185,14 +156,14 @@ def object_mask(image: np.ndarray) -> np.ndarray | None:
 class Objects(Dataset):
     """Item i, of image i as people saw it -> image, the model's input; readable; cut_out, whether it is one;
     fix, fixation maps (P, h, w); dropped, fixations off it; coverage, the share of every patch that the
-    object covers (h, w), NaN where it is unknown. The object: `mask_files` where not 0, else a cut-out's,
+    object covers (h, w), NaN where it is unknown. The object: `data.mask_files` where not 0, else a cut-out's,
     else `object_mask`. An image that cannot be read is black, and left out of every result."""
 
     def __init__(self, items: list[tuple[Path, gaze.Fixations]], people: Sequence[str], grid: Sequence[int],
                  preprocess: Callable, background: tuple[int, ...]):
         self.items, self.people, self.grid = items, people, grid
         self.preprocess, self.background = preprocess, background
-        self.masks = mask_files(items[0][0].parents[1])
+        self.masks = data.mask_files(items[0][0].parents[1])
 
     def __len__(self) -> int:
         return len(self.items)
@@ -589,7 +560,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     # Images with every participant's fixations; a model, whose heads are compared; blur widths
     everything = load_data(args.data, args.lost_at_zero)
-    gaze.check_units(everything[0][0].parents[1], *all_gaze(everything))
+    gaze.check_units(everything[0][0].parents[1], gaze.looks_of(everything))
     items = everything[:args.limit]
     paths = [path for path, _ in items]
     check_pictures(items)
@@ -613,7 +584,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # The best sigma and head of each metric, ANOVA and Tukey over heads, lift, the paper's numbers
     found, tests, lift = compare(arrays, heads, sigmas, model.patch_size, args.seed)
     found["blur"] = args.blur
-    notes += gaze.zero_note(at_zero(items))
+    notes += gaze.zero_note(gaze.at_zero(items))
     notes += [f"{LABELS[name]}: the best sigma is an end of the sweep, no optimum" for name in METRICS
               if found[name]["sigma"]["ours"] in (sigmas[0], sigmas[-1])]
     not_run = [] if found["lift"] else ["lift (fewer than two images with a mask or a plain background)"]

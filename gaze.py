@@ -40,16 +40,24 @@ def with_size(xy: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.column_stack([xy, np.broadcast_to(size[::-1], np.shape(xy))])
 
 
-def check_units(where: Path | str, viewers: dict[str, np.ndarray], pictures: dict[str, np.ndarray] = {},
+def check_units(where: Path | str, looks: Sequence[tuple[str, str, np.ndarray]],
                 most_outside: float = OUTSIDE, names: str = "x_px and y_px") -> None:
     """InputError: the gaze of all viewers together, of one of them, or on one picture or clip, is hardly in
-    px of its pictures from the top left; it says which unit it looks like and what to multiply. viewers,
-    pictures: {name: `with_size`}, NaN where missing. most_outside: share that may lie off the pictures."""
-    everyone = np.concatenate([np.empty((0, 4)), *viewers.values()])
+    px of its pictures from the top left; it says which unit it looks like and what to multiply. looks:
+    (viewer, picture or clip, `with_size`, NaN where missing). most_outside: share that may lie off them."""
+    viewers: dict[str, list] = {}
+    pictures: dict[str, list] = {}
+    for viewer, picture, points in looks:
+        viewers.setdefault(viewer, []).append(points)
+        pictures.setdefault(picture, []).append(points)
+    everyone = np.concatenate([np.empty((0, 4)), *[points for *_, points in looks]])
     found = [("all viewers", everyone, unlikely_place(everyone, most_outside))]
-    found += [(f"viewer {name}", points, other_unit(points)) for name, points in viewers.items()]
-    found += [(f"all viewers on {name}", points, other_unit(points) or outside(points, .5))
-              for name, points in pictures.items()]
+    for viewer, some in viewers.items():
+        points = np.concatenate(some)
+        found.append((f"viewer {viewer}", points, other_unit(points)))
+    for picture, some in pictures.items():
+        points = np.concatenate(some)
+        found.append((f"all viewers on {picture}", points, other_unit(points) or outside(points, .5)))
     for who, points, fault in found:
         if fault:
             points = points[np.isfinite(points).all(1)]
@@ -255,7 +263,7 @@ def load_freeview(files: Sequence[Path], split: str) -> list[tuple[str, list[tup
     Source: Chen et al., COCO-Search18, Scientific Reports 2021.
     """
     people: dict[str, list] = {}
-    subjects: dict[str, list] = {}
+    looks = []
     for file in files:
         with input_errors(file, "records with name, X, Y, split, as of COCO-FreeView and COCO-Search18"):
             for record in json.loads(file.read_text(encoding="utf-8")):
@@ -263,11 +271,10 @@ def load_freeview(files: Sequence[Path], split: str) -> list[tuple[str, list[tup
                 if not np.isfinite(y_x).all() or not isinstance(record["name"], str):
                     raise ValueError(f"NaN gaze, or a name that is not text: {record['name']}")
                 subject = f"{file.name}, subject {record.get('subject')}"
-                subjects.setdefault(subject, []).append(with_size(y_x[::-1].T, DISPLAY_SIZE))
+                looks.append((subject, record["name"], with_size(y_x[::-1].T, DISPLAY_SIZE)))
                 if record["split"].startswith(split):  # valid is val
                     people.setdefault(record["name"], []).append(tuple(y_x[:, 1:]))
-    viewers = {subject: np.concatenate(points) for subject, points in subjects.items()}
-    check_units(files[0], viewers, names="X and Y")
+    check_units(files[0], looks, names="X and Y")
     return list(people.items())
 
 
@@ -296,6 +303,21 @@ def load_fixations(path: Path) -> dict[str, Fixations]:
         if not found:
             raise ValueError("no fixation")
     return found
+
+
+def looks_of(items: Sequence[tuple[Path, Fixations]]) -> list[tuple[str, str, np.ndarray]]:
+    """[(participant, picture, `with_size`)] of every fixation on a picture that can be read."""
+    looks = []
+    for path, fixations in items:
+        size = picture_size(path)
+        for person, row, col, _ in fixations if size else []:
+            looks.append((person, path.name, np.array([[col, row, size[1], size[0]]])))
+    return looks
+
+
+def at_zero(items: Sequence[tuple[Path, Fixations]]) -> float:
+    """Share of the fixations at exactly (0, 0)."""
+    return np.mean([row == col == 0 for _, fixations in items for _, row, col, _ in fixations])
 
 
 class GazeImage(NamedTuple):

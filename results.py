@@ -486,9 +486,9 @@ def print_table(results: dict) -> None:
     lines += [[show(row.get(key)) for key in keys] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines)]
     for line in lines:
-        name, *numbers, unit, word = zip(line, widths)
-        cells = [cell.rjust(width) for cell, width in numbers]
-        print("  ".join([name[0].ljust(name[1]), *cells, unit[0].ljust(unit[1]), word[0]]).rstrip())
+        cells = [cell.ljust(width) if key in ("name", "unit", "verdict") else cell.rjust(width)
+                 for key, cell, width in zip(keys, line, widths)]
+        print("  ".join(cells).rstrip())
         if line is lines[0]:
             print("-" * sum(widths))
     if len(rows) < len(results["headline"]):

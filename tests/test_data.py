@@ -991,6 +991,17 @@ def test_one_subject_of_freeview_in_percent_is_named(tmp_path):
         load_gaze(folder, "val")
 
 
+def test_one_picture_of_freeview_in_percent_is_named(tmp_path):
+    """Its 5 subjects looked at many others in px, so that none of them is strange."""
+    x, y = np.linspace(1, 1679, 40), np.linspace(1049, 1, 40)
+    right = [record(f"{k}.jpg", i, x.tolist(), y.tolist()) for k in range(9) for i in range(5)]
+    odd = [record("odd.jpg", i, x.tolist(), y.tolist()) | {"X": [50., *x / 16.8], "Y": [50., *y / 10.5]}
+           for i in range(5)]
+    folder = write_freeview(tmp_path / "fv", [*right, *odd])
+    with pytest.raises(InputError, match="all viewers on odd.jpg, .*X and Y look like %: multiply them by 16.8 and 10.5"):
+        load_gaze(folder, "val")
+
+
 # --- COCO -----------------------------------------------------------------------------------------------
 
 def write_coco(path: Path, images: list, annotations: list) -> Path:

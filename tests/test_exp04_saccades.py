@@ -468,14 +468,14 @@ def test_labels_of_a_part_of_imagenet_are_classes_of_the_thousand(tmp_path):
         Image.new("RGB", (8, 8)).save(tmp_path / "val" / wnids[k] / "a.JPEG")
     items, fit, classes = S.load_data(str(tmp_path), False, None, 0, 0)
     assert [label for _, label in items] == [0, 1, 2] and classes == [wnids[k] for k in (0, 217, 701)] and not fit
-    items, names = S.labels_of(nn.Linear(2, 1000), items, classes)
+    items, names = S.data.labels_of(nn.Linear(2, 1000), items, classes)
     assert [label for _, label in items] == [0, 217, 701] and len(names) == 1000
     assert names[0] == "tench" and names[217] == "English springer"
     for classes in (["cat", "dog", "fish"], [f"class {k}" for k in range(1000)]):  # in which order, nobody knows
         with pytest.raises(InputError, match=f"'{classes[0]}' is no id of theirs"):
-            S.labels_of(nn.Linear(2, 1000), items, classes)
+            S.data.labels_of(nn.Linear(2, 1000), items, classes)
     with pytest.raises(InputError, match="the head has 4 classes, the data 3 .cat, dog, fish"):
-        S.labels_of(nn.Linear(2, 4), items, ["cat", "dog", "fish"])
+        S.data.labels_of(nn.Linear(2, 4), items, ["cat", "dog", "fish"])
 
 
 def test_wrong_data_are_told_before_any_weights_are_asked_for(tmp_path, monkeypatch):
@@ -715,11 +715,11 @@ def joined(**tables) -> dict:
 
 def test_official_accuracy_stands_beside_that_of_the_published_network_on_imagenet_alone():
     plain = S.parse(["--data", "IMAGENET"])
-    assert S.official(plain, np.arange(600)) == 77.0
-    assert S.official(plain, np.arange(600) % 10) is None  # Imagenette
-    assert S.official(plain, np.arange(500)) is None and S.OFFICIAL == 77.0
+    assert S.study.official(plain, np.arange(600)) == 77.0
+    assert S.study.official(plain, np.arange(600) % 10) is None  # Imagenette
+    assert S.study.official(plain, np.arange(500)) is None and S.study.OFFICIAL == 77.0
     for more in (["--model", "dinov2_vits14"], ["--weights", "w.pth"], ["--head", "h.pth"], ["--train-head"]):
-        assert S.official(S.parse(["--data", "IMAGENET", *more]), np.arange(600)) is None
+        assert S.study.official(S.parse(["--data", "IMAGENET", *more]), np.arange(600)) is None
     good = measured(np.ones((6, 10)))
     row = C.claims(joined(attention_fovea3=good, random_fovea3=good), [3], False, 0, 77.0)[0]
     assert (row["name"], row["paper"], row["ours"], row["verdict"]) == ("accuracy, full image", 77.0, 100, "")

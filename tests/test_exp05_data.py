@@ -162,6 +162,9 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
     shares = gaze_of(lambda xy: xy / (320, 240))
     with pytest.raises(InputError, match="c, viewer s: all gaze within 1 px of the corner. x_px and y_px look like shares of the"):
         viewers_of(gaze_of() | {"s": shares["v0"]}, whole=False)
+    rows = gaze_of(lambda xy: xy / (1, 240))
+    with pytest.raises(InputError, match="c, viewer y: all gaze within 1 px of the corner. y_px looks like shares of the picture"):
+        viewers_of(gaze_of() | {"y": rows["v0"]})
 
 
 @pytest.mark.parametrize("change, found, hint", [

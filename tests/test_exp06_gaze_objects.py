@@ -822,7 +822,7 @@ def gaze_at(*points) -> list:
 
 
 def check(path: Path, *points) -> None:
-    E.gaze.check_units(path.parents[1], *E.all_gaze([(path, gaze_at(*points))]))
+    E.gaze.check_units(path.parents[1], E.gaze.looks_of([(path, gaze_at(*points))]))
 
 
 SPREAD = [(x, y) for x in range(100, 400, 50) for y in range(100, 400, 50)]  # 36, on a picture of 448 x 448 px
@@ -848,9 +848,9 @@ def test_one_participant_in_another_unit_among_others_is_named(change, says, tmp
     path = write_picture(tmp_path)
     own = [("q", change(y), change(x), 1.) for x, y in SPREAD]
     with pytest.raises(InputError, match=f"{tmp_path.name}: the gaze of viewer q, x .*{says}"):
-        E.gaze.check_units(tmp_path, *E.all_gaze([(path, gaze_at(*SPREAD * 40) + own)]))
+        E.gaze.check_units(tmp_path, E.gaze.looks_of([(path, gaze_at(*SPREAD * 40) + own)]))
     quarter = [("q", y / 2, x / 2, 1.) for x, y in SPREAD]  # of one alone: may be, where an object is there
-    E.gaze.check_units(tmp_path, *E.all_gaze([(path, gaze_at(*SPREAD * 40) + quarter)]))
+    E.gaze.check_units(tmp_path, E.gaze.looks_of([(path, gaze_at(*SPREAD * 40) + quarter)]))
 
 
 def test_one_picture_or_one_column_in_another_unit_is_named(tmp_path):
@@ -858,7 +858,7 @@ def test_one_picture_or_one_column_in_another_unit_is_named(tmp_path):
     Image.new("RGB", (448, 448), "white").save(odd)
     shares = [(x / 448, y / 448) for x, y in SPREAD[:5]]
     with pytest.raises(InputError, match="all viewers on odd.png, .* corner.* multiply them by 448 and 448"):
-        E.gaze.check_units(tmp_path, *E.all_gaze([(path, gaze_at(*SPREAD * 40)), (odd, gaze_at(*shares))]))
+        E.gaze.check_units(tmp_path, E.gaze.looks_of([(path, gaze_at(*SPREAD * 40)), (odd, gaze_at(*shares))]))
     with pytest.raises(InputError, match="all viewers, .* corner.* y_px looks like shares .* multiply it by 448"):
         check(path, *[(x, y / 448) for x, y in SPREAD])
     check(path, *[(x, 0) for x, y in SPREAD[:5]])  # a few in the first row
@@ -867,7 +867,7 @@ def test_one_picture_or_one_column_in_another_unit_is_named(tmp_path):
 def test_a_fifth_of_the_fixations_may_lie_outside_and_missing_ones_do_not_count(tmp_path):
     path, off, lost = write_picture(tmp_path), [(448, 9)], [(np.nan, np.nan)] * 100
     items = [(path, gaze_at(*SPREAD, *off * 9, *lost)), (tmp_path / "gone.png", gaze_at((.5, .5)))]
-    E.gaze.check_units(tmp_path, *E.all_gaze(items))
+    E.gaze.check_units(tmp_path, E.gaze.looks_of(items))
     with pytest.raises(InputError, match="22% outside"):  # 10 of 46
         check(path, *SPREAD, *off * 10, *lost)
     check(path, *lost)  # nothing is known of them
@@ -876,12 +876,12 @@ def test_a_fifth_of_the_fixations_may_lie_outside_and_missing_ones_do_not_count(
 def test_fixations_at_zero_are_suspected_and_lost_when_it_is_asked(tmp_path):
     rows = [f"p,a.png,{x},{y}" for x, y in SPREAD] + ["p,a.png,0,0", "p,a.png,0,7"]
     (tmp_path / "fixations.csv").write_text("\n".join(["participant,image,x_px,y_px", *rows]))
-    (note,) = E.gaze.zero_note(E.at_zero(E.load_data(tmp_path)))
+    (note,) = E.gaze.zero_note(E.gaze.at_zero(E.load_data(tmp_path)))
     assert note.startswith("2.6% of the gaze is at exactly (0, 0), which") and "--lost-at-zero" in note  # 1 of 38
-    assert E.gaze.zero_note(E.at_zero([("a.png", gaze_at(*SPREAD * 3, (0, 0)))])) == []  # 1 of 109
+    assert E.gaze.zero_note(E.gaze.at_zero([("a.png", gaze_at(*SPREAD * 3, (0, 0)))])) == []  # 1 of 109
     items = E.load_data(tmp_path, E.parse(["--lost-at-zero"]).lost_at_zero)
     missing = [np.isnan(row) and np.isnan(col) for _, row, col, _ in items[0][1]]
-    assert missing == [False] * 36 + [True, False] and E.gaze.zero_note(E.at_zero(items)) == []
+    assert missing == [False] * 36 + [True, False] and E.gaze.zero_note(E.gaze.at_zero(items)) == []
 
 
 @pytest.mark.parametrize("ending", [".png", ".PNG", ".npy", ".tif", ".gif", ".bmp"])
