@@ -544,7 +544,7 @@ def cc(p: Tensor, q: Tensor) -> Tensor:
     p -= p.mean(1, keepdim=True)
     q -= q.mean(1, keepdim=True)
     norm = torch.linalg.vector_norm(p, dim=1) * torch.linalg.vector_norm(q, dim=1)
-    r = (p * q).sum(1) / torch.where(norm > 0, norm, 1)
+    r = p.mul_(q).sum(1) / torch.where(norm > 0, norm, 1)
     return r.clamp(-1, 1).masked_fill(empty, torch.nan).cpu().double()
 
 
@@ -554,11 +554,11 @@ def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
     another number where people agree, so report which. Constant map: 0. NaN: no fixation. The MIT code has an
     SD of ddof 1: it gives sqrt((N-1)/N) of this."""
     p, fix = pixels(p, fix)
-    weight = fix if counts else fix.clone().gt_(0)  # 0 or 1 in the type of p
+    weight = fix if counts else torch.gt(fix, 0, out=torch.empty_like(fix))  # 0 or 1 in the type of p
     z = p - p[:, :1]  # a constant map becomes exactly 0
     z -= z.mean(1, keepdim=True)
     sd = torch.linalg.vector_norm(z, dim=1) / z.shape[1] ** 0.5
-    value = (z * weight).sum(1) / weight.sum(1) / torch.where(sd > 0, sd, 1)  # no fixation: 0/0 is NaN
+    value = z.mul_(weight).sum(1) / weight.sum(1) / torch.where(sd > 0, sd, 1)  # no fixation: 0/0 is NaN
     return value.cpu().double()
 
 
@@ -568,9 +568,10 @@ def sim(p: Tensor, q: Tensor) -> Tensor:
     p, q = pixels(p, q)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
     p += p.sum(1, keepdim=True) == 0  # a model map of zeros becomes uniform
-    p /= p.sum(1, keepdim=True)
-    q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
-    return torch.minimum(p, q).sum(1).cpu().double()
+    total = q.sum(1, keepdim=True)
+    p *= total / p.sum(1, keepdim=True)
+    shared = torch.minimum(p, q, out=p).sum(1)
+    return (shared / total[:, 0]).cpu().double()  # q all zeros: 0/0 is NaN
 
 
 def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
@@ -582,8 +583,10 @@ def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
     p += p.sum(1, keepdim=True) == 0  # a model map of zeros becomes uniform
     p /= p.sum(1, keepdim=True)
     q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
-    ratio = q / (p + eps)
-    return (q * torch.log(ratio + eps)).sum(1).cpu().double()
+    p += eps
+    ratio = q / p
+    ratio += eps
+    return q.mul_(ratio.log_()).sum(1).cpu().double()
 
 
 def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
@@ -596,10 +599,10 @@ def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
     if p.device.type == "cpu":
         area = []  # left of the curve, times 2 n_hit n_other
         for v, fixated in zip(p.numpy(), hit.numpy()):  # (N,) each
-            t, times = np.unique(v[fixated], return_counts=True)  # thresholds, ascending
-            other = np.sort(v[~fixated])
-            fp = len(other) - np.searchsorted(other, t)  # other pixels >= t
-            area.append(times @ (fp + np.append(fp[1:], 0)))
+            t, other = np.sort(v[fixated]), np.sort(v[~fixated])  # t: thresholds, one for each fixated pixel
+            fp = np.append(len(other) - np.searchsorted(other, t), 0)  # other pixels >= t; none above all
+            higher = np.searchsorted(t, t, side="right")  # place of the next threshold
+            area.append((fp[:-1] + fp[higher]).sum())
         area = torch.tensor(area, dtype=torch.int64)
     else:  # the same of all maps at once; t holds every fixated pixel, then infinity, above which is nothing
         other = p.masked_fill(hit, -torch.inf).sort(1)[0]
