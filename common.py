@@ -595,22 +595,22 @@ def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
     with p >= t; trapezoid through (0, 0), these and (1, 1). Equals the MIT code if there are no ties;
     Mann-Whitney is smaller by about 1/(2n). Constant map: 0.5. NaN: no fixation, or no other pixel."""
     p, fix = pixels(p, fix)
-    hit = fix > 0
     if p.device.type == "cpu":
-        area = []  # left of the curve, times 2 n_hit n_other
-        for v, fixated in zip(p.numpy(), hit.numpy()):  # (N,) each
-            t, other = np.sort(v[fixated]), np.sort(v[~fixated])  # t: thresholds, one for each fixated pixel
+        found = []  # area left of the curve, times 2 n_hit n_other; n_hit
+        for v, f in zip(p.numpy(), fix.numpy()):  # (N,) each
+            t, other = np.sort(v[f > 0]), np.sort(v[f <= 0])  # t: thresholds, one for each fixated pixel
             fp = np.append(len(other) - np.searchsorted(other, t), 0)  # other pixels >= t; none above all
             higher = np.searchsorted(t, t, side="right")  # place of the next threshold
-            area.append((fp[:-1] + fp[higher]).sum())
-        area = torch.tensor(area, dtype=torch.int64)
+            found.append([(fp[:-1] + fp[higher]).sum(), len(t)])
+        area, n_hit = torch.tensor(found, dtype=torch.int64).view(-1, 2).T
     else:  # the same of all maps at once; t holds every fixated pixel, then infinity, above which is nothing
+        hit = fix > 0
         other = p.masked_fill(hit, -torch.inf).sort(1)[0]
         t = p.masked_fill(~hit, torch.inf).sort(1)[0]
         fp = F.pad(p.shape[1] - torch.searchsorted(other, t), (0, 1))  # (B, N + 1)
         higher = torch.searchsorted(t, t, right=True)  # place of the next threshold
         area = (fp[:, :-1] + fp.gather(1, higher)).sum(1)
-    area, n_hit = torch.stack([area, hit.sum(1)]).cpu()
+        area, n_hit = torch.stack([area, hit.sum(1)]).cpu()
     return 1 - area.double() / (2 * n_hit * (p.shape[1] - n_hit))  # no pair of pixels: 0/0 is NaN
 
 
