@@ -65,8 +65,9 @@ class Draw:
 
 def pad(x: Tensor, dim: int, width: int, mode: str) -> Tensor:
     """x continued on both sides of dim: edge (aaa|abc|ccc), reflect (cb|abc|ba), symmetric (ba|abc|cb)."""
-    index = np.pad(np.arange(x.shape[dim]), width, mode)
-    return x.index_select(dim, torch.from_numpy(index).to(x.device))
+    index = torch.from_numpy(np.pad(np.arange(x.shape[dim]), width, mode)).to(x.device)
+    before, after = (x.index_select(dim, i) for i in (index[:width], index[x.shape[dim] + width:]))
+    return torch.cat([before, x, after], dim)
 
 
 def gaussian(x: Tensor, sigma: tuple[float, float], mode: str, truncate: float) -> Tensor:
@@ -74,8 +75,11 @@ def gaussian(x: Tensor, sigma: tuple[float, float], mode: str, truncate: float) 
     for dim, s in zip((-2, -1), sigma):
         radius, n = int(truncate * s + .5), x.shape[dim]
         taps = torch.exp(-.5 * (torch.arange(-radius, radius + 1).double() / s) ** 2)
+        first, *others = (taps / taps.sum()).tolist()
         padded = pad(x, dim, radius, mode)
-        x = sum(t * padded.narrow(dim, k, n) for k, t in enumerate((taps / taps.sum()).tolist()))
+        x = first * padded.narrow(dim, 0, n)
+        for k, tap in enumerate(others, 1):
+            x += tap * padded.narrow(dim, k, n)
     return x
 
 
@@ -130,12 +134,16 @@ def impulse_noise(x: Tensor, severity: int, draw: Draw) -> Tensor:
     return torch.where(u < share, (u < share / 2).to(x), x)  # half of the share white, half black
 
 
-def defocus_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
+@lru_cache
+def soft_disk(severity: int) -> Tensor:
     radius, alias = ((3, .1), (4, .5), (6, .5), (8, .5), (10, .5))[severity]
     line = torch.arange(-max(radius, 8), max(radius, 8) + 1)
-    disk = (line[:, None] ** 2 + line ** 2 <= radius ** 2).to(x)
-    soft = gaussian(disk / disk.sum(), (alias, alias), "reflect", (1 if radius <= 8 else 2) / alias)
-    return filter2d(x, soft[None], "reflect")
+    disk = (line[:, None] ** 2 + line ** 2 <= radius ** 2).float()
+    return gaussian(disk / disk.sum(), (alias, alias), "reflect", (1 if radius <= 8 else 2) / alias)
+
+
+def defocus_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    return filter2d(x, soft_disk(severity).to(x)[None], "reflect")
 
 
 def glass_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
@@ -150,7 +158,7 @@ def glass_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
     """
     sigma, reach, rounds = ((.7, 1, 2), (.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity]
     B, _, img_h, img_w = x.shape
-    x = (gaussian(x, (sigma, sigma), "edge", 4.) * 255 + LEVEL).floor() / 255
+    x = gaussian(x, (sigma, sigma), "edge", 4.).mul_(255).add_(LEVEL).floor_() / 255
     here = torch.arange(img_h * img_w, device=x.device).view(img_h, img_w)
     rows, cols = slice(reach + 1, img_h - reach + 1), slice(reach + 1, img_w - reach + 1)
     for _ in range(rounds):
@@ -162,7 +170,9 @@ def glass_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
         while follow.any():
             beyond = source.gather(1, source)
             source, follow = torch.where(follow, beyond, source), follow & follow.gather(1, source)
-        x = x.flatten(2).gather(2, source[:, None].expand(-1, 3, -1)).view_as(x)
+        source += img_h * img_w * torch.arange(B, device=x.device)[:, None]  # now in the row of all images
+        x = x.transpose(0, 1).flatten(1).index_select(1, source.flatten()).view(3, B, img_h, img_w)
+        x = x.transpose(0, 1)
     return gaussian(x, (sigma, sigma), "edge", 4.)
 
 
@@ -241,8 +251,14 @@ def fog(x: Tensor, severity: int, draw: Draw) -> Tensor:
     side = 1 << (max(x.shape[1:]) - 1).bit_length()
     plasma, step, wibble = x.new_zeros(len(x), side, side), side, 100.
 
+    noise, used = 2 * draw.uniform(side ** 2 + 2) - 1, 0  # of all steps at once
+
     def shaken(total: Tensor) -> Tensor:  # sums of four neighbours -> their mean and noise
-        return total / 4 + wibble ** 2 * (2 * draw.uniform(*total.shape[1:]) - 1)
+        nonlocal used
+        n = total[0].numel()
+        own = noise[:, used:used + n].view_as(total)
+        used += n + n % 2  # numbers are drawn by twos
+        return total / 4 + wibble ** 2 * own
     while step >= 2:
         half, corners = step // 2, plasma[:, ::step, ::step]
         square = corners + corners.roll(-1, 1)
@@ -281,12 +297,12 @@ def elastic_transform(x: Tensor, severity: int, draw: Draw) -> Tensor:
 
 def through_pillow(x: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
     """Each image (B, 3, img_h, img_w) uint8 changed by Pillow, on the CPU."""
-    levels = x.permute(0, 2, 3, 1).cpu().numpy()  # (B, img_h, img_w, 3)
+    levels = np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())  # (B, img_h, img_w, 3)
     changed = np.stack([np.asarray(change(Image.fromarray(image))) for image in levels])
-    return torch.from_numpy(changed).to(x.device).permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy(changed).to(x.device).permute(0, 3, 1, 2)
 
 
-def pixelate(x: Tensor, severity: int, draw: Draw) -> Tensor:
+def pixelate(x: Tensor, severity: int, draw: None) -> Tensor:
     """Box means on a coarse grid, columns before rows whatever Pillow's version, then the nearest."""
     img_h, img_w = x.shape[2:]
     h, w = (int(n * (.6, .5, .4, .3, .25)[severity]) for n in (img_h, img_w))
@@ -296,7 +312,7 @@ def pixelate(x: Tensor, severity: int, draw: Draw) -> Tensor:
     return through_pillow(x, pixelated)
 
 
-def jpeg_compression(x: Tensor, severity: int, draw: Draw) -> Tensor:
+def jpeg_compression(x: Tensor, severity: int, draw: None) -> Tensor:
     def saved(image: Image.Image) -> Image.Image:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=(25, 18, 15, 10, 7)[severity])
@@ -334,8 +350,8 @@ def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: 
     out, chunk = [], 1 if images.device.type == "cpu" else len(images)
     for part, seed in zip(images.split(chunk), seeds.to(images.device).split(chunk)):
         if name in OF_BYTES:
-            out.append(function(part, severity - 1, Draw(seed, stream)))
+            out.append(function(part, severity - 1, None))  # they draw nothing
         else:
             y = function(part.float() / 255, severity - 1, Draw(seed, stream))
-            out.append((y.clamp(0, 1) * 255 + LEVEL).byte())  # byte() cuts, as the originals do
+            out.append(y.clamp_(0, 1).mul_(255).add_(LEVEL).byte())  # byte() cuts, as the originals do
     return torch.cat(out)
