@@ -64,10 +64,9 @@ class Draw:
 
 
 def pad(x: Tensor, dim: int, width: int, mode: str) -> Tensor:
-    """x continued on both sides of dim: edge (aaa|abc|ccc), reflect (cb|abc|ba), symmetric (ba|abc|cb)."""
+    """x with width >= 1 more on both sides: edge (aa|abc|cc), reflect (cb|abc|ba), symmetric (ba|abc|cb)."""
     index = torch.from_numpy(np.pad(np.arange(x.shape[dim]), width, mode)).to(x.device)
-    before, after = (x.index_select(dim, i) for i in (index[:width], index[x.shape[dim] + width:]))
-    return torch.cat([before, x, after], dim)
+    return torch.cat([x.index_select(dim, index[:width]), x, x.index_select(dim, index[-width:])], dim)
 
 
 def gaussian(x: Tensor, sigma: tuple[float, float], mode: str, truncate: float) -> Tensor:
@@ -75,10 +74,8 @@ def gaussian(x: Tensor, sigma: tuple[float, float], mode: str, truncate: float) 
     for dim, s in zip((-2, -1), sigma):
         radius, n = int(truncate * s + .5), x.shape[dim]
         taps = torch.exp(-.5 * (torch.arange(-radius, radius + 1).double() / s) ** 2)
-        first, *others = (taps / taps.sum()).tolist()
-        padded = pad(x, dim, radius, mode)
-        x = first * padded.narrow(dim, 0, n)
-        for k, tap in enumerate(others, 1):
+        padded, x = pad(x, dim, radius, mode), torch.zeros_like(x)
+        for k, tap in enumerate((taps / taps.sum()).tolist()):
             x += tap * padded.narrow(dim, k, n)
     return x
 
@@ -113,8 +110,7 @@ def clipped_zoom(x: Tensor, factor: float) -> Tensor:
                          size=[round(side * factor) for side in sides], align_corners=True)
 
 
-# The 15 corruptions: x (B, 3, img_h, img_w) in [0, 1], severity 0-4 -> the same, to be cut to [0, 1]; two of
-# them, OF_BYTES, take and give uint8.
+# The 15 corruptions: x (B, 3, img_h, img_w) in [0, 1], severity 0-4 -> the same, to be cut to [0, 1].
 
 def gaussian_noise(x: Tensor, severity: int, draw: Draw) -> Tensor:
     return x + (.08, .12, .18, .26, .38)[severity] * draw.normal(*x.shape[1:])
@@ -170,9 +166,7 @@ def glass_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
         while follow.any():
             beyond = source.gather(1, source)
             source, follow = torch.where(follow, beyond, source), follow & follow.gather(1, source)
-        source += img_h * img_w * torch.arange(B, device=x.device)[:, None]  # now in the row of all images
-        x = x.transpose(0, 1).flatten(1).index_select(1, source.flatten()).view(3, B, img_h, img_w)
-        x = x.transpose(0, 1)
+        x = x.flatten(2).gather(2, source[:, None].expand(-1, 3, -1)).view_as(x)
     return gaussian(x, (sigma, sigma), "edge", 4.)
 
 
@@ -250,22 +244,18 @@ def fog(x: Tensor, severity: int, draw: Draw) -> Tensor:
     thick, decay = ((1.5, 2), (2., 2), (2.5, 1.7), (2.5, 1.5), (3., 1.4))[severity]
     side = 1 << (max(x.shape[1:]) - 1).bit_length()
     plasma, step, wibble = x.new_zeros(len(x), side, side), side, 100.
-
-    noise, used = 2 * draw.uniform(side ** 2 + 2) - 1, 0  # of all steps at once
-
-    def shaken(total: Tensor) -> Tensor:  # sums of four neighbours -> their mean and noise
-        nonlocal used
-        n = total[0].numel()
-        own = noise[:, used:used + n].view_as(total)
-        used += n + n % 2  # numbers are drawn by twos
-        return total / 4 + wibble ** 2 * own
+    noise = 2 * draw.uniform(side ** 2 + 2) - 1  # of all steps
     while step >= 2:
-        half, corners = step // 2, plasma[:, ::step, ::step]
+        half, n, corners = step // 2, side // step, plasma[:, ::step, ::step]  # corners (B, n, n)
+        three, noise = noise.tensor_split([3 * max(n * n, 2)], 1)  # numbers are drawn by twos, even one
+        three = wibble ** 2 * three.unflatten(1, (3, -1))[..., :n * n].unflatten(2, (n, n))  # (B, 3, n, n)
         square = corners + corners.roll(-1, 1)
-        middles = shaken(square + square.roll(-1, 2))
+        middles = (square + square.roll(-1, 2)) / 4 + three[:, 0]
+        above = middles + middles.roll(1, 1) + corners + corners.roll(-1, 2)
+        beside = middles + middles.roll(1, 2) + corners + corners.roll(-1, 1)
         plasma[:, half::step, half::step] = middles
-        plasma[:, ::step, half::step] = shaken(middles + middles.roll(1, 1) + corners + corners.roll(-1, 2))
-        plasma[:, half::step, ::step] = shaken(middles + middles.roll(1, 2) + corners + corners.roll(-1, 1))
+        plasma[:, ::step, half::step] = above / 4 + three[:, 1]
+        plasma[:, half::step, ::step] = beside / 4 + three[:, 2]
         step, wibble = half, wibble / decay
     low, high = plasma.amin((1, 2), keepdim=True), plasma.amax((1, 2), keepdim=True)
     plasma = ((plasma - low) / (high - low))[:, None, :x.shape[2], :x.shape[3]]
@@ -344,14 +334,12 @@ def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: 
         raise ValueError(f"corrupt got {images.dtype} of shape {tuple(images.shape)} and seeds of shape "
                          f"{tuple(seeds.shape)}; expected uint8 (B, 3, img_h, img_w) of at least 32x32 px, a "
                          "seed for each image.")
-    function, stream = CORRUPTIONS[name], list(CORRUPTIONS).index(name)
-    if name == "frost":
-        function = partial(frost, folder=frost_dir)
+    function = partial(frost, folder=frost_dir) if name == "frost" else CORRUPTIONS[name]
     out, chunk = [], 1 if images.device.type == "cpu" else len(images)
     for part, seed in zip(images.split(chunk), seeds.to(images.device).split(chunk)):
         if name in OF_BYTES:
             out.append(function(part, severity - 1, None))  # they draw nothing
         else:
-            y = function(part.float() / 255, severity - 1, Draw(seed, stream))
+            y = function(part.float() / 255, severity - 1, Draw(seed, list(CORRUPTIONS).index(name)))
             out.append(y.clamp_(0, 1).mul_(255).add_(LEVEL).byte())  # byte() cuts, as the originals do
     return torch.cat(out)
