@@ -244,11 +244,11 @@ def fog(x: Tensor, severity: int, draw: Draw) -> Tensor:
     thick, decay = ((1.5, 2), (2., 2), (2.5, 1.7), (2.5, 1.5), (3., 1.4))[severity]
     side = 1 << (max(x.shape[1:]) - 1).bit_length()
     plasma, step, wibble = x.new_zeros(len(x), side, side), side, 100.
-    noise = 2 * draw.uniform(side ** 2 + 2) - 1  # of all steps
+    noise = torch.cat([torch.stack([draw.uniform() for _ in range(3)], 1), draw.uniform(side ** 2 - 4)], 1)
     while step >= 2:
         half, n, corners = step // 2, side // step, plasma[:, ::step, ::step]  # corners (B, n, n)
-        three, noise = noise.tensor_split([3 * max(n * n, 2)], 1)  # numbers are drawn by twos, even one
-        three = wibble ** 2 * three.unflatten(1, (3, -1))[..., :n * n].unflatten(2, (n, n))  # (B, 3, n, n)
+        three, noise = noise.tensor_split([3 * n * n], 1)
+        three = wibble ** 2 * (2 * three.unflatten(1, (3, n, n)) - 1)  # (B, 3, n, n)
         square = corners + corners.roll(-1, 1)
         middles = (square + square.roll(-1, 2)) / 4 + three[:, 0]
         above = middles + middles.roll(1, 1) + corners + corners.roll(-1, 2)
@@ -288,8 +288,8 @@ def elastic_transform(x: Tensor, severity: int, draw: Draw) -> Tensor:
 def through_pillow(x: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
     """Each image (B, 3, img_h, img_w) uint8 changed by Pillow, on the CPU."""
     levels = np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())  # (B, img_h, img_w, 3)
-    changed = np.stack([np.asarray(change(Image.fromarray(image))) for image in levels])
-    return torch.from_numpy(changed).to(x.device).permute(0, 3, 1, 2)
+    changed = [np.stack(change(Image.fromarray(image)).split()) for image in levels]  # (3, img_h, img_w) each
+    return torch.from_numpy(np.stack(changed)).to(x.device)
 
 
 def pixelate(x: Tensor, severity: int, draw: None) -> Tensor:
@@ -319,7 +319,6 @@ CORRUPTIONS = {f.__name__: f for f in (
 def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: Path | None = None) -> Tensor:
     """ImageNet-C's corruption `name` of (B, 3, img_h, img_w) uint8 at severity 1-5; item i is a function of
     itself, seeds[i] and the name alone. On the CPU one image at a time, which fits its cache.
-
     frost_dir: folder of the six original textures (default: drawn ones). ValueError for other inputs.
     """
     if name not in CORRUPTIONS or severity not in range(1, 6):
@@ -340,6 +339,7 @@ def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: 
         if name in OF_BYTES:
             out.append(function(part, severity - 1, None))  # they draw nothing
         else:
-            y = function(part.float() / 255, severity - 1, Draw(seed, list(CORRUPTIONS).index(name)))
+            planes = part.float().contiguous() / 255  # a picture as read has its channels side by side
+            y = function(planes, severity - 1, Draw(seed, list(CORRUPTIONS).index(name)))
             out.append(y.clamp_(0, 1).mul_(255).add_(LEVEL).byte())  # byte() cuts, as the originals do
     return torch.cat(out)
