@@ -520,8 +520,9 @@ def density_map(rows, cols, size: tuple[int, int], sigma: float, weights=None) -
 # (B,) float64 on the CPU. NaN where the human side is empty: use nanmean and report how many images counted.
 # On a CPU pass about 2**18 pixels at a time (5 maps of 224x224): they stay in its cache.
 
-def pixels(p: Tensor, q: Tensor) -> list[Tensor]:
-    """A pair of maps as pixels (B, N), float64 on the CPU, float32 on an accelerator.
+def pixels(p: Tensor, q: Tensor, shift: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    """A pair of maps as pixels (B, N), float64 on the CPU, float32 on an accelerator; their sums (2, B, 1).
+    shift: copies, less their minimum where it is negative.
     InputError: NaN or infinity, shapes or devices that differ, a map without a batch axis."""
     maps = [torch.as_tensor(m).detach() for m in (p, q)]
     if maps[0].ndim != 3 or maps[0].shape != maps[1].shape or maps[0].device != maps[1].device:
@@ -530,21 +531,23 @@ def pixels(p: Tensor, q: Tensor) -> list[Tensor]:
                          "resize or move one, and give a single map a batch axis, map[None].")
     dtype = torch.float64 if maps[0].device.type == "cpu" else torch.float32
     maps = [m.to(dtype).flatten(1) for m in maps]
-    sums = torch.stack([m.sum(1) for m in maps])  # one such value makes its map's sum NaN or infinite
+    if shift:
+        maps = [m - m.amin(1, keepdim=True).clamp(max=0) for m in maps]
+    sums = torch.stack([m.sum(1, keepdim=True) for m in maps])  # NaN or infinite by one such value
     if not sums.isfinite().all():
         raise InputError("a map holds NaN or infinity: expected finite values; leave the image out.")
-    return maps
+    return *maps, sums
 
 
 def cc(p: Tensor, q: Tensor) -> Tensor:
     """Pearson correlation over pixels, in [-1, 1]; 0 if either map is constant; NaN if q is all zeros."""
-    p, q = pixels(p, q)
+    p, q, _ = pixels(p, q)
     empty = torch.linalg.vector_norm(q, dim=1) == 0
     p, q = p - p[:, :1], q - q[:, :1]  # a constant map becomes exactly 0
     p -= p.mean(1, keepdim=True)
     q -= q.mean(1, keepdim=True)
     norm = torch.linalg.vector_norm(p, dim=1) * torch.linalg.vector_norm(q, dim=1)
-    r = (p * q).sum(1) / torch.where(norm > 0, norm, 1)
+    r = p.mul_(q).sum(1) / torch.where(norm > 0, norm, 1)
     return r.clamp(-1, 1).masked_fill(empty, torch.nan).cpu().double()
 
 
@@ -553,37 +556,37 @@ def nss(p: Tensor, fix: Tensor, counts: bool = False) -> Tensor:
     pixels, each once (MIT benchmark), or with counts=True over all fixations, a pixel as often as fix says:
     another number where people agree, so report which. Constant map: 0. NaN: no fixation. The MIT code has an
     SD of ddof 1: it gives sqrt((N-1)/N) of this."""
-    p, fix = pixels(p, fix)
-    weight = fix if counts else fix.clone().gt_(0)  # 0 or 1 in the type of p
+    p, fix, _ = pixels(p, fix)
+    weight = fix if counts else torch.gt(fix, 0, out=torch.empty_like(fix))  # 0 or 1 in the type of p
     z = p - p[:, :1]  # a constant map becomes exactly 0
     z -= z.mean(1, keepdim=True)
     sd = torch.linalg.vector_norm(z, dim=1) / z.shape[1] ** 0.5
-    value = (z * weight).sum(1) / weight.sum(1) / torch.where(sd > 0, sd, 1)  # no fixation: 0/0 is NaN
+    value = z.mul_(weight).sum(1) / weight.sum(1) / torch.where(sd > 0, sd, 1)  # no fixation: 0/0 is NaN
     return value.cpu().double()
 
 
 def sim(p: Tensor, q: Tensor) -> Tensor:
     """Similarity (Judd et al. 2012): sum of min(p, q), both of sum 1; in [0, 1], 1 for equal maps.
     The minimum is subtracted only if negative (the MIT code: always). Zero p: uniform. NaN: q all zeros."""
-    p, q = pixels(p, q)
-    p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
-    p += p.sum(1, keepdim=True) == 0  # a model map of zeros becomes uniform
-    p /= p.sum(1, keepdim=True)
-    q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
-    return torch.minimum(p, q).sum(1).cpu().double()
+    p, q, (p_sum, q_sum) = pixels(p, q, shift=True)
+    p += p_sum == 0  # a model map of zeros becomes uniform
+    p *= q_sum / torch.where(p_sum > 0, p_sum, p.shape[1])
+    shared = torch.minimum(p, q, out=p).sum(1)
+    return (shared / q_sum[:, 0]).cpu().double()  # q all zeros: 0/0 is NaN
 
 
 def kld(p: Tensor, q: Tensor, eps: float = 2.0**-52) -> Tensor:
     """KL(human || model), MIT benchmark: sum q log(eps + q / (p + eps)) in nats, both of sum 1; 0 if equal.
     Where p is 0, a pixel adds about q log(q / eps): eps decides the value of maps with zeros, so report it
     (2**-52: the MIT code's; 1e-10: of exp01's loss). Negative and constant maps and NaN: as in sim."""
-    p, q = pixels(p, q)
-    p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
-    p += p.sum(1, keepdim=True) == 0  # a model map of zeros becomes uniform
-    p /= p.sum(1, keepdim=True)
-    q /= q.sum(1, keepdim=True)  # all zeros: 0/0 is NaN
-    ratio = q / (p + eps)
-    return (q * torch.log(ratio + eps)).sum(1).cpu().double()
+    p, q, (p_sum, q_sum) = pixels(p, q, shift=True)
+    p += p_sum == 0  # a model map of zeros becomes uniform
+    p /= torch.where(p_sum > 0, p_sum, p.shape[1])
+    q /= q_sum  # all zeros: 0/0 is NaN
+    p += eps
+    ratio = q / p
+    ratio += eps
+    return q.mul_(ratio.log_()).sum(1).cpu().double()
 
 
 def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
@@ -591,23 +594,23 @@ def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
     Each distinct value t of the fixated pixels is a threshold: tp, fp = shares of fixated and of other pixels
     with p >= t; trapezoid through (0, 0), these and (1, 1). Equals the MIT code if there are no ties;
     Mann-Whitney is smaller by about 1/(2n). Constant map: 0.5. NaN: no fixation, or no other pixel."""
-    p, fix = pixels(p, fix)
-    hit = fix > 0
+    p, fix, _ = pixels(p, fix)
     if p.device.type == "cpu":
-        area = []  # left of the curve, times 2 n_hit n_other
-        for v, fixated in zip(p.numpy(), hit.numpy()):  # (N,) each
-            t, times = np.unique(v[fixated], return_counts=True)  # thresholds, ascending
-            other = np.sort(v[~fixated])
-            fp = len(other) - np.searchsorted(other, t)  # other pixels >= t
-            area.append(times @ (fp + np.append(fp[1:], 0)))
-        area = torch.tensor(area, dtype=torch.int64)
+        found = []  # area left of the curve, times 2 n_hit n_other; n_hit
+        for v, f in zip(p.numpy(), fix.numpy()):  # (N,) each
+            t, other = np.sort(v[f > 0]), np.sort(v[f <= 0])  # t: thresholds, one for each fixated pixel
+            fp = np.append(len(other) - np.searchsorted(other, t), 0)  # other pixels >= t; none above all
+            higher = np.searchsorted(t, t, side="right")  # place of the next threshold
+            found.append([(fp[:-1] + fp[higher]).sum(), len(t)])
+        area, n_hit = torch.tensor(found, dtype=torch.int64).view(-1, 2).T
     else:  # the same of all maps at once; t holds every fixated pixel, then infinity, above which is nothing
+        hit = fix > 0
         other = p.masked_fill(hit, -torch.inf).sort(1)[0]
         t = p.masked_fill(~hit, torch.inf).sort(1)[0]
         fp = F.pad(p.shape[1] - torch.searchsorted(other, t), (0, 1))  # (B, N + 1)
         higher = torch.searchsorted(t, t, right=True)  # place of the next threshold
         area = (fp[:, :-1] + fp.gather(1, higher)).sum(1)
-    area, n_hit = torch.stack([area, hit.sum(1)]).cpu()
+        area, n_hit = torch.stack([area, hit.sum(1)]).cpu()
     return 1 - area.double() / (2 * n_hit * (p.shape[1] - n_hit))  # no pair of pixels: 0/0 is NaN
 
 

@@ -64,9 +64,9 @@ class Draw:
 
 
 def pad(x: Tensor, dim: int, width: int, mode: str) -> Tensor:
-    """x continued on both sides of dim: edge (aaa|abc|ccc), reflect (cb|abc|ba), symmetric (ba|abc|cb)."""
-    index = np.pad(np.arange(x.shape[dim]), width, mode)
-    return x.index_select(dim, torch.from_numpy(index).to(x.device))
+    """x with width >= 1 more on both sides: edge (aa|abc|cc), reflect (cb|abc|ba), symmetric (ba|abc|cb)."""
+    index = torch.from_numpy(np.pad(np.arange(x.shape[dim]), width, mode)).to(x.device)
+    return torch.cat([x.index_select(dim, index[:width]), x, x.index_select(dim, index[-width:])], dim)
 
 
 def gaussian(x: Tensor, sigma: tuple[float, float], mode: str, truncate: float) -> Tensor:
@@ -74,8 +74,9 @@ def gaussian(x: Tensor, sigma: tuple[float, float], mode: str, truncate: float) 
     for dim, s in zip((-2, -1), sigma):
         radius, n = int(truncate * s + .5), x.shape[dim]
         taps = torch.exp(-.5 * (torch.arange(-radius, radius + 1).double() / s) ** 2)
-        padded = pad(x, dim, radius, mode)
-        x = sum(t * padded.narrow(dim, k, n) for k, t in enumerate((taps / taps.sum()).tolist()))
+        padded, x = pad(x, dim, radius, mode), torch.zeros_like(x)
+        for k, tap in enumerate((taps / taps.sum()).tolist()):
+            x += tap * padded.narrow(dim, k, n)
     return x
 
 
@@ -109,8 +110,7 @@ def clipped_zoom(x: Tensor, factor: float) -> Tensor:
                          size=[round(side * factor) for side in sides], align_corners=True)
 
 
-# The 15 corruptions: x (B, 3, img_h, img_w) in [0, 1], severity 0-4 -> the same, to be cut to [0, 1]; two of
-# them, OF_BYTES, take and give uint8.
+# The 15 corruptions: x (B, 3, img_h, img_w) in [0, 1], severity 0-4 -> the same, to be cut to [0, 1].
 
 def gaussian_noise(x: Tensor, severity: int, draw: Draw) -> Tensor:
     return x + (.08, .12, .18, .26, .38)[severity] * draw.normal(*x.shape[1:])
@@ -130,12 +130,16 @@ def impulse_noise(x: Tensor, severity: int, draw: Draw) -> Tensor:
     return torch.where(u < share, (u < share / 2).to(x), x)  # half of the share white, half black
 
 
-def defocus_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
+@lru_cache
+def soft_disk(severity: int) -> Tensor:
     radius, alias = ((3, .1), (4, .5), (6, .5), (8, .5), (10, .5))[severity]
     line = torch.arange(-max(radius, 8), max(radius, 8) + 1)
-    disk = (line[:, None] ** 2 + line ** 2 <= radius ** 2).to(x)
-    soft = gaussian(disk / disk.sum(), (alias, alias), "reflect", (1 if radius <= 8 else 2) / alias)
-    return filter2d(x, soft[None], "reflect")
+    disk = (line[:, None] ** 2 + line ** 2 <= radius ** 2).float()
+    return gaussian(disk / disk.sum(), (alias, alias), "reflect", (1 if radius <= 8 else 2) / alias)
+
+
+def defocus_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
+    return filter2d(x, soft_disk(severity).to(x)[None], "reflect")
 
 
 def glass_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
@@ -150,7 +154,7 @@ def glass_blur(x: Tensor, severity: int, draw: Draw) -> Tensor:
     """
     sigma, reach, rounds = ((.7, 1, 2), (.9, 2, 1), (1, 2, 3), (1.1, 3, 2), (1.5, 4, 2))[severity]
     B, _, img_h, img_w = x.shape
-    x = (gaussian(x, (sigma, sigma), "edge", 4.) * 255 + LEVEL).floor() / 255
+    x = gaussian(x, (sigma, sigma), "edge", 4.).mul_(255).add_(LEVEL).floor_() / 255
     here = torch.arange(img_h * img_w, device=x.device).view(img_h, img_w)
     rows, cols = slice(reach + 1, img_h - reach + 1), slice(reach + 1, img_w - reach + 1)
     for _ in range(rounds):
@@ -240,16 +244,18 @@ def fog(x: Tensor, severity: int, draw: Draw) -> Tensor:
     thick, decay = ((1.5, 2), (2., 2), (2.5, 1.7), (2.5, 1.5), (3., 1.4))[severity]
     side = 1 << (max(x.shape[1:]) - 1).bit_length()
     plasma, step, wibble = x.new_zeros(len(x), side, side), side, 100.
-
-    def shaken(total: Tensor) -> Tensor:  # sums of four neighbours -> their mean and noise
-        return total / 4 + wibble ** 2 * (2 * draw.uniform(*total.shape[1:]) - 1)
+    noise = torch.cat([torch.stack([draw.uniform() for _ in range(3)], 1), draw.uniform(side ** 2 - 4)], 1)
     while step >= 2:
-        half, corners = step // 2, plasma[:, ::step, ::step]
+        half, n, corners = step // 2, side // step, plasma[:, ::step, ::step]  # corners (B, n, n)
+        three, noise = noise.tensor_split([3 * n * n], 1)
+        three = wibble ** 2 * (2 * three.unflatten(1, (3, n, n)) - 1)  # (B, 3, n, n)
         square = corners + corners.roll(-1, 1)
-        middles = shaken(square + square.roll(-1, 2))
+        middles = (square + square.roll(-1, 2)) / 4 + three[:, 0]
+        above = middles + middles.roll(1, 1) + corners + corners.roll(-1, 2)
+        beside = middles + middles.roll(1, 2) + corners + corners.roll(-1, 1)
         plasma[:, half::step, half::step] = middles
-        plasma[:, ::step, half::step] = shaken(middles + middles.roll(1, 1) + corners + corners.roll(-1, 2))
-        plasma[:, half::step, ::step] = shaken(middles + middles.roll(1, 2) + corners + corners.roll(-1, 1))
+        plasma[:, ::step, half::step] = above / 4 + three[:, 1]
+        plasma[:, half::step, ::step] = beside / 4 + three[:, 2]
         step, wibble = half, wibble / decay
     low, high = plasma.amin((1, 2), keepdim=True), plasma.amax((1, 2), keepdim=True)
     plasma = ((plasma - low) / (high - low))[:, None, :x.shape[2], :x.shape[3]]
@@ -281,12 +287,12 @@ def elastic_transform(x: Tensor, severity: int, draw: Draw) -> Tensor:
 
 def through_pillow(x: Tensor, change: Callable[[Image.Image], Image.Image]) -> Tensor:
     """Each image (B, 3, img_h, img_w) uint8 changed by Pillow, on the CPU."""
-    levels = x.permute(0, 2, 3, 1).cpu().numpy()  # (B, img_h, img_w, 3)
-    changed = np.stack([np.asarray(change(Image.fromarray(image))) for image in levels])
-    return torch.from_numpy(changed).to(x.device).permute(0, 3, 1, 2).contiguous()
+    levels = np.ascontiguousarray(x.permute(0, 2, 3, 1).cpu().numpy())  # (B, img_h, img_w, 3)
+    changed = [np.stack(change(Image.fromarray(image)).split()) for image in levels]  # (3, img_h, img_w) each
+    return torch.from_numpy(np.stack(changed)).to(x.device)
 
 
-def pixelate(x: Tensor, severity: int, draw: Draw) -> Tensor:
+def pixelate(x: Tensor, severity: int, draw: None) -> Tensor:
     """Box means on a coarse grid, columns before rows whatever Pillow's version, then the nearest."""
     img_h, img_w = x.shape[2:]
     h, w = (int(n * (.6, .5, .4, .3, .25)[severity]) for n in (img_h, img_w))
@@ -296,7 +302,7 @@ def pixelate(x: Tensor, severity: int, draw: Draw) -> Tensor:
     return through_pillow(x, pixelated)
 
 
-def jpeg_compression(x: Tensor, severity: int, draw: Draw) -> Tensor:
+def jpeg_compression(x: Tensor, severity: int, draw: None) -> Tensor:
     def saved(image: Image.Image) -> Image.Image:
         file = io.BytesIO()
         image.save(file, "JPEG", quality=(25, 18, 15, 10, 7)[severity])
@@ -313,7 +319,6 @@ CORRUPTIONS = {f.__name__: f for f in (
 def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: Path | None = None) -> Tensor:
     """ImageNet-C's corruption `name` of (B, 3, img_h, img_w) uint8 at severity 1-5; item i is a function of
     itself, seeds[i] and the name alone. On the CPU one image at a time, which fits its cache.
-
     frost_dir: folder of the six original textures (default: drawn ones). ValueError for other inputs.
     """
     if name not in CORRUPTIONS or severity not in range(1, 6):
@@ -328,14 +333,13 @@ def corrupt(images: Tensor, name: str, severity: int, seeds: Tensor, frost_dir: 
         raise ValueError(f"corrupt got {images.dtype} of shape {tuple(images.shape)} and seeds of shape "
                          f"{tuple(seeds.shape)}; expected uint8 (B, 3, img_h, img_w) of at least 32x32 px, a "
                          "seed for each image.")
-    function, stream = CORRUPTIONS[name], list(CORRUPTIONS).index(name)
-    if name == "frost":
-        function = partial(frost, folder=frost_dir)
+    function = partial(frost, folder=frost_dir) if name == "frost" else CORRUPTIONS[name]
     out, chunk = [], 1 if images.device.type == "cpu" else len(images)
     for part, seed in zip(images.split(chunk), seeds.to(images.device).split(chunk)):
         if name in OF_BYTES:
-            out.append(function(part, severity - 1, Draw(seed, stream)))
+            out.append(function(part, severity - 1, None))  # they draw nothing
         else:
-            y = function(part.float() / 255, severity - 1, Draw(seed, stream))
-            out.append((y.clamp(0, 1) * 255 + LEVEL).byte())  # byte() cuts, as the originals do
+            planes = part.float().contiguous() / 255  # a picture as read has its channels side by side
+            y = function(planes, severity - 1, Draw(seed, list(CORRUPTIONS).index(name)))
+            out.append(y.clamp_(0, 1).mul_(255).add_(LEVEL).byte())  # byte() cuts, as the originals do
     return torch.cat(out)

@@ -41,6 +41,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 import torch.nn as nn
+import torch.nn.functional as F
 from matplotlib import colormaps
 from torch import Tensor
 
@@ -140,39 +141,33 @@ def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last
     the tokens of many masks stand behind one another in one pack, nothing is padded, and masks with the same
     number of tokens are neighbours, so that attention runs once for all of them.
     """
-    patches = model.embed(x)  # (B, h w, D)
-    seen = visible.flatten(0, -3).flatten(1)  # (M, h w), M masks
-    counts, rank = seen.sum(1).sort(stable=True)  # visible tokens of each mask, ascending
-    order = seen[rank].int().argsort(dim=1, descending=True, stable=True)  # visible places first, row-major
+    patches = model.embed(x)
+    tokens = torch.cat([model.prefix().expand(len(x), -1, -1), patches], 1)  # (B, N, D)
+    seen = F.pad(visible.flatten(0, -3).flatten(1), (model.n_prefix, 0), value=True)  # (M, N), M masks
+    sizes, rank = seen.sum(1).sort(stable=True)  # tokens of each mask, ascending
+    first = sizes.cumsum(0) - sizes  # where the CLS of each mask stands in the row of all seen tokens
+    place = seen[rank].flatten().int().argsort(descending=True, stable=True)  # mask by mask; the hidden last
     image = rank // (len(seen) // len(x))  # whose mask it is
-    counts = counts.cpu()
+    row = image[place // seen.shape[1]] * seen.shape[1] + place % seen.shape[1]  # of tokens.flatten(0, 1)
+    sizes = sizes.cpu()
     longest = 1024 if x.device.type == "cpu" else 2**18  # tokens of a pack: a CPU's cache, 2 GB of a GPU
-    pack = (counts + model.n_prefix).cumsum(0) // longest  # that each mask goes into
-    out = patches.new_empty(len(seen), n_last * model.embed_dim)
-    start = 0
-    for n in pack.unique_consecutive(return_counts=True)[1].tolist():
-        some = slice(start, start + n)
-        out[rank[some]] = encode_pack(model, patches, image[some], order[some], counts[some], n_last)
-        start += n
+    out, start, end = patches.new_empty(len(seen), n_last * model.embed_dim), 0, 0
+    for n in (sizes.cumsum(0) // longest).unique_consecutive(return_counts=True)[1].tolist():
+        some, begin = slice(start, start + n), end
+        start, end = start + n, end + int(sizes[some].sum())
+        pack = tokens.flatten(0, 1)[row[begin:end]]
+        out[rank[some]] = encode_pack(model, pack, sizes[some], first[some] - begin, n_last)
     return out.unflatten(0, visible.shape[:-2])
 
 
-def encode_pack(model: VisionTransformer, patches: Tensor, image: Tensor, order: Tensor, counts: Tensor,
-                n_last: int) -> Tensor:
-    """forward_visible of some masks, (M, n_last D). Mask i is of image[i]; its visible places are the first
-    counts[i] of order[i], (h w,); counts ascend."""
-    groups, tokens, start, prefix = [], [], 0, model.prefix()
-    for k, n in zip(*(v.tolist() for v in counts.unique_consecutive(return_counts=True))):  # n masks of k
-        own = patches[image[start:start + n, None], order[start:start + n, :k]]  # (n, k, D)
-        tokens.append(torch.cat([prefix.expand(n, -1, -1), own], 1).flatten(0, 1))
-        groups.append((n, k + model.n_prefix))
-        start += n
-    x, turn = torch.cat(tokens)[None].split([model.embed_dim, patches.shape[2] - model.embed_dim], 2)
-    sizes = counts + model.n_prefix
-    first = (sizes.cumsum(0) - sizes).to(x.device)  # where each mask's CLS is
+def encode_pack(model: VisionTransformer, pack: Tensor, sizes: Tensor, first: Tensor, n_last: int) -> Tensor:
+    """forward_visible of M masks, (M, n_last D), whose tokens stand behind one another in pack (N, D): sizes
+    (M,) says how many each has, ascending, first (M,) where its CLS is."""
+    size, times = (v.tolist() for v in sizes.unique_consecutive(return_counts=True))
+    x, turn = pack[None].split([model.embed_dim, pack.shape[1] - model.embed_dim], 2)
     cls = []
     for block in model.blocks:
-        x, _ = block(x, turn=turn if model.rotary else None, groups=groups)  # turn: DINOv3's, from embed
+        x, _ = block(x, turn=turn if model.rotary else None, groups=list(zip(times, size)))  # turn: of DINOv3
         cls.append(x[0, first])
     return model.norm(torch.stack(cls[-n_last:], 1)).flatten(1)
 
@@ -193,9 +188,11 @@ def classify(head: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def map_entropy(maps: Tensor) -> Tensor:
-    """Shannon entropy in bits of maps (..., h, w), each divided by its sum; at most log2(h w)."""
-    p = maps.flatten(-2).cpu().double()
-    return torch.special.entr(p / p.sum(-1, keepdim=True)).sum(-1) / math.log(2)
+    """Shannon entropy in bits of maps (..., h, w), each divided by its sum; at most log2(h w). In float64 on
+    the CPU, in float32 on an accelerator, where it stays: within 1e-5 bits."""
+    p = maps.flatten(-2).to(torch.float64 if maps.device.type == "cpu" else torch.float32)
+    p = p / p.sum(-1, keepdim=True)
+    return 0 - torch.xlogy(p, p).sum(-1) / math.log(2)  # 0 minus, as -0.0 would be written as such
 
 
 def load_model(name: str, weights: Path | None, head_file: Path | None, train_head: bool, block: int | None,
@@ -256,9 +253,14 @@ def saccades(model: VisionTransformer, head: nn.Linear, x: Tensor, label: Tensor
              guides: list[tuple[Tensor, int]], border: str) -> dict[str, Tensor]:
     """Answers to the full images, whose features are given, and after ten saccades under each of C guides,
     (map (B, h, w), fovea), the model's own attention first: FULL_IMAGE, (B,), and PER_SACCADE, (B, C, 10)."""
-    sequences = [fixation_sequence(att, fovea, SACCADES, border) for att, fovea in guides]
-    fixations = torch.stack([f for f, _ in sequences], 1).short()  # (B, C, 10, 2)
-    visible = torch.stack([v for _, v in sequences], 1)  # (B, C, 10, h, w)
+    sequences = {}
+    for fovea in dict.fromkeys(fovea for _, fovea in guides):  # all maps with one fovea go together
+        maps = torch.cat([att for att, own in guides if own == fovea])
+        found = fixation_sequence(maps, fovea, SACCADES, border)
+        sequences[fovea] = zip(*(t.split(len(x)) for t in found))  # one map after the other
+    fixations, visible = zip(*(next(sequences[fovea]) for _, fovea in guides))
+    fixations = torch.stack(fixations, 1).short()  # (B, C, 10, 2)
+    visible = torch.stack(visible, 1)  # (B, C, 10, h, w)
     pred_full, certainty_full = classify(head, features)  # (B,)
     pred, certainty = classify(head, forward_visible(model, x, visible, features.shape[1] // model.embed_dim))
     return dict(label=label, pred_full=pred_full, correct_full=pred_full == label,

@@ -56,8 +56,7 @@ def linear(d: torch.device) -> list:
 def looks(d: torch.device) -> list:
     maps = torch.rand(2, 8, 9).to(d)
     places, visible = saccades.fixation_sequence(maps, 3, 4)
-    saccades.map_entropy(maps)  # float64, of the CPU
-    return [places, visible]
+    return [places, visible, saccades.map_entropy(maps)]
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -101,6 +100,21 @@ def test_saccades_are_planned_without_waiting_for_the_device():
     with pretended("cuda:0") as found:
         saccades.fixation_sequence(torch.rand(2, 8, 9).to("cuda"), 3, 4)
     assert found.launches and not found.copies and not found.faults
+
+
+def test_a_batch_of_exp04_waits_once_and_attends_once_for_all_masks_of_a_size():
+    with pretended("cuda:0") as found:
+        d, B = torch.device("cuda:0"), 3
+        net, x = vit(num_classes=3).to(d), torch.rand(B, 3, 64, 64).to(d)
+        batch = dict(image=x, index=torch.arange(B), readable=torch.ones(B, dtype=torch.bool))
+        labels = torch.zeros(B, dtype=torch.long)
+        kinds = saccades.measure(batch, net, net.head, labels, 1, [3], "clip", 0, True)
+    lines, start = inspect.getsourcelines(common.attend)
+    attention = sum(found.launches[f"common.py:{line}"] for line in range(start, start + len(lines)))
+    passes, sizes = 1 + len(saccades.LOW_GRIDS), len(kinds["tokens"].unique())
+    assert attention == len(net.blocks) * (passes + sizes)  # the whole images of each resolution, the masks
+    assert found.copies.total() == 1 and not found.faults
+    assert found.launches.total() - attention < 400  # 10 conditions x 10 saccades x 3 images are 300 masks
 
 
 def test_float64_on_a_mac_is_found():
