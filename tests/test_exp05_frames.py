@@ -60,10 +60,11 @@ def test_videos_and_folders_of_frames_come_in_order_and_again(tmp_path):
     assert all((data[i]["image"].numpy() == p).all() for i, p in enumerate(pictures))
 
 
-def test_a_variable_frame_rate_is_kept(tmp_path):
-    pts = [0, 40, 80, 300, 340]
-    write_video(tmp_path / "v.mp4", 5, pts=pts)
-    assert frames_of(tmp_path / "v.mp4")[0].times == pytest.approx(np.array(pts) / 1000, abs=2e-3)
+@pytest.mark.parametrize("start", [0, 2000])
+def test_a_variable_frame_rate_is_kept_and_times_count_from_the_first_frame(tmp_path, start):
+    pts = np.array([0, 40, 80, 300, 340])
+    write_video(tmp_path / "v.mp4", 5, pts=start + pts)
+    assert frames_of(tmp_path / "v.mp4")[0].times == pytest.approx(pts / 1000, abs=2e-3)
 
 
 def test_frames_before_the_damage_are_used_and_it_says_so(tmp_path):

@@ -836,6 +836,9 @@ def test_knn_weighs_neighbours_by_similarity():
     x = torch.tensor([[5., 0.], [.9, .5]])  # cosines with the bank 1, .8, .8, 0: e^(.2/.07) = 17.4 > 2 votes
     neighbours = V.nearest(F.normalize(x, dim=1) @ F.normalize(bank, dim=1).T, labels.expand(2, -1))
     assert V.vote(*neighbours, 2).tolist() == [0, 1]
+    for others, winner in ((16, 0), (18, 1)):  # with a temperature of .0692 to .0721 alone
+        cosines = torch.tensor([[1.] + [.8] * others])
+        assert V.vote(cosines, torch.tensor([[0] + [1] * others]), 2).tolist() == [winner]
 
 
 def plain_features(net: E.VisionTransformer, paths: list[Path], flip: bool = False) -> torch.Tensor:
