@@ -114,6 +114,7 @@ def test_heads_that_a_file_does_not_tell_are_assumed_aloud_or_asked_for(tmp_path
     (model,) = E.load_models([name], None, torch.device("cpu"), heads=3)
     assert model.net.num_heads == 3 and E.load_models([narrow], None, "cpu")[0].net.num_heads == 6
     assert E.load_models([narrow], None, "cpu", heads=3)[0].net.num_heads == 3
+    assert E.load_models([narrow], None, "cpu")[0].net.pos_rule == "offset"  # as the authors resample all
     assert E.assumed(["demo_dino4"], None) == []
     assert E.assumed([narrow], None) == [
         f"{narrow}: assumed: 6 heads a block (else --heads); assumed: mean and SD of ImageNet"]
