@@ -75,6 +75,8 @@ def test_gaze_follows_the_times_of_frames_also_at_a_variable_rate():
     gaze, frame = D.align({"v": np.stack([t, 1000 * t, t], 1)}, times, clip_of(samples=4))
     assert gaze.shape == (1, 20, 2) and frame.tolist() == [f for f in range(5) for _ in range(4)]
     np.testing.assert_allclose(gaze[0, 8:12, 0], 1000 * (.2 + .3 * (np.arange(4) + .5) / 4), atol=5.1)
+    last = .6 + .1 * (np.arange(4) + .5) / 4  # the last frame is shown as long as most are
+    np.testing.assert_allclose(gaze[0, 16:, 0], 1000 * last, atol=5.1)
 
 
 def test_a_sample_takes_the_nearest_record_within_a_twentieth_of_a_second():

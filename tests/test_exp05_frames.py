@@ -36,6 +36,7 @@ def test_area_resampling_equals_opencv():
     assert off.max() <= 1 and (off == 0).float().mean() > .9  # halves are rounded differently
     assert abs((255 * ours).sum() - 587387) < 500
     assert X.resized(torch.zeros(1, 3, 480, 720, dtype=torch.uint8), 16, None).shape[2:] == (480, 720)
+    assert X.resized(torch.zeros(1, 3, 75, 88, dtype=torch.uint8), 16, None).shape[2:] == (80, 96)  # nearest
     for (img_h, img_w), size in {(468, 851): (384, 688),
                                  (360, 853): (288, 688)}.items():  # the authors' CW2019
         assert X.resized(torch.zeros(1, 3, img_h, img_w, dtype=torch.uint8), 16, .8).shape[2:] == size

@@ -164,6 +164,14 @@ def test_contrast_peaks_where_a_texture_is_and_not_where_the_picture_is_bright()
     assert abs(row - 17.5) <= 3 and abs(col - 24.5) <= 3
 
 
+def test_intensity_is_the_largest_of_red_green_and_blue():
+    """What orientation, contrast, flicker and motion are of, too."""
+    now, before = noise(1, 3, 64, 96, seed=1), noise(1, 3, 64, 96, seed=2)
+    brightest, earlier = (x.amax(1, keepdim=True).expand(-1, 3, -1, -1) for x in (now, before))
+    sets = [*"IORFM"]
+    torch.testing.assert_close(gbvs_sets(now, sets, before), gbvs_sets(brightest, sets, earlier))
+
+
 def test_flicker_is_the_absolute_difference_of_the_halved_intensities():
     now, before = noise(2, 3, 128, 160, seed=1), noise(2, 3, 128, 160, seed=2)
     lum, earlier = now.amax(1, True), before.amax(1, True)
