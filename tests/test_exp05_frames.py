@@ -253,6 +253,10 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
     w = D.watch(clip, None, notes)
     assert w.size == (256, 256) and len(w.times) == 2 and w.viewers == [] and notes == []
     picture = X.Frames(clip, 2)[0]["image"].numpy()
+    area = np.array(Image.open(wide.file))[:, 20:80].astype(float)  # 60 px: each to 64, of which 15 make one
+    for _ in range(2):
+        area = area.repeat(64, 0).reshape(256, 15, -1, 3).mean(1).swapaxes(0, 1)
+    assert np.abs(picture - area).max() < .501  # to the nearest level
     assert picture[:, :120].max() < 30 and picture[:, 136:].min() > 170  # x = 50 is in the middle of 20 to 80
     points, parts = L.animal_points(clip, 2)
     np.testing.assert_allclose(points[0], [wide.eyes[0], [np.nan, np.nan], [128, 200]])

@@ -182,6 +182,21 @@ def test_paper_defaults_are_the_official_ones():
     assert (args.smoothing, args.erasing, args.drop_path, args.depth) == (.1, .25, .1, 12)
 
 
+def test_the_demos_recipes_are_those_of_which_its_readme_gives_times_and_scores():
+    """checkpoints/README.md; another recipe asks for other models and other numbers there."""
+    both = dict(width=96, heads=6, drop_path=0., pos_rule="size", epochs=4, batch_size=32, dtype="float32",
+                warmup_epochs=1, min_lr=1e-5, global_size=112, eval_resize=224, train_head=True)
+    assert E.DEMO["dino"] == both | dict(
+        out_dim=256, head_hidden=256, bottleneck=64, lr=.012, weight_decay=.04, weight_decay_end=.1, clip_grad=3.,
+        freeze_last_layer=0, momentum=.98, teacher_temp=.04, locals=4, local_size=48, local_scale=(.05, .4),
+        global_scale=(.4, 1.), final_size=224, final_epochs=0, jitter=(.3, .3, .3, .02), grayscale=.05,
+        blur=(.1, .1, 0.), solarise=0.)
+    assert E.DEMO["supervised"] == both | dict(
+        lr=.016, weight_decay=.05, weight_decay_end=.05, clip_grad=0., smoothing=.1, mixup=0., cutmix=1.,
+        erasing=.25, randaugment=0, global_scale=(.25, 1.), final_size=160, final_epochs=1)
+    assert E.DEMO_IMAGES == (15600, 1200)
+
+
 class Kernels(TorchDispatchMode):
     """The names of the operations that reach the kernels."""
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
