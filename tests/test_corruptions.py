@@ -234,7 +234,10 @@ def test_brightness_raises_the_value_of_hsv_of_black_too():
 
 
 def test_drawn_frost_has_the_mean_colours_and_contrasts_of_the_originals():
-    for texture, (colour, contrast) in zip(C.frost_textures(), C.FROST_COLOURS):
+    originals = (((78, 149, 166), 19), ((201, 205, 214), 22), ((201, 205, 214), 22), ((138, 153, 165), 29),
+                 ((112, 123, 135), 43), ((71, 95, 105), 42))  # mean R, G, B and SD of the grey values
+    for texture, (colour, contrast) in zip(C.frost_textures(), originals, strict=True):
+        assert texture.shape == (1, 3, 600, 900)  # the largest of the originals
         assert (255 * texture.mean((0, 2, 3))).tolist() == pytest.approx(colour, abs=3)
         assert float(255 * texture.mean(1).std()) == pytest.approx(contrast, rel=.06)
 

@@ -126,6 +126,19 @@ def test_the_share_of_frames_with_gaze_is_told():
     assert viewers_of(records)[2] == ["c: gaze in 88% of the frames (mean over 4 viewers)"]
 
 
+def test_a_fifth_of_the_frames_with_gaze_is_enough_and_three_times_the_clip_not_too_long():
+    few, enough = gaze_of(), gaze_of()
+    for records, n in ((few, 23), (enough, 26)):  # of 120 records
+        for record in records.values():
+            record[n:, 1:] = np.nan
+    assert viewers_of(enough)[2][-1] == "c: gaze in 21% of the frames (mean over 4 viewers)"
+    with pytest.raises(InputError, match="gaze in 19% of the frames"):
+        viewers_of(few)
+    viewers_of(gaze_of(clock=lambda t: 3.4 * t))  # 6.7 s; the clip's last frame is at 1.96 s, and a second more
+    with pytest.raises(InputError, match="to 6.9.* s; expected t_s in s from the first frame"):
+        viewers_of(gaze_of(clock=lambda t: 3.5 * t))
+
+
 @pytest.mark.parametrize("change, clock, message", [
     (None, lambda t: 1000 * t, "t_s looks like milliseconds: multiply it by 0.001."),
     (None, lambda t: 1e6 * t, "t_s looks like microseconds: multiply it by 1e-06."),
