@@ -230,7 +230,8 @@ def test_brightness_raises_the_value_of_hsv_of_black_too():
     for severity, more in enumerate((.1, .2, .3, .4, .5)):
         for colour, found in zip(colours, C.brightness(x / 255, severity, None)[0, :, :, 0].T.tolist()):
             hue, saturation, value = colorsys.rgb_to_hsv(*(v / 255 for v in colour))
-            assert found == pytest.approx(colorsys.hsv_to_rgb(hue, saturation, min(value + more, 1)), abs=1e-6)
+            raised = colorsys.hsv_to_rgb(hue, saturation, min(value + more, 1))
+            assert found == pytest.approx(raised, abs=1e-6)
 
 
 def test_drawn_frost_has_the_mean_colours_and_contrasts_of_the_originals():

@@ -233,7 +233,7 @@ def test_threshold_is_chosen_on_one_half_and_judged_on_the_other():
     assert stopped["correct"].mean() == 1  # never stops too early
     half = np.random.default_rng([0, 4]).permutation(n) < n // 2
     np.testing.assert_allclose(stopped["tokens"].mean(), 9 * (ready[~half].mean() + 1))
-    t |= {"certainty": np.ones((n, 10)), "correct": np.ones((n, 10))}  # as certain as it gets from the first on
+    t |= {"certainty": np.ones((n, 10)), "correct": np.ones((n, 10))}  # as certain as can be at once
     assert (C.stopping(t, 0)[0]["tokens"] == 9).all()
 
 

@@ -41,25 +41,27 @@ def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
 def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     for folder in ("Clips_small_size", "GazeData/NV/0043er", "GazeData/NV/0724er"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("STEPF_3a_c", "BLUE_1a_c", "X_10_c", "X_1_c"):
+    for name in ("STEPF_3a_c", "BLUE_1a_c", "X_10_c", "X_1_c", "Y_10_c", "Z_1_part_c"):
         write_video(tmp_path / "Clips_small_size" / f"{name}.mov", 3, (48, 128))
     write_csv([{"index": i, "file name": n, "genre category": g} for i, (n, g) in enumerate(
         [("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature"), ("X_1", "cartoon"),
-         ("X_10", "drama")])],
+         ("X_10", "drama"), ("Z_1", "doc")])],
         tmp_path / "30s_segment_description.csv")
     record = dict(t=[5000., 5010, 5020, 5030], x=[0., 1280, 2560, 7], y=[240., 720, 1200, 7],
                   missing=[0, 0, 0, 1])
     for viewer, movie in (("0043er", "STEPF_3a_c 2.mov"), ("0724er", "STEPF_3a_c.mov"),
                           ("0724er", "BLUE_1a.mov"), ("0043er", "ABSENT_9z.mov"), ("0043er", "X_1_c.mov"),
-                          ("0724er", "X_10_c.mov"), ("0724er", "")):
+                          ("0724er", "X_10_c.mov"), ("0724er", ""), ("0724er", "Y_1_c.mov"),
+                          ("0724er", "Z_1_c.mov")):
         scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{movie[:4]}{len(movie)}.mat",
                          dict(eyetrackRecord=record, movieFileName=movie))
     study = D.load_study(str(tmp_path))
     assert [(c.name, c.genre, c.samples)
             for c in study.clips] == [("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30),
-                                      ("X_10_c", "drama", 30), ("X_1_c", "animation", 30)]
-    assert "2 gaze records" in study.notes[0]
-    assert [list(c.records()) for c in study.clips[2:]] == [["0724er"], ["0043er"]]
+                                      ("X_10_c", "drama", 30), ("X_1_c", "animation", 30),
+                                      ("Z_1_part_c", "nature", 30)]
+    assert "3 gaze records" in study.notes[0]  # Y_1 is not the beginning of Y_10, as Z_1 is of Z_1_part
+    assert [list(c.records()) for c in study.clips[2:]] == [["0724er"], ["0043er"], ["0724er"]]
     records = study.clips[1].records()
     assert list(records) == ["0043er", "0724er"]
     # 2560 display px are 128 video px; the picture has 48 / .05 = 960 of 1440 rows, so 240 above it
@@ -121,6 +123,7 @@ def test_the_share_of_frames_with_gaze_is_told():
     viewers, gaze, notes = viewers_of(gaze_of())
     assert viewers == ["v0", "v1", "v2", "v3"] and np.isfinite(gaze).all()
     assert notes == ["c: gaze in 100% of the frames (mean over 4 viewers)"]
+    assert viewers_of(gaze_of(), blank=tuple(range(30)))[2] == notes  # of the frames with a picture
     records = gaze_of()
     records["v0"][:60, 1:] = np.nan  # half of one of four viewers
     assert viewers_of(records)[2] == ["c: gaze in 88% of the frames (mean over 4 viewers)"]
@@ -245,8 +248,10 @@ def test_gaze_at_zero_is_suspected_and_missing_if_asked():
     assert (gaze == 0).all(2).mean() > .05
     _, gaze, notes = viewers_of(records, lost_at_zero=True)
     assert not (gaze == 0).all(2).any() and np.isnan(gaze[..., 0]).mean() > .05 and len(notes) == 1
-    records["v0"][0, 1:] = 1
-    assert not any("(0, 0)" in note for note in viewers_of({"v0": gaze_of()["v0"]})[2])
+    for record, column in zip(records.values(), (1, 2, 1, 2)):
+        record[::16, column] = 7  # at the left or the top border, not in the corner
+    _, gaze, notes = viewers_of(records, lost_at_zero=True)
+    assert np.isfinite(gaze).all() and not any("(0, 0)" in note for note in viewers_of(records)[2])
 
 
 def test_lost_at_zero_reaches_both_scripts(tmp_path, monkeypatch):

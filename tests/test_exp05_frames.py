@@ -145,7 +145,8 @@ def test_a_video_turned_by_half_a_quarter_is_named(tmp_path):
     assert "display matrix [0.71, 0.71, -0.71, 0.71] is no quarter turn" in notes[0]
 
 
-@pytest.mark.parametrize("aspect, width", [(Fraction(4, 3), 128), (Fraction(8, 9), 85), (None, 96)])
+@pytest.mark.parametrize("aspect, width", [(Fraction(4, 3), 128), (Fraction(8, 9), 85), (Fraction(16, 11), 140),
+                                           (None, 96)])
 @pytest.mark.parametrize("end", ["mp4", "mkv"])
 def test_pixels_that_are_not_square_are_shown_square(tmp_path, aspect, width, end):
     quarters(tmp_path / f"a.{end}", aspect=aspect)
@@ -241,6 +242,7 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
     clip = X.animal_clip(animal_world(tmp_path / "animal_parts"), notes)
     assert notes == [] and [p.name[-13:] for p in clip.files()] == ["00000007.JPEG", "00000005.JPEG"]
     wide, high = clip.animals
+    assert clip.blank == (0, 1)  # nobody watched them: they count in no mean over frames
     # wide: the eye is at x = 70, the half width 50: the square begins at 20, ends at 80; 256 / 60 as large
     assert wide.corner == (20, 0) and wide.side == 60
     np.testing.assert_allclose(wide.eyes, [[50 * 256 / 60, 12 * 256 / 60]])

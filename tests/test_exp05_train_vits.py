@@ -174,8 +174,8 @@ def test_rows_of_the_table_are_percentages_of_images():
 
 def test_paper_defaults_are_the_official_ones():
     """main_dino.py of facebookresearch/dino, main.py of facebookresearch/deit, their evaluations' 256 px."""
-    both = dict(width=384, heads=6, depth=12, drop_path=.1, epochs=300, lr=5e-4, dtype="bfloat16", global_size=224,
-                final_size=224, final_epochs=0, eval_resize=256, train_head=False)
+    both = dict(width=384, heads=6, depth=12, drop_path=.1, epochs=300, lr=5e-4, dtype="bfloat16",
+                global_size=224, final_size=224, final_epochs=0, eval_resize=256, train_head=False)
     args = vars(E.parse("--method dino --data IMAGENET".split()))
     assert args == args | both | dict(
         pos_rule="offset", out_dim=65536, head_hidden=2048, bottleneck=256, batch_size=512, warmup_epochs=10,
@@ -184,8 +184,8 @@ def test_paper_defaults_are_the_official_ones():
         jitter=(.4, .4, .2, .1), grayscale=.2, blur=(1., .1, .5), solarise=.2)
     args = vars(E.parse("--method supervised --data IMAGENET --workers 10".split()))
     assert args == args | both | dict(
-        pos_rule="size", batch_size=1024, warmup_epochs=5, min_lr=1e-5, weight_decay=.05, weight_decay_end=.05,
-        clip_grad=0., smoothing=.1, mixup=.8, cutmix=1., erasing=.25, randaugment=9, global_scale=(.08, 1.))
+        pos_rule="size", batch_size=1024, warmup_epochs=5, min_lr=1e-5, weight_decay=.05,
+        weight_decay_end=.05, clip_grad=0., smoothing=.1, mixup=.8, cutmix=1., erasing=.25, randaugment=9, global_scale=(.08, 1.))
 
 
 def test_the_demos_recipes_are_those_of_which_its_readme_gives_times_and_scores():
@@ -194,8 +194,8 @@ def test_the_demos_recipes_are_those_of_which_its_readme_gives_times_and_scores(
                 warmup_epochs=1, min_lr=1e-5, global_size=112, eval_resize=224, train_head=True)
     args = vars(E.parse("--method dino".split()))
     assert args == args | both | dict(
-        out_dim=256, head_hidden=256, bottleneck=64, lr=.012, weight_decay=.04, weight_decay_end=.1, clip_grad=3.,
-        freeze_last_layer=0, momentum=.98, teacher_temp=.04, locals=4, local_size=48, local_scale=(.05, .4),
+        out_dim=256, head_hidden=256, bottleneck=64, lr=.012, weight_decay=.04, weight_decay_end=.1,
+        clip_grad=3., freeze_last_layer=0, momentum=.98, teacher_temp=.04, locals=4, local_size=48, local_scale=(.05, .4),
         global_scale=(.4, 1.), final_size=224, final_epochs=0, jitter=(.3, .3, .3, .02), grayscale=.05,
         blur=(.1, .1, 0.), solarise=0.)
     args = vars(E.parse("--method supervised".split()))
