@@ -137,7 +137,7 @@ def test_a_fifth_of_the_frames_with_gaze_is_enough_and_three_times_the_clip_not_
     assert viewers_of(enough)[2][-1] == "c: gaze in 21% of the frames (mean over 4 viewers)"
     with pytest.raises(InputError, match="gaze in 19% of the frames"):
         viewers_of(few)
-    viewers_of(gaze_of(clock=lambda t: 3.4 * t))  # 6.7 s; the clip's last frame is at 1.96 s, and a second more
+    viewers_of(gaze_of(clock=lambda t: 3.4 * t))  # 6.7 s; the clip lasts 1.96 s, and 1 s more
     with pytest.raises(InputError, match="to 6.9.* s; expected t_s in s from the first frame"):
         viewers_of(gaze_of(clock=lambda t: 3.5 * t))
 

@@ -145,8 +145,8 @@ def test_a_video_turned_by_half_a_quarter_is_named(tmp_path):
     assert "display matrix [0.71, 0.71, -0.71, 0.71] is no quarter turn" in notes[0]
 
 
-@pytest.mark.parametrize("aspect, width", [(Fraction(4, 3), 128), (Fraction(8, 9), 85), (Fraction(16, 11), 140),
-                                           (None, 96)])
+@pytest.mark.parametrize("aspect, width", [
+    (Fraction(4, 3), 128), (Fraction(8, 9), 85), (Fraction(16, 11), 140), (None, 96)])
 @pytest.mark.parametrize("end", ["mp4", "mkv"])
 def test_pixels_that_are_not_square_are_shown_square(tmp_path, aspect, width, end):
     quarters(tmp_path / f"a.{end}", aspect=aspect)

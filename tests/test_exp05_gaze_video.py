@@ -326,8 +326,8 @@ def test_gbvs_looks_at_what_moves_and_nowhere_where_nothing_does(scale):
         images[i, 40:52, x:x + 12] = 255
         images[i, 70:90, 100:120] = 200  # this stays where it is
     previous = images[[0, 0, 1]]
-    found = E.measure(dict(image=images, previous=previous), E.load_models(["demo_dino4"], None, "cpu"), scale,
-                      "float32", torch.device("cpu"))["gaze"][:, -7:]
+    found = E.measure(dict(image=images, previous=previous), E.load_models(["demo_dino4"], None, "cpu"),
+                      scale, "float32", torch.device("cpu"))["gaze"][:, -7:]
     gaze = dict(zip(E.CHANNELS, found.swapaxes(0, 1)))
     for channel in ("GBVS flicker", "GBVS motion"):
         assert gaze[channel][:2].isnan().all()

@@ -185,7 +185,8 @@ def test_paper_defaults_are_the_official_ones():
     args = vars(E.parse("--method supervised --data IMAGENET --workers 10".split()))
     assert args == args | both | dict(
         pos_rule="size", batch_size=1024, warmup_epochs=5, min_lr=1e-5, weight_decay=.05,
-        weight_decay_end=.05, clip_grad=0., smoothing=.1, mixup=.8, cutmix=1., erasing=.25, randaugment=9, global_scale=(.08, 1.))
+        weight_decay_end=.05, clip_grad=0., smoothing=.1, mixup=.8, cutmix=1., erasing=.25, randaugment=9,
+        global_scale=(.08, 1.))
 
 
 def test_the_demos_recipes_are_those_of_which_its_readme_gives_times_and_scores():
@@ -195,8 +196,8 @@ def test_the_demos_recipes_are_those_of_which_its_readme_gives_times_and_scores(
     args = vars(E.parse("--method dino".split()))
     assert args == args | both | dict(
         out_dim=256, head_hidden=256, bottleneck=64, lr=.012, weight_decay=.04, weight_decay_end=.1,
-        clip_grad=3., freeze_last_layer=0, momentum=.98, teacher_temp=.04, locals=4, local_size=48, local_scale=(.05, .4),
-        global_scale=(.4, 1.), final_size=224, final_epochs=0, jitter=(.3, .3, .3, .02), grayscale=.05,
+        clip_grad=3., freeze_last_layer=0, momentum=.98, teacher_temp=.04, locals=4, local_size=48,
+        local_scale=(.05, .4), global_scale=(.4, 1.), final_size=224, final_epochs=0, jitter=(.3, .3, .3, .02), grayscale=.05,
         blur=(.1, .1, 0.), solarise=0.)
     args = vars(E.parse("--method supervised".split()))
     assert args == args | both | dict(
