@@ -81,6 +81,15 @@ def test_gaze_follows_the_times_of_frames_also_at_a_variable_rate():
     np.testing.assert_allclose(gaze[0, 16:, 0], 1000 * last, atol=5.1)
 
 
+def test_records_are_put_in_the_order_of_time_viewer_by_viewer(tmp_path):
+    rows = [dict(viewer=v, t_s=t, x_px=10 * t, y_px="" if t == 2 else 5) for t in (3, 1, 2) for v in "ba"]
+    write_csv(rows, tmp_path / "one.csv")
+    records = D.gaze_csv(tmp_path / "one.csv")
+    assert [*records] == ["b", "a"]
+    for record in records.values():
+        np.testing.assert_array_equal(record, [[1, 10, 5], [2, 20, np.nan], [3, 30, 5]])
+
+
 def test_a_sample_takes_the_nearest_record_within_a_twentieth_of_a_second():
     record = np.array([[.0, 1, 10], [.03, 2, 20], [.04, 3, 30], [.2, 4, 40]])
     times = np.arange(4) * .1  # two samples a frame: at .025, .075, .125, .175, .225 ... s
@@ -236,6 +245,7 @@ def test_where_gaze_lies_is_told_by_a_part_of_many_records_none_of_them_lost(mon
     w = D.Watched(clip, TIMES, SIZE, *D.viewers_of(clip, TIMES, SIZE, False, []))
     kept = np.concatenate([*w.some.values()])
     assert len(kept) == 96 and np.isfinite(kept[:, 1]).sum() == 24 and w.viewers == ["v0"]
+    assert np.array_equal(w.some["v0"], records["v0"][::5])  # from the whole clip
     D.check_places([w])
 
 

@@ -153,6 +153,10 @@ def test_pixels_that_are_not_square_are_shown_square(tmp_path, aspect, width, en
     w, data = frames_of(tmp_path / f"a.{end}")
     shown = data[0]["image"].numpy()
     assert w.size == shown.shape[:2] == (64, width)
+    with av.open(str(tmp_path / f"a.{end}")) as file:
+        stored = next(file.decode(video=0)).to_ndarray(format="rgb24").astype(float)  # (64, 96, 3)
+    area = stored.repeat(width, 1).reshape(64, width, 96, 3).mean(2)
+    assert np.abs(shown - area).max() < .501  # to the nearest level
     means = [shown[:30, :width // 2 - 4].mean(), shown[:30, width // 2 + 4:].mean(), shown[34:, width // 2 + 4:].mean()]
     np.testing.assert_allclose(means, [0, 80, 240], atol=6)
 
@@ -195,6 +199,20 @@ def test_a_video_that_an_edit_list_cuts_is_not_damaged(tmp_path, first, count):
     assert w.times == pytest.approx(np.arange(count) / 24, abs=1e-3)
     means = [data[i]["image"].double().mean() for i in range(count)]
     np.testing.assert_allclose(means, pictures[first:first + count].mean((1, 2, 3)), atol=3)
+
+
+def test_a_last_frame_that_is_shown_for_two_seconds_is_no_damage(tmp_path):
+    write_video(tmp_path / "a.mp4", 5)
+    with av.open(str(tmp_path / "a.mp4")) as file, av.open(str(tmp_path / "b.mp4"), "w") as new:
+        stream = new.add_stream_from_template(file.streams.video[0])
+        for packet in file.demux(video=0):
+            if packet.dts is not None:
+                if packet.pts * packet.time_base > .16:
+                    packet.duration = int(2 / packet.time_base)
+                packet.stream = stream
+                new.mux(packet)
+    notes = []
+    assert len(frames_of(tmp_path / "b.mp4", notes=notes)[1]) == 5 and notes == []
 
 
 def test_a_file_that_was_cut_off_is_damaged_also_with_its_index_in_front(tmp_path):
@@ -263,6 +281,13 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
     points, parts = L.animal_points(clip, 2)
     np.testing.assert_allclose(points[0], [wide.eyes[0], [np.nan, np.nan], [128, 200]])
     assert parts["animal_eyes"].tolist() == [True, True, False] and parts["animal_face"].all()
+
+
+def test_mouths_are_those_of_the_images_that_their_indices_name(tmp_path):
+    folder = animal_world(tmp_path / "animal_parts")
+    np.savez(folder / "shifted_mouth_pos_val.npz", mouth_pos=np.array([[1., 2], [3, 4]]), img_indices=[2., 1.])
+    animals = X.animal_clip(folder, []).animals
+    assert [(one.file.stem[-1], *one.mouth) for one in animals] == [("5", 3, 4), ("1", 1, 2)]
 
 
 def test_animals_at_the_edge_stop_one_pixel_before_it_as_in_the_authors_code(tmp_path):

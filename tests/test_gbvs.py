@@ -183,6 +183,16 @@ def test_intensity_is_the_largest_of_red_green_and_blue():
     torch.testing.assert_close(gbvs_sets(now, sets, before), gbvs_sets(brightest, sets, earlier))
 
 
+def test_colour_is_opponency_relative_to_the_intensity_and_0_in_black():
+    rgb = noise(1, 3, 20, 24)
+    rgb[:, :, 3, 4] = 0
+    found = feature_maps(torch.cat([rgb, rgb.amax(1, True)], 1), "C")[0].numpy()
+    for row, col in ((0, 0), (3, 4), (7, 11), (19, 23), (12, 5)):
+        r, g, b = rgb[0, :, row, col].tolist()
+        expected = [abs(b - min(r, g)) / max(r, g, b), abs(r - g) / max(r, g, b)] if r else [0, 0]
+        assert found[:, row, col] == pytest.approx(expected, abs=1e-6)
+
+
 def test_flicker_is_the_absolute_difference_of_the_halved_intensities():
     now, before = noise(2, 3, 128, 160, seed=1), noise(2, 3, 128, 160, seed=2)
     lum, earlier = now.amax(1, True), before.amax(1, True)
