@@ -285,7 +285,8 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
 
 def test_mouths_are_those_of_the_images_that_their_indices_name(tmp_path):
     folder = animal_world(tmp_path / "animal_parts")
-    np.savez(folder / "shifted_mouth_pos_val.npz", mouth_pos=np.array([[1., 2], [3, 4]]), img_indices=[2., 1.])
+    np.savez(folder / "shifted_mouth_pos_val.npz", mouth_pos=np.array([[1., 2], [3, 4]]),
+             img_indices=[2., 1.])
     animals = X.animal_clip(folder, []).animals
     assert [(one.file.stem[-1], *one.mouth) for one in animals] == [("5", 3, 4), ("1", 1, 2)]
 
