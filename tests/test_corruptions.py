@@ -1,8 +1,11 @@
 """corruptions.py: the 15 corruptions are ImageNet-C's, their draws a function of seed and image alone."""
+import colorsys
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy import signal
 
 import corruptions as C
 
@@ -187,14 +190,55 @@ def test_frost_is_a_weighted_sum_with_a_crop_of_a_texture(tmp_path):
         assert set(y[:, 0].unique().tolist()) <= set(red.values()) and len(y[:, 0].unique()) > 2
         assert y[:, 1].unique().tolist() == [int(keep * 100 + 1e-3)]
         assert y[:, 2].unique().tolist() == [int(keep * 100 + add * 100 + 1e-3)]
+    faint = C.corrupt(grey(0, 64, 48), "frost", 1, torch.arange(64), tmp_path)[:, 0].unique()
+    assert faint.tolist() == [8 * k for k in range(1, 7)]  # every texture has its turn
     with pytest.raises(ValueError, match="5 of frost1"):
         (tmp_path / "frost3.png").unlink()
         C.frost_textures.cache_clear()
         C.frost_textures(tmp_path)
 
 
+def test_frost_is_cut_from_all_over_a_texture(tmp_path):
+    rows, cols = np.mgrid[:200, :250].astype(np.uint8)
+    for k in range(1, 7):
+        Image.fromarray(np.stack([rows, cols, 0 * rows], 2)).save(tmp_path / f"frost{k}.png")
+    x = torch.zeros(64, 3, 48, 70)  # textures are enlarged by 1.1, to 220x275
+    ice = 255 * C.frost(x, 0, C.Draw(torch.arange(64), 8), tmp_path) / .4
+    top, left = 1.1 * ice[:, 0, 24, 35] - 24, 1.1 * ice[:, 1, 24, 35] - 35  # of each image's piece
+    for place, free in ((top, 220 - 48), (left, 275 - 70)):
+        assert -3 < place.min() < .1 * free and .9 * free < place.max() < free + 3
+    assert abs(np.corrcoef(top, left)[0, 1]) < .3
+
+
+def test_defocus_blur_of_one_point_is_the_softened_disk():
+    """OpenCV's GaussianBlur of the disk: 3x3 taps up to a radius of 8 px, 5x5 above."""
+    for severity, (radius, alias) in enumerate(((3, .1), (4, .5), (6, .5), (8, .5), (10, .5))):
+        x, reach, taps = torch.zeros(1, 3, 41, 41), max(radius, 8), 1 if radius <= 8 else 2
+        x[..., 20, 20] = 1
+        soft = np.exp(-np.arange(-taps, taps + 1.)**2 / (2 * alias**2))
+        soft /= soft.sum()
+        disk = np.array([[float(i * i + j * j <= radius * radius) for j in range(-reach, reach + 1)]
+                         for i in range(-reach, reach + 1)])
+        kernel = signal.convolve2d(np.pad(disk / disk.sum(), taps, "reflect"), np.outer(soft, soft), "valid")
+        found = C.defocus_blur(x, severity, None)[0, 1].numpy()
+        np.testing.assert_allclose(found, np.pad(kernel, 20 - reach), atol=1e-7)
+
+
+def test_brightness_raises_the_value_of_hsv_of_black_too():
+    colours = [(0, 0, 0), (0, 0, 200), (30, 30, 30), (250, 10, 60), (255, 255, 255), (90, 140, 3)]
+    x = torch.tensor(colours, dtype=torch.uint8).T[None, :, :, None].expand(1, 3, 6, 6)
+    for severity, more in enumerate((.1, .2, .3, .4, .5)):
+        for colour, found in zip(colours, C.brightness(x / 255, severity, None)[0, :, :, 0].T.tolist()):
+            hue, saturation, value = colorsys.rgb_to_hsv(*(v / 255 for v in colour))
+            raised = colorsys.hsv_to_rgb(hue, saturation, min(value + more, 1))
+            assert found == pytest.approx(raised, abs=1e-6)
+
+
 def test_drawn_frost_has_the_mean_colours_and_contrasts_of_the_originals():
-    for texture, (colour, contrast) in zip(C.frost_textures(), C.FROST_COLOURS):
+    originals = (((78, 149, 166), 19), ((201, 205, 214), 22), ((201, 205, 214), 22), ((138, 153, 165), 29),
+                 ((112, 123, 135), 43), ((71, 95, 105), 42))  # mean R, G, B and SD of the grey values
+    for texture, (colour, contrast) in zip(C.frost_textures(), originals, strict=True):
+        assert texture.shape == (1, 3, 600, 900)  # the largest of the originals
         assert (255 * texture.mean((0, 2, 3))).tolist() == pytest.approx(colour, abs=3)
         assert float(255 * texture.mean(1).std()) == pytest.approx(contrast, rel=.06)
 

@@ -233,6 +233,8 @@ def test_threshold_is_chosen_on_one_half_and_judged_on_the_other():
     assert stopped["correct"].mean() == 1  # never stops too early
     half = np.random.default_rng([0, 4]).permutation(n) < n // 2
     np.testing.assert_allclose(stopped["tokens"].mean(), 9 * (ready[~half].mean() + 1))
+    t |= {"certainty": np.ones((n, 10)), "correct": np.ones((n, 10))}  # as certain as can be at once
+    assert (C.stopping(t, 0)[0]["tokens"] == 9).all()
 
 
 # ------------------------------------------------------------------------------------------------ the demo
@@ -845,12 +847,12 @@ def test_intervals_of_shares_are_wilsons_and_stay_inside():
 
 def test_the_examples_are_of_different_classes(monkeypatch):
     monkeypatch.setattr(S, "look", lambda model, x, blocks: (None, torch.zeros(len(x), 1, 2, 2)))
-    arrays = dict(entropy=np.arange(40.), label=np.repeat(np.arange(8), 5), index=np.arange(40))
+    arrays = dict(entropy=np.arange(40.), label=np.arange(40) % 8, index=np.arange(40))
     images = [dict(image=torch.zeros(3, 4, 4))] * 40
     model = SimpleNamespace(blocks=[0], pos_embed=torch.zeros(1))
     chosen = S.examples(arrays, images, SimpleNamespace(std=(1, 1, 1), mean=(0, 0, 0)), model)["example"]
-    assert len(set(arrays["label"][chosen])) == len(chosen) == S.EXAMPLES
-    assert chosen[0] == 0 and chosen[-1] == 39  # from the most concentrated to the most diffuse
+    # evenly from the most concentrated to the most diffuse, 0, 7, 15, 23, 31, 39: the nearest of a new class
+    assert chosen == [0, 7, 14, 21, 33, 36]
 
 
 def test_chance_is_one_of_the_classes_or_that_of_as_many_guesses_as_saccades():

@@ -163,7 +163,13 @@ def test_unisal_loads_strictly(tmp_path):
     state = UNISAL().state_dict()
     torch.save(state, tmp_path / "whole.pth")
     torch.save(dict(list(state.items())[1:]), tmp_path / "short.pth")
-    assert len(L.load_unisal(tmp_path / "whole.pth").state_dict()) == 835
+    net, frames = L.load_unisal(tmp_path / "whole.pth"), torch.rand(1, 2, 3, 64, 64)
+    assert len(net.state_dict()) == 835
+    videos, stills = UNISAL("DHF1K").eval(), UNISAL("SALICON").eval()
+    for other in (videos, stills):
+        other.load_state_dict(state)
+    with torch.no_grad():  # the paper's choice of UNISAL's data sets
+        assert torch.equal(net(frames), videos(frames)) and not torch.allclose(net(frames), stills(frames))
     with pytest.raises(InputError, match="expected UNISAL's weights_best.pth"):
         L.load_unisal(tmp_path / "short.pth")
 

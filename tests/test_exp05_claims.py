@@ -42,6 +42,8 @@ def test_the_model_is_a_unit_from_three_models_on():
     tests = {t["name"]: t for t in P.compare_kinds("all", kind, model, np.arange(54.))}
     assert tests["all, heads: dino4 vs sl4"]["n"] == [15, 15]
     assert tests["all, models: dino4 vs sl4"]["medians"] == [26, 44]
+    two = np.array([name.replace(".2", ".1") for name in model.tolist()])
+    assert not any("models" in t["name"] for t in P.compare_kinds("all", kind, two, np.arange(54.)))
 
 
 def hand_made() -> dict[str, np.ndarray]:

@@ -41,25 +41,27 @@ def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
 def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     for folder in ("Clips_small_size", "GazeData/NV/0043er", "GazeData/NV/0724er"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("STEPF_3a_c", "BLUE_1a_c", "X_10_c", "X_1_c"):
+    for name in ("STEPF_3a_c", "BLUE_1a_c", "X_10_c", "X_1_c", "Y_10_c", "Z_1_part_c"):
         write_video(tmp_path / "Clips_small_size" / f"{name}.mov", 3, (48, 128))
     write_csv([{"index": i, "file name": n, "genre category": g} for i, (n, g) in enumerate(
         [("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature"), ("X_1", "cartoon"),
-         ("X_10", "drama")])],
+         ("X_10", "drama"), ("Z_1", "doc")])],
         tmp_path / "30s_segment_description.csv")
     record = dict(t=[5000., 5010, 5020, 5030], x=[0., 1280, 2560, 7], y=[240., 720, 1200, 7],
                   missing=[0, 0, 0, 1])
     for viewer, movie in (("0043er", "STEPF_3a_c 2.mov"), ("0724er", "STEPF_3a_c.mov"),
                           ("0724er", "BLUE_1a.mov"), ("0043er", "ABSENT_9z.mov"), ("0043er", "X_1_c.mov"),
-                          ("0724er", "X_10_c.mov"), ("0724er", "")):
+                          ("0724er", "X_10_c.mov"), ("0724er", ""), ("0724er", "Y_1_c.mov"),
+                          ("0724er", "Z_1_c.mov")):
         scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{movie[:4]}{len(movie)}.mat",
                          dict(eyetrackRecord=record, movieFileName=movie))
     study = D.load_study(str(tmp_path))
     assert [(c.name, c.genre, c.samples)
             for c in study.clips] == [("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30),
-                                      ("X_10_c", "drama", 30), ("X_1_c", "animation", 30)]
-    assert "2 gaze records" in study.notes[0]
-    assert [list(c.records()) for c in study.clips[2:]] == [["0724er"], ["0043er"]]
+                                      ("X_10_c", "drama", 30), ("X_1_c", "animation", 30),
+                                      ("Z_1_part_c", "nature", 30)]
+    assert "3 gaze records" in study.notes[0]  # Y_1 is not the beginning of Y_10, as Z_1 is of Z_1_part
+    assert [list(c.records()) for c in study.clips[2:]] == [["0724er"], ["0043er"], ["0724er"]]
     records = study.clips[1].records()
     assert list(records) == ["0043er", "0724er"]
     # 2560 display px are 128 video px; the picture has 48 / .05 = 960 of 1440 rows, so 240 above it
@@ -75,6 +77,17 @@ def test_gaze_follows_the_times_of_frames_also_at_a_variable_rate():
     gaze, frame = D.align({"v": np.stack([t, 1000 * t, t], 1)}, times, clip_of(samples=4))
     assert gaze.shape == (1, 20, 2) and frame.tolist() == [f for f in range(5) for _ in range(4)]
     np.testing.assert_allclose(gaze[0, 8:12, 0], 1000 * (.2 + .3 * (np.arange(4) + .5) / 4), atol=5.1)
+    last = .6 + .1 * (np.arange(4) + .5) / 4  # the last frame is shown as long as most are
+    np.testing.assert_allclose(gaze[0, 16:, 0], 1000 * last, atol=5.1)
+
+
+def test_records_are_put_in_the_order_of_time_viewer_by_viewer(tmp_path):
+    rows = [dict(viewer=v, t_s=t, x_px=10 * t, y_px="" if t == 2 else 5) for t in (3, 1, 2) for v in "ba"]
+    write_csv(rows, tmp_path / "one.csv")
+    records = D.gaze_csv(tmp_path / "one.csv")
+    assert [*records] == ["b", "a"]
+    for record in records.values():
+        np.testing.assert_array_equal(record, [[1, 10, 5], [2, 20, np.nan], [3, 30, 5]])
 
 
 def test_a_sample_takes_the_nearest_record_within_a_twentieth_of_a_second():
@@ -119,9 +132,23 @@ def test_the_share_of_frames_with_gaze_is_told():
     viewers, gaze, notes = viewers_of(gaze_of())
     assert viewers == ["v0", "v1", "v2", "v3"] and np.isfinite(gaze).all()
     assert notes == ["c: gaze in 100% of the frames (mean over 4 viewers)"]
+    assert viewers_of(gaze_of(), blank=tuple(range(30)))[2] == notes  # of the frames with a picture
     records = gaze_of()
     records["v0"][:60, 1:] = np.nan  # half of one of four viewers
     assert viewers_of(records)[2] == ["c: gaze in 88% of the frames (mean over 4 viewers)"]
+
+
+def test_a_fifth_of_the_frames_with_gaze_is_enough_and_three_times_the_clip_not_too_long():
+    few, enough = gaze_of(), gaze_of()
+    for records, n in ((few, 23), (enough, 26)):  # of 120 records
+        for record in records.values():
+            record[n:, 1:] = np.nan
+    assert viewers_of(enough)[2][-1] == "c: gaze in 21% of the frames (mean over 4 viewers)"
+    with pytest.raises(InputError, match="gaze in 19% of the frames"):
+        viewers_of(few)
+    viewers_of(gaze_of(clock=lambda t: 3.4 * t))  # 6.7 s; the clip lasts 1.96 s, and 1 s more
+    with pytest.raises(InputError, match="to 6.9.* s; expected t_s in s from the first frame"):
+        viewers_of(gaze_of(clock=lambda t: 3.5 * t))
 
 
 @pytest.mark.parametrize("change, clock, message", [
@@ -218,6 +245,7 @@ def test_where_gaze_lies_is_told_by_a_part_of_many_records_none_of_them_lost(mon
     w = D.Watched(clip, TIMES, SIZE, *D.viewers_of(clip, TIMES, SIZE, False, []))
     kept = np.concatenate([*w.some.values()])
     assert len(kept) == 96 and np.isfinite(kept[:, 1]).sum() == 24 and w.viewers == ["v0"]
+    assert np.array_equal(w.some["v0"], records["v0"][::5])  # from the whole clip
     D.check_places([w])
 
 
@@ -230,8 +258,10 @@ def test_gaze_at_zero_is_suspected_and_missing_if_asked():
     assert (gaze == 0).all(2).mean() > .05
     _, gaze, notes = viewers_of(records, lost_at_zero=True)
     assert not (gaze == 0).all(2).any() and np.isnan(gaze[..., 0]).mean() > .05 and len(notes) == 1
-    records["v0"][0, 1:] = 1
-    assert not any("(0, 0)" in note for note in viewers_of({"v0": gaze_of()["v0"]})[2])
+    for record, column in zip(records.values(), (1, 2, 1, 2)):
+        record[::16, column] = 7  # at the left or the top border, not in the corner
+    _, gaze, notes = viewers_of(records, lost_at_zero=True)
+    assert np.isfinite(gaze).all() and not any("(0, 0)" in note for note in viewers_of(records)[2])
 
 
 def test_lost_at_zero_reaches_both_scripts(tmp_path, monkeypatch):

@@ -29,11 +29,14 @@ def test_area_resampling_equals_opencv():
     # cv2.resize(image, (48, 32), interpolation=cv2.INTER_AREA), OpenCV 5.0.0: green of some rows, columns
     expected = [[224, 87, 200, 56, 168], [46, 151, 81, 120, 144], [96, 201, 72, 184, 106],
                 [160, 23, 136, 109, 104]]
-    found = (255 * ours[0, 1, ::9, ::11]).round().int()
+    levels = 255 * ours  # whole ones, as in the file from which the authors' models read
+    torch.testing.assert_close(levels, levels.round(), atol=1e-4, rtol=0)
+    found = levels[0, 1, ::9, ::11].round().int()
     off = (found - torch.tensor(expected)).abs()
     assert off.max() <= 1 and (off == 0).float().mean() > .9  # halves are rounded differently
     assert abs((255 * ours).sum() - 587387) < 500
     assert X.resized(torch.zeros(1, 3, 480, 720, dtype=torch.uint8), 16, None).shape[2:] == (480, 720)
+    assert X.resized(torch.zeros(1, 3, 75, 88, dtype=torch.uint8), 16, None).shape[2:] == (80, 96)  # nearest
     for (img_h, img_w), size in {(468, 851): (384, 688),
                                  (360, 853): (288, 688)}.items():  # the authors' CW2019
         assert X.resized(torch.zeros(1, 3, img_h, img_w, dtype=torch.uint8), 16, .8).shape[2:] == size
@@ -60,10 +63,11 @@ def test_videos_and_folders_of_frames_come_in_order_and_again(tmp_path):
     assert all((data[i]["image"].numpy() == p).all() for i, p in enumerate(pictures))
 
 
-def test_a_variable_frame_rate_is_kept(tmp_path):
-    pts = [0, 40, 80, 300, 340]
-    write_video(tmp_path / "v.mp4", 5, pts=pts)
-    assert frames_of(tmp_path / "v.mp4")[0].times == pytest.approx(np.array(pts) / 1000, abs=2e-3)
+@pytest.mark.parametrize("start", [0, 2000])
+def test_a_variable_frame_rate_is_kept_and_times_count_from_the_first_frame(tmp_path, start):
+    pts = np.array([0, 40, 80, 300, 340])
+    write_video(tmp_path / "v.mp4", 5, pts=start + pts)
+    assert frames_of(tmp_path / "v.mp4")[0].times == pytest.approx(pts / 1000, abs=2e-3)
 
 
 def test_frames_before_the_damage_are_used_and_it_says_so(tmp_path):
@@ -141,13 +145,18 @@ def test_a_video_turned_by_half_a_quarter_is_named(tmp_path):
     assert "display matrix [0.71, 0.71, -0.71, 0.71] is no quarter turn" in notes[0]
 
 
-@pytest.mark.parametrize("aspect, width", [(Fraction(4, 3), 128), (Fraction(8, 9), 85), (None, 96)])
+@pytest.mark.parametrize("aspect, width", [
+    (Fraction(4, 3), 128), (Fraction(8, 9), 85), (Fraction(16, 11), 140), (None, 96)])
 @pytest.mark.parametrize("end", ["mp4", "mkv"])
 def test_pixels_that_are_not_square_are_shown_square(tmp_path, aspect, width, end):
     quarters(tmp_path / f"a.{end}", aspect=aspect)
     w, data = frames_of(tmp_path / f"a.{end}")
     shown = data[0]["image"].numpy()
     assert w.size == shown.shape[:2] == (64, width)
+    with av.open(str(tmp_path / f"a.{end}")) as file:
+        stored = next(file.decode(video=0)).to_ndarray(format="rgb24").astype(float)  # (64, 96, 3)
+    area = stored.repeat(width, 1).reshape(64, width, 96, 3).mean(2)
+    assert np.abs(shown - area).max() < .501  # to the nearest level
     means = [shown[:30, :width // 2 - 4].mean(), shown[:30, width // 2 + 4:].mean(), shown[34:, width // 2 + 4:].mean()]
     np.testing.assert_allclose(means, [0, 80, 240], atol=6)
 
@@ -190,6 +199,20 @@ def test_a_video_that_an_edit_list_cuts_is_not_damaged(tmp_path, first, count):
     assert w.times == pytest.approx(np.arange(count) / 24, abs=1e-3)
     means = [data[i]["image"].double().mean() for i in range(count)]
     np.testing.assert_allclose(means, pictures[first:first + count].mean((1, 2, 3)), atol=3)
+
+
+def test_a_last_frame_that_is_shown_for_two_seconds_is_no_damage(tmp_path):
+    write_video(tmp_path / "a.mp4", 5)
+    with av.open(str(tmp_path / "a.mp4")) as file, av.open(str(tmp_path / "b.mp4"), "w") as new:
+        stream = new.add_stream_from_template(file.streams.video[0])
+        for packet in file.demux(video=0):
+            if packet.dts is not None:
+                if packet.pts * packet.time_base > .16:
+                    packet.duration = int(2 / packet.time_base)
+                packet.stream = stream
+                new.mux(packet)
+    notes = []
+    assert len(frames_of(tmp_path / "b.mp4", notes=notes)[1]) == 5 and notes == []
 
 
 def test_a_file_that_was_cut_off_is_damaged_also_with_its_index_in_front(tmp_path):
@@ -237,6 +260,7 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
     clip = X.animal_clip(animal_world(tmp_path / "animal_parts"), notes)
     assert notes == [] and [p.name[-13:] for p in clip.files()] == ["00000007.JPEG", "00000005.JPEG"]
     wide, high = clip.animals
+    assert clip.blank == (0, 1)  # nobody watched them: they count in no mean over frames
     # wide: the eye is at x = 70, the half width 50: the square begins at 20, ends at 80; 256 / 60 as large
     assert wide.corner == (20, 0) and wide.side == 60
     np.testing.assert_allclose(wide.eyes, [[50 * 256 / 60, 12 * 256 / 60]])
@@ -249,10 +273,22 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
     w = D.watch(clip, None, notes)
     assert w.size == (256, 256) and len(w.times) == 2 and w.viewers == [] and notes == []
     picture = X.Frames(clip, 2)[0]["image"].numpy()
+    area = np.array(Image.open(wide.file))[:, 20:80].astype(float)  # 60 px: each to 64, of which 15 make one
+    for _ in range(2):
+        area = area.repeat(64, 0).reshape(256, 15, -1, 3).mean(1).swapaxes(0, 1)
+    assert np.abs(picture - area).max() < .501  # to the nearest level
     assert picture[:, :120].max() < 30 and picture[:, 136:].min() > 170  # x = 50 is in the middle of 20 to 80
     points, parts = L.animal_points(clip, 2)
     np.testing.assert_allclose(points[0], [wide.eyes[0], [np.nan, np.nan], [128, 200]])
     assert parts["animal_eyes"].tolist() == [True, True, False] and parts["animal_face"].all()
+
+
+def test_mouths_are_those_of_the_images_that_their_indices_name(tmp_path):
+    folder = animal_world(tmp_path / "animal_parts")
+    np.savez(folder / "shifted_mouth_pos_val.npz", mouth_pos=np.array([[1., 2], [3, 4]]),
+             img_indices=[2., 1.])
+    animals = X.animal_clip(folder, []).animals
+    assert [(one.file.stem[-1], *one.mouth) for one in animals] == [("5", 3, 4), ("1", 1, 2)]
 
 
 def test_animals_at_the_edge_stop_one_pixel_before_it_as_in_the_authors_code(tmp_path):

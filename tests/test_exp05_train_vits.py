@@ -173,13 +173,37 @@ def test_rows_of_the_table_are_percentages_of_images():
 
 
 def test_paper_defaults_are_the_official_ones():
-    args = E.parse("--method dino --data IMAGENET".split())
-    assert (args.out_dim, args.momentum, args.teacher_temp, args.clip_grad) == (65536, .996, .04, 3.)
-    assert (args.lr, args.weight_decay, args.weight_decay_end, args.warmup_epochs) == (5e-4, .04, .4, 10)
-    assert (args.locals, args.local_size, args.freeze_last_layer, args.epochs) == (8, 96, 1, 300)
-    args = E.parse("--method supervised --data IMAGENET --workers 10".split())
-    assert (args.weight_decay, args.warmup_epochs, args.mixup, args.cutmix) == (.05, 5, .8, 1.)
-    assert (args.smoothing, args.erasing, args.drop_path, args.depth) == (.1, .25, .1, 12)
+    """main_dino.py of facebookresearch/dino, main.py of facebookresearch/deit, their evaluations' 256 px."""
+    both = dict(width=384, heads=6, depth=12, drop_path=.1, epochs=300, lr=5e-4, dtype="bfloat16",
+                global_size=224, final_size=224, final_epochs=0, eval_resize=256, train_head=False)
+    args = vars(E.parse("--method dino --data IMAGENET".split()))
+    assert args == args | both | dict(
+        pos_rule="offset", out_dim=65536, head_hidden=2048, bottleneck=256, batch_size=512, warmup_epochs=10,
+        min_lr=1e-6, weight_decay=.04, weight_decay_end=.4, clip_grad=3., freeze_last_layer=1, momentum=.996,
+        teacher_temp=.04, locals=8, local_size=96, local_scale=(.05, .4), global_scale=(.4, 1.),
+        jitter=(.4, .4, .2, .1), grayscale=.2, blur=(1., .1, .5), solarise=.2)
+    args = vars(E.parse("--method supervised --data IMAGENET --workers 10".split()))
+    assert args == args | both | dict(
+        pos_rule="size", batch_size=1024, warmup_epochs=5, min_lr=1e-5, weight_decay=.05,
+        weight_decay_end=.05, clip_grad=0., smoothing=.1, mixup=.8, cutmix=1., erasing=.25, randaugment=9,
+        global_scale=(.08, 1.))
+
+
+def test_the_demos_recipes_are_those_of_which_its_readme_gives_times_and_scores():
+    """checkpoints/README.md; another recipe asks for other models and other numbers there."""
+    both = dict(width=96, heads=6, drop_path=0., pos_rule="size", epochs=4, batch_size=32, dtype="float32",
+                warmup_epochs=1, min_lr=1e-5, global_size=112, eval_resize=224, train_head=True)
+    args = vars(E.parse("--method dino".split()))
+    assert args == args | both | dict(
+        out_dim=256, head_hidden=256, bottleneck=64, lr=.012, weight_decay=.04, weight_decay_end=.1,
+        clip_grad=3., freeze_last_layer=0, momentum=.98, teacher_temp=.04, locals=4, local_size=48,
+        local_scale=(.05, .4), global_scale=(.4, 1.), final_size=224, final_epochs=0, jitter=(.3, .3, .3, .02), grayscale=.05,
+        blur=(.1, .1, 0.), solarise=0.)
+    args = vars(E.parse("--method supervised".split()))
+    assert args == args | both | dict(
+        lr=.016, weight_decay=.05, weight_decay_end=.05, clip_grad=0., smoothing=.1, mixup=0., cutmix=1.,
+        erasing=.25, randaugment=0, global_scale=(.25, 1.), final_size=160, final_epochs=1)
+    assert E.DEMO_IMAGES == (15600, 1200)
 
 
 class Kernels(TorchDispatchMode):
@@ -836,6 +860,9 @@ def test_knn_weighs_neighbours_by_similarity():
     x = torch.tensor([[5., 0.], [.9, .5]])  # cosines with the bank 1, .8, .8, 0: e^(.2/.07) = 17.4 > 2 votes
     neighbours = V.nearest(F.normalize(x, dim=1) @ F.normalize(bank, dim=1).T, labels.expand(2, -1))
     assert V.vote(*neighbours, 2).tolist() == [0, 1]
+    for others, winner in ((16, 0), (18, 1)):  # with a temperature of .0692 to .0721 alone
+        cosines = torch.tensor([[1.] + [.8] * others])
+        assert V.vote(cosines, torch.tensor([[0] + [1] * others]), 2).tolist() == [winner]
 
 
 def plain_features(net: E.VisionTransformer, paths: list[Path], flip: bool = False) -> torch.Tensor:

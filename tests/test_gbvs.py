@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
+import gbvs as gbvs_file
 from common import fixation_counts, nss, upsample
 from gaze import load_osie
 from gbvs import (attenuate_borders, feature_maps, gabor_filters, gbvs, gbvs_sets, halve, local_variance,
@@ -162,6 +163,34 @@ def test_contrast_peaks_where_a_texture_is_and_not_where_the_picture_is_bright()
     image[..., 120:168, 176:224] = texture.repeat_interleave(8, 2).repeat_interleave(8, 3)
     row, col = divmod(int(gbvs(image, "R").argmax()), 32)
     assert abs(row - 17.5) <= 3 and abs(col - 24.5) <= 3
+
+
+@pytest.mark.parametrize("size, scales", [((64, 64), [16, 8, 8]), ((128, 192), [32, 16, 8]),
+                                          ((88, 400), [22, 11, 5]), ((80, 400), [20, 10, 10])])
+def test_features_are_of_the_image_halved_twice_to_four_times_down_to_ten_pixels(size, scales, monkeypatch):
+    seen, features = [], gbvs_file.feature_maps
+    monkeypatch.setattr(gbvs_file, "feature_maps",
+                        lambda x, channel: seen.append(x.shape[2]) or features(x, channel))
+    gbvs(noise(1, 3, *size), "I")
+    assert seen == scales
+
+
+def test_intensity_is_the_largest_of_red_green_and_blue():
+    """What orientation, contrast, flicker and motion are of, too."""
+    now, before = noise(1, 3, 64, 96, seed=1), noise(1, 3, 64, 96, seed=2)
+    brightest, earlier = (x.amax(1, keepdim=True).expand(-1, 3, -1, -1) for x in (now, before))
+    sets = [*"IORFM"]
+    torch.testing.assert_close(gbvs_sets(now, sets, before), gbvs_sets(brightest, sets, earlier))
+
+
+def test_colour_is_opponency_relative_to_the_intensity_and_0_in_black():
+    rgb = noise(1, 3, 20, 24)
+    rgb[:, :, 3, 4] = 0
+    found = feature_maps(torch.cat([rgb, rgb.amax(1, True)], 1), "C")[0].numpy()
+    for row, col in ((0, 0), (3, 4), (7, 11), (19, 23), (12, 5)):
+        r, g, b = rgb[0, :, row, col].tolist()
+        expected = [abs(b - min(r, g)) / max(r, g, b), abs(r - g) / max(r, g, b)] if r else [0, 0]
+        assert found[:, row, col] == pytest.approx(expected, abs=1e-6)
 
 
 def test_flicker_is_the_absolute_difference_of_the_halved_intensities():
