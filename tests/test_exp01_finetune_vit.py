@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 import demo
 import exp01_claims as C
 import exp01_finetune_vit as E
-from by_formula import assert_same, correlation, interval, paired
+from by_formula import assert_same, bars, correlation, interval, mean_and_sem, paired
 from common import InputError, VisionTransformer, cc, density_map, generator, observer_consistency
 from data import coco_categories, coco_files, read_coco, read_csv
 from exp01_finetune_vit import RolloutViT, attention_kl, human_maps
@@ -57,7 +57,9 @@ def test_attention_kl_equals_its_formula_and_is_zero_for_equal_maps():
     a, b = (m / m.sum((1, 2), keepdim=True) + 1e-10 for m in (p, q))
     torch.testing.assert_close(attention_kl(p, q), (b * (b / a).log()).sum((1, 2)))
     assert attention_kl(p, 7 * p).abs().max() < 1e-12
-    assert torch.isfinite(attention_kl(torch.zeros(1, 4, 4), q[:1, :4, :4].float())).all()
+    uniform = b[:1, :4, :4] / b[:1, :4, :4].sum()  # a map that is 0 everywhere says nothing, so it is uniform
+    torch.testing.assert_close(attention_kl(torch.zeros(1, 4, 4).double(), uniform),
+                               (uniform * (16 * uniform).log()).sum((1, 2)), atol=1e-6, rtol=1e-6)
 
 
 def test_rollout_map_equals_the_full_matrix_product():
@@ -395,6 +397,7 @@ def distinct() -> dict:
     arrays = {metric: rng.random((31, 3)) + [i, i + (-1) ** i * (i + 1) / 5, i + .1]
               for i, metric in enumerate(E.METRICS)}
     arrays["cc"] = rng.uniform(.1, .6, (31, 3)) + [0, .15, .05]
+    arrays["cc"][9, 1] = arrays["cc"][9, 0]  # no gain
     consistency = rng.uniform(.2, .8, 31)
     consistency[[4, 17]] = np.nan
     by_category = np.array([[.1, .3, .9], [.5, .2, .9], [.3, .6, .1], [.2, .25, .05], [.7, .4, .8]])
@@ -483,6 +486,42 @@ def test_a_row_of_the_csv_holds_the_values_of_its_image_and_model():
         assert (row["image"], row["condition"]) == (f"{image:03d}", "ABC"[model])
         assert all(row[metric] == arrays[metric][image, model] for metric in E.METRICS)
         assert str(row["consistency"]) == str(arrays["consistency"][image])
+
+
+def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
+    arrays, kept, rng = distinct(), {}, np.random.default_rng(2)
+    maps = {k: rng.random((3, 6, 8)) for k in ("human", "A", "B")}
+    arrays |= {f"example_{k}": v for k, v in maps.items()}
+    arrays["example_image"] = rng.integers(0, 256, (3, 6, 8, 3), np.uint8)
+    monkeypatch.setattr(E.results, "save_figure", lambda fig, path: kept.update({path.name: fig}))
+    E.draw(arrays, {}, tmp_path)
+    assert list(kept) == ["fig_2A", "fig_1B", "fig_2B", "fig_2C"]
+    for ax, metric in zip(kept["fig_2A"].axes, ("cc", "nss", "auc", "kl", "sim")):
+        assert bars(ax) == pytest.approx(np.array([mean_and_sem(v) for v in arrays[metric].T])), metric
+
+    def dots(ax, k: int = -1) -> np.ndarray:
+        return np.asarray(ax.collections[k].get_offsets())
+    images, categories = kept["fig_2B"].axes
+    assert np.array_equal(dots(images), arrays["cc"][:, :2])  # A across, B up
+    assert np.array_equal(dots(categories), arrays["category_cc"][:, :2])
+    assert np.array_equal(dots(categories, 1), arrays["category_cc"][:, [0, 2]])  # grey: C
+    values, (scatter, by_quarter) = known_values(arrays), kept["fig_2C"].axes
+    x, gain = values["consistency"], values["gain B - A"]
+    found = dots(scatter)
+    assert found[found[:, 0].argsort()] == pytest.approx(np.stack([x, gain], 1))
+    (line,) = scatter.lines
+    assert line.get_slope() == pytest.approx(np.cov(x, gain)[0, 1] / x.var(ddof=1))
+    assert line.get_xy1() == pytest.approx((x.mean(), gain.mean()))
+    expected = [mean_and_sem(values[f"gain B - {k}"][part]) for k in "AC" for part in QUARTERS]
+    assert bars(by_quarter) == pytest.approx(np.array(expected))
+    pictures = [ax.images for ax in kept["fig_1B"].axes[:15]]  # five rows of three
+    a, b = (maps[k] / maps[k].mean((1, 2), keepdims=True) for k in "AB")
+    for i in range(3):
+        assert np.array_equal(pictures[i][0].get_array(), arrays["example_image"][i])
+        for row, k in enumerate(("human", "A", "B"), 1):
+            assert np.array_equal(pictures[3 * row + i][-1].get_array(), maps[k][i])
+        np.testing.assert_allclose(pictures[12 + i][0].get_array(), b[i] - a[i], atol=1e-12)
+        assert -pictures[12 + i][0].norm.vmin == pictures[12 + i][0].norm.vmax > .1  # white: no change
 
 
 def test_a_difference_is_shown_with_its_t_d_and_p_and_lower_kl_is_better():

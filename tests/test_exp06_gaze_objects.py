@@ -526,6 +526,43 @@ def test_every_line_of_the_table_equals_what_is_worked_out_for_hand_made_values(
         assert r["lift"] == pytest.approx(lifts[o, i], nan_ok=True)
 
 
+def test_figures_show_the_curves_the_heads_and_the_maps(monkeypatch, tmp_path):
+    """Of the values of the test above, which holds what `compare` finds."""
+    heads, sigmas, kept = ["b02h07", "b02h01", "b11h10", "b11h03"], np.array([.6, 1.1, 1.6, 2.1, 2.6]), {}
+    arrays = hand_made(4, sigmas)
+    found = E.compare(arrays, heads, sigmas, 16, 3)[0] | dict(blur="fixations")
+    arrays |= dict(examples=np.array([1, 5]), pictures=np.random.default_rng(0).integers(0, 256, (2, 8, 10, 3)))
+    monkeypatch.setattr(E, "save_figure", lambda fig, path: kept.update({path.name: fig.axes}))
+    E.draw(arrays, {"summary": found}, tmp_path)
+    ranking, seen = found["kl"]["ranking"], np.arange(24) != 8
+    for i, name in enumerate(E.METRICS):
+        ax, curves = kept["fig_sweep"][i], arrays[name].reshape(24, 4, 5)[seen].mean(0)
+        thick = [found[name]["ranking"][k] for k in (0, -1)]
+        for line, curve in zip(ax.lines, [*curves, curves.mean(0)]):
+            assert line.get_ydata() == pytest.approx(curve) and line.get_xdata() == pytest.approx(sigmas)
+        assert {head for head, line in zip(heads, ax.lines) if line.get_linewidth() > 2} == set(thick)
+        assert ax.lines[5].get_xdata() == pytest.approx([found[name]["sigma"]["ours"]] * 2)
+        low, high = found[name]["sigma"]["ci"]
+        assert (ax.patches[0].get_x(), ax.patches[0].get_width()) == pytest.approx((low, high - low))
+    for ax, values in zip(kept["fig_heads"], [*(found[name]["heads"] for name in E.METRICS), found["lift"]]):
+        for place, head in enumerate(ranking):
+            interval, dot = ax.lines[2 * place:2 * place + 2]
+            assert interval.get_xdata() == pytest.approx(values[head]["ci"])
+            assert (*dot.get_xdata(), *dot.get_ydata()) == pytest.approx((values[head]["ours"], place))
+    assert [text.get_text() for text in kept["fig_heads"][0].get_yticklabels()] == ranking
+    assert ax.lines[-1].get_xdata() == pytest.approx([found["lift"]["people"]["ours"]] * 2)
+    s = found["kl"]["sigma_index"]
+    for row, o in enumerate((1, 5)):
+        picture, people, *maps = kept["fig_examples"][5 * row:5 * row + 5]
+        assert np.array_equal(picture.images[0].get_array(), arrays["pictures"][row])
+        smooth = ndimage.gaussian_filter(arrays["fix"][o].sum(0), sigmas[s], mode="constant")
+        np.testing.assert_allclose(people.images[1].get_array(), smooth, rtol=1e-4)
+        for ax, word, place in zip(maps, ("best", "middle", "worst"), (0, 2, 3)):
+            head = heads.index(ranking[place])
+            assert np.array_equal(ax.images[1].get_array(), arrays["attn"][o, head])
+            assert ax.get_title() == f"{word}: {ranking[place]}, KL {arrays['kl'][:, o, head, s].mean():.2f}"
+
+
 # ------------------------------------------------------------------------------------------------ recovery
 
 def simulate(attn, head: int, sigma: float, n: int, blur: str, people: int):
