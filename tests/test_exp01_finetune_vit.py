@@ -651,14 +651,18 @@ def test_a_turned_photograph_is_measured_and_drawn_as_people_saw_it(tmp_path):
 
 
 def test_categories_of_coco_are_found_by_2014_and_2017_names_and_overlapping_files(tmp_path):
+    """The ids of COCO's categories have gaps. Each file has an image, and shows, what the other does not."""
     (tmp_path / "annotations").mkdir()
-    for k, file_name in (("val2017", "000000000007.jpg"), ("train2017", "000000000007.jpg")):
+    categories = [dict(id=18, name="dog"), dict(id=3, name="car"), dict(id=1, name="person")]
+    objects = {"train2017": [(70, 7, 3), (90, 9, 18), (91, 9, 1), (92, 9, 1)], "val2017": [(70, 7, 3), (71, 7, 18)]}
+    for k, rows in objects.items():
         (tmp_path / "annotations" / f"instances_{k}.json").write_text(json.dumps(dict(
-            images=[dict(id=7, file_name=file_name)], categories=[dict(id=1, name="dog")],
-            annotations=[dict(id=3, image_id=7, category_id=1)])))
-    files, name = coco_files(tmp_path, "val"), "COCO_val2014_000000000007.jpg"
-    assert len(files) == 2 and coco_categories(files, [name, "other.jpg"]) == {"dog": [name]}
-    assert [len(v) for v in read_coco(files).values()] == [1, 1, 1]  # each object once
+            images=[dict(id=i, file_name=f"{i:012d}.jpg") for i in sorted({i for _, i, _ in rows})],
+            annotations=[dict(id=a, image_id=i, category_id=c) for a, i, c in rows], categories=categories)))
+    files, seven, nine = coco_files(tmp_path, "val"), "COCO_val2014_000000000007.jpg", "000000000009.jpg"
+    shown = {"car": [seven], "dog": [nine, seven], "person": [nine]}
+    assert len(files) == 2 and coco_categories(files, [seven, nine, "other.jpg"]) == shown
+    assert [len(v) for v in read_coco(files).values()] == [2, 5, 3]  # each object once
     (tmp_path / "annotations" / "instances_val2014.json").write_text("{}")
     assert [f.name for f in coco_files(tmp_path, "val")] == ["instances_val2014.json"]  # the others unread
     with pytest.raises(InputError, match="none.*no instances_"):
