@@ -1,4 +1,5 @@
 """Loaders of gaze and images: tiny files in the real formats, and (marked `real`) the real data."""
+import contextlib
 import csv
 import dataclasses
 import io
@@ -22,7 +23,7 @@ from common import InputError, generator, input_errors
 from data import (Images, coco_categories, entries, gaze_files, imagenet_wnids, load_imagefolder, passed_over,
                   read_csv, read_image, read_map, read_mask, readable_only)
 from common import training_order
-from gaze import load_gaze, load_osie, load_salicon, off_the_bars
+from gaze import check_units, load_gaze, load_osie, load_salicon, off_the_bars, with_size
 from weights import Preprocess
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -989,6 +990,18 @@ def test_one_subject_of_freeview_in_percent_is_named(tmp_path):
     folder = write_freeview(tmp_path / "fv", [*right, one])
     with pytest.raises(InputError, match="trainval.json, subject 9, .*X and Y look like %: multiply them by 16.8 and 10.5"):
         load_gaze(folder, "val")
+
+
+@pytest.mark.parametrize("x, y, fault", [  # ranges of 40 points on 640x480 px
+    ((5, 630), (5, 230), ""), ((5, 310), (5, 470), ""), ((5, 310), (5, 230), "all in their top left quarter"),
+    ((300, 325), (5, 470), ""), ((5, 630), (200, 220), ""), ((300, 325), (200, 220), "within a twentieth of")])
+def test_half_a_picture_or_a_narrow_band_is_looked_at_but_no_quarter_and_no_spot(x, y, fault):
+    def check(n: int) -> None:
+        xy = np.stack([np.linspace(*x, n), np.linspace(*y, n)], 1)
+        check_units("gaze.csv", {"v": with_size(xy, (480, 640))})
+    check(19)  # too few to tell
+    with pytest.raises(InputError, match=fault) if fault else contextlib.nullcontext():
+        check(40)
 
 
 # --- COCO -----------------------------------------------------------------------------------------------
