@@ -892,10 +892,13 @@ def test_a_random_two_sevenths_of_osie_are_held_out_whatever_their_order(tmp_pat
 
 
 def test_images_of_cocos_2017_release_are_those_of_2014(tmp_path):
-    write_salicon(tmp_path / "salicon.json", [[1, 1]]).rename(tmp_path / "fixations_val2014.json")
     write_jpeg(tmp_path / "coco" / "train2017" / "000000000042.jpg")
-    images, _ = load_gaze(tmp_path, "val", tmp_path / "coco")
-    assert images[0].path.name == "000000000042.jpg" and images[0].size == (480, 640)
+    for split in ("val", "train"):
+        file = write_salicon(tmp_path / "salicon.json", [[1, 1]]).rename(tmp_path / f"fixations_{split}2014.json")
+        file.write_text(file.read_text().replace("COCO_val2014", f"COCO_{split}2014"))
+        images, _ = load_gaze(tmp_path, split, tmp_path / "coco")
+        assert images[0].name == f"COCO_{split}2014_000000000042.jpg"
+        assert images[0].path.name == "000000000042.jpg" and images[0].size == (480, 640)
 
 
 # --- COCO-FreeView and COCO-Search18 --------------------------------------------------------------------

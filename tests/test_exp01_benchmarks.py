@@ -224,6 +224,9 @@ def test_the_figure_shows_accuracies_evidence_and_who_is_better_where(monkeypatc
     expected = [(right[key][..., m].mean(), *interval(right[key][..., m].mean(1), 2000))
                 for m in range(3) for key in SETS]
     assert bars(accuracy) == pytest.approx(np.array(expected))
+    labels = [text.get_text() for text in accuracy.get_xticklabels()]
+    assert labels == ["ImageNet\nn = 60", "ImageNet-C\nn = 18", "ObjectNet\nn = 40"]
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == list("ABC")
     bf01 = [bayes_factors(paired(*right[key].reshape(-1, 3)[:, [1, 0]].T)["t"], n * views)
             for key, (_, n, views) in SETS.items()]
     for line in evidence.lines:

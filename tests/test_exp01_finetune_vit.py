@@ -162,8 +162,10 @@ def test_the_untuned_model_is_never_the_best_and_a_training_without_gain_says_so
     assert better["lowest"] < better["log"][0]["val_loss"] and E.no_gain({"B": better}) == []
 
 
-def test_four_steps_of_tuning_equal_a_plain_loop(blobs, tmp_path):
-    """A teacher of random vectors, another one of each image; mse + 3 KL, AdamW with a decay of .5, by hand."""
+def test_four_steps_of_tuning_equal_a_plain_loop(blobs, tmp_path, monkeypatch):
+    """A teacher of random vectors, another one of each image; mse + 3 KL, AdamW with a decay of .5, by hand;
+    three held-out images in batches of two and one count alike."""
+    monkeypatch.setattr(E, "TRAIN_BATCH", 2)
     images, seen = E.gaze_images(blobs[:14], PRE), []
 
     class Seen(torch.utils.data.Dataset):
@@ -498,13 +500,15 @@ def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
     assert list(kept) == ["fig_2A", "fig_1B", "fig_2B", "fig_2C"]
     for ax, metric in zip(kept["fig_2A"].axes, ("cc", "nss", "auc", "kl", "sim")):
         assert bars(ax) == pytest.approx(np.array([mean_and_sem(v) for v in arrays[metric].T])), metric
+        assert [text.get_text() for text in ax.get_xticklabels()] == list("ABC")
 
     def dots(ax, k: int = -1) -> np.ndarray:
         return np.asarray(ax.collections[k].get_offsets())
     images, categories = kept["fig_2B"].axes
     assert np.array_equal(dots(images), arrays["cc"][:, :2])  # A across, B up
     assert np.array_equal(dots(categories), arrays["category_cc"][:, :2])
-    assert np.array_equal(dots(categories, 1), arrays["category_cc"][:, [0, 2]])  # grey: C
+    assert np.array_equal(dots(categories, 1), arrays["category_cc"][:, [0, 2]])  # grey: C, with a line to B
+    assert np.array_equal(categories.collections[0].get_segments(), arrays["category_cc"][:, [[0, 2], [0, 1]]])
     values, (scatter, by_quarter) = known_values(arrays), kept["fig_2C"].axes
     x, gain = values["consistency"], values["gain B - A"]
     found = dots(scatter)
@@ -514,6 +518,9 @@ def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
     assert line.get_xy1() == pytest.approx((x.mean(), gain.mean()))
     expected = [mean_and_sem(values[f"gain B - {k}"][part]) for k in "AC" for part in QUARTERS]
     assert bars(by_quarter) == pytest.approx(np.array(expected))
+    middle = [bar.get_x() + bar.get_width() / 2 for bar in by_quarter.patches]
+    assert middle == pytest.approx([q + side for side in (-.2, .2) for q in (1, 2, 3, 4)])
+    assert [text.get_text() for text in by_quarter.get_legend().get_texts()] == ["gain B - A", "gain B - C"]
     pictures = [ax.images for ax in kept["fig_1B"].axes[:15]]  # five rows of three
     a, b = (maps[k] / maps[k].mean((1, 2), keepdims=True) for k in "AB")
     for i in range(3):
@@ -644,7 +651,9 @@ def test_a_turned_photograph_is_measured_and_drawn_as_people_saw_it(tmp_path):
     a, a_seen, b, b_seen = (item["image"] for item in E.gaze_images(images, squash))
     assert torch.equal(a, a_seen) and torch.equal(b, b_seen) and not torch.equal(a, b)
     nets = {k: lambda x, k=k: (None, torch.full((len(x), 224, 224), float(ord(k)))) for k in "CBA"}
-    shown = E.examples(nets, images, [image.name for image in images], squash, torch.device("cpu"))
+    gone = GazeImage("gone.png", tmp_path / "gone.png", gaze)  # not among the images that were measured
+    shown = E.examples(nets, [gone, *images], [image.name for image in images], squash, torch.device("cpu"))
+    assert len(shown["example_A"]) == 4
     assert (shown["example_A"] == ord("A")).all() and (shown["example_B"] == ord("B")).all()
     assert shown["example_human"][3, 5, 200] == 1  # where people looked
     assert np.array_equal(*shown["example_image"][:2]) and np.array_equal(*shown["example_image"][2:])

@@ -366,6 +366,7 @@ def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
     for ax, metric in zip(kept["fig_5B"], ("cc", "nss", "auc", "kl", "sim")):
         assert bars(ax) == pytest.approx(np.array([mean_and_sem(v) for v in arrays[metric].T])), metric
     right = 100. * arrays["imagenet_correct"][:, 0].T
+    assert [text.get_text() for text in kept["fig_5B"][5].get_xticklabels()] == list("AB")
     assert bars(kept["fig_5B"][5]) == pytest.approx(np.array([(v.mean(), *interval(v, 2000)) for v in right]))
     for ax, key in zip(kept["fig_5C"], ("cc", "category_cc")):
         assert np.array_equal(ax.collections[-1].get_offsets(), arrays[key])  # A across, B up
