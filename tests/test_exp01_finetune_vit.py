@@ -86,11 +86,15 @@ def test_trainable_share_is_the_papers():
     assert (trained, sum(p.numel() for p in vit.parameters())) == (28_348_416, 86_567_656)  # 32.7 %
 
 
-def test_paper_defaults():
+def test_the_recipes_of_the_paper_and_of_the_demo():
     args = E.parse("--salicon SALICON --coco COCO --imagenet IMAGENET --objectnet OBJECTNET".split())
     assert (args.lr, args.batch_size, args.epochs, args.eval_every) == (1e-5, 8, 20, 200)
     assert (args.patience, args.min_delta, args.lam, args.weight_decay) == (3, 1e-3, 1., .01)
-    assert args.model == "vit_base_patch16_224" and args.data is None
+    assert args.model == "vit_base_patch16_224" and args.data is None and args.precision == "float32"
+    args = E.parse([])
+    assert (args.lr, args.batch_size, args.epochs, args.eval_every) == (3e-4, 8, 3, 27)
+    assert (args.patience, args.min_delta, args.lam, args.weight_decay) == (3, 1e-3, 10., .01)
+    assert args.model == "demo_sl12" and args.data == "demo" and args.precision == "float16"
 
 
 def test_exchanged_fixations_stay_within_their_part_and_no_image_keeps_its_own(blobs):
@@ -138,6 +142,8 @@ def test_only_attention_weights_move_and_the_file_restores_the_model(blobs, tmp_
     E.save_files({"B": record}, {}, tmp_path)
     again = load_tuned(small_vit(), tmp_path / "tuned_B.pth").state_dict()
     assert all(torch.equal(again[k], now[k]) for k in now)
+    kept = load_checkpoint(tmp_path / "tuned_B.pth")
+    assert {v.dtype for k, v in kept.items() if k != "frozen_sha256"} == {getattr(torch, precision)}
     assert [row["step"] for row in read_csv(tmp_path / "tuned_B.csv")] == [0, 4]
     with pytest.raises(InputError, match="tuned weights"):
         load_tuned(small_vit(depth=2), tmp_path / "tuned_B.pth")
@@ -158,6 +164,7 @@ def test_the_untuned_model_is_never_the_best_and_a_training_without_gain_says_so
     assert any(not torch.equal(v, small_vit().state_dict()[k]) for k, v in vit.state_dict().items())
     (said,) = E.no_gain({"B": record})
     assert said.startswith("model B: no step lowered the validation loss") and f"{untuned:.4g} of A" in said
+    assert f"{record['lowest']:.4g} at best" in said
     better, _ = tuned(blobs[:40], tmp_path / "better")
     assert better["lowest"] < better["log"][0]["val_loss"] and E.no_gain({"B": better}) == []
 
@@ -501,6 +508,8 @@ def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
     for ax, metric in zip(kept["fig_2A"].axes, ("cc", "nss", "auc", "kl", "sim")):
         assert bars(ax) == pytest.approx(np.array([mean_and_sem(v) for v in arrays[metric].T])), metric
         assert [text.get_text() for text in ax.get_xticklabels()] == list("ABC")
+        dotted = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+        assert dotted == ([.5] if metric == "auc" else [])  # chance
 
     def dots(ax, k: int = -1) -> np.ndarray:
         return np.asarray(ax.collections[k].get_offsets())
@@ -528,7 +537,8 @@ def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
         for row, k in enumerate(("human", "A", "B"), 1):
             assert np.array_equal(pictures[3 * row + i][-1].get_array(), maps[k][i])
         np.testing.assert_allclose(pictures[12 + i][0].get_array(), b[i] - a[i], atol=1e-12)
-        assert -pictures[12 + i][0].norm.vmin == pictures[12 + i][0].norm.vmax > .1  # white: no change
+        colours = pictures[12 + i][0].norm  # white: no change
+        assert (-colours.vmin, colours.vmax) == pytest.approx([np.quantile(abs(b - a), .995)] * 2)
 
 
 def test_a_difference_is_shown_with_its_t_d_and_p_and_lower_kl_is_better():

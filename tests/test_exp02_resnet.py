@@ -203,6 +203,9 @@ def test_layer4_of_resnet50_is_tuned_and_the_paper_is_the_default():
     assert (args.lr, args.lam, args.batch_size, args.epochs, args.eval_every) == (5e-6, .01, 8, 20, 200)
     assert (args.patience, args.min_delta, args.model, args.data) == (3, 1e-3, "resnet50", None)
     assert args.weight_decay == .01
+    args = E.parse([])
+    assert (args.lr, args.lam, args.batch_size, args.epochs, args.eval_every) == (5e-6, .01, 8, 3, 27)
+    assert (args.patience, args.min_delta, args.model, args.data) == (3, 1e-3, "demo_resnet", "demo")
 
 
 def test_loader_reads_depth_and_width_from_the_file_and_refuses_others(tmp_path):

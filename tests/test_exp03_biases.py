@@ -589,6 +589,8 @@ def test_bars_are_means_with_one_standard_error_over_the_same_images(monkeypatch
     for letter, of, first, second in (("A", "animacy", "animate", "inanimate"), ("B", "size", "small", "large")):
         left, right = kept[f"fig_3{letter}"].axes[:2]
         a, b = (arrays[field][sets[of]].T for field in (first, second))  # (4, images)
+        (uniform,) = [line.get_ydata()[0] for line in right.lines if line.get_linestyle() == ":"]
+        assert uniform == pytest.approx(1e4 / 224**2)
         for ax, values in ((left, a - b), (right, np.concatenate([a, b]))):
             assert bars(ax) == pytest.approx(np.array([mean_and_sem(v) for v in values]))
     left, right = kept["fig_3C"].axes[:2]
