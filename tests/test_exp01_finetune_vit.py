@@ -155,6 +155,8 @@ def test_training_stops_early_and_keeps_the_lowest_validation_loss(blobs, tmp_pa
     best = min(losses[1:])  # that of the untuned model, at step 0, is not compared
     assert record["step"] < 80 and record["lowest"] == best
     assert losses[record["best_step"]] == best and record["step"] == record["best_step"] + 3
+    small, _ = tuned(blobs[:20], tmp_path / "small", eval_every=1, patience=3, epochs=9, min_delta=100.)
+    assert small["step"] == 4  # no gain after the first is large enough
 
 
 def test_the_untuned_model_is_never_the_best_and_a_training_without_gain_says_so(blobs, tmp_path):

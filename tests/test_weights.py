@@ -696,7 +696,8 @@ def test_named_architecture_must_fit_the_file(tmp_path):
 def test_preprocessing_comes_with_the_model(tmp_path):
     state = random_vit(embed_dim=96).state_dict()
     deit = {key.replace("vit.", "deit."): value for key, value in hf_file(state).items()}  # its own code crops
-    for own, expected in ((hf_file(state), AS_PUBLISHED["vit_base_patch16_224"][-1]), (state, EVAL_256), (deit, EVAL_256)):
+    google = AS_PUBLISHED["vit_base_patch16_224"][-1]
+    for own, expected in ((hf_file(state), google), (state, EVAL_256), (deit, EVAL_256)):
         torch.save(own, tmp_path / "x.pth")
         model, pre = load_vit("auto", tmp_path / "x.pth")
         assert pre == expected and model.norm.eps == (1e-6 if own is state else 1e-12)
