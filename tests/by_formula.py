@@ -48,6 +48,18 @@ def log_jzs(t: float, n: int, r: float) -> float:
     return -n / 2 * math.log(1 + t**2 / (n - 1)) - math.log(against)
 
 
+def bars(ax) -> np.ndarray:
+    """Height, low and high end of the error of every bar of a panel, (bars, 3)."""
+    return np.array([(bar.get_height(), *end[:, 1]) for box in ax.containers if hasattr(box, "patches")
+                     for bar, end in zip(box.patches, box.errorbar.lines[2][0].get_segments())])
+
+
+def mean_and_sem(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean, and one standard error below and above it."""
+    sem = values.std(ddof=1) / len(values)**.5
+    return values.mean(), values.mean() - sem, values.mean() + sem
+
+
 def assert_same(found: dict, expected: dict) -> None:
     """Equal texts and counts, numbers but for rounding."""
     assert found.keys() == expected.keys(), (found, expected)

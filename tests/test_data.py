@@ -1,4 +1,5 @@
 """Loaders of gaze and images: tiny files in the real formats, and (marked `real`) the real data."""
+import contextlib
 import csv
 import dataclasses
 import io
@@ -22,7 +23,7 @@ from common import InputError, generator, input_errors
 from data import (Images, coco_categories, entries, gaze_files, imagenet_wnids, load_imagefolder, passed_over,
                   read_csv, read_image, read_map, read_mask, readable_only)
 from common import training_order
-from gaze import load_gaze, load_osie, load_salicon, off_the_bars
+from gaze import check_units, load_gaze, load_osie, load_salicon, off_the_bars, with_size
 from weights import Preprocess
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -891,10 +892,13 @@ def test_a_random_two_sevenths_of_osie_are_held_out_whatever_their_order(tmp_pat
 
 
 def test_images_of_cocos_2017_release_are_those_of_2014(tmp_path):
-    write_salicon(tmp_path / "salicon.json", [[1, 1]]).rename(tmp_path / "fixations_val2014.json")
     write_jpeg(tmp_path / "coco" / "train2017" / "000000000042.jpg")
-    images, _ = load_gaze(tmp_path, "val", tmp_path / "coco")
-    assert images[0].path.name == "000000000042.jpg" and images[0].size == (480, 640)
+    for split in ("val", "train"):
+        file = write_salicon(tmp_path / "salicon.json", [[1, 1]]).rename(tmp_path / f"fixations_{split}2014.json")
+        file.write_text(file.read_text().replace("COCO_val2014", f"COCO_{split}2014"))
+        images, _ = load_gaze(tmp_path, split, tmp_path / "coco")
+        assert images[0].name == f"COCO_{split}2014_000000000042.jpg"
+        assert images[0].path.name == "000000000042.jpg" and images[0].size == (480, 640)
 
 
 # --- COCO-FreeView and COCO-Search18 --------------------------------------------------------------------
@@ -1000,6 +1004,18 @@ def test_one_picture_of_freeview_in_percent_is_named(tmp_path):
     folder = write_freeview(tmp_path / "fv", [*right, *odd])
     with pytest.raises(InputError, match="all viewers on odd.jpg, .*X and Y look like %: multiply them by 16.8 and 10.5"):
         load_gaze(folder, "val")
+
+
+@pytest.mark.parametrize("x, y, fault", [  # ranges of 40 points on 640x480 px
+    ((5, 630), (5, 230), ""), ((5, 310), (5, 470), ""), ((5, 310), (5, 230), "all in their top left quarter"),
+    ((300, 325), (5, 470), ""), ((5, 630), (200, 220), ""), ((300, 325), (200, 220), "within a twentieth of")])
+def test_half_a_picture_or_a_narrow_band_is_looked_at_but_no_quarter_and_no_spot(x, y, fault):
+    def check(n: int) -> None:
+        xy = np.stack([np.linspace(*x, n), np.linspace(*y, n)], 1)
+        check_units("gaze.csv", [("v", "a.png", with_size(xy, (480, 640)))])
+    check(19)  # too few to tell
+    with pytest.raises(InputError, match=fault) if fault else contextlib.nullcontext():
+        check(40)
 
 
 # --- COCO -----------------------------------------------------------------------------------------------

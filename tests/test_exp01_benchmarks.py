@@ -8,17 +8,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from matplotlib.colors import to_rgba
 from PIL import Image
 
 import demo
 import exp01_benchmarks as E
 import exp01_claims as C
-from by_formula import assert_same, interval, log_jzs, mcnemar, paired
+from by_formula import assert_same, bars, interval, log_jzs, mcnemar, paired
 from common import InputError, generator
 from corruptions import CORRUPTIONS, corrupt
 from data import imagenet_wnids, read_csv
 from processes import in_group
-from results import evaluate
+from results import PALETTE, evaluate
 from weights import Preprocess
 
 torch.set_num_threads(1)
@@ -210,6 +211,41 @@ def test_every_line_of_the_table_is_the_number_of_its_formula():
     for row, other in zip(found, expected):
         row.pop("verdict")
         assert_same(row, other)
+
+
+def test_the_figure_shows_accuracies_evidence_and_who_is_better_where(monkeypatch, tmp_path):
+    arrays, kept = three_benchmarks(), []
+    monkeypatch.setattr(E.results, "save_figure", lambda fig, path: kept.append(fig.axes))
+    E.draw(arrays, {}, tmp_path)
+    arrays["imagenet_class"] = np.array([f"n{k % 25:02d}" for k in range(60)])
+    E.draw(arrays, {}, tmp_path)  # too many classes for bars
+    (accuracy, evidence, corruptions, classes), (*_, dots) = kept
+    right = {key: 100. * arrays[f"{key}_correct"] for key in SETS}
+    expected = [(right[key][..., m].mean(), *interval(right[key][..., m].mean(1), 2000))
+                for m in range(3) for key in SETS]
+    assert bars(accuracy) == pytest.approx(np.array(expected))
+    labels = [text.get_text() for text in accuracy.get_xticklabels()]
+    assert labels == ["ImageNet\nn = 60", "ImageNet-C\nn = 18", "ObjectNet\nn = 40"]
+    assert [text.get_text() for text in accuracy.get_legend().get_texts()] == list("ABC")
+    bf01 = [bayes_factors(paired(*right[key].reshape(-1, 3)[:, [1, 0]].T)["t"], n * views)
+            for key, (_, n, views) in SETS.items()]
+    for line in evidence.lines:
+        assert line.get_xdata().tolist() == [name for name, *_ in SETS.values()]
+        assert line.get_ydata() == pytest.approx([math.exp(one[line.get_label()]) for one in bf01])
+    some = {size: [np.arange(60) % size == k for k in range(size)] for size in (7, 25)}
+    for m, k in enumerate("AB"):
+        bar, of_class = corruptions.containers[m], classes.containers[m]
+        assert bar.patches[0].get_facecolor() == to_rgba(PALETTE[k])
+        assert [one.get_width() for one in bar] == pytest.approx(right["imagenet_c"][..., m].mean(0))
+        assert [one.get_width() for one in of_class] == pytest.approx(
+            [right["imagenet"][one, 0, m].mean() for one in some[7]])
+    assert [text.get_text() for text in corruptions.get_yticklabels()] == [c.replace("_", " ") for c in CORRUPTIONS]
+    a, b = (np.array([right["imagenet"][one, 0, m].mean() for one in some[25]]) for m in (0, 1))
+    (cloud,) = dots.collections
+    assert np.asarray(cloud.get_offsets()) == pytest.approx(np.stack([a, b], 1))
+    better = ["B" if y > x else "A" if y < x else "C" for x, y in zip(a, b)]  # grey: neither
+    assert [tuple(c) for c in cloud.get_facecolors()] == [to_rgba(PALETTE[k]) for k in better]
+    assert set(better) == set("ABC")
 
 
 def test_a_row_of_the_csv_is_an_answer_of_a_model_to_a_view():

@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 import demo
 import exp01_claims as C
 import exp01_finetune_vit as E
-from by_formula import assert_same, correlation, interval, paired
+from by_formula import assert_same, bars, correlation, interval, mean_and_sem, paired
 from common import InputError, VisionTransformer, cc, density_map, generator, observer_consistency
 from data import coco_categories, coco_files, read_coco, read_csv
 from exp01_finetune_vit import RolloutViT, attention_kl, human_maps
@@ -57,7 +57,9 @@ def test_attention_kl_equals_its_formula_and_is_zero_for_equal_maps():
     a, b = (m / m.sum((1, 2), keepdim=True) + 1e-10 for m in (p, q))
     torch.testing.assert_close(attention_kl(p, q), (b * (b / a).log()).sum((1, 2)))
     assert attention_kl(p, 7 * p).abs().max() < 1e-12
-    assert torch.isfinite(attention_kl(torch.zeros(1, 4, 4), q[:1, :4, :4].float())).all()
+    uniform = b[:1, :4, :4] / b[:1, :4, :4].sum()  # a map that is 0 everywhere says nothing, so it is uniform
+    torch.testing.assert_close(attention_kl(torch.zeros(1, 4, 4).double(), uniform),
+                               (uniform * (16 * uniform).log()).sum((1, 2)), atol=1e-6, rtol=1e-6)
 
 
 def test_rollout_map_equals_the_full_matrix_product():
@@ -84,11 +86,15 @@ def test_trainable_share_is_the_papers():
     assert (trained, sum(p.numel() for p in vit.parameters())) == (28_348_416, 86_567_656)  # 32.7 %
 
 
-def test_paper_defaults():
+def test_the_recipes_of_the_paper_and_of_the_demo():
     args = E.parse("--salicon SALICON --coco COCO --imagenet IMAGENET --objectnet OBJECTNET".split())
     assert (args.lr, args.batch_size, args.epochs, args.eval_every) == (1e-5, 8, 20, 200)
     assert (args.patience, args.min_delta, args.lam, args.weight_decay) == (3, 1e-3, 1., .01)
-    assert args.model == "vit_base_patch16_224" and args.data is None
+    assert args.model == "vit_base_patch16_224" and args.data is None and args.precision == "float32"
+    args = E.parse([])
+    assert (args.lr, args.batch_size, args.epochs, args.eval_every) == (3e-4, 8, 3, 27)
+    assert (args.patience, args.min_delta, args.lam, args.weight_decay) == (3, 1e-3, 10., .01)
+    assert args.model == "demo_sl12" and args.data == "demo" and args.precision == "float16"
 
 
 def test_exchanged_fixations_stay_within_their_part_and_no_image_keeps_its_own(blobs):
@@ -136,6 +142,8 @@ def test_only_attention_weights_move_and_the_file_restores_the_model(blobs, tmp_
     E.save_files({"B": record}, {}, tmp_path)
     again = load_tuned(small_vit(), tmp_path / "tuned_B.pth").state_dict()
     assert all(torch.equal(again[k], now[k]) for k in now)
+    kept = load_checkpoint(tmp_path / "tuned_B.pth")
+    assert {v.dtype for k, v in kept.items() if k != "frozen_sha256"} == {getattr(torch, precision)}
     assert [row["step"] for row in read_csv(tmp_path / "tuned_B.csv")] == [0, 4]
     with pytest.raises(InputError, match="tuned weights"):
         load_tuned(small_vit(depth=2), tmp_path / "tuned_B.pth")
@@ -147,6 +155,8 @@ def test_training_stops_early_and_keeps_the_lowest_validation_loss(blobs, tmp_pa
     best = min(losses[1:])  # that of the untuned model, at step 0, is not compared
     assert record["step"] < 80 and record["lowest"] == best
     assert losses[record["best_step"]] == best and record["step"] == record["best_step"] + 3
+    small, _ = tuned(blobs[:20], tmp_path / "small", eval_every=1, patience=3, epochs=9, min_delta=100.)
+    assert small["step"] == 4  # no gain after the first is large enough
 
 
 def test_the_untuned_model_is_never_the_best_and_a_training_without_gain_says_so(blobs, tmp_path):
@@ -156,12 +166,15 @@ def test_the_untuned_model_is_never_the_best_and_a_training_without_gain_says_so
     assert any(not torch.equal(v, small_vit().state_dict()[k]) for k, v in vit.state_dict().items())
     (said,) = E.no_gain({"B": record})
     assert said.startswith("model B: no step lowered the validation loss") and f"{untuned:.4g} of A" in said
+    assert f"{record['lowest']:.4g} at best" in said
     better, _ = tuned(blobs[:40], tmp_path / "better")
     assert better["lowest"] < better["log"][0]["val_loss"] and E.no_gain({"B": better}) == []
 
 
-def test_four_steps_of_tuning_equal_a_plain_loop(blobs, tmp_path):
-    """A teacher of random vectors, another one of each image; mse + 3 KL, AdamW with a decay of .5, by hand."""
+def test_four_steps_of_tuning_equal_a_plain_loop(blobs, tmp_path, monkeypatch):
+    """A teacher of random vectors, another one of each image; mse + 3 KL, AdamW with a decay of .5, by hand;
+    three held-out images in batches of two and one count alike."""
+    monkeypatch.setattr(E, "TRAIN_BATCH", 2)
     images, seen = E.gaze_images(blobs[:14], PRE), []
 
     class Seen(torch.utils.data.Dataset):
@@ -395,6 +408,7 @@ def distinct() -> dict:
     arrays = {metric: rng.random((31, 3)) + [i, i + (-1) ** i * (i + 1) / 5, i + .1]
               for i, metric in enumerate(E.METRICS)}
     arrays["cc"] = rng.uniform(.1, .6, (31, 3)) + [0, .15, .05]
+    arrays["cc"][9, 1] = arrays["cc"][9, 0]  # no gain
     consistency = rng.uniform(.2, .8, 31)
     consistency[[4, 17]] = np.nan
     by_category = np.array([[.1, .3, .9], [.5, .2, .9], [.3, .6, .1], [.2, .25, .05], [.7, .4, .8]])
@@ -483,6 +497,50 @@ def test_a_row_of_the_csv_holds_the_values_of_its_image_and_model():
         assert (row["image"], row["condition"]) == (f"{image:03d}", "ABC"[model])
         assert all(row[metric] == arrays[metric][image, model] for metric in E.METRICS)
         assert str(row["consistency"]) == str(arrays["consistency"][image])
+
+
+def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
+    arrays, kept, rng = distinct(), {}, np.random.default_rng(2)
+    maps = {k: rng.random((3, 6, 8)) for k in ("human", "A", "B")}
+    arrays |= {f"example_{k}": v for k, v in maps.items()}
+    arrays["example_image"] = rng.integers(0, 256, (3, 6, 8, 3), np.uint8)
+    monkeypatch.setattr(E.results, "save_figure", lambda fig, path: kept.update({path.name: fig}))
+    E.draw(arrays, {}, tmp_path)
+    assert list(kept) == ["fig_2A", "fig_1B", "fig_2B", "fig_2C"]
+    for ax, metric in zip(kept["fig_2A"].axes, ("cc", "nss", "auc", "kl", "sim")):
+        assert bars(ax) == pytest.approx(np.array([mean_and_sem(v) for v in arrays[metric].T])), metric
+        assert [text.get_text() for text in ax.get_xticklabels()] == list("ABC")
+        dotted = [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+        assert dotted == ([.5] if metric == "auc" else [])  # chance
+
+    def dots(ax, k: int = -1) -> np.ndarray:
+        return np.asarray(ax.collections[k].get_offsets())
+    images, categories = kept["fig_2B"].axes
+    assert np.array_equal(dots(images), arrays["cc"][:, :2])  # A across, B up
+    assert np.array_equal(dots(categories), arrays["category_cc"][:, :2])
+    assert np.array_equal(dots(categories, 1), arrays["category_cc"][:, [0, 2]])  # grey: C, with a line to B
+    assert np.array_equal(categories.collections[0].get_segments(), arrays["category_cc"][:, [[0, 2], [0, 1]]])
+    values, (scatter, by_quarter) = known_values(arrays), kept["fig_2C"].axes
+    x, gain = values["consistency"], values["gain B - A"]
+    found = dots(scatter)
+    assert found[found[:, 0].argsort()] == pytest.approx(np.stack([x, gain], 1))
+    (line,) = scatter.lines
+    assert line.get_slope() == pytest.approx(np.cov(x, gain)[0, 1] / x.var(ddof=1))
+    assert line.get_xy1() == pytest.approx((x.mean(), gain.mean()))
+    expected = [mean_and_sem(values[f"gain B - {k}"][part]) for k in "AC" for part in QUARTERS]
+    assert bars(by_quarter) == pytest.approx(np.array(expected))
+    middle = [bar.get_x() + bar.get_width() / 2 for bar in by_quarter.patches]
+    assert middle == pytest.approx([q + side for side in (-.2, .2) for q in (1, 2, 3, 4)])
+    assert [text.get_text() for text in by_quarter.get_legend().get_texts()] == ["gain B - A", "gain B - C"]
+    pictures = [ax.images for ax in kept["fig_1B"].axes[:15]]  # five rows of three
+    a, b = (maps[k] / maps[k].mean((1, 2), keepdims=True) for k in "AB")
+    for i in range(3):
+        assert np.array_equal(pictures[i][0].get_array(), arrays["example_image"][i])
+        for row, k in enumerate(("human", "A", "B"), 1):
+            assert np.array_equal(pictures[3 * row + i][-1].get_array(), maps[k][i])
+        np.testing.assert_allclose(pictures[12 + i][0].get_array(), b[i] - a[i], atol=1e-12)
+        colours = pictures[12 + i][0].norm  # white: no change
+        assert (-colours.vmin, colours.vmax) == pytest.approx([np.quantile(abs(b - a), .995)] * 2)
 
 
 def test_a_difference_is_shown_with_its_t_d_and_p_and_lower_kl_is_better():
@@ -605,21 +663,27 @@ def test_a_turned_photograph_is_measured_and_drawn_as_people_saw_it(tmp_path):
     a, a_seen, b, b_seen = (item["image"] for item in E.gaze_images(images, squash))
     assert torch.equal(a, a_seen) and torch.equal(b, b_seen) and not torch.equal(a, b)
     nets = {k: lambda x, k=k: (None, torch.full((len(x), 224, 224), float(ord(k)))) for k in "CBA"}
-    shown = E.examples(nets, images, [image.name for image in images], squash, torch.device("cpu"))
+    gone = GazeImage("gone.png", tmp_path / "gone.png", gaze)  # not among the images that were measured
+    shown = E.examples(nets, [gone, *images], [image.name for image in images], squash, torch.device("cpu"))
+    assert len(shown["example_A"]) == 4
     assert (shown["example_A"] == ord("A")).all() and (shown["example_B"] == ord("B")).all()
     assert shown["example_human"][3, 5, 200] == 1  # where people looked
     assert np.array_equal(*shown["example_image"][:2]) and np.array_equal(*shown["example_image"][2:])
 
 
 def test_categories_of_coco_are_found_by_2014_and_2017_names_and_overlapping_files(tmp_path):
+    """The ids of COCO's categories have gaps. Each file has an image, and shows, what the other does not."""
     (tmp_path / "annotations").mkdir()
-    for k, file_name in (("val2017", "000000000007.jpg"), ("train2017", "000000000007.jpg")):
+    categories = [dict(id=18, name="dog"), dict(id=3, name="car"), dict(id=1, name="person")]
+    objects = {"train2017": [(70, 7, 3), (90, 9, 18), (91, 9, 1), (92, 9, 1)], "val2017": [(70, 7, 3), (71, 7, 18)]}
+    for k, rows in objects.items():
         (tmp_path / "annotations" / f"instances_{k}.json").write_text(json.dumps(dict(
-            images=[dict(id=7, file_name=file_name)], categories=[dict(id=1, name="dog")],
-            annotations=[dict(id=3, image_id=7, category_id=1)])))
-    files, name = coco_files(tmp_path, "val"), "COCO_val2014_000000000007.jpg"
-    assert len(files) == 2 and coco_categories(files, [name, "other.jpg"]) == {"dog": [name]}
-    assert [len(v) for v in read_coco(files).values()] == [1, 1, 1]  # each object once
+            images=[dict(id=i, file_name=f"{i:012d}.jpg") for i in sorted({i for _, i, _ in rows})],
+            annotations=[dict(id=a, image_id=i, category_id=c) for a, i, c in rows], categories=categories)))
+    files, seven, nine = coco_files(tmp_path, "val"), "COCO_val2014_000000000007.jpg", "000000000009.jpg"
+    shown = {"car": [seven], "dog": [nine, seven], "person": [nine]}
+    assert len(files) == 2 and coco_categories(files, [seven, nine, "other.jpg"]) == shown
+    assert [len(v) for v in read_coco(files).values()] == [2, 5, 3]  # each object once
     (tmp_path / "annotations" / "instances_val2014.json").write_text("{}")
     assert [f.name for f in coco_files(tmp_path, "val")] == ["instances_val2014.json"]  # the others unread
     with pytest.raises(InputError, match="none.*no instances_"):

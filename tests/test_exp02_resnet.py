@@ -11,7 +11,7 @@ from torchvision.models.resnet import Bottleneck, ResNet
 
 import demo
 import exp02_resnet as E
-from by_formula import assert_same, interval, log_jzs, mcnemar, paired
+from by_formula import assert_same, bars, interval, log_jzs, mcnemar, mean_and_sem, paired
 from common import InputError, cc, generator, minmax, upsample
 from data import read_csv
 from exp01_finetune_vit import METRICS, attention_kl, gaze_images, human_maps, save_files, squashed, tunable
@@ -203,6 +203,9 @@ def test_layer4_of_resnet50_is_tuned_and_the_paper_is_the_default():
     assert (args.lr, args.lam, args.batch_size, args.epochs, args.eval_every) == (5e-6, .01, 8, 20, 200)
     assert (args.patience, args.min_delta, args.model, args.data) == (3, 1e-3, "resnet50", None)
     assert args.weight_decay == .01
+    args = E.parse([])
+    assert (args.lr, args.lam, args.batch_size, args.epochs, args.eval_every) == (5e-6, .01, 8, 3, 27)
+    assert (args.patience, args.min_delta, args.model, args.data) == (3, 1e-3, "demo_resnet", "demo")
 
 
 def test_loader_reads_depth_and_width_from_the_file_and_refuses_others(tmp_path):
@@ -357,6 +360,19 @@ def test_every_line_of_the_table_is_the_number_of_its_formula_beside_the_papers(
     for row, other in zip(found, expected):
         row.pop("verdict")
         assert_same(row, other)
+
+
+def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
+    arrays, kept = distinct(), {}
+    monkeypatch.setattr(E.results, "save_figure", lambda fig, path: kept.update({path.name: fig.axes}))
+    E.draw(arrays, {}, tmp_path)
+    for ax, metric in zip(kept["fig_5B"], ("cc", "nss", "auc", "kl", "sim")):
+        assert bars(ax) == pytest.approx(np.array([mean_and_sem(v) for v in arrays[metric].T])), metric
+    right = 100. * arrays["imagenet_correct"][:, 0].T
+    assert [text.get_text() for text in kept["fig_5B"][5].get_xticklabels()] == list("AB")
+    assert bars(kept["fig_5B"][5]) == pytest.approx(np.array([(v.mean(), *interval(v, 2000)) for v in right]))
+    for ax, key in zip(kept["fig_5C"], ("cc", "category_cc")):
+        assert np.array_equal(ax.collections[-1].get_offsets(), arrays[key])  # A across, B up
 
 
 def test_only_the_papers_network_is_given_the_papers_preprocessing(monkeypatch):

@@ -18,6 +18,7 @@ from pycocotools.coco import COCO
 
 import demo
 import exp03_biases as E
+from by_formula import bars, mean_and_sem
 from common import InputError, density_map, gaussian_blur, generator
 from data import coco_files, plain_name, read_csv, read_map
 from gaze import GazeImage
@@ -588,15 +589,13 @@ def test_bars_are_means_with_one_standard_error_over_the_same_images(monkeypatch
     for letter, of, first, second in (("A", "animacy", "animate", "inanimate"), ("B", "size", "small", "large")):
         left, right = kept[f"fig_3{letter}"].axes[:2]
         a, b = (arrays[field][sets[of]].T for field in (first, second))  # (4, images)
-        bars = [box for ax in (left, right) for box in ax.containers if hasattr(box, "patches")]
-        for box, values in zip(bars, (a - b, a, b)):
-            sem = values.std(1, ddof=1) / values.shape[1]**.5
-            assert [bar.get_height() for bar in box.patches] == pytest.approx(values.mean(1))
-            ends = np.array([end[:, 1] for end in box.errorbar.lines[2][0].get_segments()])
-            assert ends == pytest.approx(np.stack([values.mean(1) - sem, values.mean(1) + sem], 1))
+        (uniform,) = [line.get_ydata()[0] for line in right.lines if line.get_linestyle() == ":"]
+        assert uniform == pytest.approx(1e4 / 224**2)
+        for ax, values in ((left, a - b), (right, np.concatenate([a, b]))):
+            assert bars(ax) == pytest.approx(np.array([mean_and_sem(v) for v in values]))
     left, right = kept["fig_3C"].axes[:2]
     less = (arrays["entropy"] - arrays["entropy"][:, [1]]).T  # than model A's
-    assert [bar.get_height() for bar in left.patches] == pytest.approx(less.mean(1))
+    assert bars(left) == pytest.approx(np.array([mean_and_sem(v) for v in less]))
     for line, values in zip(right.containers, arrays["entropy"].T):
         some = [values[arrays["objects"] == k] for k in range(6)]
         assert line.lines[0].get_ydata() == pytest.approx([v.mean() for v in some])

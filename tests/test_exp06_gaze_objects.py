@@ -351,6 +351,7 @@ def test_bootstrap_has_the_variance_of_crossed_participants_and_objects():
     assert draws.var() == pytest.approx(expected, rel=.1)
     assert draws.mean() == pytest.approx((people + objects).mean(), abs=4 * np.sqrt(expected / 4000))
     assert np.array_equal(draws, E.crossed_bootstrap(people + objects, 4000))
+    assert (draws != E.crossed_bootstrap(people + objects, 4000, seed=1)).mean() > .9
 
 
 def test_bootstrap_leaves_out_pairs_that_were_not_seen():
@@ -526,6 +527,43 @@ def test_every_line_of_the_table_equals_what_is_worked_out_for_hand_made_values(
         assert r["lift"] == pytest.approx(lifts[o, i], nan_ok=True)
 
 
+def test_figures_show_the_curves_the_heads_and_the_maps(monkeypatch, tmp_path):
+    """Of the values of the test above, which holds what `compare` finds."""
+    heads, sigmas, kept = ["b02h07", "b02h01", "b11h10", "b11h03"], np.array([.6, 1.1, 1.6, 2.1, 2.6]), {}
+    arrays = hand_made(4, sigmas)
+    found = E.compare(arrays, heads, sigmas, 16, 3)[0] | dict(blur="fixations")
+    arrays |= dict(examples=np.array([1, 5]), pictures=np.random.default_rng(0).integers(0, 256, (2, 8, 10, 3)))
+    monkeypatch.setattr(E, "save_figure", lambda fig, path: kept.update({path.name: fig.axes}))
+    E.draw(arrays, {"summary": found}, tmp_path)
+    ranking, seen = found["kl"]["ranking"], np.arange(24) != 8
+    for i, name in enumerate(E.METRICS):
+        ax, curves = kept["fig_sweep"][i], arrays[name].reshape(24, 4, 5)[seen].mean(0)
+        thick = [found[name]["ranking"][k] for k in (0, -1)]
+        for line, curve in zip(ax.lines, [*curves, curves.mean(0)]):
+            assert line.get_ydata() == pytest.approx(curve) and line.get_xdata() == pytest.approx(sigmas)
+        assert {head for head, line in zip(heads, ax.lines) if line.get_linewidth() > 2} == set(thick)
+        assert ax.lines[5].get_xdata() == pytest.approx([found[name]["sigma"]["ours"]] * 2)
+        low, high = found[name]["sigma"]["ci"]
+        assert (ax.patches[0].get_x(), ax.patches[0].get_width()) == pytest.approx((low, high - low))
+    for ax, values in zip(kept["fig_heads"], [*(found[name]["heads"] for name in E.METRICS), found["lift"]]):
+        for place, head in enumerate(ranking):
+            interval, dot = ax.lines[2 * place:2 * place + 2]
+            assert interval.get_xdata() == pytest.approx(values[head]["ci"])
+            assert (*dot.get_xdata(), *dot.get_ydata()) == pytest.approx((values[head]["ours"], place))
+    assert [text.get_text() for text in kept["fig_heads"][0].get_yticklabels()] == ranking
+    assert ax.lines[-1].get_xdata() == pytest.approx([found["lift"]["people"]["ours"]] * 2)
+    s = found["kl"]["sigma_index"]
+    for row, o in enumerate((1, 5)):
+        picture, people, *maps = kept["fig_examples"][5 * row:5 * row + 5]
+        assert np.array_equal(picture.images[0].get_array(), arrays["pictures"][row])
+        smooth = ndimage.gaussian_filter(arrays["fix"][o].sum(0), sigmas[s], mode="constant")
+        np.testing.assert_allclose(people.images[1].get_array(), smooth, rtol=1e-4)
+        for ax, word, place in zip(maps, ("best", "middle", "worst"), (0, 2, 3)):
+            head = heads.index(ranking[place])
+            assert np.array_equal(ax.images[1].get_array(), arrays["attn"][o, head])
+            assert ax.get_title() == f"{word}: {ranking[place]}, KL {arrays['kl'][:, o, head, s].mean():.2f}"
+
+
 # ------------------------------------------------------------------------------------------------ recovery
 
 def simulate(attn, head: int, sigma: float, n: int, blur: str, people: int):
@@ -685,6 +723,38 @@ def test_rows_are_images_times_heads_of_all_blocks_asked_for(objects, tmp_path, 
     row = next(row for row in results["headline"] if row["name"] == "worst head, KL")
     assert row["ours"] == f"block {int(worst[1:3])}, head {int(worst[4:])}"
     assert row["paper"] == "heads 6, 8 (#7, #9)"  # 7 and 9 of 1 to 12
+
+
+def test_what_a_run_is_asked_for_reaches_the_measures(objects, tmp_path, monkeypatch):
+    """Two blocks in another order, a size that is no whole number of patches, two batches, the other blur."""
+    data, given = small_copy(objects, tmp_path / "data"), {}
+
+    def compare(arrays, heads, sigmas, patch, seed):
+        given.update(arrays=arrays, heads=heads, sigmas=sigmas.tolist(), patch=patch, seed=seed)
+        raise KeyboardInterrupt
+    monkeypatch.setattr(E, "compare", compare)
+    with pytest.raises(KeyboardInterrupt):
+        run(data, tmp_path / "out", *"--seed 5 --layer 11 0 --blur attention --batch-size 2 --size 100 230".split())
+    arrays = given.pop("arrays")
+    assert given == dict(heads=[f"b{b}h0{h}" for b in ("11", "00") for h in range(6)], patch=16, seed=5,
+                         sigmas=[.5, 1, 1.5, 2, 2.5])
+    model, pre, *default = E.load_model("demo_dino12", None, (100, 230))
+    assert default == [[11], [f"b11h0{h}" for h in range(6)]] and (pre.crop, pre.squash) == ((96, 224), True)
+    x = torch.stack([pre(read_image(path)) for path in sorted((data / "images").iterdir())])
+    with torch.no_grad():
+        attn = cls_attention(model, x, [11, 0]).flatten(1, 2)
+    np.testing.assert_allclose(arrays["attn"], attn, atol=1e-6)
+    table, seconds = read_csv(data / "fixations.csv"), np.zeros((3, 2, 6, 14))
+    names, people = (sorted({row[key] for row in table}) for key in ("image", "participant"))
+    for row in table:
+        img_w, img_h = Image.open(data / "images" / row["image"]).size
+        place = int(row["y_px"] / img_h * 6), int(row["x_px"] / img_w * 14)
+        seconds[names.index(row["image"]), people.index(row["participant"]), *place] += row["duration_s"]
+    np.testing.assert_allclose(arrays["fix"], seconds, rtol=1e-6)
+    fix = torch.from_numpy(seconds.swapaxes(0, 1)).float()
+    for name, metric in E.METRICS.items():
+        expected = E.kl_sweep(attn, fix, given["sigmas"], metric, "attention")
+        np.testing.assert_allclose(arrays[name], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_unreadable_images_and_stray_fixations_are_named(objects, tmp_path, no_figures, capsys):

@@ -502,6 +502,28 @@ def test_architectures_of_the_table_have_the_published_size(name, count):
     assert sum(p.numel() for p in VisionTransformer(img_size=img, **WEIGHTS[name].arch).parameters()) == count
 
 
+IMAGENET, HALF = ((.485, .456, .406), (.229, .224, .225)), ((.5,) * 3, (.5,) * 3)
+EVAL_256 = Preprocess(256, 224, *IMAGENET, "bicubic")  # of DINO's, DINOv2's and DeiT's own evaluations
+AS_PUBLISHED = {  # patch, heads, eps, how positions are resampled; preprocessing
+    "vit_base_patch16_224": (16, 12, 1e-12, "size", Preprocess(224, 224, *HALF, "bilinear", squash=True)),
+    "deit_small_patch16_224": (16, 6, 1e-6, "size", EVAL_256),
+    "dino_vits16": (16, 6, 1e-6, "offset", EVAL_256), "dino_vits8": (8, 6, 1e-6, "offset", EVAL_256),
+    "dino_vitb16": (16, 12, 1e-6, "offset", EVAL_256), "dino_vitb8": (8, 12, 1e-6, "offset", EVAL_256),
+    "dinov2_vits14": (14, 6, 1e-6, "offset", EVAL_256), "dinov2_vits14_reg": (14, 6, 1e-6, "antialias", EVAL_256),
+    **{f"demo_{kind}{depth}": (16, 6, 1e-6, "size", Preprocess(224, 224, *IMAGENET, "bicubic"))
+       for kind in ("dino", "sl") for depth in (4, 8, 12)}}
+
+
+def test_models_of_the_table_are_built_and_prepared_as_published():
+    assert {name for name, spec in WEIGHTS.items() if spec.kind == "vit"} == set(AS_PUBLISHED)
+    for name, expected in AS_PUBLISHED.items():
+        with torch.device("meta"):
+            vit = VisionTransformer(**WEIGHTS[name].arch)
+        assert (vit.patch_size, vit.num_heads, vit.norm.eps, vit.pos_rule, WEIGHTS[name].preprocess) == expected, name
+    assert WEIGHTS["resnet50"].preprocess == Preprocess(232, 224, *IMAGENET, "bilinear")  # IMAGENET1K_V2
+    assert WEIGHTS["demo_resnet"].preprocess == AS_PUBLISHED["demo_sl12"][-1]
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """An empty TORCH_HOME and a local server that gives `content` under any address (None: 404)."""
@@ -672,11 +694,13 @@ def test_named_architecture_must_fit_the_file(tmp_path):
 
 
 def test_preprocessing_comes_with_the_model(tmp_path):
-    torch.save(hf_file(random_vit(embed_dim=96).state_dict()), tmp_path / "hf.bin")
-    torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "timm.pth")
-    hf, timm = load_vit("auto", tmp_path / "hf.bin")[1], load_vit("auto", tmp_path / "timm.pth")[1]
-    assert hf.squash and hf.mean == (0.5, 0.5, 0.5) and hf.interpolation == "bilinear"
-    assert not timm.squash and math.isclose(timm.mean[0], 0.485) and timm.interpolation == "bicubic"
+    state = random_vit(embed_dim=96).state_dict()
+    deit = {key.replace("vit.", "deit."): value for key, value in hf_file(state).items()}  # its own code crops
+    google = AS_PUBLISHED["vit_base_patch16_224"][-1]
+    for own, expected in ((hf_file(state), google), (state, EVAL_256), (deit, EVAL_256)):
+        torch.save(own, tmp_path / "x.pth")
+        model, pre = load_vit("auto", tmp_path / "x.pth")
+        assert pre == expected and model.norm.eps == (1e-6 if own is state else 1e-12)
 
 
 def test_what_a_file_does_not_say_is_printed_as_assumed(tmp_path, capsys):
