@@ -8,6 +8,28 @@ import pytest
 from PIL import Image
 
 
+@pytest.fixture(scope="module", autouse=True)
+def coarse_figures():
+    """A run's figures are drawn once, coarsely and without a PDF: drawn four times over, as users get them, they
+    took a third of the suite's time. test_results saves them as users do."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    savefig = Figure.savefig
+
+    def coarse(fig: Figure, file, **how) -> None:
+        if "bbox_inches" not in how:  # not a run's
+            savefig(fig, file, **how)
+        elif how["format"] == "png":
+            fig.set_layout_engine("none")
+            fig.dpi = 20
+            FigureCanvasAgg(fig).print_png(file)
+        else:
+            file.write(b"%PDF")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", coarse)
+        yield
+
+
 @pytest.fixture(scope="session")
 def blobs(tmp_path_factory) -> list:
     """Pictures with one bright disk, which two observers look at."""

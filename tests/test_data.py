@@ -737,9 +737,8 @@ def square(i: int) -> dict:
     return {"square": i * i}
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
-@pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_images_are_black_and_marked_also_with_spawned_workers(tmp_path, workers):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_images_are_black_and_marked_also_with_a_spawned_worker(tmp_path, workers):
     loader = torch.utils.data.DataLoader(image_list(tmp_path, square), batch_size=3, num_workers=workers,
                                          multiprocessing_context="spawn" if workers else None)
     a, b = loader

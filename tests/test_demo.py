@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -24,6 +22,7 @@ from demo.__main__ import main
 from processes import python
 
 ROOT = Path(__file__).resolve().parents[1]
+DEMO = ["demo", *(f"demo.{path.stem}" for path in (ROOT / "demo").glob("*.py"))]
 ANIMATE = {kind.coco for kind in world.KINDS.values() if kind.animate}
 
 
@@ -313,9 +312,10 @@ def test_command_writes_a_part_and_refuses_a_foreign_folder_in_one_sentence(tmp_
 
 
 def test_package_imports_common_alone():
-    code = "import demo.__main__, sys; print(*sys.modules)"
-    found = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
-    assert {path.stem for path in ROOT.glob("*.py")} & set(found) == {"common"}
+    own = {path.stem for path in ROOT.glob("*.py")}
+    code = f"import sys; [sys.modules.pop(name, 0) for name in {[*own, *DEMO]}]"
+    found = command("-c", f"{code}; import demo.__main__; print(*sys.modules)", code=0).split()
+    assert own & set(found) == {"common"}
 
 
 def test_written_commands_pass_the_parser(monkeypatch):

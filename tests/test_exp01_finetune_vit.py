@@ -637,7 +637,7 @@ def test_names_of_categories_that_are_no_names_end_in_one_sentence(tmp_path):
 
 # ------------------------------------------------------------------------------------------------ the script
 
-ARGV = ("--model demo_sl12 --workers 0 --device cpu --limit 10 --batch-size 4 --epochs 1 --eval-every 1 "
+ARGV = ("--model demo_sl4 --workers 0 --device cpu --limit 10 --batch-size 4 --epochs 1 --eval-every 1 "
         "--lr 1e-4").split()
 
 
@@ -660,13 +660,18 @@ def finished(world, tmp_path_factory) -> tuple[Path, dict]:
     return out, run(world, out)
 
 
+@pytest.fixture
+def no_figures(finished, monkeypatch) -> None:
+    """Those of `finished` are enough."""
+    monkeypatch.setattr(E, "draw", lambda *args: None)
+
+
 def content(folder: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in folder.iterdir() if p.suffix in (".csv", ".pth", ".json", ".npz")}
 
 
 @pytest.mark.parametrize("device", ["mps"])  # which is cuda and more: no float64
-def test_the_study_is_computed_on_one_device(world, tmp_path, monkeypatch, device):
-    monkeypatch.setattr(E, "draw", lambda *args: None)
+def test_the_study_is_computed_on_one_device(world, tmp_path, no_figures, device):
     with one_device(device):
         run(world, tmp_path, "--device", device)
 
@@ -677,8 +682,8 @@ def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     columns = "image condition cc nss nss_counts auc kl kl_loss_eps sim consistency".split()
     assert list(rows[0]) == columns and len(rows) == 8 * 3
     assert len(read_csv(out / "benchmarks.csv")) == 3 * (10 + 2 * 15 + 10)
-    figures = "1B 2A 2B 2C 4".split()
-    assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000 for k in figures for kind in ("png", "pdf"))
+    figures = {f"fig_{k}.{kind}" for k in "1B 2A 2B 2C 4".split() for kind in ("png", "pdf")}
+    assert {p.name for p in out.glob("fig*")} == figures
     assert len(results["not_run"]) == 1 and results["not_run"][0].startswith("frost with ImageNet-C's six")
     names = [h["name"] for h in results["headline"]]
     assert len(names) == len(set(names)) and not (out / "unfinished").exists()
@@ -759,7 +764,7 @@ def test_every_claim_of_the_paper_has_a_row(finished):
 
 
 def test_a_run_killed_between_any_two_files_gives_the_same_bytes_when_it_goes_on(world, finished, tmp_path,
-                                                                                monkeypatch):
+                                                                                no_figures, monkeypatch):
     """Killed when C is trained, when half of the benchmarks are done, and just before its last files."""
     out, _ = finished
     replace, kills = os.replace, ["tuned_C.pt", "imagenet_c/00000.npz", "per_image.csv"]
@@ -781,7 +786,8 @@ def test_a_run_killed_between_any_two_files_gives_the_same_bytes_when_it_goes_on
     assert json.loads(a["results.json"])["headline"] == json.loads(b["results.json"])["headline"]
 
 
-def test_a_training_that_became_nan_goes_on_from_its_last_good_state_with_a_lower_lr(world, finished, tmp_path):
+def test_a_training_that_became_nan_goes_on_from_its_last_good_state_with_a_lower_lr(world, finished, tmp_path,
+                                                                                     no_figures):
     with pytest.raises(InputError, match="broke before step 1"):
         run(world, tmp_path, "--lr", "1e30")
     kept = load_checkpoint(tmp_path / "unfinished" / "tuned_B.pt")
@@ -833,7 +839,7 @@ def without_training(world: Path, weights: Path, out: Path) -> None:
     run(world, out, "--model-b", str(weights / "tuned_B.pth"), "--model-c", str(weights / "tuned_C.pth"))
 
 
-def test_two_processes_measure_what_one_does(world, finished, tmp_path):
+def test_two_processes_measure_what_one_does(world, finished, tmp_path, no_figures):
     in_group(2, without_training, world, finished[0], tmp_path)
     for name in ("per_image.csv", "benchmarks.csv"):
         a, b = (read_csv(folder / name) for folder in (finished[0], tmp_path))
@@ -846,7 +852,7 @@ def test_two_processes_measure_what_one_does(world, finished, tmp_path):
 
 
 def test_the_demo_finds_the_planted_gaze_with_the_shipped_models(tmp_path, monkeypatch, capsys):
-    world = demo.demo_world(tmp_path / "world", parts=("salicon",), n_salicon=(1, 40))
+    world = demo.demo_world(tmp_path / "world", parts=("salicon",), n_salicon=(1, 24))
     (world / "salicon" / "fixations_train2014.json").unlink()  # not needed where nothing is trained
     monkeypatch.setattr(demo, "demo_world", lambda **_: world)
     shipped = [f"--model-{k.lower()}={E.benchmarks.ROOT}/checkpoints/demo_{k}.pth" for k in "BC"]
@@ -855,10 +861,10 @@ def test_the_demo_finds_the_planted_gaze_with_the_shipped_models(tmp_path, monke
     assert "not run: ImageNet: no data" in said and "numbers of the built-in demo world" in said
     gain = {t["pair"]: t for t in json.loads((tmp_path / "o" / "results.json").read_text())["tests"]
             if t.get("metric") == "cc" and "pair" in t}
-    assert all(gain[pair]["n"] == 40 and gain[pair]["ci"][0] > 0 for pair in ("B - A", "B - C")), gain
+    assert all(gain[pair]["n"] == 24 and gain[pair]["ci"][0] > 0 for pair in ("B - A", "B - C")), gain
 
 
-def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(world, tmp_path):
+def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(world, tmp_path, no_figures):
     shutil.copytree(world / "salicon", tmp_path / "salicon")
     for split in ("train", "val"):
         victim = sorted((tmp_path / "salicon" / "images").glob(f"*{split}*"))[2]
@@ -873,7 +879,7 @@ def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(wo
 
 @pytest.mark.parametrize("same", ["B", "C"])
 def test_a_model_that_is_a_is_said_first_and_not_compared_with_a(world, finished, tmp_path, capsys, same):
-    vit, _ = E.benchmarks.load_model("demo_sl12", None, torch.device("cpu"))
+    vit, _ = E.benchmarks.load_model("demo_sl4", None, torch.device("cpu"))
     torch.save(attention_state(vit), tmp_path / "a.pth")
     files = {k: finished[0] / f"tuned_{k}.pth" for k in "BC"} | {same: tmp_path / "a.pth"}
     results = run(world, tmp_path / "o", *[f"--model-{k.lower()}={file}" for k, file in files.items()])
@@ -889,7 +895,7 @@ def test_a_model_that_is_a_is_said_first_and_not_compared_with_a(world, finished
 
 def test_a_run_without_fixations_is_refused(world, tmp_path):
     with pytest.raises(InputError, match="no fixations; give --salicon"):
-        E.main(["--imagenet", str(world / "imagenet"), "--model", "demo_sl12", "--out", str(tmp_path)])
+        E.main(["--imagenet", str(world / "imagenet"), "--model", "demo_sl4", "--out", str(tmp_path)])
 
 
 @pytest.mark.real

@@ -34,6 +34,11 @@ def arguments(*words, out: Path | None = None):
     return R.parse_args(parser(), [*words, *(["--out", str(out)] if out else [])])
 
 
+@pytest.fixture(scope="module")
+def coarse_figures() -> None:
+    """Not here: figures as users get them."""
+
+
 def nothing(arrays, results, folder):
     """A study without figures."""
 
