@@ -5,7 +5,39 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported; scrip
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+
+
+@pytest.fixture(scope="session", autouse=True)
+def small_demo_world(tmp_path_factory):
+    """The demo world of a script without --data: a few pictures, drawn once for all files and processes."""
+    import demo
+    base, drawn = tmp_path_factory.getbasetemp(), demo.demo_world
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+    def small(cache_dir=None, **how):
+        few = dict(n_train=12, n_val=24, n_salicon=(14, 24), n_objectnet=2)
+        return drawn(cache_dir or shared / "demo_world", **few | how)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(demo, "demo_world", small)
+        yield
+
+
+@pytest.fixture(scope="session")
+def tuned(tmp_path_factory) -> dict:
+    """Stand-ins of exp01's B and C in its format: attention weights of demo_sl4, disturbed."""
+    from common import generator
+    from results import save_checkpoint
+    from weights import attention_state, load_vit
+    vit, _ = load_vit("demo_sl4")
+    paths = {}
+    for k, seed in (("B", 1), ("C", 2)):
+        state = {n: (p + .3 * p.std() * torch.randn(p.shape, generator=generator(seed, i, 1))).half()
+                 for i, (n, p) in enumerate(attention_state(vit).items())}
+        paths[k] = tmp_path_factory.mktemp("tuned") / f"tuned_{k}.pth"
+        save_checkpoint(state, paths[k])
+    return paths
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -572,10 +572,9 @@ def test_an_image_without_consistency_counts_in_the_metrics_alone():
 # ------------------------------------------------------------------------------------------------ data
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    """A small demo world: 14 + 8 gaze images, two pictures a class and benchmark."""
-    return demo.demo_world(tmp_path_factory.mktemp("world"), n_train=12, n_val=24, n_salicon=(14, 8),
-                           n_objectnet=2, parts=("imagenet", "objectnet", "salicon"))
+def world() -> Path:
+    """14 + 24 gaze images, two pictures a class and benchmark."""
+    return demo.demo_world(parts=("imagenet", "objectnet", "salicon"))
 
 
 def test_gaze_maps_of_the_loader_equal_the_density_map_of_the_file(world):
@@ -680,7 +679,7 @@ def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     out, results = finished
     rows = read_csv(out / "per_image.csv")
     columns = "image condition cc nss nss_counts auc kl kl_loss_eps sim consistency".split()
-    assert list(rows[0]) == columns and len(rows) == 8 * 3
+    assert list(rows[0]) == columns and len(rows) == 10 * 3
     assert len(read_csv(out / "benchmarks.csv")) == 3 * (10 + 2 * 15 + 10)
     figures = {f"fig_{k}.{kind}" for k in "1B 2A 2B 2C 4".split() for kind in ("png", "pdf")}
     assert {p.name for p in out.glob("fig*")} == figures
@@ -851,10 +850,10 @@ def test_two_processes_measure_what_one_does(world, finished, tmp_path, no_figur
     assert not list(tmp_path.glob("tuned_*"))
 
 
-def test_the_demo_finds_the_planted_gaze_with_the_shipped_models(tmp_path, monkeypatch, capsys):
-    world = demo.demo_world(tmp_path / "world", parts=("salicon",), n_salicon=(1, 24))
-    (world / "salicon" / "fixations_train2014.json").unlink()  # not needed where nothing is trained
-    monkeypatch.setattr(demo, "demo_world", lambda **_: world)
+def test_the_demo_finds_the_planted_gaze_with_the_shipped_models(world, tmp_path, no_figures, monkeypatch, capsys):
+    shutil.copytree(world, tmp_path / "world", ignore=shutil.ignore_patterns("imagenet", "objectnet"))
+    (tmp_path / "world" / "salicon" / "fixations_train2014.json").unlink()  # not needed where nothing is trained
+    monkeypatch.setattr(demo, "demo_world", lambda **_: tmp_path / "world")
     shipped = [f"--model-{k.lower()}={E.benchmarks.ROOT}/checkpoints/demo_{k}.pth" for k in "BC"]
     E.main(["--out", str(tmp_path / "o"), "--workers", "0", "--device", "cpu", *shipped])
     said = capsys.readouterr().out
@@ -872,7 +871,7 @@ def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(wo
     E.main([*ARGV, "--salicon", str(tmp_path / "salicon"), "--out", str(tmp_path / "o")])
     results = json.loads((tmp_path / "o" / "results.json").read_text())
     assert [name.split("_")[1] for name in results["left_out"]["unreadable"]] == ["train2014", "val2014"]
-    assert len(read_csv(tmp_path / "o" / "per_image.csv")) == 7 * 3
+    assert len(read_csv(tmp_path / "o" / "per_image.csv")) == 9 * 3
     for part in ("ImageNet:", "ImageNet-C:", "ObjectNet:", "COCO category"):
         assert part in " ".join(results["not_run"])
 

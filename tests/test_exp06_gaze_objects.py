@@ -34,8 +34,8 @@ def noise(*shape, seed=0):
 
 
 @pytest.fixture(scope="module")
-def objects(tmp_path_factory) -> Path:
-    return demo.demo_world(tmp_path_factory.mktemp("world"), parts=("objects",)) / "objects"
+def objects() -> Path:
+    return demo.demo_world(parts=("objects",)) / "objects"
 
 
 @pytest.fixture(scope="module")
@@ -618,8 +618,7 @@ def test_commands_of_the_card_parse():
     assert parsed[3].layer == [8, 11] and parsed[3].weights == Path("FILE")
 
 
-def test_the_demo_runs(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(demo, "demo_world", lambda parts, make=demo.demo_world: make(tmp_path, parts=parts))
+def test_the_demo_runs(tmp_path, capsys):
     E.main(["--limit", "2", "--workers", "0", "--out", str(tmp_path / "run")])
     assert "demo world, not the paper's data" in capsys.readouterr().out
     results = json.loads((tmp_path / "run" / "results.json").read_text())

@@ -52,9 +52,8 @@ ALL = list(COMMANDS) if KILLS else ["exp03"]  # the others' own tests kill and r
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    return demo.demo_world(tmp_path_factory.mktemp("world"), n_train=24, n_val=12, n_salicon=(14, 24),
-                           n_objectnet=1, parts=demo.PARTS if KILLS else ("salicon",))
+def world() -> Path:
+    return demo.demo_world(parts=demo.PARTS if KILLS else ("salicon",))
 
 
 def start(command: str, out: Path, world: Path, *more: str, renames: int = 0, by: int = signal.SIGKILL,
