@@ -152,9 +152,9 @@ class CamLoss(torch.nn.Module):
 
 
 def slopes(loss, net: torch.nn.Module, names: list[str]) -> list[tuple[float, float]]:
-    """(gradient times direction, central difference along it) of five random directions in these weights."""
+    """(gradient times direction, central difference along it) of three random directions in these weights."""
     weights, out = {k: v.detach() for k, v in net.named_parameters() if k in names}, []
-    for i in range(5):
+    for i in range(3):
         gen = generator(10, i)
         step = {k: torch.randn(v.shape, generator=gen, dtype=v.dtype) for k, v in weights.items()}
         leaves = {k: v.clone().requires_grad_() for k, v in weights.items()}

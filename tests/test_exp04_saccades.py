@@ -25,13 +25,13 @@ from weights import load_head
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
-DRAW, SAVE = S.draw, S.save_figure
+DRAW = S.draw
 SETTINGS = dict(block=11, foveas=[3], border="clip", seed=0, sweep=False)
 
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    """Figures cost more than all else here: test_card_commands draws them, small, and the real ones once."""
+    """Figures cost more than all else here: test_card_commands draws them."""
     monkeypatch.setattr(S, "draw", lambda *args: None)
 
 
@@ -238,13 +238,13 @@ def test_threshold_is_chosen_on_one_half_and_judged_on_the_other():
 # ------------------------------------------------------------------------------------------------ the demo
 
 class Demo:
-    """The demo world's shipped model and head, 96 images as one batch, their labels."""
+    """The demo world's shipped model and head, its 24 images as one batch, their labels."""
 
     def __init__(self):
         self.model, self.view, self.head, _ = S.load_model("demo_dino12", None, None, False, None)
-        items, _, _ = S.load_data("demo", False, 96, 0, 0)
+        items, _, _ = S.load_data("demo", False, None, 0, 0)
         images = Images([path for path, _ in items], self.view)
-        self.batch = default_collate([images[i] for i in range(96)])
+        self.batch = default_collate([images[i] for i in range(24)])
         self.labels = torch.tensor([label for _, label in items])
 
 
@@ -314,11 +314,7 @@ def test_card_commands(command, tmp_path, capsys, monkeypatch):
     figures = [name for name in vars(S) if name.startswith("draw_") and name != "draw_sweep"]
     for name in figures if command else ():  # the bare command draws the figures that all share
         monkeypatch.setattr(S, name, lambda *args: None)
-
-    def save(fig, path):  # one as in a real run, the others small: PDFs are slow
-        SAVE(fig, path) if path.name == "fig03_accuracy" else fig.savefig(f"{path}.png", dpi=20)
-    monkeypatch.setattr(S, "save_figure", save)
-    n = 3
+    n = 2
     S.main([*command, "--limit", str(n), "--out", str(tmp_path), "--workers", "0", "--device", "cpu"])
     assert "numbers of the built-in demo world" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())

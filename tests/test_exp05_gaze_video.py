@@ -20,8 +20,8 @@ import exp05_gaze_video as E
 import exp05_scaling as S
 from common import InputError, ROOT, VisionTransformer, generator
 from data import read_csv
-from gaze_worlds import (TINY, cw2019_world, n2010_world, quick, real, small_world, write_masks, write_n2010_gaze,
-                         write_video)
+from gaze_worlds import (TINY, coarse_scaling, cw2019_world, n2010_world, quick, real, small_world, write_masks,
+                         write_n2010_gaze, write_video)
 from pretended import one_device
 from processes import in_group
 from results import read_arrays, read_json, write_csv
@@ -502,11 +502,11 @@ def test_runs_of_other_data_models_and_limits_have_other_folders(tmp_path, monke
 
 
 def test_bare_demo_command_compares_six_models_and_gbvs_and_starts_exp05_clusters(tmp_path, monkeypatch):
-    figures, place = set(), S.place
+    figures = set()
+    coarse_scaling(monkeypatch)
     for module in (E, __import__("exp05_clusters")):
         monkeypatch.setattr(module, "save_figure", lambda fig, path: figures.add(path.name))
     monkeypatch.setattr("results.save_figure", lambda fig, path: figures.add(path.name))
-    monkeypatch.setattr(S, "place", lambda *of: place(*of, starts=1))  # the other starts take 10 s
     E.main(["--limit", "2", "--out", str(tmp_path / "o"), "--device", "cpu"])
     results = read_json(tmp_path / "o" / "results.json")
     names = [h["name"] for h in results["headline"]]

