@@ -18,7 +18,7 @@ import exp04_claims as C
 import exp04_saccades as S
 import exp04_saliency
 from common import InputError, VisionTransformer, cls_attention, generator, resize_matrix, upsample
-from data import Images, imagenet_wnids, read_csv
+from data import Images, demo_folder, imagenet_wnids, read_csv
 from processes import in_group, python
 from results import read_arrays, read_json, save_checkpoint
 from weights import load_head
@@ -238,13 +238,13 @@ def test_threshold_is_chosen_on_one_half_and_judged_on_the_other():
 # ------------------------------------------------------------------------------------------------ the demo
 
 class Demo:
-    """The demo world's shipped model and head, its 24 images as one batch, their labels."""
+    """The demo world's shipped model and head, 60 images as one batch, their labels."""
 
     def __init__(self):
         self.model, self.view, self.head, _ = S.load_model("demo_dino12", None, None, False, None)
-        items, _, _ = S.load_data("demo", False, None, 0, 0)
+        items, _, _ = S.load_data(str(demo_folder("imagenet", n_val=60) / "imagenet"), False, None, 0, 0)
         images = Images([path for path, _ in items], self.view)
-        self.batch = default_collate([images[i] for i in range(24)])
+        self.batch = default_collate([images[i] for i in range(60)])
         self.labels = torch.tensor([label for _, label in items])
 
 

@@ -395,7 +395,7 @@ def test_tukey_equals_scipy_of_few_heads_and_of_many(heads):
             (theirs.statistic[i, j], ci.low[i, j], ci.high[i, j]), rel=1e-6)
 
 
-@pytest.mark.parametrize("heads, df, top", [(72, 43_128, 60), (144, 86_256, 200), (24, 24, 90)])
+@pytest.mark.parametrize("heads, df, top", [(144, 86_256, 200), (24, 24, 90)])
 def test_the_tail_of_the_studentized_range_is_within_a_millionth(heads, df, top):
     q = np.concatenate([np.random.default_rng(0).uniform(0, 12, 8), [0, top], np.full(300, 5.)])
     found = E.studentized_tail(q, heads, df)

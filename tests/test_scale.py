@@ -156,7 +156,7 @@ def all_jobs(jobs: list[list], out: Path) -> None:
 
 def test_four_processes_give_the_rows_of_one_for_three_images(tmp_path):
     small = {"exp03, 3 images": "--model demo_sl4", "exp04, 3 images": "--model demo_sl4",
-             "exp05, --eval": "--method supervised --depth 4 --no-train-head --limit 9",
+             "exp05, --eval": "--method supervised --depth 4 --no-train-head --limit 14",
              "exp06, 3 images": "--model demo_dino4 --size 224 224"}
     jobs = [f"{MATRIX[k][0].replace(' --sweep --saliency', '')} {more}".split() for k, more in small.items()]
     for script, *_ in jobs:
