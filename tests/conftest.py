@@ -21,6 +21,7 @@ def small_demo_world(tmp_path_factory):
         return drawn(cache_dir or shared / "demo_world", **few | how)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "demo_world", small)
+        patch.setattr(demo.world, "CLIPS", 3)  # one of each genre
         yield
 
 

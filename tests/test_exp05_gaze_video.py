@@ -528,7 +528,9 @@ def test_demo_run_writes_tables_and_figures_and_draws_them_again(run, no_figures
     assert {p.name for p in run.glob("fig_*")} == {
         f"fig_{k}.{end}" for k in ("distance", "gaze", "heads") for end in ("png", "pdf")}
     rows = read_csv(run / "distances.csv")
-    assert len(rows) == 4 * (48 + 24) and rows[-1]["kind"] == "viewer child"
+    heads, viewers = ([r["set"] for r in rows if (" head " in r["condition"]) == there] for there in (True, False))
+    assert heads == [name for name in ("all", "animation", "drama", "nature") for _ in range(48)]
+    assert viewers.count("all") == 24 and set(viewers) == set(heads) and rows[-1]["kind"] == "viewer child"
     correlations = [t for t in results["tests"] if "r" in t]
     assert len(correlations) == 2 * 6 and {t["n"] for t in correlations} == {24}
     assert results["best_head"] == min((r for r in rows if r["set"] == "all" and " head " in r["condition"]),
