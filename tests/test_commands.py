@@ -75,13 +75,18 @@ def test_header_command_trains_on_the_demo_and_resumes(tmp_path):
     assert "other arguments" in command(*job, "--lr", "1", cwd=tmp_path, code=2)
 
 
-@pytest.mark.parametrize("args, said", [
-    (["--data", "/nowhere"], "/nowhere: no such folder"), (["--device", "cuda:77"], "--device"),
-    (["--eval", "--weights", "none.pth", "--limit", "24"], "none.pth")])
-def test_wrong_input_is_one_sentence_and_status_2(args, said, tmp_path):
-    out = command(ROOT / "exp05_train_vits.py", *args, "--out", tmp_path / "out", cwd=tmp_path, code=2)
+SCRIPTS = sorted(path.name for path in ROOT.glob("exp0*.py") if "cli(main)" in path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("written, said", [
+    *((f"{script} --data /nowhere", "/nowhere") for script in SCRIPTS if script != "exp05_clusters.py"),
+    ("exp05_clusters.py --run /nowhere", "/nowhere"), ("exp05_train_vits.py --device cuda:77", "--device"),
+    ("exp05_train_vits.py --eval --weights none.pth --limit 24", "none.pth")])
+def test_wrong_input_of_every_script_is_one_sentence_and_status_2(written, said, tmp_path):
+    script, *argv = written.split()
+    out = command(ROOT / script, *argv, "--out", tmp_path / "out", cwd=tmp_path, code=2)
     last = [line for line in out.splitlines() if line.startswith("error: ")]
-    assert len(last) == 1 and said in last[0] and "Traceback" not in out
+    assert len(last) == 1 and said in last[0] and "Traceback" not in out and len(SCRIPTS) == 10
 
 
 @pytest.mark.parametrize("command, said", [

@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import shlex
 import shutil
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from data import coco_files, plain_name, read_csv, read_map
 from gaze import GazeImage
 from pretended import one_device
 from processes import python
-from results import cli, figure_grid
+from results import figure_grid
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
@@ -846,16 +845,6 @@ def test_bare_command_runs_the_demo_and_redraws(tmp_path, capsys):
     assert (tmp_path / "out" / "fig_3A.png").read_bytes() == before
 
 
-def written_commands() -> list[str]:
-    text = E.__doc__
-    return sorted({m.strip() for m in re.findall(r"(exp03_biases\.py(?: +[-\w.=/]+)*)", text)})
-
-
-@pytest.mark.parametrize("written", written_commands())
-def test_written_commands_pass_the_parser(written):
-    E.parse(shlex.split(written)[1:])
-
-
 # ------------------------------------------------------------------------------------------------ bad input
 
 def test_a_world_without_annotations_has_entropies_and_says_what_was_not_run(worlds, tmp_path):
@@ -1069,10 +1058,3 @@ def test_an_object_of_two_overlapping_annotation_files_counts_once(copied):
     (folder / "instances_val2014.json").rename(folder / "instances_b.json")
     assert len(coco_files(copied / "coco", "val")) == 2
     assert E.load_scenes(copied / "coco", names)[1][0]["objects"] == one
-
-
-def test_wrong_input_is_status_2(tmp_path, capsys):
-    with pytest.raises(SystemExit) as end:
-        cli(lambda: E.main(["--data", "/nowhere", "--out", str(tmp_path)]))
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("error: --data /nowhere: no such folder")

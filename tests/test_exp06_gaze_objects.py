@@ -16,7 +16,7 @@ from scipy import ndimage
 
 import demo
 import exp06_gaze_objects as E
-from common import InputError, ROOT, VisionTransformer, cls_attention
+from common import InputError, VisionTransformer, cls_attention
 from data import read_csv, read_image
 from pretended import one_device
 from processes import in_group, python
@@ -945,11 +945,6 @@ def test_a_background_that_is_no_colour_is_refused(capsys):
 def test_wrong_arguments_are_named(argv, says, objects, tmp_path, no_figures):
     with pytest.raises(InputError, match=says):
         run(small_copy(objects, tmp_path / "data", n=1), tmp_path / "out", *argv.split())
-
-
-def test_wrong_input_ends_in_one_sentence_and_status_2(tmp_path):
-    done = python(ROOT / "exp06_gaze_objects.py", "--data", tmp_path / "none", "--out", tmp_path)
-    assert done.status == 2 and done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
 
 
 def test_a_finished_run_stays_whole_after_wrong_arguments(objects, tmp_path, no_figures):
