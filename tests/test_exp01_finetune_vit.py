@@ -383,11 +383,6 @@ def measured(consistency, **values) -> dict:
         consistency=np.asarray(consistency), category=np.array(["cat"]), category_cc=stacked[:4].mean(0)[None])
 
 
-def lines(arrays: dict) -> dict[str, dict]:
-    """{name: line of the table}."""
-    return {row["name"]: row for row in evaluate([*C.SCORES, *C.CONSISTENCY], arrays)}
-
-
 def distinct() -> dict:
     """Arrays of `align` in which no two metrics, models, images or categories are alike: B's CC is above A's on
     some images and in 3 of 5 categories; two images have no consistency."""
@@ -555,18 +550,9 @@ def test_every_metric_of_every_image_and_model_is_that_of_its_own_fixations(blob
 
 def test_images_without_consistency_give_no_line_of_it():
     a, b, c = np.random.default_rng(5).random((3, 12))
-    unknown = lines(measured([np.nan] * 12, A=a, B=b, C=c))
-    assert "headroom gain" not in unknown and unknown["CC, A"]["n"] == 12
-
-
-def test_an_image_without_consistency_counts_in_the_metrics_alone():
-    a, b, c = np.random.default_rng(6).random((3, 12))
-    consistency = np.linspace(.2, .8, 12)
-    part = lines(measured(consistency[1:], A=a[1:], B=b[1:], C=c[1:]))
-    consistency[0] = np.nan
-    found = lines(measured(consistency, A=a, B=b, C=c))
-    assert found["CC, A"]["n"] == 12 and found["headroom gain"] == part["headroom gain"]
-    assert found["r(gain, consistency)"] == part["r(gain, consistency)"]
+    arrays = measured([np.nan] * 12, A=a, B=b, C=c)
+    rows = {row["name"]: row for row in evaluate([*C.SCORES, *C.CONSISTENCY], arrays)}
+    assert "headroom gain" not in rows and rows["CC, A"]["n"] == 12
 
 
 # ------------------------------------------------------------------------------------------------ data

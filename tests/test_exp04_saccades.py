@@ -136,14 +136,6 @@ def test_visible_tokens_and_fixations_equal_a_plain_double_loop(fovea, border):
             assert all(visible[b, s][rc] for rc in seen)
 
 
-def test_shift_reveals_whole_foveas_and_clip_cuts_them():
-    att = torch.zeros(1, 14, 14)
-    att[0, 0, 0] = 1
-    assert S.fixation_sequence(att, 5, 1, "clip")[1].sum() == 9
-    fixations, visible = S.fixation_sequence(att, 5, 1, "shift")
-    assert visible.sum() == 25 and fixations[0, 0].tolist() == [0, 0]
-
-
 def test_when_all_is_seen_further_saccades_change_nothing():
     _, visible = S.fixation_sequence(torch.rand(2, 3, 3, generator=generator(1)), 3, 9)
     assert visible[:, -1].all() and not visible[:, 0].all()
