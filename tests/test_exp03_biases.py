@@ -35,7 +35,8 @@ UNIFORM = 10_000 / 50_176
 @pytest.fixture(scope="session")
 def worlds() -> dict[bool, Path]:
     """{planted: a demo world with N validation images}."""
-    return {planted: demo.demo_world(planted=planted, parts=("salicon",)) for planted in (True, False)}
+    return {True: demo.demo_world(parts=("salicon",)),
+            False: demo.demo_world(parts=("salicon",), planted=False, n_salicon=(1, N))}
 
 
 @pytest.fixture
