@@ -22,7 +22,6 @@ from demo.__main__ import main
 from processes import python
 
 ROOT = Path(__file__).resolve().parents[1]
-DEMO = ["demo", *(f"demo.{path.stem}" for path in (ROOT / "demo").glob("*.py"))]
 ANIMATE = {kind.coco for kind in world.KINDS.values() if kind.animate}
 
 
@@ -309,13 +308,6 @@ def test_command_writes_a_part_and_refuses_a_foreign_folder_in_one_sentence(tmp_
     (folder / ".complete.json").unlink()
     said = command(*job, code=2)
     assert said.startswith("error: ") and said.count("\n") == 1 and str(folder) in said
-
-
-def test_package_imports_common_alone():
-    own = {path.stem for path in ROOT.glob("*.py")}
-    code = f"import sys; [sys.modules.pop(name, 0) for name in {[*own, *DEMO]}]"
-    found = command("-c", f"{code}; import demo.__main__; print(*sys.modules)", code=0).split()
-    assert own & set(found) == {"common"}
 
 
 def test_written_commands_pass_the_parser(monkeypatch):

@@ -867,7 +867,7 @@ def test_a_model_that_is_a_is_said_first_and_not_compared_with_a(world, finished
     vit, _ = E.benchmarks.load_model("demo_sl4", None, torch.device("cpu"))
     torch.save(attention_state(vit), tmp_path / "a.pth")
     files = {k: finished[0] / f"tuned_{k}.pth" for k in "BC"} | {same: tmp_path / "a.pth"}
-    results = run(world, tmp_path / "o", *[f"--model-{k.lower()}={file}" for k, file in files.items()])
+    results = run(world, tmp_path / "o", "--limit", "4", *[f"--model-{k.lower()}={v}" for k, v in files.items()])
     said = capsys.readouterr().out
     assert f"model {same}: it is A" in results["not_run"][0]
     assert said.index(f"warning: model {same}: it is A") < said.index("95 % CI")
