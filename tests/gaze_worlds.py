@@ -17,14 +17,21 @@ SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] 
 TINY = "--models demo_dino4 demo_sl4 --limit 3 --device cpu --batch-size 2".split()
 
 
+def coarse_scaling(monkeypatch) -> None:
+    """Viewers and heads are placed nearly where they belong: the last digits take most of a run's time."""
+    place, minimize = S.place, S.minimize
+    monkeypatch.setattr(S, "place", lambda distances, coords: place(distances, coords, starts=1))
+    monkeypatch.setattr(S, "minimize", lambda *of, options, **how: minimize(
+        *of, options=options | dict(maxiter=20), **how))
+
+
 def quick(monkeypatch, figures: bool = False) -> None:
-    """Runs without GBVS, without figures, with one start of the placement, with clusters of the four-block
-    model; exp05_clusters is not started."""
+    """Runs without GBVS, without figures, with coarse scaling, with clusters of the four-block model;
+    exp05_clusters is not started."""
     monkeypatch.setattr(E, "CHANNELS", {})
     monkeypatch.setattr(E, "SHALLOWEST", 4)
     monkeypatch.setattr(E, "start_clusters", lambda args: None)
-    place = S.place
-    monkeypatch.setattr(S, "place", lambda distances, coords: place(distances, coords, starts=1))
+    coarse_scaling(monkeypatch)
     if not figures:
         monkeypatch.setattr(E, "draw", lambda arrays, results, folder: None)
 

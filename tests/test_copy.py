@@ -1,16 +1,15 @@
 """Files and functions to copy work alone: a file as it is, a function with the few names that it needs."""
 import ast
 import math
-import os
 import shutil
-import subprocess
-import sys
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+
+from processes import python
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = {p.stem: p.read_text(encoding="utf-8") for p in ROOT.glob("*.py")}
@@ -177,10 +176,15 @@ for name in CORRUPTIONS:
     assert corrupt(images[:1, :, :32, :40], name, 3, torch.tensor([1])).shape == (1, 3, 32, 40)
 """)}
 
-# One process for all files: torch is imported once. Each file is imported with its own folder alone on the path.
+# In a process that forgets the project: each file is imported with its own folder alone on the path.
 RUN_EACH = """
 import importlib.util, os, runpy, sys
-for folder in sys.argv[1:]:
+root, *folders = sys.argv[1:]
+sys.path = ["", *(folder for folder in sys.path if folder and not folder.startswith(root))]
+for name, module in [*sys.modules.items()]:
+    if (getattr(module, "__file__", None) or "").startswith(root):
+        del sys.modules[name]
+for folder in folders:
     sys.path[0] = folder
     os.chdir(folder)
     for project in ("common", "data", "results", "exp01_finetune_vit"):
@@ -203,10 +207,8 @@ def test_each_whole_file_runs_the_example_of_its_docstring_in_a_folder_of_its_ow
         start = f"import torch\nfrom {Path(file).stem} import *\n"
         (folder / "example.py").write_text(start + before + "\n".join(example) + after)
         folders.append(str(folder))
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run([sys.executable, "-c", RUN_EACH, *folders], cwd=tmp_path, env=environment,
-                          capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    done = python("-c", RUN_EACH, ROOT, *folders, cwd=tmp_path)
+    assert done.status == 0, done.stderr
 
 
 def test_every_function_to_copy_is_executed_and_named_by_the_readme():

@@ -376,17 +376,6 @@ def test_flat_images_with_torchvision_meta_bin_are_labelled_from_it(tmp_path):
     assert [label for _, label in load_imagefolder(tmp_path)[0]] == [1, 0, 0, 0]
 
 
-def test_meta_bin_holding_code_is_not_executed(tmp_path):
-    class Evil:
-        def __reduce__(self):
-            return (Path.touch, (tmp_path / "touched",))
-    write_jpeg(tmp_path / "val" / "n03" / "a.JPEG")
-    torch.save((Evil(), []), tmp_path / "meta.bin")
-    with pytest.raises(InputError, match="meta.bin"):
-        load_imagefolder(tmp_path)
-    assert not (tmp_path / "touched").exists()
-
-
 def test_wrong_layouts_are_explained(tmp_path):
     with pytest.raises(InputError, match="absent"):
         load_imagefolder(tmp_path / "absent")
@@ -738,9 +727,8 @@ def square(i: int) -> dict:
     return {"square": i * i}
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
-@pytest.mark.parametrize("workers", [0, 2])
-def test_unreadable_images_are_black_and_marked_also_with_spawned_workers(tmp_path, workers):
+@pytest.mark.parametrize("workers", [0, 1])
+def test_unreadable_images_are_black_and_marked_also_with_a_spawned_worker(tmp_path, workers):
     loader = torch.utils.data.DataLoader(image_list(tmp_path, square), batch_size=3, num_workers=workers,
                                          multiprocessing_context="spawn" if workers else None)
     a, b = loader

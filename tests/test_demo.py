@@ -6,8 +6,6 @@ import json
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -310,12 +308,6 @@ def test_command_writes_a_part_and_refuses_a_foreign_folder_in_one_sentence(tmp_
     (folder / ".complete.json").unlink()
     said = command(*job, code=2)
     assert said.startswith("error: ") and said.count("\n") == 1 and str(folder) in said
-
-
-def test_package_imports_common_alone():
-    code = "import demo.__main__, sys; print(*sys.modules)"
-    found = subprocess.check_output([sys.executable, "-c", code], cwd=ROOT, text=True).split()
-    assert {path.stem for path in ROOT.glob("*.py")} & set(found) == {"common"}
 
 
 def test_written_commands_pass_the_parser(monkeypatch):

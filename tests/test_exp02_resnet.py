@@ -152,9 +152,9 @@ class CamLoss(torch.nn.Module):
 
 
 def slopes(loss, net: torch.nn.Module, names: list[str]) -> list[tuple[float, float]]:
-    """(gradient times direction, central difference along it) of five random directions in these weights."""
+    """(gradient times direction, central difference along it) of three random directions in these weights."""
     weights, out = {k: v.detach() for k, v in net.named_parameters() if k in names}, []
-    for i in range(5):
+    for i in range(3):
         gen = generator(10, i)
         step = {k: torch.randn(v.shape, generator=gen, dtype=v.dtype) for k, v in weights.items()}
         leaves = {k: v.clone().requires_grad_() for k, v in weights.items()}
@@ -264,25 +264,6 @@ def test_only_layer4_moves_no_statistics_do_and_the_file_restores_the_model(blob
         load_tuned(small_resnet(16), tmp_path / "tuned_B.pth", E.layer4_state)
 
 
-def test_resumed_training_equals_uninterrupted_bit_for_bit(blobs, tmp_path, monkeypatch):
-    how = dict(epochs=2, eval_every=3, patience=99)
-    whole, net = tuned(blobs[:28], tmp_path / "a", **how)
-    forward, passes = E.GradCamResNet.forward, iter(range(10))
-
-    def forward_and_die(self, x):
-        if torch.is_grad_enabled() and next(passes) == 4:
-            raise KeyboardInterrupt
-        return forward(self, x)
-    with monkeypatch.context() as patch:
-        patch.setattr(E.GradCamResNet, "forward", forward_and_die)
-        with pytest.raises(KeyboardInterrupt):
-            tuned(blobs[:28], tmp_path / "b", **how)
-    assert load_checkpoint(tmp_path / "b" / "tuned_B.pt")["step"] == 3
-    resumed, again = tuned(blobs[:28], tmp_path / "b", **how)
-    assert str(resumed["log"]) == str(whole["log"])
-    assert all(torch.equal(v, again.state_dict()[k]) for k, v in net.state_dict().items())
-
-
 def test_two_processes_train_the_same_model(blobs, tmp_path):
     record, _ = tuned(blobs[:24], tmp_path / "one", epochs=2, eval_every=2)
     (tmp_path / "two").mkdir()
@@ -386,13 +367,12 @@ def test_only_the_papers_network_is_given_the_papers_preprocessing(monkeypatch):
 # ------------------------------------------------------------------------------------------------ the script
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    """A small demo world: 12 + 8 gaze images, two pictures a class."""
-    return demo.demo_world(tmp_path_factory.mktemp("world"), n_train=12, n_val=24, n_salicon=(12, 8),
-                           parts=("imagenet", "salicon"))
+def world() -> Path:
+    """14 + 24 gaze images, two pictures a class."""
+    return demo.demo_world(parts=("imagenet", "salicon"))
 
 
-ARGV = ("--model demo_resnet --workers 0 --device cpu --limit 12 --batch-size 4 --epochs 1 --eval-every 1 "
+ARGV = ("--model demo_resnet --workers 0 --device cpu --limit 10 --batch-size 4 --epochs 1 --eval-every 1 "
         "--lr 1e-5").split()
 
 
@@ -408,18 +388,22 @@ def finished(world, tmp_path_factory) -> tuple[Path, dict]:
     return out, run(world, out)
 
 
-@pytest.mark.parametrize("device", ["mps"])  # which is cuda and more: no float64
-def test_the_study_is_computed_on_one_device(world, tmp_path, monkeypatch, device):
+@pytest.fixture
+def no_figures(finished, monkeypatch) -> None:
+    """Those of `finished` are enough."""
     monkeypatch.setattr(E, "draw", lambda *args: None)
+
+
+@pytest.mark.parametrize("device", ["mps"])  # which is cuda and more: no float64
+def test_the_study_is_computed_on_one_device(world, tmp_path, no_figures, device):
     with one_device(device):
         run(world, tmp_path, "--device", device)
 
 
 def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     out, results = finished
-    assert len(read_csv(out / "per_image.csv")) == 8 * 2 and len(read_csv(out / "benchmarks.csv")) == 2 * 12
-    assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000
-               for k in ("5B", "5C") for kind in ("png", "pdf"))
+    assert len(read_csv(out / "per_image.csv")) == 10 * 2 and len(read_csv(out / "benchmarks.csv")) == 2 * 10
+    assert {p.name for p in out.glob("fig*")} == {f"fig_{k}.{kind}" for k in ("5B", "5C") for kind in ("png", "pdf")}
     assert results["not_run"] == []
     assert "blank Grad-CAMs, B" in {row["name"] for row in results["headline"]}
     assert results["conventions"]["nss"] == "each fixated pixel once"
@@ -457,16 +441,18 @@ def test_what_a_run_is_asked_for_reaches_training_and_measures(world, tmp_path, 
     assert five["models"]["A"].fc.out_features == 12 and five["squash"] == squashed(five["crop"])
 
 
-def test_a_killed_run_that_goes_on_gives_the_same_bytes(world, finished, tmp_path, monkeypatch):
-    replace, kills = os.replace, ["tuned_B.pt", "maps/00000.npz", "per_image.csv"]
+def test_a_killed_run_that_goes_on_gives_the_same_bytes(world, finished, tmp_path, no_figures, monkeypatch):
+    """Killed after the untuned model's validation, after the first step, among the maps, before the last files."""
+    replace, kills = os.replace, ["tuned_B.pt", "tuned_B.pt", "maps/00000.npz", "per_image.csv"]
 
     def replace_and_die(source, target) -> None:
         if kills and str(target).endswith(kills[0]):
-            kills.pop(0)
+            if kills.pop(0) == "tuned_B.pt":
+                replace(source, target)
             raise KeyboardInterrupt
         replace(source, target)
     monkeypatch.setattr(os, "replace", replace_and_die)
-    for resume in ([], ["--resume"], ["--resume"]):
+    for resume in ([], ["--resume"], ["--resume"], ["--resume"]):
         with pytest.raises(KeyboardInterrupt):
             run(world, tmp_path, *resume)
     results = run(world, tmp_path, "--resume")
@@ -496,7 +482,7 @@ def without_training(world: Path, weights: Path, out: Path) -> None:
     run(world, out, "--model-b", str(weights / "tuned_B.pth"))
 
 
-def test_two_processes_measure_what_one_does(world, finished, tmp_path):
+def test_two_processes_measure_what_one_does(world, finished, tmp_path, no_figures):
     in_group(2, without_training, world, finished[0], tmp_path)
     for name in ("per_image.csv", "benchmarks.csv"):
         a, b = (read_csv(folder / name) for folder in (finished[0], tmp_path))

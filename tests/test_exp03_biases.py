@@ -4,7 +4,6 @@ import json
 import math
 import os
 import re
-import shlex
 import shutil
 from pathlib import Path
 
@@ -24,36 +23,26 @@ from data import coco_files, plain_name, read_csv, read_map
 from gaze import GazeImage
 from pretended import one_device
 from processes import python
-from results import cli, figure_grid, save_checkpoint
-from weights import attention_state, load_vit
+from results import figure_grid
 
 torch.set_num_threads(1)
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("GAZE_SHARED", ROOT.parent / "shared"))
 N = 24  # images of the worlds below
-FAST = "--model demo_sl12 --workers 0 --device cpu".split()
+FAST = "--model demo_sl4 --workers 0 --device cpu".split()
 UNIFORM = 10_000 / 50_176
 
 
 @pytest.fixture(scope="session")
-def worlds(tmp_path_factory) -> dict[bool, Path]:
+def worlds() -> dict[bool, Path]:
     """{planted: a demo world with N validation images}."""
-    cache = tmp_path_factory.mktemp("worlds")
-    return {planted: demo.demo_world(cache, planted=planted, parts=("salicon",), n_salicon=(1, N))
-            for planted in (True, False)}
+    return {True: demo.demo_world(parts=("salicon",)),
+            False: demo.demo_world(parts=("salicon",), planted=False, n_salicon=(1, N))}
 
 
-@pytest.fixture(scope="session")
-def tuned(tmp_path_factory) -> dict[str, Path]:
-    """Stand-ins of exp01's B and C in its format: model A's attention weights, disturbed."""
-    vit, _ = load_vit("demo_sl12")
-    paths = {}
-    for k, seed in (("B", 1), ("C", 2)):
-        state = {n: (p + .3 * p.std() * torch.randn(p.shape, generator=generator(seed, i, 1))).half()
-                 for i, (n, p) in enumerate(attention_state(vit).items())}
-        paths[k] = tmp_path_factory.mktemp("tuned") / f"tuned_{k}.pth"
-        save_checkpoint(state, paths[k])
-    return paths
+@pytest.fixture
+def no_figures(monkeypatch) -> None:
+    monkeypatch.setattr(E, "draw", lambda *args: None)
 
 
 def run(*argv) -> dict:
@@ -416,7 +405,7 @@ def biases(world: Path, out: Path, source: str = "human", *more) -> dict[str, di
             for k in ("animacy", "size")}
 
 
-def test_planted_preferences_of_humans_are_recovered_with_sign_and_size(worlds, tmp_path):
+def test_planted_preferences_of_humans_are_recovered_with_sign_and_size(worlds, tmp_path, no_figures):
     found, root = biases(worlds[True], tmp_path), worlds[True]
     coco, _ = E.load_scenes(root / "coco", [])
     truth = {"animacy": [], "size": []}
@@ -434,14 +423,14 @@ def test_planted_preferences_of_humans_are_recovered_with_sign_and_size(worlds, 
         assert bias["ours"] == pytest.approx(np.mean(truth[analysis]), rel=.15), analysis
 
 
-def test_preferences_are_absent_when_the_observers_have_none(worlds, tmp_path):
+def test_preferences_are_absent_when_the_observers_have_none(worlds, tmp_path, no_figures):
     for analysis, bias in biases(worlds[False], tmp_path).items():
         low, high = bias["ci"]
         assert low < 0 < high and abs(bias["ours"]) < .03, analysis  # planted: about .5 and .4
         assert bias["p"] > .1
 
 
-def test_a_model_that_attends_to_animate_objects_alone_is_told_by_the_bias(worlds, tmp_path):
+def test_a_model_that_attends_to_animate_objects_alone_is_told_by_the_bias(worlds, tmp_path, no_figures):
     """Maps through --maps: one bright on animate regions, one on everything that is annotated."""
     root = worlds[True]
     coco, _ = E.load_scenes(root / "coco", [])
@@ -747,7 +736,7 @@ def test_maps_are_found_by_coco_s_number_whatever_lies_beside_them(worlds, tmp_p
 
 
 def study(worlds, tuned, *more) -> list:
-    return ["--data", worlds[True], "--model", "demo_sl12", "--model-b", tuned["B"], "--model-c", tuned["C"],
+    return ["--data", worlds[True], "--model", "demo_sl4", "--model-b", tuned["B"], "--model-c", tuned["C"],
             "--limit", 10, "--batch-size", 4, "--workers", 0, "--device", "cpu", *more]
 
 
@@ -758,9 +747,8 @@ def finished(worlds, tuned, tmp_path_factory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("device", ["cuda", "mps"])
-def test_the_study_is_computed_on_one_device(worlds, tuned, tmp_path, monkeypatch, device):
-    monkeypatch.setattr(E, "draw", lambda *args: None)
+@pytest.mark.parametrize("device", ["mps"])  # which is cuda and more: no float64
+def test_the_study_is_computed_on_one_device(worlds, tuned, tmp_path, no_figures, device):
     with one_device(device):
         run(*study(worlds, tuned, "--device", device, "--out", tmp_path / "out"))
 
@@ -799,7 +787,7 @@ def test_entropy_is_drawn_by_the_number_of_objects():
 
 
 def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(worlds, tuned, finished, tmp_path,
-                                                                  monkeypatch):
+                                                                  no_figures, monkeypatch):
     measure, calls = E.measure, []
 
     def stop_at_the_second(batch, **how):
@@ -834,7 +822,7 @@ def test_a_finished_run_stays_whole_after_wrong_arguments(worlds, tuned, finishe
     assert {p: p.read_bytes() for p in finished.iterdir()} == kept
 
 
-def test_weights_that_changed_at_the_same_path_are_not_mixed(worlds, tuned, tmp_path):
+def test_weights_that_changed_at_the_same_path_are_not_mixed(worlds, tuned, tmp_path, no_figures):
     mine = {**tuned, "B": tmp_path / "b.pth"}
     shutil.copy(tuned["B"], mine["B"])
     run(*study(worlds, mine, "--limit", 3, "--out", tmp_path / "out"))
@@ -844,7 +832,7 @@ def test_weights_that_changed_at_the_same_path_are_not_mixed(worlds, tuned, tmp_
 
 
 def test_bare_command_runs_the_demo_and_redraws(tmp_path, capsys):
-    job = [ROOT / "exp03_biases.py", "--limit", 12, "--workers", 0, "--device", "cpu"]
+    job = [ROOT / "exp03_biases.py", "--limit", 8, "--workers", 0, "--device", "cpu"]
     job += ["--out", tmp_path / "out"]
     said = command(*job, cwd=tmp_path)
     assert "not the paper's data" in said and "animacy, human: animate" in said
@@ -855,16 +843,6 @@ def test_bare_command_runs_the_demo_and_redraws(tmp_path, capsys):
     E.main([*map(str, job[1:]), "--plot-only"])
     assert "animacy, human: animate" in capsys.readouterr().out
     assert (tmp_path / "out" / "fig_3A.png").read_bytes() == before
-
-
-def written_commands() -> list[str]:
-    text = E.__doc__
-    return sorted({m.strip() for m in re.findall(r"(exp03_biases\.py(?: +[-\w.=/]+)*)", text)})
-
-
-@pytest.mark.parametrize("written", written_commands())
-def test_written_commands_pass_the_parser(written):
-    E.parse(shlex.split(written)[1:])
 
 
 # ------------------------------------------------------------------------------------------------ bad input
@@ -896,7 +874,7 @@ def copied(worlds, tmp_path) -> Path:
     return root
 
 
-def test_unreadable_and_unseen_images_are_listed_and_missing_maps_counted(copied, tmp_path):
+def test_unreadable_and_unseen_images_are_listed_and_missing_maps_counted(copied, tmp_path, no_figures):
     names = sorted(p.name for p in (copied / "salicon" / "images").iterdir())
     (copied / "salicon" / "images" / names[0]).write_bytes(b"no image")
     (copied / "salicon" / "images" / names[3]).unlink()
@@ -943,13 +921,13 @@ def test_damaged_annotations_end_in_one_sentence(copied, tmp_path, damage, said)
 
 
 @pytest.mark.parametrize("argv, said", [
-    ("--data /nowhere", "no such folder"), ("--data W --model demo_sl12 --maps /nowhere", "--maps"),
-    ("--data W --model demo_sl12 --maps A", "--maps"),
-    ("--data W --model demo_sl12 --maps D --maps D", "--maps"),
+    ("--data /nowhere", "no such folder"), ("--data W --model demo_sl4 --maps /nowhere", "--maps"),
+    ("--data W --model demo_sl4 --maps A", "--maps"),
+    ("--data W --model demo_sl4 --maps D --maps D", "--maps"),
     ("--salicon S --coco /nowhere", "--coco /nowhere: no such folder"), ("--coco C", "--salicon"),
     ("--plot-only", "--plot-only"), ("--salicon /nowhere", "no such folder"),
     ("--salicon S --coco A", "instances_"),
-    ("--data W --model demo_sl12 --model-b no.pth --limit 2", "no such weight file")])
+    ("--data W --model demo_sl4 --model-b no.pth --limit 2", "no such weight file")])
 def test_wrong_arguments_end_in_one_sentence(argv, said, worlds, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in "AD":
@@ -1049,7 +1027,7 @@ def test_pictures_of_another_shape_than_coco_s_are_named(copied, tmp_path):
     assert "\n" not in str(error.value) and not (tmp_path / "out").exists()
 
 
-def test_images_that_coco_lacks_are_listed(copied, tmp_path):
+def test_images_that_coco_lacks_are_listed(copied, tmp_path, no_figures):
     file = copied / "coco" / "annotations" / "instances_val2014.json"
     data = json.loads(file.read_text())
     gone = data["images"].pop(0)
@@ -1080,10 +1058,3 @@ def test_an_object_of_two_overlapping_annotation_files_counts_once(copied):
     (folder / "instances_val2014.json").rename(folder / "instances_b.json")
     assert len(coco_files(copied / "coco", "val")) == 2
     assert E.load_scenes(copied / "coco", names)[1][0]["objects"] == one
-
-
-def test_wrong_input_is_status_2(tmp_path, capsys):
-    with pytest.raises(SystemExit) as end:
-        cli(lambda: E.main(["--data", "/nowhere", "--out", str(tmp_path)]))
-    assert end.value.code == 2
-    assert capsys.readouterr().err.startswith("error: --data /nowhere: no such folder")

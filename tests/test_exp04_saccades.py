@@ -18,20 +18,20 @@ import exp04_claims as C
 import exp04_saccades as S
 import exp04_saliency
 from common import InputError, VisionTransformer, cls_attention, generator, resize_matrix, upsample
-from data import Images, imagenet_wnids, read_csv
+from data import Images, demo_folder, imagenet_wnids, read_csv
 from processes import in_group, python
 from results import read_arrays, read_json, save_checkpoint
 from weights import load_head
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
-DRAW, SAVE = S.draw, S.save_figure
+DRAW = S.draw
 SETTINGS = dict(block=11, foveas=[3], border="clip", seed=0, sweep=False)
 
 
 @pytest.fixture(autouse=True)
 def no_figures(monkeypatch):
-    """Figures cost more than all else here: test_card_commands draws them, small, and the real ones once."""
+    """Figures cost more than all else here: test_card_commands draws them."""
     monkeypatch.setattr(S, "draw", lambda *args: None)
 
 
@@ -136,14 +136,6 @@ def test_visible_tokens_and_fixations_equal_a_plain_double_loop(fovea, border):
             assert all(visible[b, s][rc] for rc in seen)
 
 
-def test_shift_reveals_whole_foveas_and_clip_cuts_them():
-    att = torch.zeros(1, 14, 14)
-    att[0, 0, 0] = 1
-    assert S.fixation_sequence(att, 5, 1, "clip")[1].sum() == 9
-    fixations, visible = S.fixation_sequence(att, 5, 1, "shift")
-    assert visible.sum() == 25 and fixations[0, 0].tolist() == [0, 0]
-
-
 def test_when_all_is_seen_further_saccades_change_nothing():
     _, visible = S.fixation_sequence(torch.rand(2, 3, 3, generator=generator(1)), 3, 9)
     assert visible[:, -1].all() and not visible[:, 0].all()
@@ -240,13 +232,13 @@ def test_threshold_is_chosen_on_one_half_and_judged_on_the_other():
 # ------------------------------------------------------------------------------------------------ the demo
 
 class Demo:
-    """The demo world's shipped model and head, 96 images as one batch, their labels."""
+    """The demo world's shipped model and head, 60 images as one batch, their labels."""
 
     def __init__(self):
         self.model, self.view, self.head, _ = S.load_model("demo_dino12", None, None, False, None)
-        items, _, _ = S.load_data("demo", False, 96, 0, 0)
+        items, _, _ = S.load_data(str(demo_folder("imagenet", n_val=60) / "imagenet"), False, None, 0, 0)
         images = Images([path for path, _ in items], self.view)
-        self.batch = default_collate([images[i] for i in range(96)])
+        self.batch = default_collate([images[i] for i in range(60)])
         self.labels = torch.tensor([label for _, label in items])
 
 
@@ -316,11 +308,7 @@ def test_card_commands(command, tmp_path, capsys, monkeypatch):
     figures = [name for name in vars(S) if name.startswith("draw_") and name != "draw_sweep"]
     for name in figures if command else ():  # the bare command draws the figures that all share
         monkeypatch.setattr(S, name, lambda *args: None)
-
-    def save(fig, path):  # one as in a real run, the others small: PDFs are slow
-        SAVE(fig, path) if path.name == "fig03_accuracy" else fig.savefig(f"{path}.png", dpi=20)
-    monkeypatch.setattr(S, "save_figure", save)
-    n = 3
+    n = 2
     S.main([*command, "--limit", str(n), "--out", str(tmp_path), "--workers", "0", "--device", "cpu"])
     assert "numbers of the built-in demo world" in capsys.readouterr().out
     results = json.loads((tmp_path / "results.json").read_text())

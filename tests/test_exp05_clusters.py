@@ -264,8 +264,8 @@ def test_a_run_has_claims_tests_and_tables(run):
     assert [t["name"] for t in results["tests"]][:2] == ["eyes: adult vs child", "eyes: adult vs G1"]
     assert results["not_run"] == [] and set(results["clusters"]) == {"votes", "votes_for"}
     rows = read_csv(run / "clusters" / "per_image.csv")
-    assert {r["cluster"] for r in rows} == {"", "G1", "G2", "G3"} and len({r["image"] for r in rows}) == 6
-    assert sum(r["kind"] in ("dino4", "sl4") for r in rows) == 6 * 48
+    assert {r["cluster"] for r in rows} == {"", "G1", "G2", "G3"} and len({r["image"] for r in rows}) == 3
+    assert sum(r["kind"] in ("dino4", "sl4") for r in rows) == 3 * 48
     adults = [r["eyes"] for r in rows if r["kind"] == "viewer adult" and r["image"] == "clip01"]
     assert 10 < len(adults) <= 14 and all(0 <= share <= 100 for share in adults)
 

@@ -20,8 +20,8 @@ import exp05_gaze_video as E
 import exp05_scaling as S
 from common import InputError, ROOT, VisionTransformer, generator
 from data import read_csv
-from gaze_worlds import (TINY, cw2019_world, n2010_world, quick, real, small_world, write_masks, write_n2010_gaze,
-                         write_video)
+from gaze_worlds import (TINY, coarse_scaling, cw2019_world, n2010_world, quick, real, small_world, write_masks,
+                         write_n2010_gaze, write_video)
 from pretended import one_device
 from processes import in_group
 from results import read_arrays, read_json, write_csv
@@ -504,11 +504,11 @@ def test_runs_of_other_data_models_and_limits_have_other_folders(tmp_path, monke
 
 
 def test_bare_demo_command_compares_six_models_and_gbvs_and_starts_exp05_clusters(tmp_path, monkeypatch):
-    figures, place = set(), S.place
+    figures = set()
+    coarse_scaling(monkeypatch)
     for module in (E, __import__("exp05_clusters")):
         monkeypatch.setattr(module, "save_figure", lambda fig, path: figures.add(path.name))
     monkeypatch.setattr("results.save_figure", lambda fig, path: figures.add(path.name))
-    monkeypatch.setattr(S, "place", lambda *of: place(*of, starts=1))  # the other starts take 10 s
     E.main(["--limit", "2", "--out", str(tmp_path / "o"), "--device", "cpu"])
     results = read_json(tmp_path / "o" / "results.json")
     names = [h["name"] for h in results["headline"]]
@@ -530,7 +530,9 @@ def test_demo_run_writes_tables_and_figures_and_draws_them_again(run, no_figures
     assert {p.name for p in run.glob("fig_*")} == {
         f"fig_{k}.{end}" for k in ("distance", "gaze", "heads") for end in ("png", "pdf")}
     rows = read_csv(run / "distances.csv")
-    assert len(rows) == 4 * (48 + 24) and rows[-1]["kind"] == "viewer child"
+    heads, viewers = ([r["set"] for r in rows if (" head " in r["condition"]) == there] for there in (True, False))
+    assert heads == [name for name in ("all", "animation", "drama", "nature") for _ in range(48)]
+    assert viewers.count("all") == 24 and set(viewers) == set(heads) and rows[-1]["kind"] == "viewer child"
     correlations = [t for t in results["tests"] if "r" in t]
     assert len(correlations) == 2 * 6 and {t["n"] for t in correlations} == {24}
     assert results["best_head"] == min((r for r in rows if r["set"] == "all" and " head " in r["condition"]),
@@ -623,10 +625,5 @@ def test_cw2019_stands_beside_the_papers_numbers_by_genre_and_correlates_with_n2
             row(f"{kind}: heads' distances on N2010 and {genre}", r, np.corrcoef(pairs.T)[0, 1], 24)
 
 
-def test_commands_of_the_card_parse():
-    card = re.sub(r"\n +(?=dino12=)", " ", E.__doc__.split("Paper (")[0])
-    commands = re.findall(r"exp05_gaze_video\.py(.*)", card)
-    assert len(commands) == 5
-    for command in commands:
-        assert E.parse(command.split("(")[0].split()).models
+def test_the_papers_models_are_those_of_real_data():
     assert E.parse("--data N2010".split()).models == ["dino_vits16", "deit_small_patch16_224"]

@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms import v2 as T
-from torchvision.transforms.functional import normalize
 
 import demo
 import exp05_evaluate_vits as V
@@ -245,33 +244,12 @@ def test_clipping_and_moving_average_take_a_few_launches_whatever_the_number_of_
         assert torch.equal(p.grad, q.grad)
 
 
-def test_normalise_equals_torchvision():
-    x = torch.arange(2 * 3 * 5 * 4).to(torch.uint8).view(2, 3, 5, 4)
-    ours = V.normalise(x, V.mean_sd(torch.device("cpu")))
-    assert torch.equal(ours, normalize(x.float() / 255, (.485, .456, .406), (.229, .224, .225)))
-
-
-def test_every_parameter_is_clipped_by_its_own_norm(tiny, tmp_path):
-    training = dino_training(clip_grad=1e-3)
-    dino_step(training, tmp_path)
-    norms = [float(p.grad.norm()) for p in training.student.parameters() if p.grad is not None]
-    assert max(norms) <= 1.001e-3 and sum(norm > .99e-3 for norm in norms) > 10
-
-
 def test_last_layer_rests_in_the_first_epoch_only(tiny, tmp_path):
     training = dino_training()
     start = training.student.prototypes.detach().clone()
     for moved in (False, False, True):
         dino_step(training, tmp_path)
         assert torch.equal(training.student.prototypes, start) is not moved
-
-
-def test_teacher_is_moving_average_of_student():
-    teacher, student = torch.nn.Linear(2, 2).requires_grad_(False), torch.nn.Linear(2, 2)
-    start = teacher.weight.clone()
-    for _ in range(3):
-        E.ema(teacher, student, .9)
-    torch.testing.assert_close(teacher.weight, .9 ** 3 * start + (1 - .9 ** 3) * student.weight.detach())
 
 
 def test_dino_ignores_the_length_of_prototypes():
@@ -493,18 +471,6 @@ def test_blur_has_a_radius_of_a_tenth_to_two_pixels(monkeypatch):
         E.pil_blur(Image.new("RGB", (8, 8)))
     assert .1 <= min(radii) < .15 and 1.95 < max(radii) <= 2
     assert np.mean(radii) == pytest.approx(1.05, abs=.1)
-
-
-def test_mix_keeps_pairs_and_its_share_is_the_share_of_pixels():
-    images = torch.arange(4.)[:, None, None, None].expand(4, 3, 20, 30)  # image i is all i
-    target = torch.eye(4)
-    kinds = set()
-    for seed in range(10):
-        x, t = E.mix(images, target, .8, 1., np.random.default_rng(seed))
-        torch.testing.assert_close(x.mean((1, 2, 3)), t @ torch.arange(4.))
-        assert torch.equal(t[:2, 2:], torch.zeros(2, 2)) and t.sum(1).allclose(torch.ones(4))
-        kinds.add("mixup" if x.std((1, 2, 3)).max() < 1e-6 else "cutmix")
-    assert kinds == {"mixup", "cutmix"}
 
 
 @pytest.mark.parametrize("drawn, kind, alpha", [(.499, "cutmix", 1.), (.5, "mixup", .8)])
@@ -1002,15 +968,6 @@ def test_lift_is_the_attention_on_the_main_object_beyond_its_area(tmp_path):
     assert found["lift"] == pytest.approx(expected, abs=1e-5) and np.ptp(expected) > .01
 
 
-def test_uniform_attention_has_no_lift_on_the_object(tmp_path):
-    demo.write_imagenet(tmp_path, "val", 4, 9)
-    paths = sorted((tmp_path / "val").glob("*/*.JPEG"))
-    masks = torch.stack([V.truth([(path, 0) for path in paths], True, i)["mask"] for i in range(4)])
-    assert V.attention_lift(torch.full((4, 2, 14, 14), .1), masks).abs().max() < 1e-6
-    on_object = torch.nn.functional.avg_pool2d(masks[:, None], 16)  # (4, 1, 14, 14)
-    assert (V.attention_lift(on_object, masks) > .2).all()
-
-
 def test_figure_shows_images_the_mean_of_the_heads_and_every_head(tmp_path, monkeypatch):
     figures, rng = [], np.random.default_rng(0)
     images = rng.integers(0, 256, (6, 224, 224, 3), dtype=np.uint8)
@@ -1025,14 +982,14 @@ def test_figure_shows_images_the_mean_of_the_heads_and_every_head(tmp_path, monk
             assert np.allclose(found, expected)
 
 
-def test_arrays_hold_what_the_figures_show(tiny, finished):
-    arrays = read_arrays(finished / "arrays.npz")
-    assert arrays["images"].shape == (6, 224, 224, 3) and arrays["maps"].shape == (6, 2, 14, 14)
-
-
-@pytest.mark.parametrize("argv", ["--method supervised --depth 4", "--method supervised --arch resnet"])
-def test_shipped_models_know_the_demo_scenes(tmp_path, argv):
-    E.main([*argv.split(), "--eval", "--no-train-head", "--limit", "30", "--workers", "0", "--device", "cpu",
-            "--out", str(tmp_path)])
-    rows = read_csv(tmp_path / "eval" / "per_image.csv")
-    assert len(rows) == 30 and np.mean([r["top1"] for r in rows]) > .8  # chance: 1 of 12
+@pytest.mark.parametrize("argv, least", [
+    ("--method supervised --depth 4 --no-train-head", dict(top1=.8)),
+    ("--method supervised --arch resnet --no-train-head", dict(top1=.8)),
+    ("--method dino", dict(linear=.8, lift=.2))])
+def test_shipped_models_know_the_demo_scenes(tmp_path, capsys, argv, least):
+    E.main([*argv.split(), "--eval", "--limit", "24", "--workers", "0", "--device", "cpu", "--out", str(tmp_path)])
+    rows, said = read_csv(tmp_path / "eval" / "per_image.csv"), capsys.readouterr().out
+    assert len(rows) == 24 and "scoring checkpoints/demo_" in said and "not the paper's data" in said
+    for score, share in least.items():  # chance: 1 of 12; attention that is even has no lift
+        assert np.mean([r[score] for r in rows]) > share
+    assert {"per_image.csv", "results.json", "arrays.npz"} <= {p.name for p in (tmp_path / "eval").iterdir()}

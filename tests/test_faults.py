@@ -24,7 +24,6 @@ from processes import fork
 from data import read_csv
 from results import cli, load_checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
 KILLS = int(os.environ.get("GAZE_KILLS", 0))
 TUNE = "--device cpu --workers 1 --limit 10 --batch-size 4 --epochs 2 --eval-every 1 "
 TRAIN = ("--device cpu --workers 1 --data {world}/imagenet --width 24 --depth 2 --batch-size 8 --epochs 2 "
@@ -32,8 +31,7 @@ TRAIN = ("--device cpu --workers 1 --data {world}/imagenet --width 24 --depth 2 
 COMMANDS = {  # the demo world's smallest use of every part; a batch or a checkpoint every moment
     "exp01": "exp01_finetune_vit --data {world} --model demo_sl12 --lr 1e-4 " + TUNE,
     "exp02": "exp02_resnet --data {world} --model demo_resnet --lr 1e-5 " + TUNE,
-    "exp03": "exp03_biases --data {world} --model demo_sl12 --model-b {tuned} --batch-size 1 --workers 1 "
-             "--device cpu",
+    "exp03": "exp03_biases --data {world} --model demo_sl4 --limit 12 --batch-size 1 --workers 1 --device cpu",
     "exp04": "exp04_saccades --data {world}/imagenet --model demo_dino12 --train-head --limit 8 --sweep "
              "--saliency --batch-size 2 --workers 1 --device cpu",
     "exp05": "exp05_gaze_video --data {world}/videos --models demo_dino8 demo_sl4 --limit 3 --batch-size 2 "
@@ -52,9 +50,8 @@ ALL = list(COMMANDS) if KILLS else ["exp03"]  # the others' own tests kill and r
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory) -> Path:
-    return demo.demo_world(tmp_path_factory.mktemp("world"), n_train=24, n_val=12, n_salicon=(14, 24),
-                           n_objectnet=1, parts=demo.PARTS if KILLS else ("salicon",))
+def world() -> Path:
+    return demo.demo_world(parts=demo.PARTS if KILLS else ("salicon",))
 
 
 def start(command: str, out: Path, world: Path, *more: str, renames: int = 0, by: int = signal.SIGKILL,
@@ -62,7 +59,7 @@ def start(command: str, out: Path, world: Path, *more: str, renames: int = 0, by
     """The script's main, in a process group of its own; imports are paid once, by this process. Right after
     `renames` files got their final names (0: never) the group gets the signal `by`; room: bytes a file can
     take (0: any)."""
-    script, *argv = command.format(world=world, tuned=ROOT / "checkpoints" / "demo_B.pth").split()
+    script, *argv = command.format(world=world).split()
     module = importlib.import_module(script)
 
     def child() -> None:

@@ -155,11 +155,13 @@ def all_jobs(jobs: list[list], out: Path) -> None:
 
 
 def test_four_processes_give_the_rows_of_one_for_three_images(tmp_path):
-    names = "exp03, 3 images", "exp04, 3 images", "exp05, --eval", "exp06, 3 images"
-    jobs = [MATRIX[k][0].replace(" --sweep --saliency", "").split() for k in names]
+    small = {"exp03, 3 images": "--model demo_sl4", "exp04, 3 images": "--model demo_sl4",
+             "exp05, --eval": "--method supervised --depth 4 --no-train-head --limit 14",
+             "exp06, 3 images": "--model demo_dino4 --size 224 224"}
+    jobs = [f"{MATRIX[k][0].replace(' --sweep --saliency', '')} {more}".split() for k, more in small.items()]
     for script, *_ in jobs:
         importlib.import_module(script.removesuffix(".py"))  # once, before the processes part
     for world in (1, 4):
         in_group(world, all_jobs, jobs, tmp_path / str(world))
-    for i, name in enumerate(names):
+    for i, name in enumerate(small):
         assert_same_run(tmp_path / "1" / str(i), tmp_path / "4" / str(i), MATRIX[name][1])
