@@ -136,17 +136,23 @@ def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last
 
     x (B, 3, img_h, img_w), visible (B, ..., h, w) bool -> (B, ..., n_last D). Only visible tokens are
     computed, with the position embeddings of their places: equal to a full pass with the other keys masked.
-    For a mask of image i it is model.norm(model.encode(model.embed(x)[i:i+1, mask]).cls[:, -n_last:]); here
-    the tokens of many masks stand behind one another in one pack, nothing is padded, and masks with the same
+    For a mask of image i it is model.norm(model.encode(model.embed(x)[i:i+1, mask]).cls[:, -n_last:]).
+    """
+    return forward_seen(model, model.embed(x), visible.flatten(-2), n_last)
+
+
+def forward_seen(model: VisionTransformer, patches: Tensor, seen: Tensor, n_last: int = 4) -> Tensor:
+    """forward_visible of patches (B, N, D), as model.embed gives them, by masks seen (B, ..., N).
+
+    The tokens of many masks stand behind one another in one pack, nothing is padded, and masks with the same
     number of tokens are neighbours, so that attention runs once for all of them.
     """
-    patches = model.embed(x)  # (B, h w, D)
-    seen = visible.flatten(0, -3).flatten(1)  # (M, h w), M masks
+    shape, seen = seen.shape, seen.flatten(0, -2)  # (M, N), M masks
     counts, rank = seen.sum(1).sort(stable=True)  # visible tokens of each mask, ascending
     order = seen[rank].int().argsort(dim=1, descending=True, stable=True)  # visible places first, row-major
-    image = rank // (len(seen) // len(x))  # whose mask it is
+    image = rank // (len(seen) // len(patches))  # whose mask it is
     counts = counts.cpu()
-    longest = 1024 if x.device.type == "cpu" else 2**18  # tokens of a pack: a CPU's cache, 2 GB of a GPU
+    longest = 1024 if patches.device.type == "cpu" else 2**18  # tokens a pack: a CPU's cache, 2 GB of a GPU
     pack = (counts + model.n_prefix).cumsum(0) // longest  # that each mask goes into
     out = patches.new_empty(len(seen), n_last * model.embed_dim)
     start = 0
@@ -154,13 +160,13 @@ def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last
         some = slice(start, start + n)
         out[rank[some]] = encode_pack(model, patches, image[some], order[some], counts[some], n_last)
         start += n
-    return out.unflatten(0, visible.shape[:-2])
+    return out.unflatten(0, shape[:-1])
 
 
 def encode_pack(model: VisionTransformer, patches: Tensor, image: Tensor, order: Tensor, counts: Tensor,
                 n_last: int) -> Tensor:
-    """forward_visible of some masks, (M, n_last D). Mask i is of image[i]; its visible places are the first
-    counts[i] of order[i], (h w,); counts ascend."""
+    """forward_seen of some masks, (M, n_last D). Mask i is of image[i]; its visible places are the first
+    counts[i] of order[i], (N,); counts ascend."""
     groups, tokens, start, prefix = [], [], 0, model.prefix()
     for k, n in zip(*(v.tolist() for v in counts.unique_consecutive(return_counts=True))):  # n masks of k
         own = patches[image[start:start + n, None], order[start:start + n, :k]]  # (n, k, D)
