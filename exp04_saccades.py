@@ -263,15 +263,22 @@ def saccades(model: VisionTransformer, head: nn.Linear, x: Tensor, label: Tensor
     """Answers to the full images, whose features are given, and after ten saccades under each of C guides,
     (map (B, h, w), fovea), the model's own attention first: FULL_IMAGE, (B,), and PER_SACCADE, (B, C, 10)."""
     sequences = [fixation_sequence(att, fovea, SACCADES, border) for att, fovea in guides]
-    fixations = torch.stack([f for f, _ in sequences], 1).short()  # (B, C, 10, 2)
-    visible = torch.stack([v for _, v in sequences], 1)  # (B, C, 10, h, w)
+    fixations, visible = (torch.stack(parts, 1) for parts in zip(*sequences))  # (B, C, 10, 2 and h, w)
+    revealed = forward_visible(model, x, visible, features.shape[1] // model.embed_dim)
+    return answers(head, label, features, guides[0][0], fixations, visible, revealed)
+
+
+def answers(head: nn.Linear, label: Tensor, features: Tensor, att: Tensor, fixations: Tensor, visible: Tensor,
+            revealed: Tensor) -> dict[str, Tensor]:
+    """FULL_IMAGE, (B,), from the full images' features (B, d) and maps att; PER_SACCADE, (B, C, 10), from
+    fixations (B, C, 10, 2), visible (B, C, 10, h, w) and the features of what is revealed, (B, C, 10, d)."""
     pred_full, certainty_full = classify(head, features)  # (B,)
-    pred, certainty = classify(head, forward_visible(model, x, visible, features.shape[1] // model.embed_dim))
+    pred, certainty = classify(head, revealed)
+    row, col = fixations.short().unbind(-1)
     return dict(label=label, pred_full=pred_full, correct_full=pred_full == label,
                 certainty_full=certainty_full, n_tokens=torch.full_like(label, visible[0, 0, 0].numel()),
-                entropy=map_entropy(guides[0][0]), correct=pred == label[:, None, None],
-                tokens=visible.sum((-2, -1)).short(), certainty=certainty, pred=pred.short(),
-                row=fixations[..., 0], col=fixations[..., 1])
+                entropy=map_entropy(att), correct=pred == label[:, None, None],
+                tokens=visible.sum((-2, -1)).short(), certainty=certainty, pred=pred.short(), row=row, col=col)
 
 
 def conditions(foveas: Sequence[int], depth: int, sweep: bool) -> list[str]:
