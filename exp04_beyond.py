@@ -11,12 +11,12 @@ Commands
     a finer periphery     python exp04_beyond.py --periphery 6
     one GPU, ImageNet     python exp04_beyond.py --data IMAGENET --dtype bfloat16 --batch-size 256
 
+RESULTS
 """
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -27,17 +27,15 @@ import numpy as np
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
-from matplotlib import colormaps
 from torch import Tensor
 
 import data
 import exp04_claims as study
 import exp04_saccades as exp04
 import results
-from common import (InputError, VisionTransformer, init_distributed, pick_device, resize_matrix, rotate,
-                    upsample)
+from common import VisionTransformer, init_distributed, pick_device, resize_matrix, upsample
 from exp04_claims import SACCADES, STEPS
-from results import Claim, difference, estimate, figure_grid, legend_beside, save_figure
+from results import Claim, difference, estimate
 
 # -------------------------------------------------------------------------------- constants
 
@@ -45,19 +43,18 @@ from results import Claim, difference, estimate, figure_grid, legend_beside, sav
 GUIDES = ("attention", "random", "small copy", "again", "again, turned")  # see measure()
 CONDITIONS = (*GUIDES, *[f"{name} + periphery" for name in GUIDES], "attention + another's periphery",
               "remembered")
-PAIRS = (
+PAIRS = (  # conditions that are compared
     ("attention + periphery", "attention"), ("random + periphery", "random"),
     ("attention + another's periphery", "attention"), ("attention + periphery", "random + periphery"),
     ("remembered", "attention"), ("again", "random"), ("again, turned", "random"), ("again", "again, turned"),
-    ("again", "attention"), ("again", "small copy"), ("again + periphery", "random + periphery"),
-    ("again + periphery", "attention + periphery"))  # conditions that are compared
+    ("again", "attention"), ("again + periphery", "random + periphery"),
+    ("again + periphery", "attention + periphery"))
 SMALL = 8  # tokens a side of the small copy whose attention guides
-SCHEMES = ("every saccade classified", "one pass at the end", "remembered", "one pass, small copy's map",
-           "looking again", "one pass, random")
-RULES = ("certainty", "growth of certainty", "entropy of the map", "another's certainty")
+RULES = ("certainty", "growth of certainty", "entropy of the map")
 BUDGETS = np.arange(2, SACCADES)  # of stopping rules: the mean tokens of so many saccades
-THRESHOLDS = np.linspace(0, 1, 400)  # quantiles of what a rule watches
-COLOURS = colormaps["tab10"].colors
+ON_SCREEN = (r"saccade 5, (one pass|.*map|looking.*): (with.*|acc.*)|stopped.*correct|periphery.*"
+             r"|.* - .*: accuracy|remembered(, saccade 10)?:.*")  # lines of the printed table
+QUANTILES = np.linspace(0, 1, 400)  # of what a rule watches: its thresholds
 
 
 # -------------------------------------------------------------------------------- data
@@ -96,7 +93,7 @@ def forward_remembered(model: VisionTransformer, patches: Tensor, seen: Tensor, 
     own, and a token attends to those of its saccade and to the patches revealed up to it."""
     (B, S, _), P, D = seen.shape, model.n_prefix, model.embed_dim
     step = S - seen.sum(1)  # (B, N), saccade that reveals a patch; S: none
-    kept = step.argsort(dim=1, stable=True)[:, :int(seen[:, -1].sum(1).max())]  # (B, K), the revealed ones first
+    kept = step.argsort(dim=1, stable=True)[:, :int(seen[:, -1].sum(1).max())]  # (B, K), revealed first
     x = torch.cat([model.prefix().repeat(B, S, 1), model.seen(patches, kept)], 1)
     x, turn = x.split([D, x.shape[2] - D], 2)  # turn: DINOv3's, from embed
     own = torch.arange(S, device=x.device).repeat_interleave(P).expand(B, -1)  # (B, S P)
@@ -105,12 +102,7 @@ def forward_remembered(model: VisionTransformer, patches: Tensor, seen: Tensor, 
     mask[..., :S * P] = when[:, :, None] == own[:, None]
     cls = []
     for block in model.blocks:
-        q, k, v = block.attn.qkv(block.norm1(x)).unflatten(2, (3, model.num_heads, -1)).permute(2, 0, 3, 1, 4)
-        if model.rotary:
-            q, k = rotate(q, turn), rotate(k, turn)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask[:, None])
-        x = x + block.ls1(block.attn.proj(mixed.transpose(1, 2).flatten(2)))
-        x = x + block.ls2(block.mlp(block.norm2(x)))
+        x, _ = block(x, turn=turn if model.rotary else None, mask=mask[:, None])
         cls.append(x[:, :S * P:P])  # (B, S, D)
     return model.norm(torch.stack(cls[-n_last:], 2)).flatten(2)
 
@@ -122,8 +114,7 @@ def look_again(model: VisionTransformer, patches: Tensor, coarse: Tensor, grid: 
     side = round(coarse.shape[1] ** .5)
     seen, looks = torch.zeros(len(coarse), *grid, dtype=torch.bool, device=coarse.device), []
     for _ in range(SACCADES):
-        att = torch.empty(len(coarse), side, side, device=coarse.device)
-        counts = seen.sum((1, 2))
+        att, counts = torch.empty(len(coarse), side, side, device=coarse.device), seen.sum((1, 2))
         for k in counts.unique():  # images with equally many revealed patches go together
             some = counts == k
             own = patches[some][seen[some].flatten(1)].view(int(some.sum()), int(k), patches.shape[2])
@@ -133,19 +124,10 @@ def look_again(model: VisionTransformer, patches: Tensor, coarse: Tensor, grid: 
         place, square = exp04.fixation_sequence(upsample(att, grid).masked_fill(seen, 0), fovea, 1, border)
         seen = seen | square[:, 0]
         looks.append((place[:, 0], seen))
-    fixations, visible = zip(*looks)
-    return torch.stack(fixations, 1), torch.stack(visible, 1)
+    return tuple(torch.stack(parts, 1) for parts in zip(*looks))  # (B, 10, 2 and h, w)
 
 
 # -------------------------------------------------------------------------------- measure
-
-def timed(forward: Callable, *args) -> tuple[Tensor, float]:
-    """What forward gives, and seconds; the copy to the CPU waits for an accelerator."""
-    began = time.perf_counter()
-    found = forward(*args)
-    found.cpu()
-    return found, time.perf_counter() - began
-
 
 def measure(batch: dict, model: VisionTransformer, head: nn.Linear, labels: Tensor, block: int, fovea: int,
             border: str, seed: int, side: int) -> dict[str, Tensor]:
@@ -166,58 +148,45 @@ def measure(batch: dict, model: VisionTransformer, head: nn.Linear, labels: Tens
     fixations, visible = (torch.stack(parts, 1) for parts in zip(*looks))  # (B, 5, 10, 2 and h, w)
     seen = visible.flatten(-2)  # (B, 5, 10, h w)
     beside = F.pad(seen, (0, side**2), value=True)
-    anew, seconds_anew = timed(exp04.forward_seen, model, patches, seen[:, :1], n_last)
-    kept, seconds_kept = timed(forward_remembered, model, patches, seen[:, 0], n_last)
-    revealed = torch.cat([
+    clock = [time.perf_counter()]
+    anew = exp04.forward_seen(model, patches, seen[:, :1], n_last).cpu()  # .cpu(): waits for an accelerator
+    clock.append(time.perf_counter())
+    kept = forward_remembered(model, patches, seen[:, 0], n_last)[:, None].cpu()
+    clock.append(time.perf_counter())
+    revealed = torch.cat([part.to(x) for part in (
         anew, exp04.forward_seen(model, patches, seen[:, 1:], n_last),
         exp04.forward_seen(model, torch.cat([patches, coarse], 1), beside, n_last),
-        exp04.forward_seen(model, torch.cat([patches, wrong], 1), beside[:, :1], n_last), kept[:, None]], 1)
+        exp04.forward_seen(model, torch.cat([patches, wrong], 1), beside[:, :1], n_last), kept)], 1)
     guide = [*range(5), *range(5), 0, 0]  # of each condition
     found = exp04.answers(head, label, features, maps[:, 0], fixations[:, guide], visible[:, guide], revealed)
     alone, _ = exp04.classify(head, model.norm(model.encode(coarse).cls[:, -n_last:]).flatten(1))
-    seconds = torch.tensor([seconds_anew, seconds_kept]).expand(len(x), 2) / len(x)
-    return found | dict(periphery=alone == label, seconds=seconds, index=batch["index"],
-                        readable=batch["readable"])
+    return found | dict(periphery=alone == label, seconds=np.tile(np.diff(clock) / len(x), (len(x), 1)),
+                        index=batch["index"], readable=batch["readable"])
 
 
 # -------------------------------------------------------------------------------- statistics
 
 def stopping(t: dict) -> dict[str, dict[str, np.ndarray]]:
-    """{rule, or fixed: correct, tokens, and place, the index of the saccade at which it stops}, (m, 8) each,
-    for the mean tokens of each of BUDGETS. A rule stops where what it watches, (n, 10), reaches a threshold,
-    which every other image takes part in choosing; the results are of the rest. The last rule is the null."""
+    """{rule, or fixed number: place, the index of the saccade at which it stops; correct and tokens there;
+    null, correct where it stops on another image}, (m, 8) each, for the mean tokens of BUDGETS. A rule stops
+    where its signal, (n, 10), reaches a threshold; every other image chooses it, the rest are given here."""
     growth = np.diff(t["certainty"], axis=1, prepend=-np.inf)  # infinite at the first saccade: goes on
-    watched = (t["certainty"], -growth, STEPS / np.maximum(t["entropy"], 1e-6)[:, None],  # saccades a bit
-               np.roll(t["certainty"], len(growth) // 2, 0))
+    signals = t["certainty"], -growth, STEPS / np.maximum(t["entropy"], 1e-6)[:, None]  # saccades a bit
     chooses = np.arange(len(growth)) % 2 == 0
+    correct, tokens = t["correct"][~chooses], t["tokens"][~chooses]
     budgets = t["tokens"][chooses].mean(0)[BUDGETS - 1]  # (8,)
-    places = dict(fixed=np.tile(BUDGETS - 1, (len(growth), 1)))  # (n, 8)
-    for rule, signal in zip(RULES, watched):
-        thresholds = np.append(np.quantile(signal[chooses, 1:], THRESHOLDS), np.inf)  # inf: never
-        reached = [signal >= threshold for threshold in thresholds]
-        stops = np.stack([np.where(r.any(1), r.argmax(1), SACCADES - 1) for r in reached], 1)  # (n, 401)
-        spent = np.take_along_axis(t["tokens"], stops, 1)[chooses].mean(0)  # (401,)
-        places[rule] = stops[:, np.abs(spent[:, None] - budgets).argmin(0)]
-    return {rule: dict(place=place[~chooses]) | {
-        key: np.take_along_axis(t[key], place, 1)[~chooses] for key in ("correct", "tokens")}
+    places = {"fixed number": np.tile(BUDGETS - 1, (len(tokens), 1))}  # (m, 8)
+    for rule, signal in zip(RULES, signals):
+        thresholds = np.append(np.quantile(signal[chooses, 1:], QUANTILES), np.inf)  # inf: never
+        reached = signal[:, None] >= thresholds[:, None]  # (n, 401, 10)
+        stops = np.where(reached.any(2), reached.argmax(2), SACCADES - 1)  # (n, 401)
+        spent = np.take_along_axis(t["tokens"], stops, 1)[chooses].mean(0)
+        places[rule] = stops[~chooses][:, np.abs(spent[:, None] - budgets).argmin(0)]
+    return {rule: dict(
+        place=place, correct=np.take_along_axis(correct, place, 1),
+        tokens=np.take_along_axis(tokens, place, 1),
+        null=np.take_along_axis(correct, np.roll(place, len(place) // 2, 0), 1))
         for rule, place in places.items()}
-
-
-def schemes(arrays: dict, found: dict) -> dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """{scheme: correct, GFLOP of the answer, and with those of what draws the map}, (n, 10) each."""
-    work, coarse = partial(gflop, arrays["vit"]), arrays["side"]**2
-    tokens, correct = ({name: found[name][key] for name in CONDITIONS} for key in ("tokens", "correct"))
-    seen, full = tokens["attention"], work(found["attention"]["n_tokens"])[:, None]
-    kept = work(np.diff(seen, axis=1, prepend=0), np.pad(seen, ((0, 0), (1, 0)))[:, :-1]).cumsum(1)
-    looks = work(tokens["again"] + coarse)  # each answers, and tells where to look next
-    small, random = work(tokens["small copy"]), work(tokens["random"])
-    return dict(zip(SCHEMES, (
-        (correct["attention"], work(seen).cumsum(1), work(seen).cumsum(1) + full),
-        (correct["attention"], work(seen), work(seen) + full),
-        (correct["remembered"], kept, kept + full),
-        (correct["small copy"], small, small + work(SMALL**2)),
-        (correct["again + periphery"], looks, work(coarse) + looks.cumsum(1)),
-        (correct["random"], random, random))))
 
 
 def front(cost: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
@@ -226,92 +195,111 @@ def front(cost: np.ndarray, accuracy: np.ndarray) -> np.ndarray:
     return ~(good & ((cost < cost[:, None]) | (accuracy > accuracy[:, None]))).any(1)
 
 
-def tables(arrays: dict) -> dict:
-    """{condition: what it gave}, and what else claims and figures need, under names of their own."""
-    found = {name: study.condition(arrays, name) for name in CONDITIONS}
-    a, b = (found[name]["pred"] for name in ("remembered", "attention"))
-    return found | dict(
-        schemes=schemes(arrays, found), stopping=stopping(found["attention"]),
-        full=gflop(arrays["vit"], found["attention"]["n_tokens"]), periphery=arrays["periphery"].astype(float),
-        same=a == b, same_null=a == np.roll(b, len(b) // 2, 0))  # of another image
+def tables(arrays: dict) -> tuple[dict, dict, dict]:
+    """({condition: what it gave}, `stopping` of attention's saccades, {scheme: correct, GFLOP of the answer,
+    and with those of what draws the map}, (n, points) each)."""
+    found, work = {name: study.condition(arrays, name) for name in CONDITIONS}, partial(gflop, arrays["vit"])
+    seen, correct = ({name: t[key] for name, t in found.items()} for key in ("tokens", "correct"))
+    tokens, full, side = seen["attention"], work(arrays["n_tokens"])[:, None], arrays["side"]**2
+    once, each = work(tokens), work(tokens).cumsum(1)
+    kept = work(np.diff(tokens, axis=1, prepend=0), np.pad(tokens, ((0, 0), (1, 0)))[:, :-1]).cumsum(1)
+    looks = work(seen["again"] + side)  # each answers, and tells where to look next
+    small, random = work(seen["small copy"]), work(seen["random"])
+    stop = stopping(found["attention"])
+    until = np.take_along_axis(each[1::2], stop["certainty"]["place"], 1)  # of images that chose no threshold
+    return found, stop, {
+        "each saccade": (correct["attention"], each, each + full),
+        "one pass": (correct["attention"], once, once + full),
+        "remembered": (correct["remembered"], kept, kept + full),
+        "one pass, small copy's map": (correct["small copy"], small, small + work(SMALL**2)),
+        "looking again": (correct["again + periphery"], looks, work(side) + looks.cumsum(1)),
+        "one pass, random": (correct["random"], random, random),
+        "each, stopped by certainty": (stop["certainty"]["correct"], until, until + full[1::2]),
+        "full image": (arrays["correct_full"][:, None], full, full)}
 
 
 def claims(arrays: dict) -> list[dict]:
     """The lines of the table. The paper has no numbers of these: it asks for them."""
-    found, rows = tables(arrays), []
+    (found, stop, costs), rows = tables(arrays), []
 
     def row(name: str, unit: str, value: dict) -> None:
         rows.append(Claim(name, None, unit, lambda: value))
 
-    row("full image", "GFLOP", estimate(found["full"]))
-    for name, (correct, answer, whole) in found["schemes"].items():
-        row(f"{name}, saccade 5", "% of full GFLOP", estimate(100 * answer[:, 4] / found["full"]))
-        row(f"{name}, saccade 5, with its map", "% of full GFLOP", estimate(100 * whole[:, 4] / found["full"]))
-        row(f"{name}, saccade 5: accuracy - full image", "points",
-            difference(correct[:, 4], found["attention"]["correct_full"], 100))
-    fixed = found["stopping"]["fixed"]
+    full = costs.pop("full image")[1][:, 0]
+    row("full image: operations", "GFLOP", estimate(full))
+    for name, (correct, *spent) in list(costs.items())[:-1]:  # those of ten saccades
+        for cost, what in zip(spent, ("operations", "with the map's")):
+            row(f"saccade 5, {name}: {what}", "% of full", estimate(100 * cost[:, 4] / full))
+        loss = difference(correct[:, 4], arrays["correct_full"], 100)
+        row(f"saccade 5, {name}: accuracy - full", "points", loss)
+    fixed = {key: v.mean(1) for key, v in stop["fixed number"].items()}  # over BUDGETS
     for rule in RULES:
-        for key, unit, scale in (("correct", "points", 100), ("tokens", "tokens", 1)):
-            row(f"stopped by {rule} - after a fixed number: {key}", unit,
-                difference(found["stopping"][rule][key].mean(1), fixed[key].mean(1), scale))
-    row("periphery alone: accuracy", "%", study.share(found["periphery"]))
+        correct, tokens, null = (stop[rule][key].mean(1) for key in ("correct", "tokens", "null"))
+        gain = difference(correct, fixed["correct"], 100)
+        row(f"stopped by {rule} - fixed number: correct", "points", gain)
+        row(f"stopped by {rule} - fixed number: tokens", "tokens", difference(tokens, fixed["tokens"]))
+        row(f"stopped by {rule} - as another image: correct", "points", difference(correct, null, 100))
+    row("periphery alone: accuracy", "%", study.share(arrays["periphery"]))
     for a, b in PAIRS:
         row(f"{a} - {b}: accuracy", "points", difference(found[a]["accuracy"], found[b]["accuracy"], 100))
     for s in study.TOLD:
-        row(f"remembered: same answer as recomputed, saccade {s}", "%", study.share(found["same"][:, s - 1]))
-    row("remembered: same answer as for another image", "%", study.share(found["same_null"][:, -1]))
-    anew, kept = arrays["seconds"].sum(0)
-    row("remembered: time", "% of recomputed", dict(ours=100 * kept / anew, n=len(arrays["seconds"])))
+        row(f"remembered, saccade {s}: answer as recomputed", "%", study.share(same_answer(found)[:, s - 1]))
+    null, (anew, kept) = same_answer(found, len(full) // 2), arrays["seconds"].sum(0)
+    row("remembered, saccade 10: answer as another's", "%", study.share(null[:, 9]))
+    row("remembered: time", "% of recomputed", dict(ours=100 * kept / anew, n=len(full)))
     return results.evaluate(rows)
+
+
+def same_answer(found: dict, shift: int = 0) -> np.ndarray:
+    """Whether answers with a memory (n, 10) are those computed anew, or those of an image further on."""
+    return found["remembered"]["pred"] == np.roll(found["attention"]["pred"], shift, 0)
 
 
 # -------------------------------------------------------------------------------- figures
 
-def draw_panels(panels: dict, x: str, path: Path, y: str = "accuracy (% of images)", best: bool = False) -> None:
-    """Panels of curves {label: (x, answers 0 or 1), (n, points) each}: means, 95 % intervals; best: the front."""
-    fig, axes = figure_grid(1, len(panels), 5, 3, sharey=True)
+def draw_panels(panels: dict, x: str, path: Path, best: bool = False) -> None:
+    """Panels of curves {label: (x, answers 0 or 1), (n, points)}: means, 95 % intervals, or their front."""
+    fig, axes = results.figure_grid(1, len(panels), 5, 3, sharey=True)
     for ax, (title, curves) in zip(axes[0], panels.items()):
-        for (label, (where, answers)), colour in zip(curves.items(), COLOURS):
-            mean, (low, high) = answers.mean(0), study.interval(answers.astype(float))
+        points = [np.stack([where.mean(0), answers.mean(0)]) for where, answers in curves.values()]
+        for (label, (_, answers)), (where, mean) in zip(curves.items(), points):
+            low, high = study.interval(answers.astype(float))
             bars = 100 * np.abs([mean - low, high - mean])  # abs: of a rounded -1e-17
-            ax.errorbar(where.mean(0), 100 * mean, bars, fmt="o-", color=colour, label=label, markersize=3)
+            ax.errorbar(where, 100 * mean, bars, fmt="o-", elinewidth=.5, markersize=3, label=label)
+        ax.set(title=title, xlabel=x, ylabel="images (%)", xscale="log" if best else "linear")
         if best:
-            points = np.concatenate([np.stack([v.mean(0) for v in curve], 1) for curve in curves.values()])
-            points = points[front(*points.T)]  # (points, 2)
-            points = points[points[:, 0].argsort()]
-            ax.step(points[:, 0], 100 * points[:, 1], "k:", where="post", label="front")
-        ax.set(title=title, xlabel=x, ylabel=y)
-        legend_beside(ax)
-    save_figure(fig, path)
+            where, mean = np.concatenate(points, 1)
+            ends = sorted(zip(where[front(where, mean)], 100 * mean[front(where, mean)]))
+            ax.step(*zip(*ends), "k:", where="post", label="front")
+        results.legend_beside(ax)
+    results.save_figure(fig, path)
 
 
 def draw(arrays: dict, facts: dict, folder: Path) -> None:
     """A figure for each of the five parts."""
-    found, steps = tables(arrays), np.tile(STEPS, (len(arrays["index"]), 1))
-    seen = {name: found[name]["correct"] for name in CONDITIONS}
-    seen |= {name: np.tile(answers[:, None], SACCADES) for name, answers in (
-        ("full image", found["attention"]["correct_full"]), ("periphery alone", found["periphery"]))}
+    found, stop, costs = tables(arrays)
+    steps = np.broadcast_to(STEPS, (len(arrays["index"]), SACCADES))
+    seen = {name: (steps, t["correct"]) for name, t in found.items()} | {
+        name: (steps, arrays[key][:, None].repeat(SACCADES, 1)) for name, key in (
+            ("full image", "correct_full"), ("periphery alone", "periphery"))}
+    same = {"as recomputed": (steps, same_answer(found)),
+            "as another image's": (steps, same_answer(found, len(steps) // 2))}
 
-    def curves(*names: str) -> dict:
-        return {name: (steps, seen[name]) for name in names}
+    def some(*names: str) -> dict:
+        return {name: seen[name] for name in (*names, "full image")}
 
-    costs, stop, full = {}, found["stopping"]["certainty"], (found["full"][:, None], seen["full image"][:, :1])
-    for i, title in ((1, "without what draws the map"), (2, "with what draws the map")):
-        costs[title] = {name: (scheme[i], scheme[0]) for name, scheme in found["schemes"].items()}
-        spent = np.take_along_axis(found["schemes"][SCHEMES[0]][i][1::2], stop["place"], 1)
-        costs[title] |= {"the same, stopped by certainty": (spent, stop["correct"]), "full image": full}
-    draw_panels(costs, "GFLOP an image", folder / "fig_cost", best=True)
-    rules = {rule: (found["stopping"][rule]["tokens"], found["stopping"][rule]["correct"]) for rule in found["stopping"]}
-    draw_panels({"images that chose no threshold": rules}, "foveal tokens an image", folder / "fig_stopping")
-    draw_panels({"attention": curves("attention", *[name for name in CONDITIONS if name.startswith("attention +")],
-                                     "periphery alone", "full image"),
-                 "random": curves("random", "random + periphery", "periphery alone", "full image")},
-                "saccade", folder / "fig_periphery")
-    same = {"as recomputed": (steps, found["same"]), "as for another image": (steps, found["same_null"])}
-    draw_panels({"correct": curves("attention", "remembered", "full image"), "same answer": same}, "saccade",
-                folder / "fig_remembered", "images (%)")
-    draw_panels({"foveas alone": curves(*GUIDES, "full image"),
-                 "foveas and periphery": curves(*CONDITIONS[5:10], "full image")}, "saccade", folder / "fig_again")
+    draw_panels({title: {name: (cost[i], cost[0]) for name, cost in costs.items()} for i, title in (
+        (1, "correct; operations of the answers"), (2, "correct; with those for the map"))},
+        "GFLOP an image", folder / "fig_cost", best=True)
+    draw_panels({"correct": {rule: (t["tokens"], t["correct"]) for rule, t in stop.items()}},
+                "foveal tokens an image", folder / "fig_stopping")
+    alone = "periphery alone"
+    for name, panels in {
+            "periphery": {"correct": some("attention", "attention + periphery", CONDITIONS[-2], alone),
+                          "correct, random": some("random", "random + periphery", alone)},
+            "remembered": {"correct": some("attention", "remembered"), "same answer": same},
+            "again": {"correct": some(*GUIDES), "correct, with periphery": some(*CONDITIONS[5:10])}}.items():
+        draw_panels(panels, "saccade", folder / f"fig_{name}")
 
 
 # -------------------------------------------------------------------------------- main
@@ -333,9 +321,6 @@ def main(argv: list[str] | None = None) -> None:
     items, fit, classes = exp04.load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     model, view, head, block = exp04.load_model(args.model, args.weights, args.head, args.train_head,
                                                 args.block, args.fovea[:1], args.heads)
-    if args.periphery >= view.crop // model.patch_size:
-        raise InputError(f"--periphery {args.periphery}: expected fewer tokens a side than the image's "
-                         f"{view.crop // model.patch_size}; give a smaller number.")
     items, classes = data.labels_of(head, items, classes)
     paths, labels = zip(*items)
     folder = results.begin(args, [path for path, _ in items + fit], model=model, head=head or model.head)
@@ -344,18 +329,17 @@ def main(argv: list[str] | None = None) -> None:
     if args.train_head:
         head, fitted = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size, args.workers)
     # On every image each guide makes ten saccades, classified from the foveas, and with a periphery.
-    images = data.Images(paths, view)
-    arrays = results.in_batches(
-        folder / "beyond", data.Images(paths, view, partial(another, images=images)), args.batch_size, partial(
-            measure, model=model, head=head.to(device), labels=torch.tensor(labels), block=block,
-            fovea=args.fovea[0], border=args.border, seed=args.seed, side=args.periphery), args.workers)
+    images = data.Images(paths, view, partial(another, images=data.Images(paths, view)))
+    arrays = results.in_batches(folder / "beyond", images, args.batch_size, partial(
+        measure, model=model, head=head.to(device), labels=torch.tensor(labels), block=block,
+        fovea=args.fovea[0], border=args.border, seed=args.seed, side=args.periphery), args.workers)
     arrays, names, bad = data.readable_only(arrays, [data.image_name(path) for path in paths], least=2)
-    vit = [model.patch_size, model.embed_dim, len(model.blocks), model.blocks[0].mlp.fc1.out_features, model.n_prefix]
+    hidden = model.blocks[0].mlp.fc1.out_features
     arrays |= dict(image=np.array(names), classes=np.array(classes), conditions=np.array(CONDITIONS),
-                   vit=np.array(vit), side=np.array(args.periphery))
-    headline = claims(arrays)
-    results.finish(args, "exp04_beyond", arrays, exp04.image_rows(arrays), headline, draw, began, device,
-                   model=args.model, block=block, preprocessing=vars(view),
+                   side=np.array(args.periphery), vit=np.array([
+                       model.patch_size, model.embed_dim, len(model.blocks), hidden, model.n_prefix]))
+    results.finish(args, "exp04_beyond", arrays, exp04.image_rows(arrays), claims(arrays), draw, began,
+                   device, on_screen=ON_SCREEN, model=args.model, block=block, preprocessing=vars(view),
                    head_fitted=fitted, unreadable=fitted.get("unreadable", []) + bad,
                    left_out=data.passed_over(args.data, args.train_head))
 
