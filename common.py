@@ -195,9 +195,8 @@ class Attention(nn.Module):
     """Multi-head self-attention, by the fused kernel unless the full matrix is wanted.
     forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
     token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients, "first" token
-    0's row of it (B, H, 1, N) and output (B, 1, D) alone. turn: rotary positions of the tokens, or None. With
-    want None: groups, many sets of tokens in x (1, N, D), see `attend_in_groups`; mask (B, 1, N, N), True
-    where a token, of the last axis but one, attends to another, of the last."""
+    0's row of it (B, H, 1, N) and output (B, 1, D) alone. turn: rotary positions or None. With want None:
+    groups, sets of tokens in x (1, N, D), see `attend_in_groups`; mask (B, 1, N, N), if query sees key."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()

@@ -277,8 +277,8 @@ def answers(head: nn.Linear, label: Tensor, features: Tensor, att: Tensor, fixat
     row, col = fixations.short().unbind(-1)
     return dict(label=label, pred_full=pred_full, correct_full=pred_full == label,
                 certainty_full=certainty_full, n_tokens=torch.full_like(label, visible[0, 0, 0].numel()),
-                entropy=map_entropy(att), correct=pred == label[:, None, None],
-                tokens=visible.sum((-2, -1)).short(), certainty=certainty, pred=pred.short(), row=row, col=col)
+                entropy=map_entropy(att), correct=pred == label[:, None, None], certainty=certainty,
+                tokens=visible.sum((-2, -1)).short(), pred=pred.short(), row=row, col=col)
 
 
 def conditions(foveas: Sequence[int], depth: int, sweep: bool) -> list[str]:
