@@ -10,6 +10,7 @@ import exp04_beyond as N
 import exp04_claims as C
 import exp04_saccades as S
 from common import InputError, VisionTransformer, generator
+from pretended import one_device
 from results import read_arrays, read_json
 from test_exp04_saccades import interrupted
 
@@ -26,8 +27,7 @@ def waves(**how) -> VisionTransformer:
 
 
 def vit(net: VisionTransformer) -> np.ndarray:
-    hidden = net.blocks[0].mlp.fc1.out_features
-    return np.array([net.patch_size, net.embed_dim, len(net.blocks), hidden, net.n_prefix])
+    return np.array([net.patch_size, net.embed_dim, len(net.blocks), net.blocks[0].mlp[0].out_features, net.n_prefix])
 
 
 def looked(net: VisionTransformer) -> tuple[torch.Tensor, torch.Tensor]:
@@ -42,25 +42,18 @@ def counted(work, *args) -> tuple[torch.Tensor, int]:
         return work(*args), counter.get_total_flops()
 
 
-# ------------------------------------------------------------------------------------------------ operations
-
 @pytest.mark.parametrize("how", [{}, dict(registers=4, mlp_ratio=3., patch_size=8, img_size=40)])
 def test_operations_of_a_pass_are_those_that_torch_counts(how):
-    net = waves(**how)
-    _, found = counted(net, torch.rand(1, 3, 40, 40) if how else torch.rand(1, 3, 96, 96))
-    assert 1e9 * N.gflop(vit(net), 25 if how else 36) == pytest.approx(found, rel=1e-12)
+    net, (side, tokens) = waves(**how), (40, 25) if how else (96, 36)
+    assert 1e9 * N.gflop(vit(net), tokens) == pytest.approx(counted(net, torch.rand(1, 3, side, side))[1])
     assert N.gflop(np.array([16, 384, 12, 1536, 1]), 196) == pytest.approx(9.2, abs=.05)  # DeiT-S: 4.6 G pairs
 
 
 def test_the_front_is_what_nothing_beats_in_cost_and_accuracy():
     cost, accuracy = np.random.default_rng(0).integers(0, 8, (2, 40)).astype(float)
-    for i, on in enumerate(N.front(cost, accuracy)):
-        beaten = any(c <= cost[i] and a >= accuracy[i] and (c, a) != (cost[i], accuracy[i])
-                     for c, a in zip(cost, accuracy))
-        assert on != beaten
+    for x, y, on in zip(cost, accuracy, N.front(cost, accuracy)):
+        assert on != any(c <= x and a >= y and (c, a) != (x, y) for c, a in zip(cost, accuracy))
 
-
-# ------------------------------------------------------------------------------------------------ memory
 
 def plain_loop(net: VisionTransformer, patches: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
     """forward_remembered of one image: patches (N, D), seen (S, N); a cache of keys and values for each block."""
@@ -109,8 +102,6 @@ def test_with_one_block_a_memory_is_exact_at_every_saccade_and_rotary_positions_
     torch.testing.assert_close(ours[:, :exact], anew[:, :exact], atol=1e-5, rtol=0)
     assert exact == 10 or (ours - anew).abs().amax() > 1e-4
 
-
-# ------------------------------------------------------------------------------------------------ periphery
 
 def reader(weight: torch.Tensor, query: float) -> VisionTransformer:
     """One block, 4 wide: a patch's number is its sum with weight (16, 16); CLS attends to large numbers, the more the
@@ -175,8 +166,6 @@ def test_looking_again_finds_what_the_periphery_shows_and_nothing_with_that_of_a
     assert all(visible[i, s][tuple(fixations[i, s])] for i in range(60) for s in range(10))
     assert (visible.sum((2, 3)).diff(dim=1)[:, :7] > 0).all()  # no place twice, as long as there are others
 
-
-# ------------------------------------------------------------------------------------------------ stopping
 
 def answers(rule: str, n: int = 1200) -> dict:
     """Images that are answered from some saccade on, of which what the rule watches tells."""
@@ -251,3 +240,10 @@ def test_the_other_image_is_never_the_image_itself():
         images = [dict(image=i) for i in range(n)]
         others = [N.another(i, images)["other"] for i in range(n)]
         assert sorted(others) == list(range(n)) and all(i != other for i, other in enumerate(others))
+
+
+@pytest.mark.parametrize("device", ["cuda:0", "mps:0"])
+def test_the_study_is_computed_on_one_device(device, tmp_path, monkeypatch):
+    monkeypatch.setattr(N, "draw", lambda *args: None)
+    with one_device(device):
+        N.main(["--limit", "3", "--model", "demo_sl4", "--workers", "0", "--device", device, "--out", str(tmp_path)])
