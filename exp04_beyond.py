@@ -13,7 +13,7 @@ Commands
 
 The paper has no numbers of these. Demo, 200 images: with the pass that draws the map, saccades cost more than
 the full image (116 % after five, one answer), with a small copy's map 42 %, 11.5 points below the full image;
-random foveas are on the front up to a third of its operations. No rule beats a fixed number of saccades. A
+random foveas are on the front up to a third of its operations. No rule is seen to beat a fixed number. A
 periphery of 4x4 tokens adds 4.5 points to attention, 12.4 to random foveas; alone it gives 54 %. With a
 memory 97 % of the answers stay the same, in a fifth of the time. Looking again is 8.8 points above random
 foveas, 7.7 below attention. The first --fovea is used. Nulls, choices: docs/exp04.md, "Beyond the paper".
