@@ -156,7 +156,7 @@ def object_mask(image: np.ndarray) -> np.ndarray | None:
 class Objects(Dataset):
     """Item i, of image i as people saw it -> image, the model's input; readable; cut_out, whether it is one;
     fix, fixation maps (P, h, w); dropped, fixations off it; coverage, the share of every patch that the
-    object covers (h, w), NaN where it is unknown. The object: `data.mask_files` where not 0, else a cut-out's,
+    object covers (h, w), NaN where it is unknown. The object: `mask_files` where not 0, else a cut-out's,
     else `object_mask`. An image that cannot be read is black, and left out of every result."""
 
     def __init__(self, items: list[tuple[Path, gaze.Fixations]], people: Sequence[str], grid: Sequence[int],
