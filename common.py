@@ -173,11 +173,11 @@ def rotate(x: Tensor, turn: Tensor) -> Tensor:
     return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(d)) v of (B, H, N, d) by the fused kernel, heads side by side: (B, N, H d)."""
     if q.device.type == "mps":  # its kernel is reported wrong on permuted views (PyTorch 181133)
         q, k, v = q.contiguous(), k.contiguous(), v.contiguous()
-    return F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    return F.scaled_dot_product_attention(q, k, v, mask).transpose(1, 2).flatten(2)
 
 
 def attend_in_groups(q: Tensor, k: Tensor, v: Tensor, groups: Sequence[tuple[int, int]]) -> Tensor:
@@ -195,8 +195,8 @@ class Attention(nn.Module):
     """Multi-head self-attention, by the fused kernel unless the full matrix is wanted.
     forward(x (B, N, D), want) -> (out (B, N, D), attn): want None gives attn None, "cls" the softmax row of
     token 0 (B, H, N) at the cost of one query, "full" the matrix (B, H, N, N) with gradients, "first" token
-    0's row of it (B, H, 1, N) and output (B, 1, D) alone. turn: rotary positions of the tokens, or None.
-    groups: x (1, N, D) holds many sets of tokens, see `attend_in_groups`."""
+    0's row of it (B, H, 1, N) and output (B, 1, D) alone. turn: rotary positions or None. With want None:
+    groups, sets of tokens in x (1, N, D), see `attend_in_groups`; mask (B, 1, N, N), if query sees key."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -204,8 +204,8 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None,
-                groups: Sequence[tuple[int, int]] = ()) -> tuple[Tensor, Tensor | None]:
+    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None, groups: Sequence = (),
+                mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         B, N, D = x.shape
         q, k, v = self.qkv(x).view(B, N, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)  # each (B, H, N, D/H)
         if turn is not None:
@@ -218,7 +218,7 @@ class Attention(nn.Module):
             attn = (scale * q @ k.transpose(-2, -1)).softmax(-1, dtype=exact)  # (B, H, N, N)
             out = (attn.to(v.dtype) @ v).transpose(1, 2).flatten(2)
         else:
-            out = attend_in_groups(q, k, v, groups) if groups else attend(q, k, v)
+            out = attend_in_groups(q, k, v, groups) if groups else attend(q, k, v, mask)
         if want == "cls":  # one query against all keys: O(N) memory instead of O(N^2)
             with torch.autocast(q.device.type, enabled=False):  # bfloat16 logits would tie at the maximum
                 row = scale * q[:, :, :1].to(exact) @ k.to(exact).transpose(-2, -1)  # (B, H, 1, N)
@@ -259,9 +259,9 @@ class Block(nn.Module):
             branch = branch * (torch.rand(len(x), 1, 1, device=x.device) < keep) / keep
         return x + branch
 
-    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None,
-                groups: Sequence[tuple[int, int]] = ()) -> tuple[Tensor, Tensor | None]:
-        y, attn = self.attn(self.norm1(x), want, turn, groups)
+    def forward(self, x: Tensor, want: str | None = None, turn: Tensor | None = None, groups: Sequence = (),
+                mask: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+        y, attn = self.attn(self.norm1(x), want, turn, groups, mask)
         x = self.residual(x[:, :y.shape[1]], self.ls1(y))
         return self.residual(x, self.ls2(self.mlp(self.norm2(x)))), attn
 

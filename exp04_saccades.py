@@ -137,31 +137,38 @@ def forward_visible(model: VisionTransformer, x: Tensor, visible: Tensor, n_last
 
     x (B, 3, img_h, img_w), visible (B, ..., h, w) bool -> (B, ..., n_last D). Only visible tokens are
     computed, with the position embeddings of their places: equal to a full pass with the other keys masked.
-    For a mask of image i it is model.norm(model.encode(model.embed(x)[i:i+1, mask]).cls[:, -n_last:]); here
-    the tokens of many masks stand behind one another in one pack, nothing is padded, and masks with the same
+    For a mask of image i it is model.norm(model.encode(model.embed(x)[i:i+1, mask]).cls[:, -n_last:]).
+    """
+    return forward_seen(model, model.embed(x), visible.flatten(-2), n_last)
+
+
+def forward_seen(model: VisionTransformer, patches: Tensor, seen: Tensor, n_last: int = 4) -> Tensor:
+    """forward_visible of patches (B, N, D), as model.embed gives them, by masks seen (B, ..., N).
+
+    The tokens of many masks stand behind one another in one pack, nothing is padded, and masks with the same
     number of tokens are neighbours, so that attention runs once for all of them.
     """
-    patches = model.embed(x)
-    tokens = torch.cat([model.prefix().expand(len(x), -1, -1), patches], 1)  # (B, N, D)
-    seen = F.pad(visible.flatten(0, -3).flatten(1), (model.n_prefix, 0), value=True)  # (M, N), M masks
+    shape, n_masks = seen.shape, seen[..., 0].numel() // len(patches)  # masks of an image
+    tokens = torch.cat([model.prefix().expand(len(patches), -1, -1), patches], 1)
+    seen = F.pad(seen.flatten(0, -2), (model.n_prefix, 0), value=True)  # (M, N) with the prefix, M masks
     sizes, rank = seen.sum(1).sort(stable=True)  # tokens of each mask, ascending
     first = sizes.cumsum(0) - sizes  # where the CLS of each mask stands in the row of all seen tokens
     place = seen[rank].flatten().int().argsort(descending=True, stable=True)  # mask by mask; the hidden last
-    image = rank // (len(seen) // len(x))  # whose mask it is
+    image = rank // n_masks  # whose mask it is
     row = image[place // seen.shape[1]] * seen.shape[1] + place % seen.shape[1]  # of tokens.flatten(0, 1)
     sizes = sizes.cpu()
-    longest = 1024 if x.device.type == "cpu" else 2**18  # tokens of a pack: a CPU's cache, 2 GB of a GPU
+    longest = 1024 if patches.device.type == "cpu" else 2**18  # tokens a pack: a CPU's cache, 2 GB of a GPU
     out, start, end = patches.new_empty(len(seen), n_last * model.embed_dim), 0, 0
     for n in (sizes.cumsum(0) // longest).unique_consecutive(return_counts=True)[1].tolist():
         some, begin = slice(start, start + n), end
         start, end = start + n, end + int(sizes[some].sum())
         pack = tokens.flatten(0, 1)[row[begin:end]]
         out[rank[some]] = encode_pack(model, pack, sizes[some], first[some] - begin, n_last)
-    return out.unflatten(0, visible.shape[:-2])
+    return out.unflatten(0, shape[:-1])
 
 
 def encode_pack(model: VisionTransformer, pack: Tensor, sizes: Tensor, first: Tensor, n_last: int) -> Tensor:
-    """forward_visible of M masks, (M, n_last D), whose tokens stand behind one another in pack (N, D): sizes
+    """forward_seen of M masks, (M, n_last D), whose tokens stand behind one another in pack (N, D): sizes
     (M,) says how many each has, ascending, first (M,) where its CLS is."""
     size, times = (v.tolist() for v in sizes.unique_consecutive(return_counts=True))
     x, turn = pack[None].split([model.embed_dim, pack.shape[1] - model.embed_dim], 2)
@@ -253,21 +260,30 @@ def saccades(model: VisionTransformer, head: nn.Linear, x: Tensor, label: Tensor
              guides: list[tuple[Tensor, int]], border: str) -> dict[str, Tensor]:
     """Answers to the full images, whose features are given, and after ten saccades under each of C guides,
     (map (B, h, w), fovea), the model's own attention first: FULL_IMAGE, (B,), and PER_SACCADE, (B, C, 10)."""
-    sequences = {}
+    fixations, visible = {}, {}  # by the guide's place
     for fovea in dict.fromkeys(fovea for _, fovea in guides):  # all maps with one fovea go together
-        maps = torch.cat([att for att, own in guides if own == fovea])
-        found = fixation_sequence(maps, fovea, SACCADES, border)
-        sequences[fovea] = zip(*(t.split(len(x)) for t in found))  # one map after the other
-    fixations, visible = zip(*(next(sequences[fovea]) for _, fovea in guides))
-    fixations = torch.stack(fixations, 1).short()  # (B, C, 10, 2)
-    visible = torch.stack(visible, 1)  # (B, C, 10, h, w)
+        those = [c for c, (_, own) in enumerate(guides) if own == fovea]
+        maps = torch.cat([guides[c][0] for c in those])
+        places, seen = fixation_sequence(maps, fovea, SACCADES, border)
+        fixations |= zip(those, places.split(len(x)))
+        visible |= zip(those, seen.split(len(x)))
+    fixations = torch.stack([fixations[c] for c in range(len(guides))], 1)  # (B, C, 10, 2)
+    visible = torch.stack([visible[c] for c in range(len(guides))], 1)  # (B, C, 10, h, w)
+    revealed = forward_visible(model, x, visible, features.shape[1] // model.embed_dim)
+    return answers(head, label, features, guides[0][0], fixations, visible, revealed)
+
+
+def answers(head: nn.Linear, label: Tensor, features: Tensor, att: Tensor, fixations: Tensor, visible: Tensor,
+            revealed: Tensor) -> dict[str, Tensor]:
+    """FULL_IMAGE, (B,), from the full images' features (B, d) and maps att; PER_SACCADE, (B, C, 10), from
+    fixations (B, C, 10, 2), visible (B, C, 10, h, w) and the features of what is revealed, (B, C, 10, d)."""
     pred_full, certainty_full = classify(head, features)  # (B,)
-    pred, certainty = classify(head, forward_visible(model, x, visible, features.shape[1] // model.embed_dim))
+    pred, certainty = classify(head, revealed)
+    row, col = fixations.short().unbind(-1)
     return dict(label=label, pred_full=pred_full, correct_full=pred_full == label,
                 certainty_full=certainty_full, n_tokens=torch.full_like(label, visible[0, 0, 0].numel()),
-                entropy=map_entropy(guides[0][0]), correct=pred == label[:, None, None],
-                tokens=visible.sum((-2, -1)).short(), certainty=certainty, pred=pred.short(),
-                row=fixations[..., 0], col=fixations[..., 1])
+                entropy=map_entropy(att), correct=pred == label[:, None, None], certainty=certainty,
+                tokens=visible.sum((-2, -1)).short(), pred=pred.short(), row=row, col=col)
 
 
 def conditions(foveas: Sequence[int], depth: int, sweep: bool) -> list[str]:
