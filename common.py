@@ -620,7 +620,7 @@ def shuffled_auc(p: Tensor, fix: Tensor, others: Tensor) -> Tensor:
     seen = (fix + others).any(0)  # no other pixel counts
     p, fix, others = (m[:, seen] for m in (p, fix, others))
     values, order = p.sort(1)
-    place = F.pad(values.diff() > 0, (1, 0)).cumsum(1)  # (B, N), equal values share one
+    place = (values.diff(prepend=values[:, :1]) > 0).cumsum(1)  # (B, N), equal values share one
     hits, misses = (torch.zeros_like(p).scatter_add(1, place, m.gather(1, order)) for m in (fix, others))
     area = (hits * (misses.cumsum(1) - misses / 2)).sum(1)  # lower misses, and half of the equal ones
     return (area / (fix.sum(1) * others.sum(1))).cpu().double()

@@ -14,7 +14,8 @@ import exp02_resnet as E
 from by_formula import assert_same, interval, log_jzs, mcnemar, paired
 from common import InputError, cc, generator, minmax, upsample
 from data import read_csv
-from exp01_finetune_vit import METRICS, attention_kl, gaze_images, human_maps, save_files, squashed, tunable
+from exp01_claims import NAMES
+from exp01_finetune_vit import attention_kl, gaze_images, human_maps, save_files, squashed, tunable
 from exp01_finetune_vit import tuned_models
 from gaze import load_gaze
 from pretended import one_device
@@ -314,7 +315,7 @@ def distinct() -> dict:
     """Arrays of `align` and of ImageNet in which no two metrics, models or images are alike: B's CC is above A's on
     some images and in one of four categories; 3 of A's maps and 5 of B's are blank, some correlations below 0."""
     rng = np.random.default_rng(9)
-    arrays = {metric: rng.random((30, 2)) + [i, i + (-1)**i * (i + 1) / 5] for i, metric in enumerate(METRICS)}
+    arrays = {metric: rng.random((30, 2)) + [i, i + (-1)**i * (i + 1) / 5] for i, metric in enumerate(NAMES)}
     arrays["cc"] = rng.uniform(-.1, .6, (30, 2))
     arrays["cc"][[2, 8, 21], 0] = 0
     arrays["cc"][[1, 8, 9, 14, 29], 1] = 0
@@ -401,7 +402,7 @@ def test_the_study_is_computed_on_one_device(world, tmp_path, monkeypatch, devic
 
 def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     out, results = finished
-    assert len(read_csv(out / "per_image.csv")) == 8 * 2 and len(read_csv(out / "benchmarks.csv")) == 2 * 12
+    assert len(read_csv(out / "per_image.csv")) == 8 * 4 and len(read_csv(out / "benchmarks.csv")) == 2 * 12
     assert all((out / f"fig_{k}.{kind}").stat().st_size > 2000
                for k in ("5B", "5C") for kind in ("png", "pdf"))
     assert results["not_run"] == []
