@@ -418,16 +418,15 @@ def draw_metrics(arrays: dict, axes: Sequence) -> None:
 
 def draw_centre(arrays: dict, folder: Path) -> None:
     """fig_centre: what goes beyond the centre bias, of models and of maps that see no image."""
-    fig, axes = results.figure_grid(1, 2, 2.8, 2.6)
+    fig, axes = results.figure_grid(1, 2, 3.4, 2.8)
     for ax, metric, zero in zip(axes[0], study.BEYOND, (.5, 0)):
         for k, v in study.scores(arrays, metric).items():
             found = results.estimate(v)
             error = np.abs(np.subtract(found["ci"], found["ours"]))[:, None]
             ax.errorbar(k, found["ours"], error, marker="o", color=results.PALETTE[k], capsize=3)
         ax.axhline(zero, color="black", linestyle=":", linewidth=.8)
-        ax.set(ylabel=f"{study.NAMES[metric]} {study.UNITS.get(metric, '')}, 95 % CI")
-    axes[0, 0].set(xlabel="dots: what all images share")
-    axes[0, 1].set(xlabel="dots: the centre Gaussian itself")
+    axes[0, 0].set(ylabel="shuffled AUC, 95 % CI", xlabel="dots: what all images share")
+    axes[0, 1].set(ylabel="bits a fixation, 95 % CI", xlabel="dots: the centre Gaussian")
     results.save_figure(fig, folder / "fig_centre")
 
 
