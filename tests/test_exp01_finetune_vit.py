@@ -885,9 +885,15 @@ def test_the_demo_finds_the_planted_gaze_with_the_shipped_models(tmp_path, monke
     E.main(["--out", str(tmp_path / "o"), "--workers", "0", "--device", "cpu", *shipped])
     said = capsys.readouterr().out
     assert "not run: ImageNet: no data" in said and "numbers of the built-in demo world" in said
-    gain = {t["pair"]: t for t in json.loads((tmp_path / "o" / "results.json").read_text())["tests"]
-            if t.get("metric") == "cc" and "pair" in t}
+    results = json.loads((tmp_path / "o" / "results.json").read_text())
+    gain = {t["pair"]: t for t in results["tests"] if t.get("metric") == "cc" and "pair" in t}
     assert all(gain[pair]["n"] == 40 and gain[pair]["ci"][0] > 0 for pair in ("B - A", "B - C")), gain
+    rows = {row["name"]: row for row in results["headline"]}  # B learned more than the centre bias
+    assert rows["shuffled AUC, B - A"]["ci"][0] > 0 and rows["shuffled AUC, B - C"]["ci"][0] > 0
+    assert rows["shuffled AUC, A"]["ci"][0] > .5 and rows["information gain, centre"]["ours"] == 0
+    for prior in ("centre", "others"):  # which see no image
+        low, high = rows[f"shuffled AUC, {prior}"]["ci"]
+        assert low < .5 < high and rows[f"AUC, {prior}"]["ci"][0] > .7
 
 
 def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(world, tmp_path):

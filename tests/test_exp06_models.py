@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
+import demo
 import exp06_models as E
-from common import (InputError, ROOT, auc_judd, centre_gaussian, cls_attention, generator, information_gain, nss,
-                    shuffled_auc)
+from common import (InputError, ROOT, auc_judd, centre_gaussian, cls_attention, gaussian_blur, generator,
+                    information_gain, nss, shuffled_auc)
 from data import read_csv
 from pretended import one_device
+from results import estimate
 from weights import load_vit
 
 torch.set_num_threads(1)
@@ -103,6 +105,26 @@ def test_a_planted_head_is_chosen_and_found_and_what_sees_no_image_is_at_chance(
     rows = read_csv(tmp_path / "per_image.csv")
     assert {row["image"] for row in rows} == {f"{i:02d}.png" for i in range(1, N, 2)} and len(rows) == 7 * N // 2
     assert (tmp_path / "fig_models.png").stat().st_size > 2000
+
+
+def test_on_the_demo_the_masks_of_objects_beat_the_centre_and_those_of_other_images_do_not(tmp_path):
+    """Twenty objects in the middle of their pictures: there AUC and NSS hardly tell an object from another's."""
+    root = demo.demo_world(tmp_path, parts=("objects",)) / "objects"
+    items, _ = E.load_data(root, None, False)
+    people = sorted({person for _, looks in items for person, *_ in looks})
+    images = [E.objects.Objects(items, people, (56, 56), lambda picture: 0, (255,) * 3)[i] for i in range(20)]
+    fix = torch.stack([image["fix"].sum(0) for image in images]).double()
+    masks = torch.stack([gaussian_blur(image["coverage"], 2.) for image in images]).double()
+    centre = torch.cat([centre_gaussian((fix.sum(0) - one)[None]) for one in fix])
+    true, wrong, prior = (m / m.sum((1, 2), keepdim=True) for m in (masks, masks.roll(1, 0), centre))
+    scores = {}
+    for name, maps in dict(true=true, mixed=true + prior, wrong=wrong, centre=centre).items():
+        found = [E.judge(maps[i:i + 1], fix[i:i + 1], (fix.sum(0) - fix[i])[None])[:, 0] for i in range(20)]
+        scores[name] = [estimate(v) for v in torch.stack(found, 1).numpy()]  # NSS, AUC, shuffled AUC, gain
+    assert scores["true"][2]["ci"][0] > .5 and scores["mixed"][3]["ci"][0] > 0
+    for name in ("wrong", "centre"):
+        low, high = scores[name][2]["ci"]
+        assert low < .5 < high and scores[name][1]["ours"] > .85 and scores[name][3]["ours"] <= 0
 
 
 def test_the_head_is_chosen_on_half_of_the_images_and_judged_on_the_others():
