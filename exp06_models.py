@@ -44,21 +44,27 @@ GAIN_EPS = 1e-6  # of the information gain: both maps with .05 of a uniform one,
 DEMO_MODELS = ["demo_dino4", "demo_dino8", "demo_dino12", "demo_sl4", "demo_sl8", "demo_sl12"]
 METRICS = {"nss": "NSS", "auc": "AUC", "sauc": "shuffled AUC", "gain": "information gain (bits a fixation)"}
 KINDS = {"best head": "#1f77b4", "last block": "#ff7f0e", "rollout": "#2ca02c"}  # maps of a model
-PLAIN = {"centre": "#bcbd22", "others": "#e377c2", "GBVS": "#9467bd", "people": "#000000"}
+PLAIN = {"GBVS": "#9467bd", "centre": "#bcbd22", "others": "#e377c2", "people": "#000000"}
 
 # -------------------------------------------------------------------------------- data
 
 def load_data(place: str, limit: int | None, lost_at_zero: bool) -> tuple[list, list[str]]:
-    """[(image file, Fixations of 1 s)], names of the images that cannot be read. InputError: fewer than 4."""
+    """[(image file, Fixations of 1 s)] of images with a fixation on them, names of the others. InputError:
+    less than four."""
     everything = objects.load_data(place, lost_at_zero)
     gaze.check_units(everything[0][0].parents[1], gaze.looks_of(everything))
-    unreadable = [path.name for path, _ in everything if not gaze.picture_size(path)]
-    items = [(path, [(*look[:3], 1.) for look in looks]) for path, looks in everything
-             if path.name not in unreadable][:limit]
-    if len(items) < 4:
-        raise InputError(f"{len(items)} images that can be read ({everything[0][0]} ...): expected four, "
-                         "half of them to choose a head; correct the names or --limit.")
-    return items, unreadable
+    items, left_out = [], []
+    for path, looks in everything:
+        img_h, img_w = gaze.picture_size(path) or (0, 0)
+        inside = [(who, row, col, 1.) for who, row, col, _ in looks if 0 <= row < img_h and 0 <= col < img_w]
+        if inside:
+            items.append((path, inside))
+        else:
+            left_out.append(path.name)
+    if len(items[:limit]) < 4:
+        raise InputError(f"{len(items[:limit])} of {len(everything)} images can be read and have fixations: "
+                         "expected four, half of them to choose a head; correct their names or --limit.")
+    return items[:limit], left_out
 
 
 def as_inputs(inputs: dict[str, Preprocess], picture: Image.Image) -> dict[str, Tensor]:
@@ -67,90 +73,78 @@ def as_inputs(inputs: dict[str, Preprocess], picture: Image.Image) -> dict[str, 
 
 # -------------------------------------------------------------------------------- model
 
-def load_models(names: Sequence[str], tuned: Sequence[Path], size: Sequence[int]
-                ) -> tuple[dict[str, nn.Module], dict[str, Preprocess]]:
-    """{name: ViT} and {name: its input of `size`} of NAME or NAME=FILE; then of files that exp01 tuned from
-    the first of them, NAME+FILE; and the "plain" input, RGB in [0, 1]. InputError: a name twice."""
+def load_models(names: Sequence[str], tuned: Sequence[Path], size: Sequence[int]) -> tuple[dict, dict]:
+    """{name: ViT} and {name: preprocessing that squashes any image to `size`} of NAME or NAME=FILE, then of
+    files that exp01 tuned from the first of them, NAME+FILE; GBVS's, too. InputError: a name twice."""
     split = [name.partition("=") for name in names]
     must_exist(*tuned, *[Path(file) for _, _, file in split if file])
     labels = [Path(file).stem if name == "auto" else name for name, _, file in split]
     labels += [f"{labels[0]}+{file.stem}" for file in tuned]
-    if len({*labels, "plain", "readable"}) < 2 + len(labels):  # two names of arrays
+    if len({"GBVS", *labels}) < 1 + len(labels):
         raise InputError(f"--model, --tuned: {', '.join(labels)}: expected names that differ; rename a file.")
-    found = [objects.load_model(name, Path(file) if file else None, size) for name, _, file in split]
-    models = [vit for vit, *_ in found] + [load_tuned(found[0][0], file) for file in tuned]
-    inputs = [preprocess for _, preprocess, *_ in found] + [found[0][1] for _ in tuned]
-    plain = Preprocess(None, tuple(size), (0.,) * 3, (1.,) * 3, "bilinear", squash=True)
-    return dict(zip(labels, models)), dict(zip(labels, inputs)) | {"plain": plain}
+    found = [objects.load_model(name, Path(file) if file else None, size)[:2] for name, _, file in split]
+    found += [(load_tuned(found[0][0], file), found[0][1]) for file in tuned]
+    models, inputs = (dict(zip(labels, part)) for part in zip(*found))
+    inputs["GBVS"] = Preprocess(None, tuple(size), (0.,) * 3, (1.,) * 3, "bilinear", squash=True)  # 0 to 1
+    return models, inputs
 
 
 # -------------------------------------------------------------------------------- measure
 
-def judge(maps: Tensor, fix: Tensor, others: Tensor) -> Tensor:
-    """METRICS of maps (S, img_h, img_w) of an image, (4, S). fix: counts of the fixations on it, for all maps
-    (1, img_h, img_w) or for each; others: of those on all other images (1, img_h, img_w)."""
-    found, centre = [], centre_gaussian(others)
-    for p, f in zip(maps.split(4), fix.expand_as(maps).split(4)):  # four maps fit a CPU's cache
-        found.append(torch.stack([nss(p, f), auc_judd(p, f), shuffled_auc(p, f, others.expand_as(p)),
-                                  information_gain(p, centre.expand_as(p), f, GAIN_EPS)]))
-    return torch.cat(found, 1)
-
-
 def maps_of(vit: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
-    """The heads of all blocks, the mean of the last block's, the rollout: (B, S = L H + 2, 224, 224)."""
+    """The heads of all blocks, the mean of the last block's, the rollout: (B, L H + 2, h, w)."""
     with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
         attn = vit.encode(vit.embed(x), full_attn=True, cls_only=True).attn
     heads = torch.stack([a[:, :, 0, vit.n_prefix:] for a in attn], 1)  # (B, L, H, N)
     maps = [heads.flatten(1, 2), heads[:, -1].mean(1, keepdim=True), rollout(attn, vit.n_prefix)[:, None]]
-    grid = [n // vit.patch_size for n in x.shape[-2:]]
-    return upsample(torch.cat(maps, 1).unflatten(2, grid), data.MAP_SIZE)
+    return torch.cat(maps, 1).unflatten(2, [n // vit.patch_size for n in x.shape[-2:]])
 
 
-def measure(batch: dict, models: dict[str, nn.Module], everyone: Tensor, device: torch.device,
-            dtype: torch.dtype) -> dict:
-    """METRICS (B, 4, S) of each model's maps, and (B, 4, 4) of the "plain" ones, PLAIN. People: the mean
-    over each one's fixations by the map of the others; NaN where fewer than two looked."""
-    images = {name: x.to(device) for name, x in batch["image"].items()}
-    maps = {name: maps_of(vit, images[name], dtype) for name, vit in models.items()}
-    maps["plain"] = upsample(gbvs(images["plain"]), data.MAP_SIZE)[:, None]
-    found = {name: [] for name in maps}
-    for i, looks in enumerate(batch["fix"].to(device)):  # (P, 224, 224)
+def choose(batch: dict, models: dict[str, nn.Module], device: torch.device, dtype: torch.dtype) -> dict:
+    """NSS of every head of every model, {name: (B, L H)}."""
+    found = {}
+    for name, vit in models.items():
+        heads = upsample(maps_of(vit, batch["image"][name].to(device), dtype)[:, :-2], data.MAP_SIZE)
+        fix = batch["fix"].to(device).sum(1, keepdim=True).expand_as(heads)
+        found[name] = torch.stack([nss(*pair) for pair in zip(heads, fix)])
+    return found
+
+
+def judge(maps: Tensor, fix: Tensor, others: Tensor) -> Tensor:
+    """METRICS of maps (S, img_h, img_w) of an image, (4, S). fix: counts of the fixations on it, for all maps
+    (1, img_h, img_w) or for each; others: of those on all other images (1, img_h, img_w)."""
+    fix, centre, others = (m.expand_as(maps) for m in (fix, centre_gaussian(others), others))
+    return torch.stack([nss(maps, fix), auc_judd(maps, fix), shuffled_auc(maps, fix, others),
+                        information_gain(maps, centre, fix, GAIN_EPS)])
+
+
+def measure(batch: dict, models: dict[str, nn.Module], best: dict[str, int], everyone: Tensor,
+            device: torch.device, dtype: torch.dtype) -> dict:
+    """METRICS of all sources, (B, 4, S): KINDS of each model, then PLAIN. People: the mean over each one's
+    fixations by the map of the others'; NaN where fewer than two looked. everyone: counts of all images."""
+    images, scores = {name: x.to(device) for name, x in batch["image"].items()}, []
+    maps = [maps_of(vit, images[name], dtype)[:, [best[name], -2, -1]] for name, vit in models.items()]
+    maps = [upsample(some, data.MAP_SIZE) for some in [*maps, gbvs(images["GBVS"])[:, None]]]
+    for looks, seen in zip(batch["fix"].to(device), torch.cat(maps, 1)):  # (P, 224, 224), (S - 3, 224, 224)
         fix = looks.sum(0, keepdim=True)
-        others = everyone - fix  # everybody's fixations on all other images
-        scores = {name: judge(some[i], fix, others) for name, some in maps.items()}
-        priors = judge(torch.cat([centre_gaussian(others), gaussian_blur(others, SIGMA)]), fix, others)
+        others = everyone - fix
+        unseen = [centre_gaussian(others), gaussian_blur(others, SIGMA)]
         people = judge(gaussian_blur(fix - looks, SIGMA), looks, others)[:, looks.flatten(1).any(1).cpu()]
         people = people.mean(1) if people.shape[1] > 1 else torch.full((4,), torch.nan)
-        scores["plain"] = torch.cat([priors, scores["plain"], people[:, None]], 1)
-        for name, values in scores.items():
-            found[name].append(values)
-    return {"readable": batch["readable"]} | {name: torch.stack(values) for name, values in found.items()}
+        scores.append(torch.cat([judge(torch.cat([seen, *unseen]), fix, others), people[:, None]], 1))
+    return {"scores": torch.stack(scores)}
 
 
 # -------------------------------------------------------------------------------- statistics
 
-def by_source(arrays: dict[str, np.ndarray], heads: dict[str, int]) -> tuple[dict, list[str]]:
-    """{source: METRICS of the judged images, (n, 4)}, which head is the best; heads: {model: of a block}."""
-    sources, best = {}, []
-    for name, n in heads.items():
-        scores = arrays[name]
-        head = scores[::2, 0, :-2].mean(0).argmax()  # by NSS, on the images that are not judged
-        best.append(f"best head of {name}: block {head // n}, head {head % n}")
-        for kind, i in zip(KINDS, (head, -2, -1)):
-            sources[f"{name}, {kind}"] = scores[1::2, :, i]
-    for i, name in enumerate(PLAIN):
-        sources[name] = arrays["plain"][1::2, :, i]
-    return sources, best
-
-
-def claims(sources: dict) -> list[results.Claim]:
-    """A row for each metric of each source, over the images that have it."""
-    def mean(values: dict, name: str, m: int) -> dict | None:
-        known = values[name][~np.isnan(values[name][:, m]), m]
+def claims(sources: Sequence[str]) -> list[results.Claim]:
+    """A row for each metric of each source: its mean over the images that have it, of scores (n, 4, S)."""
+    def mean(scores: np.ndarray, m: int, s: int) -> dict | None:
+        known = scores[~np.isnan(scores[:, m, s]), m, s]
         return results.estimate(known) if len(known) else None
 
-    return [results.Claim(f"{name}: {label}", None, "", partial(mean, name=name, m=m))
-            for m, label in enumerate(METRICS.values()) for name in sources]
+    return [results.Claim(f"{source}: {label}", None, "", partial(mean, m=m, s=s))
+            for m, label in enumerate(METRICS.values()) for s, source in enumerate(sources)]
 
 
 # -------------------------------------------------------------------------------- figures
@@ -196,31 +190,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         return results.redraw(args.out, draw)
 
     # Pictures with everybody's fixations; models
-    items, unreadable = load_data(args.data, args.limit, args.lost_at_zero)
+    items, left_out = load_data(args.data, args.limit, args.lost_at_zero)
     paths = [path for path, _ in items]
-    people = sorted({person for _, looks in items for person, *_ in looks})
+    people = sorted({who for _, looks in items for who, *_ in looks})
+    everyone = sum(objects.fixation_maps(looks, people, gaze.picture_size(path), data.MAP_SIZE)[0].sum(0)
+                   for path, looks in items)
     models, inputs = load_models(args.model, args.tuned, args.size)
     folder = results.begin(args, [*paths, *sorted(paths[0].parents[1].glob("fixations.*"))], **models)
 
-    # Every map of every image
-    everyone = sum(objects.fixation_maps(looks, people, gaze.picture_size(path), data.MAP_SIZE)[0].sum(0)
-                   for path, looks in items).to(device)
-    images = objects.Objects(items, people, data.MAP_SIZE, partial(as_inputs, inputs), (255, 255, 255))
-    how = partial(measure, models={name: vit.to(device) for name, vit in models.items()}, everyone=everyone,
-                  device=device, dtype=getattr(torch, args.dtype))
-    arrays = results.in_batches(folder / "images", images, args.batch_size, how, args.workers)
-    seen = arrays.pop("readable") & np.isfinite(arrays["plain"][:, 0, 0])
-    arrays = {name: scores[seen] for name, scores in arrays.items()}  # (n, 4, S)
+    # The head of each model with the highest NSS on every second image; then all maps on the others
+    images = partial(objects.Objects, people=people, grid=data.MAP_SIZE, background=(255, 255, 255),
+                     preprocess=partial(as_inputs, inputs))
+    how = dict(models={name: vit.to(device) for name, vit in models.items()}, device=device,
+               dtype=getattr(torch, args.dtype))
+    heads = results.in_batches(folder / "choosing", images(items[::2]), args.batch_size,
+                               partial(choose, **how), args.workers)
+    best = {name: int(scores.mean(0).argmax()) for name, scores in heads.items()}
+    how |= dict(best=best, everyone=everyone.to(device))
+    arrays = results.in_batches(folder / "judging", images(items[1::2]), args.batch_size,
+                                partial(measure, **how), args.workers)  # scores (n, 4, S)
 
-    # A head of each model is chosen on half of the images, and everything judged on the other half
-    sources, best = by_source(arrays, {name: vit.num_heads for name, vit in models.items()})
-    names = np.array([path.name for path in paths])
-    rows = [{"image": image, "condition": source} | dict(zip(METRICS, values))
-            for source, scores in sources.items() for image, values in zip(names[seen][1::2], scores)]
-    results.finish(args, "exp06_models", arrays, rows, results.evaluate(claims(sources), sources), draw,
-                   began, device, model=", ".join(models), sources=list(sources),
-                   notes=best + gaze.zero_note(gaze.at_zero(items)), on_screen=".*: shuffled AUC",
-                   left_out={"damaged or no fixation on it": [*unreadable, *names[~seen]]})
+    sources = [f"{name}, {kind}" for name in models for kind in KINDS] + [*PLAIN]
+    rows = [{"image": path.name, "condition": source} | dict(zip(METRICS, scores[:, s]))
+            for path, scores in zip(paths[1::2], arrays["scores"]) for s, source in enumerate(sources)]
+    notes = [f"best head of {name}: block {i // models[name].num_heads}, head {i % models[name].num_heads}"
+             for name, i in best.items()]
+    results.finish(args, "exp06_models", arrays, rows, results.evaluate(claims(sources), arrays["scores"]),
+                   draw, began, device, model=", ".join(models), sources=sources, notes=notes,
+                   left_out={"unreadable, or no fixation on it": left_out}, on_screen=".*: shuffled AUC")
 
 
 if __name__ == "__main__":
