@@ -626,11 +626,11 @@ def shuffled_auc(p: Tensor, fix: Tensor, others: Tensor) -> Tensor:
     return (area / (fix.sum(1) * others.sum(1))).cpu().double()
 
 
-def information_gain(p: Tensor, q: Tensor, fix: Tensor, eps: float = 2.0**-52) -> Tensor:
+def information_gain(p: Tensor, q: Tensor, fix: Tensor, eps: float = 1e-6) -> Tensor:
     """Information gain of a density p over a baseline q in bits a fixation (Kümmerer et al. 2015): mean of
     log2(eps + p) - log2(eps + q) over all fixations, both of sum 1; 0 if equal, below 0 if q says it better.
-    The same as of both mixed with a uniform map of share N eps / (1 + N eps), N pixels. A fixation where p is
-    0 costs log2(q / eps), 36 bits on 224x224 px: report eps. Negative and constant maps and NaN: as in sim."""
+    The same as of both mixed with a uniform map of share N eps / (1 + N eps), N pixels: on 224x224 px, .05.
+    A fixation where p is 0 costs log2(q / eps), so report eps. Negative maps, zeros and NaN: as in sim."""
     (p, fix), (q, _) = pixels(p, fix), pixels(q, fix)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
     p, q = (m + (m.sum(1, keepdim=True) == 0) for m in (p, q))  # a map of zeros becomes uniform

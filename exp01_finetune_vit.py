@@ -79,7 +79,6 @@ LOSS_EPS = 1e-10  # added to both maps in the loss (Fine-Tuning Procedure), the 
 # The paper does not say which NSS and KL it took: both conventions are reported.
 METRICS = {"cc": cc, "nss": nss, "nss_counts": partial(nss, counts=True), "auc": auc_judd, "kl": kld,
            "kl_loss_eps": partial(kld, eps=LOSS_EPS), "sim": sim}
-GAIN_EPS = 1e-6  # of the information gain: both maps with .05 of a uniform one, as 224x224 px are 5e4
 OF_FIXATIONS = ("nss", "nss_counts", "auc")  # metrics of single fixations; the others take the map of all
 EXAMPLES = 4  # images of figure 1B, the first
 FOLDERS = {"salicon": "SALICON's or OSIE's folder", "coco": "COCO's folder (annotations/, images)",
@@ -333,7 +332,7 @@ def agreement(batch: dict, nets: dict[str, nn.Module], observers: Sequence, ever
         values = [torch.cat([metric(*part) for part in zip(m.split(4), truth)]) for m in maps]
         found[name] = torch.stack(values, 1)
     found["sauc"] = torch.stack([shuffled_auc(m, counts, others) for m in maps], 1)
-    found["gain"] = torch.stack([information_gain(m, centre, counts, GAIN_EPS) for m in maps], 1)
+    found["gain"] = torch.stack([information_gain(m, centre, counts) for m in maps], 1)
     return found
 
 

@@ -56,7 +56,8 @@ SMALL, LARGE = 32**2, 96**2  # px^2 in the original image: small < 1,024 <= medi
 SCALE = 10_000  # of densities, "for readability" (Animacy Bias)
 MAP_SIZE = 224, 224  # px
 SPLIT = "val"  # of SALICON and COCO (Cognitive Bias Analyses)
-COLOURS = {"human": "white", "A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c"}  # Figure 3
+COLOURS = {"human": "white", "A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c",  # Figure 3
+           "centre": "#bcbd22", "others": "#e377c2"}
 REGIONS = ("animate", "inanimate", "small", "medium", "large")
 NO_SCENE = dict(anns=[], height=1, width=1, objects=math.nan, excluded=math.nan)  # COCO lacks the image
 PAIRS = {"animacy": ("animate", "inanimate"), "size": ("small", "large")}
@@ -98,7 +99,7 @@ def load_data(salicon: Path, coco_folder: Path | None, limit: int | None, folder
             raise InputError(f"{image.path} is {img_h} x {img_w} px, but {height} x {width} in COCO: its "
                              "objects would be sought elsewhere; give COCO's own pictures (val2017 ...).")
     for folder in folders:
-        if not folder.is_dir() or folder.name in (*COLOURS, *maps, *PRIORS):
+        if not folder.is_dir() or folder.name in (*COLOURS, *maps):
             raise InputError(f"--maps {folder}: expected a folder with a name that no other source has.")
         files = data.entries(folder, ".npy", *data.IMAGE_SUFFIXES)
         there = {data.plain_name(path.name): path for path in files}

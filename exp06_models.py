@@ -40,7 +40,6 @@ from weights import Preprocess, load_tuned, must_exist
 
 # Shapes: B images of a batch, n images, P people, S maps of an image, each on data.MAP_SIZE, 224 x 224.
 SIGMA = 7.  # px of 224, Gaussian on people's fixations: on OSIE a degree (24 of 800 px)
-GAIN_EPS = 1e-6  # of the information gain: both maps with .05 of a uniform one, as 224x224 px are 5e4
 DEMO_MODELS = ["demo_dino4", "demo_dino8", "demo_dino12", "demo_sl4", "demo_sl8", "demo_sl12"]
 METRICS = {"nss": "NSS", "auc": "AUC", "sauc": "shuffled AUC", "gain": "information gain (bits a fixation)"}
 KINDS = {"best head": "#1f77b4", "last block": "#ff7f0e", "rollout": "#2ca02c"}  # maps of a model
@@ -115,7 +114,7 @@ def judge(maps: Tensor, fix: Tensor, others: Tensor) -> Tensor:
     (1, img_h, img_w) or for each; others: of those on all other images (1, img_h, img_w)."""
     fix, centre, others = (m.expand_as(maps) for m in (fix, centre_gaussian(others), others))
     return torch.stack([nss(maps, fix), auc_judd(maps, fix), shuffled_auc(maps, fix, others),
-                        information_gain(maps, centre, fix, GAIN_EPS)])
+                        information_gain(maps, centre, fix)])
 
 
 def measure(batch: dict, models: dict[str, nn.Module], best: dict[str, int], everyone: Tensor,
@@ -215,8 +214,10 @@ def main(argv: Sequence[str] | None = None) -> None:
             for path, scores in zip(paths[1::2], arrays["scores"]) for s, source in enumerate(sources)]
     notes = [f"best head of {name}: block {i // models[name].num_heads}, head {i % models[name].num_heads}"
              for name, i in best.items()]
+    arrays |= {f"NSS of heads, {name}": scores for name, scores in heads.items()}
     results.finish(args, "exp06_models", arrays, rows, results.evaluate(claims(sources), arrays["scores"]),
-                   draw, began, device, model=", ".join(models), sources=sources, notes=notes,
+                   draw, began, device, model=", ".join(models), sources=sources,
+                   notes=notes + gaze.zero_note(gaze.at_zero(items)),
                    left_out={"unreadable, or no fixation on it": left_out}, on_screen=".*: shuffled AUC")
 
 

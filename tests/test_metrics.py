@@ -145,9 +145,9 @@ def test_shuffled_auc_and_information_gain_equal_pysaliency():
     for m, expected in ((p, .5302777777777778), ((p * 4).floor() / 4, .5168055555555556), (q, .44138888888888883)):
         assert shuffled_auc(m, fix, others).item() == pytest.approx(expected, abs=1e-12)
         assert shuffled_auc(m, others, fix).item() == pytest.approx(1 - expected, abs=1e-12)
-    assert information_gain(p, q, fix).item() == pytest.approx(0.8143245170230179, abs=1e-9)
-    assert information_gain(q, p, fix).item() == pytest.approx(-0.8143245170230179, abs=1e-9)
-    assert information_gain(p, q, others).item() == pytest.approx(0.4647435566589573, abs=1e-9)
+    assert information_gain(p, q, fix, 2**-52).item() == pytest.approx(0.8143245170230179, abs=1e-9)
+    assert information_gain(q, p, fix, 2**-52).item() == pytest.approx(-0.8143245170230179, abs=1e-9)
+    assert information_gain(p, q, others, 2**-52).item() == pytest.approx(0.4647435566589573, abs=1e-9)
 
 
 @pytest.mark.parametrize("levels", [None, 2, 1])
@@ -197,10 +197,10 @@ def test_eps_of_the_information_gain_is_a_share_of_uniform_and_the_cost_of_a_zer
     p, q, fix = formula_maps()
     eps, n = 1e-4, p.numel()
     mixed = [(m / m.sum() + eps) / (1 + n * eps) for m in (p, q)]
-    assert information_gain(p, q, fix, eps).item() == pytest.approx(information_gain(*mixed, fix).item(), abs=1e-9)
+    assert information_gain(p, q, fix, eps).item() == pytest.approx(information_gain(*mixed, fix, 2**-52).item(), abs=1e-9)
     hole = torch.where(fix > 0, 0, p)
     expected = -52 - (np.log2((q / q.sum()).numpy()) * fix.numpy()).sum() / 40
-    assert information_gain(hole, q, fix).item() == pytest.approx(expected, abs=1e-6)
+    assert information_gain(hole, q, fix, 2**-52).item() == pytest.approx(expected, abs=1e-6)
     flat, uniform = torch.zeros_like(p), torch.ones_like(p)
     torch.testing.assert_close(information_gain(flat, q, fix), information_gain(uniform, q, fix))
     torch.testing.assert_close(information_gain(p - 5, q, fix), information_gain(p - p.min(), q, fix))
