@@ -55,7 +55,7 @@ from common import (InputError, VisionTransformer, auc_judd, cc, centre_gaussian
                     nss, observer_consistency, pick_device, rank_world, rollout, shard, shuffled_auc, sim,
                     training_order, upsample)
 from gaze import load_gaze
-from weights import Preprocess, attention_state, frozen_sha256
+from weights import attention_state, frozen_sha256
 
 # -------------------------------------------------------------------------------- constants
 
@@ -123,6 +123,11 @@ def fixations(images: Sequence, i: int) -> dict[str, Tensor]:
     return {"fixations": fixation_counts(rows, cols, data.MAP_SIZE).float()}
 
 
+def all_fixations(images: Sequence) -> Tensor:
+    """How often people looked at each pixel on all of the images together, (224, 224)."""
+    return sum(fixations(images, i)["fixations"] for i in range(len(images)))
+
+
 def split_held_out(indices: Sequence[int], batch_size: int, seed: int) -> tuple[list[int], list[int]]:
     """Indices to train on, and a random HELD_OUT of them for early stopping. InputError: too few."""
     n, world = len(indices), rank_world()[1]
@@ -163,7 +168,7 @@ class RolloutViT(nn.Module):
         return encoded.cls[:, -1], minmax(upsample(maps, self.size))
 
 
-def squashed(pre: Preprocess) -> Preprocess:
+def squashed(pre: benchmarks.Preprocess) -> benchmarks.Preprocess:
     """The whole image on 224x224 pixels, as the fixations are; otherwise the model's own preprocessing."""
     return dataclasses.replace(pre, crop=data.MAP_SIZE, squash=True, interpolation="bilinear")
 
@@ -341,9 +346,8 @@ def align(nets: dict[str, nn.Module], images: Sequence, transform: Callable, sho
     """(arrays, unreadable images). Arrays: models (M,), the nets and PRIORS; image, consistency (n,); each
     metric (n, M);
     category (K,), category_cc, the mean CC of the images that show it (K, M)."""
-    everyone = sum(fixations(images, i)["fixations"] for i in range(len(images)))
     measure = partial(agreement, nets=nets, observers=[image.observers for image in images],
-                      everyone=everyone, device=device)
+                      everyone=all_fixations(images), device=device)
     arrays = results.in_batches(folder / "maps", gaze_images(images, transform), EVAL_BATCH, measure, workers)
     arrays, names, unreadable = data.readable_only(arrays, [image.name for image in images])
     arrays |= dict(models=np.array([*nets, *study.PRIORS]), image=np.array(names))

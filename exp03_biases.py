@@ -40,7 +40,7 @@ from torch import Tensor
 import data
 from common import InputError, centre_gaussian, init_distributed, input_errors, paired_t, pick_device
 from exp01_claims import PRIORS
-from exp01_finetune_vit import RolloutViT, fixations, human_maps
+from exp01_finetune_vit import RolloutViT, all_fixations, human_maps
 from gaze import load_gaze, same_shape
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
@@ -425,9 +425,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Entropy and densities of every source's map, on every image
     files = [*paths, *data.gaze_files(places["salicon"]), *data.coco_files(places["coco"], SPLIT)]
     folder = begin(args, [*files, *itertools.chain(*maps.values())], **models)
-    everyone = sum(fixations(images, i)["fixations"] for i in range(len(images)))
     how = partial(measure, models=[model.to(device).eval() for model in models.values()], scenes=scenes,
-                  everyone=everyone, device=device, dtype=getattr(torch, args.dtype))
+                  everyone=all_fixations(images), device=device, dtype=getattr(torch, args.dtype))
     more = partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps)
     items = data.Images(paths, preprocess, more, as_displayed=True)
     arrays = in_batches(folder / "images", items, args.batch_size, how, args.workers)
