@@ -614,6 +614,47 @@ def auc_judd(p: Tensor, fix: Tensor) -> Tensor:
     return 1 - area.double() / (2 * n_hit * (p.shape[1] - n_hit))  # no pair of pixels: 0/0 is NaN
 
 
+def shuffled_auc(p: Tensor, fix: Tensor, others: Tensor) -> Tensor:
+    """Shuffled AUC (Tatler et al. 2005, Zhang et al. 2008), in [0, 1]: the chance that p is higher where this
+    image was fixated (fix) than where other images were (others, fixation counts on the same pixels), ties
+    counted half. Every fixation counts, as in pysaliency's sAUC; nothing is drawn at random. What all images
+    share, such as the centre bias, gives .5, a constant map 0.5. NaN: no fixation on one of the sides."""
+    (p, fix), (_, others) = pixels(p, fix), pixels(p, others)
+    seen = (fix + others).any(0)  # no other pixel counts
+    p, fix, others = (m[:, seen] for m in (p, fix, others))
+    values, order = p.sort(1)
+    place = (values.diff(prepend=values[:, :1]) > 0).cumsum(1)  # (B, N), equal values share one
+    hits, misses = (torch.zeros_like(p).scatter_add(1, place, m.gather(1, order)) for m in (fix, others))
+    area = (hits * (misses.cumsum(1) - misses / 2)).sum(1)  # lower misses, and half of the equal ones
+    return (area / (fix.sum(1) * others.sum(1))).cpu().double()
+
+
+def information_gain(p: Tensor, q: Tensor, fix: Tensor, eps: float = 1e-6) -> Tensor:
+    """Information gain of a density p over a baseline q in bits a fixation (Kümmerer et al. 2015): mean of
+    log2(eps + p) - log2(eps + q) over all fixations, both of sum 1; 0 if equal, below 0 if q says it better.
+    The same as of both mixed with a uniform map of share N eps / (1 + N eps), N pixels: on 224x224 px, .05.
+    A fixation where p is 0 costs log2(q / eps), so report eps. Negative maps, zeros and NaN: as in sim."""
+    (p, fix), (q, _) = pixels(p, fix), pixels(q, fix)
+    p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
+    p, q = (m + (m.sum(1, keepdim=True) == 0) for m in (p, q))  # a map of zeros becomes uniform
+    p, q = (m / m.sum(1, keepdim=True) for m in (p, q))
+    bits = torch.log2(p + eps) - torch.log2(q + eps)
+    return ((bits * fix).sum(1) / fix.sum(1)).cpu().double()  # no fixation: 0/0 is NaN
+
+
+def centre_gaussian(fix: Tensor) -> Tensor:
+    """The centre bias of fixation counts (B, img_h, img_w): a Gaussian in the middle of the image whose two
+    SDs are those of the fixations about the middle (at least 1 px), of height 1, (B, img_h, img_w). Of no
+    fixation: uniform."""
+    sides = []
+    for along in (fix.sum(2), fix.sum(1)):  # fixations in every row, in every column: (B, n)
+        n = along.shape[1]
+        squares = (torch.arange(n).to(along) - (n - 1) / 2).square()
+        variance = (along @ squares / along.sum(1)).nan_to_num(torch.inf).clamp(min=1)
+        sides.append(torch.exp(-squares / (2 * variance[:, None])))
+    return sides[0][:, :, None] * sides[1][:, None]
+
+
 def observer_consistency(workers: Sequence[tuple], size: tuple[int, int], sigma: float) -> float:
     """Mean correlation of the workers' density maps over all pairs; NaN below two workers.
     workers: (rows, cols) each; one without a fixation in the map is left out. The sum of n standardised maps

@@ -7,6 +7,7 @@ function of the arrays that were measured, which gives None for what was not.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -19,11 +20,16 @@ from results import Claim, difference, estimate
 
 # Shapes: n images or pictures, M models, V views of a picture (the corruptions of ImageNet-C, else one).
 NAMES = {"cc": "CC", "nss": "NSS", "nss_counts": "NSS of every fixation", "auc": "AUC", "kl": "KL",
-         "kl_loss_eps": "KL with eps 1e-10", "sim": "SIM"}
+         "kl_loss_eps": "KL with eps 1e-10", "sim": "SIM", "sauc": "shuffled AUC", "gain": "information gain"}
+UNITS = {"kl": "nats", "kl_loss_eps": "nats", "gain": "bits a fixation"}
 CONVENTIONS = {  # of the metrics, for results.json
     "nss": "each fixated pixel once", "nss_counts": "each pixel as often as it was fixated",
     "auc": "Judd, each fixated pixel once, no jitter", "kl": "KL(human || model) in nats, eps 2^-52",
-    "kl_loss_eps": "the same with the loss's eps, 1e-10"}
+    "kl_loss_eps": "the same with the loss's eps, 1e-10",
+    "sauc": "against all other images' fixations, every fixation, ties half",
+    "gain": "bits a fixation over the centre prior, eps 1e-6"}
+PRIORS = {"centre": "a centre Gaussian", "others": "the other images' fixations"}  # maps that see no image
+BEYOND = ("sauc", "gain")  # metrics of what goes beyond the centre bias
 FIVE = ("cc", "nss", "auc", "kl", "sim")  # the paper's metrics, in its figures and comparisons
 BENCHMARKS = {"imagenet": "ImageNet", "imagenet_c": "ImageNet-C", "objectnet": "ObjectNet"}
 PAPER_BF01 = {"imagenet": 222., "imagenet_c": 242.8, "objectnet": 89.}  # the paper does not say of which form
@@ -116,25 +122,24 @@ def gain_and_consistency(arrays: dict) -> dict | None:
     return None
 
 
-def comparisons(arrays: dict) -> list[Claim]:
+def comparisons(arrays: dict, metrics: Sequence[str] = FIVE) -> list[Claim]:
     """B is better than A and than C on all five metrics, each p < .001 (Saliency Alignment): the mean
     difference, with t, Cohen's d and p in the column of the unit. Lower KL is better."""
     rows = []
     for test in alignment_tests(arrays):
-        if test["test"] != "paired t" or test["metric"] not in FIVE or test["pair"] == "C - A":
+        if test["test"] != "paired t" or test["metric"] not in metrics or test["pair"] == "C - A":
             continue
         better = "< 0, p < .001" if test["metric"] == "kl" else "> 0, p < .001"
         p = "p < .001" if test["p"] < .001 else f"p = {test['p']:.3f}"
         found = dict(ours=test["mean"], ci=test["ci"], n=test["n"], p=test["p"])
-        rows.append(Claim(f"{NAMES[test['metric']]}, {test['pair']}", better,
+        rows.append(Claim(f"{NAMES[test['metric']]}, {test['pair']}", better if metrics is FIVE else None,
                           f"t {test['t']:.1f}, d {test['dz']:.2f}, {p}", lambda arrays, found=found: found))
     return rows
 
 
 SCORES = [  # Saliency Alignment
-    *[Claim(f"{name}, {model}", None, "nats" if metric.startswith("kl") else "",
-            partial(mean_score, metric=metric, model=model))
-      for metric, name in NAMES.items() for model in "ABC"],
+    *[Claim(f"{name}, {model}", None, UNITS.get(metric, ""), partial(mean_score, metric=metric, model=model))
+      for metric, name in NAMES.items() if metric not in BEYOND for model in "ABC"],
     Claim("images with a gain in CC", 100., "%", images_gaining),
     Claim("COCO categories with a gain in CC", "all", "", categories_gaining)]
 CONSISTENCY = [
@@ -143,6 +148,9 @@ CONSISTENCY = [
     Claim("headroom gain", None, "", partial(mean_of, key="headroom gain")),
     *[Claim(f"headroom gain, quartile {q} of consistency", "> 0", "",
             partial(mean_of, key="headroom gain", quartile=q)) for q in (1, 2, 3, 4)]]
+CENTRE = [  # the centre bias: no number of the paper's
+    Claim(f"{name}, {source}", None, UNITS.get(metric, ""), partial(mean_score, metric=metric, model=source))
+    for metric, name in NAMES.items() for source in (*"ABC", *PRIORS) if metric in BEYOND or source in PRIORS]
 
 
 # -------------------------------------------------------------------------------- recognition
@@ -212,5 +220,5 @@ RECOGNITION = [row for benchmark in BENCHMARKS for row in rows_of(benchmark)]  #
 
 
 def claims(arrays: dict) -> list[Claim]:
-    """Every number of the paper's sections Saliency Alignment and Benchmark Evaluation."""
-    return [*SCORES, *comparisons(arrays), *CONSISTENCY, *RECOGNITION]
+    """Every number of the paper's sections Saliency Alignment and Benchmark Evaluation; the centre bias."""
+    return [*SCORES, *comparisons(arrays), *CONSISTENCY, *CENTRE, *comparisons(arrays, BEYOND), *RECOGNITION]

@@ -50,11 +50,12 @@ import data
 import exp01_benchmarks as benchmarks
 import exp01_claims as study
 import results
-from common import (InputError, VisionTransformer, auc_judd, cc, fixation_counts, gather_rows, gaussian_blur,
-                    generator, init_distributed, kld, minmax, nss, observer_consistency, pick_device,
-                    rank_world, rollout, shard, sim, training_order, upsample)
+from common import (InputError, VisionTransformer, auc_judd, cc, centre_gaussian, fixation_counts,
+                    gather_rows, gaussian_blur, generator, information_gain, init_distributed, kld, minmax,
+                    nss, observer_consistency, pick_device, rank_world, rollout, shard, shuffled_auc, sim,
+                    training_order, upsample)
 from gaze import load_gaze
-from weights import Preprocess, attention_state, frozen_sha256
+from weights import attention_state, frozen_sha256
 
 # -------------------------------------------------------------------------------- constants
 
@@ -75,7 +76,7 @@ SHUFFLE_SEED = 42  # of model C's fixations (Model Variants)
 MAP_SIGMA = 15.  # px at 224x224, Gaussian on the fixations (Image & Human Behaviour Dataset)
 TRAIN_BATCH, EVAL_BATCH = 16, 32  # images at a time without gradients, for the training and elsewhere
 LOSS_EPS = 1e-10  # added to both maps in the loss (Fine-Tuning Procedure), the paper's only stated eps
-# Columns of per_image.csv. The paper does not say which NSS and KL it took: both conventions are reported.
+# The paper does not say which NSS and KL it took: both conventions are reported.
 METRICS = {"cc": cc, "nss": nss, "nss_counts": partial(nss, counts=True), "auc": auc_judd, "kl": kld,
            "kl_loss_eps": partial(kld, eps=LOSS_EPS), "sim": sim}
 OF_FIXATIONS = ("nss", "nss_counts", "auc")  # metrics of single fixations; the others take the map of all
@@ -122,6 +123,11 @@ def fixations(images: Sequence, i: int) -> dict[str, Tensor]:
     return {"fixations": fixation_counts(rows, cols, data.MAP_SIZE).float()}
 
 
+def all_fixations(images: Sequence) -> Tensor:
+    """How often people looked at each pixel on all of the images together, (224, 224)."""
+    return sum(fixations(images, i)["fixations"] for i in range(len(images)))
+
+
 def split_held_out(indices: Sequence[int], batch_size: int, seed: int) -> tuple[list[int], list[int]]:
     """Indices to train on, and a random HELD_OUT of them for early stopping. InputError: too few."""
     n, world = len(indices), rank_world()[1]
@@ -162,7 +168,7 @@ class RolloutViT(nn.Module):
         return encoded.cls[:, -1], minmax(upsample(maps, self.size))
 
 
-def squashed(pre: Preprocess) -> Preprocess:
+def squashed(pre: benchmarks.Preprocess) -> benchmarks.Preprocess:
     """The whole image on 224x224 pixels, as the fixations are; otherwise the model's own preprocessing."""
     return dataclasses.replace(pre, crop=data.MAP_SIZE, squash=True, interpolation="bilinear")
 
@@ -313,29 +319,38 @@ def save_files(records: dict[str, dict], arrays: dict, folder: Path) -> None:
 
 # -------------------------------------------------------------------------------- measure
 
-def agreement(batch: dict, nets: dict[str, nn.Module], observers: Sequence, device: torch.device) -> dict:
-    """Of a batch: each metric of the nets' maps and the fixations, (B, M), and the observers' consistency,
-    the mean correlation of two observers' maps, (B,), NaN for fewer than two."""
+def agreement(batch: dict, nets: dict[str, nn.Module], observers: Sequence, everyone: Tensor,
+              device: torch.device) -> dict:
+    """Of a batch: each metric of the maps of the nets and of PRIORS with the fixations, (B, M), and the
+    observers' consistency, the mean correlation of two observers' maps, (B,), NaN for fewer than two.
+    everyone: counts of the fixations of all images, (224, 224)."""
     counts = batch["fixations"].to(device)
     human = human_maps(counts)  # (B, 224, 224)
-    maps = [net(batch["image"].to(device))[1] for net in nets.values()]  # M of (B, 224, 224)
+    others = everyone.to(device) - counts  # of all images but this one
+    centre = centre_gaussian(others)
+    maps = [net(batch["image"].to(device))[1] for net in nets.values()]  # (B, 224, 224) each
+    maps += [centre, human_maps(others)]
     consistency = [observer_consistency(observers[i], data.MAP_SIZE, MAP_SIGMA) for i in batch["index"]]
     found = {"readable": batch["readable"], "consistency": consistency}
     for name, metric in METRICS.items():
         truth = (counts if name in OF_FIXATIONS else human).split(4)  # four maps fit a CPU's cache
         values = [torch.cat([metric(*part) for part in zip(m.split(4), truth)]) for m in maps]
         found[name] = torch.stack(values, 1)
+    found["sauc"] = torch.stack([shuffled_auc(m, counts, others) for m in maps], 1)
+    found["gain"] = torch.stack([information_gain(m, centre, counts) for m in maps], 1)
     return found
 
 
 def align(nets: dict[str, nn.Module], images: Sequence, transform: Callable, shown: dict[str, list[str]],
           folder: Path, device: torch.device, workers: int) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(arrays, unreadable images). Arrays: models (M,); image, consistency (n,); each of METRICS (n, M);
+    """(arrays, unreadable images). Arrays: models (M,), the nets and PRIORS; image, consistency (n,); each
+    metric (n, M);
     category (K,), category_cc, the mean CC of the images that show it (K, M)."""
-    measure = partial(agreement, nets=nets, observers=[image.observers for image in images], device=device)
+    measure = partial(agreement, nets=nets, observers=[image.observers for image in images],
+                      everyone=all_fixations(images), device=device)
     arrays = results.in_batches(folder / "maps", gaze_images(images, transform), EVAL_BATCH, measure, workers)
     arrays, names, unreadable = data.readable_only(arrays, [image.name for image in images])
-    arrays |= dict(models=np.array(list(nets)), image=np.array(names))
+    arrays |= dict(models=np.array([*nets, *study.PRIORS]), image=np.array(names))
     members = {category: np.isin(names, some) for category, some in shown.items()}
     members = {category: inside for category, inside in members.items() if inside.any()}
     arrays["category"] = np.array(list(members))
@@ -357,11 +372,11 @@ def examples(nets: dict[str, nn.Module], images: Sequence, names: Sequence[str],
 
 
 def table(arrays: dict) -> list[dict]:
-    """Rows of per_image.csv: image; condition, the model; METRICS of its map and the fixations; consistency
+    """Rows of per_image.csv: image; condition, the model; metrics of its map and the fixations; consistency
     of the image's observers."""
     rows = []
     for i, m in np.ndindex(arrays["cc"].shape):
-        values = {metric: arrays[metric][i, m] for metric in METRICS}
+        values = {metric: arrays[metric][i, m] for metric in study.NAMES}
         rows.append(dict(image=arrays["image"][i], condition=arrays["models"][m], **values,
                          consistency=arrays["consistency"][i]))
     return rows
@@ -393,7 +408,8 @@ def draw_metrics(arrays: dict, axes: Sequence) -> None:
     """The means of the five metrics, +-1 SEM, a panel each."""
     for ax, metric in zip(axes, study.FIVE):
         for k, v in study.scores(arrays, metric).items():
-            ax.bar(k, v.mean(), yerr=stats.sem(v), color=results.PALETTE[k], capsize=3)
+            if k not in study.PRIORS:
+                ax.bar(k, v.mean(), yerr=stats.sem(v), color=results.PALETTE[k], capsize=3)
         ax.set(title=metric.upper())
         if metric == "kl":
             ax.set(title="KL (nats)", xlabel="lower is better")
@@ -401,6 +417,20 @@ def draw_metrics(arrays: dict, axes: Sequence) -> None:
             ax.axhline(.5, color="black", linestyle=":", linewidth=.8)
             ax.set(xlabel="dots: chance")
     axes[0].set_ylabel("mean over images, ±1 SEM")
+
+
+def draw_centre(arrays: dict, folder: Path) -> None:
+    """fig_centre: what goes beyond the centre bias, of models and of maps that see no image."""
+    fig, axes = results.figure_grid(1, 2, 3.4, 2.8)
+    for ax, metric, zero in zip(axes[0], study.BEYOND, (.5, 0)):
+        for k, v in study.scores(arrays, metric).items():
+            found = results.estimate(v)
+            error = np.abs(np.subtract(found["ci"], found["ours"]))[:, None]
+            ax.errorbar(k, found["ours"], error, marker="o", color=results.PALETTE[k], capsize=3)
+        ax.axhline(zero, color="black", linestyle=":", linewidth=.8)
+    axes[0, 0].set(ylabel="shuffled AUC, 95 % CI", xlabel="dots: what all images share")
+    axes[0, 1].set(ylabel="bits a fixation, 95 % CI", xlabel="dots: the centre Gaussian")
+    results.save_figure(fig, folder / "fig_centre")
 
 
 def draw_gain(arrays: dict, path: Path) -> None:
@@ -442,6 +472,7 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
     fig, axes = results.figure_grid(1, 5, 1.7, 2.6)
     draw_metrics(arrays, axes[0])
     results.save_figure(fig, folder / "fig_2A")
+    draw_centre(arrays, folder)
     if "B" in arrays["models"]:
         draw_examples(arrays, folder)
         draw_gain(arrays, folder / "fig_2B")

@@ -38,8 +38,9 @@ from pycocotools.coco import COCO
 from torch import Tensor
 
 import data
-from common import InputError, init_distributed, input_errors, paired_t, pick_device
-from exp01_finetune_vit import RolloutViT, human_maps
+from common import InputError, centre_gaussian, init_distributed, input_errors, paired_t, pick_device
+from exp01_claims import PRIORS
+from exp01_finetune_vit import RolloutViT, all_fixations, human_maps
 from gaze import load_gaze, same_shape
 from results import (Claim, argument_parser, begin, cli, estimate, evaluate, figure_grid, finish, in_batches,
                      legend_beside, only_draw, parse_args, redraw, save_figure)
@@ -55,7 +56,8 @@ SMALL, LARGE = 32**2, 96**2  # px^2 in the original image: small < 1,024 <= medi
 SCALE = 10_000  # of densities, "for readability" (Animacy Bias)
 MAP_SIZE = 224, 224  # px
 SPLIT = "val"  # of SALICON and COCO (Cognitive Bias Analyses)
-COLOURS = {"human": "white", "A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c"}  # Figure 3
+COLOURS = {"human": "white", "A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c",  # Figure 3
+           "centre": "#bcbd22", "others": "#e377c2"}
 REGIONS = ("animate", "inanimate", "small", "medium", "large")
 NO_SCENE = dict(anns=[], height=1, width=1, objects=math.nan, excluded=math.nan)  # COCO lacks the image
 PAIRS = {"animacy": ("animate", "inanimate"), "size": ("small", "large")}
@@ -77,7 +79,8 @@ PAPER = {
     ("sparsity", "C", "A"): (-.012, None, None, -.31), ("sparsity", "C", "human"): (None, None, P, "> 2.6"),
     ("sparsity", "A", "human"): (None, None, P, "> 2.6"),
     ("sparsity", "B", "C"): ("< 0", None, "significant", None)}  # Figure 3C
-ON_SCREEN = (r"(animacy|size), \w+: (animate|inanimate|small|large)|sparsity, \w+: entropy|"
+ON_SCREEN = (r"(animacy|size), (?!centre|others)\w+: (animate|inanimate|small|large)|"
+             r"sparsity, (?!centre|others)\w+: entropy|"
              r".* - human: d|.*(animate|small): B - A: d")  # rows of the printed table
 
 # -------------------------------------------------------------------------------- data
@@ -222,16 +225,19 @@ def regions_of(canvas: Tensor, anns: Sequence[dict]) -> dict[str, Tensor]:
             "large": masks[area >= LARGE]}
 
 
-def measure(batch: dict, models: Sequence[RolloutViT], scenes: Sequence[dict], device: torch.device,
-            dtype: torch.dtype) -> dict[str, Tensor]:
+def measure(batch: dict, models: Sequence[RolloutViT], scenes: Sequence[dict], everyone: Tensor,
+            device: torch.device, dtype: torch.dtype) -> dict[str, Tensor]:
     """Entropy, and mean density over the regions of each of REGIONS (NaN where there is none), (B, S) each;
-    sources: people, then the models, then other models' maps."""
+    sources: people, then the models, then other models' maps, then PRIORS, of the fixations of everyone,
+    (224, 224), on the other images."""
     maps = [human_maps(batch["counts"].to(device)).cpu()]  # (B, 224, 224) in [0, 1] each
     for model in models:
         with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
             maps.append(model(batch["image"].to(device))[1].float().cpu())
+    others = everyone - batch["counts"]
+    maps += [*batch["maps"], centre_gaussian(others), human_maps(others)]
     found = {name: [] for name in ("entropy", *REGIONS)}
-    for i, canvas, image in zip(batch["index"], batch["canvas"], torch.stack(maps + batch["maps"], 1)):
+    for i, canvas, image in zip(batch["index"], batch["canvas"], torch.stack(maps, 1)):
         found["entropy"].append(entropy(image))  # image (S, 224, 224)
         for name, regions in regions_of(canvas, scenes[i]["anns"]).items():
             found[name].append(density(image, regions).nanmean(1))
@@ -420,12 +426,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     files = [*paths, *data.gaze_files(places["salicon"]), *data.coco_files(places["coco"], SPLIT)]
     folder = begin(args, [*files, *itertools.chain(*maps.values())], **models)
     how = partial(measure, models=[model.to(device).eval() for model in models.values()], scenes=scenes,
-                  device=device, dtype=getattr(torch, args.dtype))
+                  everyone=all_fixations(images), device=device, dtype=getattr(torch, args.dtype))
     more = partial(looked_at, images=images, coco=coco, scenes=scenes, maps=maps)
     items = data.Images(paths, preprocess, more, as_displayed=True)
     arrays = in_batches(folder / "images", items, args.batch_size, how, args.workers)
     arrays, names, left_out["unreadable"] = data.readable_only(arrays, names)
-    arrays["sources"] = np.array(["human", *models, *maps])
+    arrays["sources"] = np.array(["human", *models, *maps, *PRIORS])
 
     # The paper's numbers beside ours; and the biases of every two sources, because the densities that the
     # paper compares rise with any shift of attention to objects

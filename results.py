@@ -49,7 +49,7 @@ from weights import weights_sha256
 # Colours of the papers, one meaning each in every figure.
 PALETTE = {"A": "#d62728", "B": "#2ca02c", "C": "#8c8c8c", "human": "#000000",
            "attention": "#1f77b4", "random": "#9e9e9e", "dino": "#084594", "sl": "#ff7f0e",
-           "gbvs": "#9467bd", "unisal": "#17becf", "centre": "#bcbd22"}
+           "gbvs": "#9467bd", "unisal": "#17becf", "centre": "#bcbd22", "others": "#e377c2"}
 MODELS = {"A": "before tuning", "B": "tuned on where people looked", "C": "tuned on other images' fixations"}
 # Arguments that change where, how fast and how far, not what.
 FREE = ("out", "resume", "plot_only", "workers", "device", "eval", "save_minutes", "stop_step")

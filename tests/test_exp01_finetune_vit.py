@@ -391,7 +391,7 @@ def measured(consistency, **values) -> dict:
     """Arrays of `align` with the same values under every metric."""
     n = len(consistency)
     stacked = np.stack(list(values.values()), 1)
-    return {metric: stacked for metric in E.METRICS} | dict(
+    return {metric: stacked for metric in C.NAMES} | dict(
         models=np.array(list(values)), image=np.array([f"{i:03d}" for i in range(n)]),
         consistency=np.asarray(consistency), category=np.array(["cat"]), category_cc=stacked[:4].mean(0)[None])
 
@@ -401,7 +401,7 @@ def distinct() -> dict:
     some images and in 3 of 5 categories; two images have no consistency."""
     rng = np.random.default_rng(8)
     arrays = {metric: rng.random((31, 3)) + [i, i + (-1) ** i * (i + 1) / 5, i + .1]
-              for i, metric in enumerate(E.METRICS)}
+              for i, metric in enumerate(C.NAMES)}
     arrays["cc"] = rng.uniform(.1, .6, (31, 3)) + [0, .15, .05]
     arrays["cc"][9, 1] = arrays["cc"][9, 0]  # no gain
     consistency = rng.uniform(.2, .8, 31)
@@ -424,7 +424,7 @@ QUARTERS = slice(0, 8), slice(8, 15), slice(15, 22), slice(22, 29)  # of the 29 
 
 def test_every_entry_of_the_tests_is_the_number_of_its_formula():
     arrays, expected = distinct(), []
-    for metric in ("cc", "nss", "nss_counts", "auc", "kl", "kl_loss_eps", "sim"):
+    for metric in ("cc", "nss", "nss_counts", "auc", "kl", "kl_loss_eps", "sim", "sauc", "gain"):
         of = dict(zip("ABC", arrays[metric].T))
         for k, v in of.items():
             expected.append(dict(test="mean", metric=metric, model=k, n=31, mean=v.mean(), sd=v.std(ddof=1),
@@ -475,6 +475,16 @@ def test_every_line_of_the_table_is_the_number_of_its_formula():
     for q, part in enumerate(QUARTERS, 1):
         line(f"headroom gain, quartile {q} of consistency", "> 0", headroom[part].mean(), interval(headroom[part]),
              part.stop - part.start)
+    names |= dict(sauc="shuffled AUC", gain="information gain")
+    for metric in ("sauc", "gain"):  # no map of a prior is among these arrays
+        for k, v in zip("ABC", arrays[metric].T):
+            line(f"{names[metric]}, {k}", None, v.mean(), interval(v), 31, "bits a fixation" * (metric == "gain"))
+    for metric in ("sauc", "gain"):
+        a, b, c = arrays[metric].T
+        for k, other in (("A", a), ("C", c)):
+            d = paired(b, other)
+            p = "p < .001" if d["p"] < .001 else f"p = {d['p']:.3f}"
+            line(f"{names[metric]}, B - {k}", None, d["mean"], d["ci"], 31, f"t {d['t']:.1f}, d {d['dz']:.2f}, {p}")
     assert C.claims(arrays)[-len(C.RECOGNITION):] == C.RECOGNITION  # without lines here
     found = evaluate(C.claims(arrays), arrays)
     assert [row["name"] for row in found] == [row["name"] for row in expected]
@@ -490,7 +500,7 @@ def test_a_row_of_the_csv_holds_the_values_of_its_image_and_model():
     for i, row in enumerate(rows):
         image, model = divmod(i, 3)
         assert (row["image"], row["condition"]) == (f"{image:03d}", "ABC"[model])
-        assert all(row[metric] == arrays[metric][image, model] for metric in E.METRICS)
+        assert all(row[metric] == arrays[metric][image, model] for metric in C.NAMES)
         assert str(row["consistency"]) == str(arrays["consistency"][image])
 
 
@@ -567,6 +577,21 @@ def plain_metrics(p: np.ndarray, counts: np.ndarray) -> dict[str, float]:
                 kl_loss_eps=kl_loss_eps, sim=np.minimum(a, q).sum())
 
 
+def counts_of(image: GazeImage) -> np.ndarray:
+    counts = np.zeros((224, 224))
+    for rows, cols in image.observers:
+        np.add.at(counts, (rows, cols), 1)
+    return counts
+
+
+def beyond_centre(p: np.ndarray, centre: np.ndarray, counts: np.ndarray, others: np.ndarray) -> dict[str, float]:
+    """Shuffled AUC over all pairs of fixations, and bits a fixation of maps that are one part in twenty uniform."""
+    here, elsewhere = (np.repeat(p.ravel(), m.ravel().astype(int))[:, None] for m in (counts, others))
+    a, b = (m / m.sum() + 1e-6 for m in (p.astype(float), centre))
+    return dict(sauc=((here > elsewhere.T) + .5 * (here == elsewhere.T)).mean(),
+                gain=(np.log2(a / b) * counts).sum() / counts.sum())
+
+
 def test_every_metric_of_every_image_and_model_is_that_of_its_own_fixations(blobs, tmp_path, monkeypatch):
     """Seven images in batches of two, the fourth unreadable; one to three observers, some pixels fixated again;
     a map that is 0 on half of its pixels, on which the conventions of KL differ."""
@@ -597,9 +622,15 @@ def test_every_metric_of_every_image_and_model_is_that_of_its_own_fixations(blob
         pairs = [np.corrcoef(maps[j], maps[k])[0, 1] for k in range(len(maps)) for j in range(k)]
         expected = np.mean(pairs) if pairs else np.nan
         assert arrays["consistency"][row] == pytest.approx(expected, abs=1e-6, nan_ok=True)
-        for model, net in enumerate((soft, half)):
-            p = net(E.gaze_images(images, PRE)[i]["image"][None])[1][0].double().numpy()
-            for metric, value in plain_metrics(p, sum(counts)).items():
+        others = sum(counts_of(images[j]) for j in range(7) if j != i)  # an image that cannot be read counts
+        y, x = np.mgrid[0:224, 0:224] - 111.5
+        sd = [((k**2 * others).sum() / others.sum())**.5 for k in (y, x)]
+        centre = np.exp(-.5 * (y / sd[0])**2 - .5 * (x / sd[1])**2)
+        blurred = gaussian_filter(others, 15, mode="constant", truncate=4)
+        maps = [net(E.gaze_images(images, PRE)[i]["image"][None])[1][0].double().numpy() for net in (soft, half)]
+        for model, p in enumerate([*maps, centre, (blurred - blurred.min()) / np.ptp(blurred)]):
+            for metric, value in (plain_metrics(p, sum(counts))
+                                  | beyond_centre(p.astype(np.float32), centre, sum(counts), others)).items():
                 assert arrays[metric][row, model] == pytest.approx(value, rel=2e-4, abs=1e-5), (metric, i)
     assert arrays["category"].tolist() == ["cat", "dog"]
     by_category = [arrays["cc"][[0, 2, 4]].mean(0), arrays["cc"][[1, 2, 5]].mean(0)]
@@ -728,10 +759,11 @@ def test_the_study_is_computed_on_one_device(world, tmp_path, no_figures, device
 def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     out, results = finished
     rows = read_csv(out / "per_image.csv")
-    columns = "image condition cc nss nss_counts auc kl kl_loss_eps sim consistency".split()
-    assert list(rows[0]) == columns and len(rows) == 10 * 3
+    columns = "image condition cc nss nss_counts auc kl kl_loss_eps sim sauc gain consistency".split()
+    assert list(rows[0]) == columns and len(rows) == 10 * 5
+    assert [row["condition"] for row in rows[:5]] == ["A", "B", "C", "centre", "others"]
     assert len(read_csv(out / "benchmarks.csv")) == 3 * (10 + 2 * 15 + 10)
-    figures = {f"fig_{k}.{kind}" for k in "1B 2A 2B 2C 4".split() for kind in ("png", "pdf")}
+    figures = {f"fig_{k}.{kind}" for k in "1B 2A 2B 2C 4 centre".split() for kind in ("png", "pdf")}
     assert {p.name for p in out.glob("fig*")} == figures
     assert len(results["not_run"]) == 1 and results["not_run"][0].startswith("frost with ImageNet-C's six")
     names = [h["name"] for h in results["headline"]]
@@ -908,9 +940,16 @@ def test_the_demo_finds_the_planted_gaze_with_the_shipped_models(world, tmp_path
     E.main(["--out", str(tmp_path / "o"), "--workers", "0", "--device", "cpu", *shipped])
     said = capsys.readouterr().out
     assert "not run: ImageNet: no data" in said and "numbers of the built-in demo world" in said
-    gain = {t["pair"]: t for t in json.loads((tmp_path / "o" / "results.json").read_text())["tests"]
-            if t.get("metric") == "cc" and "pair" in t}
+    results = json.loads((tmp_path / "o" / "results.json").read_text())
+    gain = {t["pair"]: t for t in results["tests"] if t.get("metric") == "cc" and "pair" in t}
     assert all(gain[pair]["n"] == 24 and gain[pair]["ci"][0] > 0 for pair in ("B - A", "B - C")), gain
+    rows = {row["name"]: row for row in results["headline"]}  # B learned more than the centre bias
+    assert rows["shuffled AUC, B - A"]["ci"][0] > 0 and rows["shuffled AUC, B - C"]["ci"][0] > 0
+    assert rows["shuffled AUC, A"]["ci"][0] > .5 and rows["information gain, centre"]["ours"] == 0
+    assert rows["AUC, centre"]["ci"][0] > .7 and rows["AUC, others"]["ci"][0] > .7  # which see no image
+    low, high = rows["shuffled AUC, centre"]["ci"]
+    assert low < .5 < high
+    assert rows["shuffled AUC, others"]["ours"] < .5  # the misses made this map
 
 
 def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(world, tmp_path, no_figures):
@@ -921,7 +960,7 @@ def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(wo
     E.main([*ARGV, "--salicon", str(tmp_path / "salicon"), "--out", str(tmp_path / "o")])
     results = json.loads((tmp_path / "o" / "results.json").read_text())
     assert [name.split("_")[1] for name in results["left_out"]["unreadable"]] == ["train2014", "val2014"]
-    assert len(read_csv(tmp_path / "o" / "per_image.csv")) == 9 * 3
+    assert len(read_csv(tmp_path / "o" / "per_image.csv")) == 9 * 5
     for part in ("ImageNet:", "ImageNet-C:", "ObjectNet:", "COCO category"):
         assert part in " ".join(results["not_run"])
 
@@ -937,6 +976,7 @@ def test_a_model_that_is_a_is_said_first_and_not_compared_with_a(world, finished
     assert said.index(f"warning: model {same}: it is A") < said.index("95 % CI")
     names = [row["name"] for row in results["headline"]]
     assert "CC, A" in names and f"CC, {same}" not in names
+    names = [name for name in names if not name.startswith("information gain, ") or same in name]
     compared = [name for name in names if same in name.split(", ")[-1] or "gain" in name or "BF01" in name]
     assert compared == [] if same == "B" else "CC, B - A" in names
     assert not (tmp_path / "o" / "fig_2B.png").exists() or same == "C"

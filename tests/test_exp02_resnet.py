@@ -14,7 +14,8 @@ import exp02_resnet as E
 from by_formula import assert_same, bars, interval, log_jzs, mcnemar, mean_and_sem, paired
 from common import InputError, cc, generator, minmax, upsample
 from data import read_csv
-from exp01_finetune_vit import METRICS, attention_kl, gaze_images, human_maps, save_files, squashed, tunable
+from exp01_claims import NAMES
+from exp01_finetune_vit import attention_kl, gaze_images, human_maps, save_files, squashed, tunable
 from exp01_finetune_vit import tuned_models
 from gaze import load_gaze
 from pretended import one_device
@@ -298,7 +299,7 @@ def distinct() -> dict:
     """Arrays of `align` and of ImageNet in which no two metrics, models or images are alike: B's CC is above A's on
     some images and in one of four categories; 3 of A's maps and 5 of B's are blank, some correlations below 0."""
     rng = np.random.default_rng(9)
-    arrays = {metric: rng.random((30, 2)) + [i, i + (-1)**i * (i + 1) / 5] for i, metric in enumerate(METRICS)}
+    arrays = {metric: rng.random((30, 2)) + [i, i + (-1)**i * (i + 1) / 5] for i, metric in enumerate(NAMES)}
     arrays["cc"] = rng.uniform(-.1, .6, (30, 2))
     arrays["cc"][[2, 8, 21], 0] = 0
     arrays["cc"][[1, 8, 9, 14, 29], 1] = 0
@@ -402,7 +403,7 @@ def test_the_study_is_computed_on_one_device(world, tmp_path, no_figures, device
 
 def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     out, results = finished
-    assert len(read_csv(out / "per_image.csv")) == 10 * 2 and len(read_csv(out / "benchmarks.csv")) == 2 * 10
+    assert len(read_csv(out / "per_image.csv")) == 10 * 4 and len(read_csv(out / "benchmarks.csv")) == 2 * 10
     assert {p.name for p in out.glob("fig*")} == {f"fig_{k}.{kind}" for k in ("5B", "5C") for kind in ("png", "pdf")}
     assert results["not_run"] == []
     assert "blank Grad-CAMs, B" in {row["name"] for row in results["headline"]}

@@ -332,9 +332,22 @@ def test_a_batch_has_the_mean_density_over_the_objects_of_each_source(tmp_path):
 
     def model(x):
         return None, torch.tensor(ramp[::-1].copy())[None].repeat(2, 1, 1)
-    found = E.measure(batch, [model], scenes, torch.device("cpu"), torch.float32)
+    everyone = torch.zeros(224, 224).index_put((torch.tensor([3, 9, 200]), torch.tensor([5, 90, 7])),
+                                               torch.tensor([40., 9, 20]))
+    found = E.measure(batch, [model], scenes, everyone, torch.device("cpu"), torch.float32)
     human = gaussian_blur(torch.tensor(items[0]["counts"])[None], 15)[0].double().numpy()
     human = (human - human.min()) / (human.max() - human.min())
+    y, x = np.mgrid[:224, :224] - 111.5
+    priors = []  # of everyone's fixations on the other images: a Gaussian, and blurred
+    for others in (everyone - torch.from_numpy(item["counts"]) for item in items):
+        sd = [float((others.numpy() * k**2).sum() / others.sum())**.5 for k in (y, x)]
+        blurred = gaussian_blur(others.double()[None], 15)[0].numpy()
+        priors.append((np.exp(-.5 * (y / sd[0])**2 - .5 * (x / sd[1])**2), blurred - blurred.min()))
+    for i, of_image in enumerate(priors):
+        for s, m in enumerate(of_image, 3):
+            assert found["entropy"][i, s].item() == pytest.approx(scipy.stats.entropy(m.ravel(), base=2), rel=1e-4)
+            assert found["large"][0, s].item() == pytest.approx(
+                10_000 * priors[0][s - 3][100:220, 0:100].mean() / priors[0][s - 3].sum(), rel=1e-3)
     for s, m in enumerate((human, ramp[::-1], ramp**2)):  # people, the model, the other model's map less its min
         share = 10_000 * m / m.sum()
         boxes = [share[a:c, b:d].mean() for a, b, c, d in ((0, 0, 20, 20), (0, 40, 30, 60), (100, 0, 220, 100))]
@@ -755,8 +768,8 @@ def test_the_study_is_computed_on_one_device(worlds, tuned, tmp_path, no_figures
 
 def test_a_run_writes_rows_results_and_figures(worlds, tuned, finished):
     rows, results = read_csv(finished / "per_image.csv"), json.loads((finished / "results.json").read_text())
-    assert list(rows[0])[:2] == ["image", "condition"] and len(rows) == 40
-    assert {r["condition"] for r in rows} == {"A", "B", "C", "human"} and results["not_run"] == []
+    assert list(rows[0])[:2] == ["image", "condition"] and len(rows) == 60
+    assert {r["condition"] for r in rows} == {"A", "B", "C", "human", "centre", "others"} and results["not_run"] == []
     assert {f"fig_3{k}.{e}" for k in "ABC" for e in ("png", "pdf")} <= {p.name for p in finished.iterdir()}
     assert {h["name"]: h["ours"] for h in results["headline"]}["animacy: images"] == 10
     a, b = ([r["entropy"] for r in rows if r["condition"] == k] for k in "AB")
@@ -764,11 +777,11 @@ def test_a_run_writes_rows_results_and_figures(worlds, tuned, finished):
     contrasts = {}
     for of, first, second in (("animacy", "animate", "inanimate"), ("size", "small", "large")):
         bias = {k: np.array([r[first] - r[second] for r in rows if r["condition"] == k], float)
-                for k in ("human", "A", "B", "C")}
+                for k in ("human", "A", "B", "C", "centre", "others")}
         for one, other in itertools.combinations(bias, 2):
             d = bias[other] - bias[one]  # the later source less the earlier one
             contrasts[f"bias_{of}: {other} - {one}"] = d[np.isfinite(d)]
-    assert len(contrasts) == len(results["tests"]) == 12
+    assert len(contrasts) == len(results["tests"]) == 30
     for test in results["tests"]:
         d = contrasts[test["contrast"]]
         assert test["test"] == "paired t" and test["mean"] == pytest.approx(d.mean()) and test["df"] == len(d) - 1

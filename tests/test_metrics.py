@@ -10,13 +10,16 @@ from scipy.integrate import trapezoid
 from scipy.ndimage import gaussian_filter
 from scipy.stats import mannwhitneyu
 
-from common import (InputError, auc_judd, cc, density_map, fixation_counts, gaussian_blur, kld, nss,
-                    observer_consistency, scale_fixations, sim)
+from common import (InputError, auc_judd, cc, centre_gaussian, density_map, fixation_counts, gaussian_blur,
+                    information_gain, kld, nss, observer_consistency, scale_fixations, shuffled_auc, sim)
 from gaze import load_salicon
 from pretended import pretended
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
-METRICS = {"cc": cc, "sim": sim, "kld": kld, "nss": nss, "auc_judd": auc_judd}
+METRICS = {"cc": cc, "sim": sim, "kld": kld, "nss": nss, "auc_judd": auc_judd,
+           "sauc": lambda p, q: shuffled_auc(p, q, torch.as_tensor(q > -1).flatten(1).cumsum(1).view(q.shape) % 3),
+           "gain": lambda p, q: information_gain(p, torch.as_tensor(p).roll(1, -1).abs(), q)}
+OF_FIXATIONS = ("nss", "auc_judd", "sauc", "gain")
 
 
 def formula_maps():
@@ -131,6 +134,78 @@ def test_metrics_equal_pysaliency_on_a_formula_map():
     assert auc_judd((p * 4).floor() / 4, fix).item() == pytest.approx(0.5251441961067052, abs=1e-12)    # ties
 
 
+def test_shuffled_auc_and_information_gain_equal_pysaliency():
+    # pysaliency 0.2.22, two images of 24x32 with the 40 and 90 fixations below: a SaliencyMapModel of the map,
+    # AUC_per_image(nonfixations="shuffled"); two Models of log(map / sum), information_gain and
+    # information_gains, the means of each image
+    p, q, fix = formula_maps()
+    k = np.arange(90)
+    others = fixation_counts((5 * k * k + k + 3) % 24, (3 * k * k + 7 * k + 1) % 32, (24, 32))[None]
+    assert fix.max() > 1 and others.max() > 1  # pixels that count more than once
+    for m, expected in ((p, .5302777777777778), ((p * 4).floor() / 4, .5168055555555556), (q, .44138888888888883)):
+        assert shuffled_auc(m, fix, others).item() == pytest.approx(expected, abs=1e-12)
+        assert shuffled_auc(m, others, fix).item() == pytest.approx(1 - expected, abs=1e-12)
+    assert information_gain(p, q, fix, 2**-52).item() == pytest.approx(0.8143245170230179, abs=1e-9)
+    assert information_gain(q, p, fix, 2**-52).item() == pytest.approx(-0.8143245170230179, abs=1e-9)
+    assert information_gain(p, q, others, 2**-52).item() == pytest.approx(0.4647435566589573, abs=1e-9)
+
+
+@pytest.mark.parametrize("levels", [None, 2, 1])
+def test_shuffled_auc_equals_the_loop_over_pairs_of_fixations(levels):
+    rng = np.random.default_rng(4)
+    p, _ = random_case(4, 1, levels)
+    fix, others = rng.integers(0, 3, (2, *p.shape)) * (rng.random((2, *p.shape)) < .2)
+    here, elsewhere = (np.repeat(p.ravel(), m.ravel()) for m in (fix, others))  # the map at every fixation
+    wins = [(a > b) + .5 * (a == b) for a in here for b in elsewhere]
+    batch = [torch.from_numpy(np.stack([m, m[::-1]])) for m in (p, fix, others)]  # another image beside it
+    assert shuffled_auc(*batch).tolist() == pytest.approx([np.mean(wins)] * 2, abs=1e-13)
+
+
+def test_what_all_images_share_is_at_chance_and_what_one_image_has_is_not():
+    """Twelve images of 400 fixations: all around the middle, and a third of them on an object of each."""
+    rng = np.random.default_rng(0)
+    size, maps, planted = (40, 60), [], []
+    for i in range(12):
+        spot = np.array([5 + 5 * (i % 6), 8 + 15 * (i % 4)])
+        points = np.concatenate([rng.normal((20, 30), (7, 10), (300, 2)), rng.normal(spot, 2, (150, 2))]).T
+        maps.append(fixation_counts(*points, size))
+        planted.append(gaussian_blur(fixation_counts(*spot[:, None], size), 3))
+    fix, planted = torch.stack(maps), torch.stack(planted)
+    others = fix.sum(0) - fix
+    centre = centre_gaussian(others)
+    planted = planted / planted.sum((1, 2), keepdim=True) / 3 + 2 / 3 * centre / centre.sum((1, 2), keepdim=True)
+    same = shuffled_auc(centre, fix, others)
+    assert abs(same.mean() - .5) < 2 * same.std() / 12**.5 + 1e-3
+    assert (information_gain(centre, centre, fix) == 0).all()
+    assert shuffled_auc(planted, fix, others).min() > .55 and information_gain(planted, centre, fix).min() > .3
+    wrong = planted.roll(1, 0)  # another image's object
+    assert abs(shuffled_auc(wrong, fix, others).mean() - .5) < .05 and information_gain(wrong, centre, fix).mean() < 0
+
+
+def test_centre_gaussian_has_the_sds_of_the_fixations_about_the_middle():
+    points = np.array([[3, 10], [12, 2], [7, 20], [7, 20]])
+    fix = fixation_counts(*points.T, (15, 25))[None]
+    sd = ((points - [7, 12]) ** 2).mean(0) ** .5
+    r, c = np.mgrid[0:15, 0:25]
+    expected = np.exp(-.5 * ((r - 7) / sd[0]) ** 2) * np.exp(-.5 * ((c - 12) / sd[1]) ** 2)
+    np.testing.assert_allclose(centre_gaussian(torch.cat([fix, 0 * fix])), [expected, np.ones((15, 25))], atol=1e-14)
+    middle = fixation_counts([7], [12], (15, 25))[None]
+    assert centre_gaussian(middle)[0, 7, 13].item() == pytest.approx(np.exp(-.5))  # at least 1 px, never 0/0
+
+
+def test_eps_of_the_information_gain_is_a_share_of_uniform_and_the_cost_of_a_zero():
+    p, q, fix = formula_maps()
+    eps, n = 1e-4, p.numel()
+    mixed = [(m / m.sum() + eps) / (1 + n * eps) for m in (p, q)]
+    assert information_gain(p, q, fix, eps).item() == pytest.approx(information_gain(*mixed, fix, 2**-52).item(), abs=1e-9)
+    hole = torch.where(fix > 0, 0, p)
+    expected = -52 - (np.log2((q / q.sum()).numpy()) * fix.numpy()).sum() / 40
+    assert information_gain(hole, q, fix, 2**-52).item() == pytest.approx(expected, abs=1e-6)
+    flat, uniform = torch.zeros_like(p), torch.ones_like(p)
+    torch.testing.assert_close(information_gain(flat, q, fix), information_gain(uniform, q, fix))
+    torch.testing.assert_close(information_gain(p - 5, q, fix), information_gain(p - p.min(), q, fix))
+
+
 def test_metrics_equal_their_definitions_pixel_by_pixel():
     p, q, fix = formula_maps()
     a, b, f = p[0].numpy().ravel(), q[0].numpy().ravel(), fix[0].numpy().ravel() > 0
@@ -212,7 +287,7 @@ def test_constant_model_maps_have_defined_values():
         flat, uniform = torch.full_like(p, value), torch.ones_like(p)
         assert cc(flat, q).item() == 0 and cc(p, flat + 1e3).item() == 0
         assert nss(flat, fix).item() == 0
-        assert auc_judd(flat, fix).item() == 0.5
+        assert auc_judd(flat, fix).item() == 0.5 and shuffled_auc(flat, fix, fix.roll(3, 1)).item() == 0.5
         torch.testing.assert_close(kld(flat, q), kld(uniform, q))
         torch.testing.assert_close(sim(flat, q), sim(uniform, q))
 
@@ -220,7 +295,7 @@ def test_constant_model_maps_have_defined_values():
 @pytest.mark.parametrize("name", METRICS)
 def test_an_empty_human_side_is_nan_and_spares_the_others(name):
     p, q, fix = formula_maps()
-    human = fix if name in ("nss", "auc_judd") else q
+    human = fix if name in OF_FIXATIONS else q
     value = METRICS[name](p.expand(3, -1, -1), torch.cat([human, torch.zeros_like(human), human]))
     assert torch.equal(value.isnan(), torch.tensor([False, True, False]))
     torch.testing.assert_close(value[0], METRICS[name](p, human)[0])
@@ -316,7 +391,7 @@ def test_an_accelerator_agrees_in_float32(name):
     if device is None:
         pytest.skip("no GPU")
     p, q, fix = (m.repeat(3, 1, 1) for m in formula_maps())
-    human = fix if name in ("nss", "auc_judd") else q
+    human = fix if name in OF_FIXATIONS else q
     value = METRICS[name](p.float().to(device), human.float().to(device))
     assert value.dtype == torch.float64 and value.device.type == "cpu"
     torch.testing.assert_close(value, METRICS[name](p, human), atol=1e-5, rtol=1e-5)
