@@ -103,7 +103,11 @@ def test_a_planted_head_is_chosen_and_found_and_what_sees_no_image_is_at_chance(
     assert found["GBVS: shuffled AUC"]["ci"][0] > .5
     rows = read_csv(tmp_path / "per_image.csv")
     assert {row["image"] for row in rows} == {f"{i:02d}.png" for i in range(1, N, 2)} and len(rows) == 7 * N // 2
-    assert (tmp_path / "fig_models.png").stat().st_size > 2000
+    drawn = (tmp_path / "fig_models.png").read_bytes()
+    assert len(drawn) > 2000 and not (tmp_path / "unfinished").exists()
+    (tmp_path / "fig_models.png").unlink()
+    run(world, tmp_path, "--plot-only")
+    assert (tmp_path / "fig_models.png").read_bytes() == drawn
 
 
 def test_on_the_demo_the_masks_of_objects_beat_the_centre_and_those_of_other_images_do_not(tmp_path):
