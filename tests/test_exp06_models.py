@@ -17,6 +17,7 @@ from common import (InputError, ROOT, auc_judd, centre_gaussian, cls_attention, 
                     information_gain, nss, shuffled_auc)
 from data import read_csv
 from pretended import one_device
+from processes import in_group
 from results import estimate
 from weights import load_vit
 
@@ -103,7 +104,11 @@ def test_a_planted_head_is_chosen_and_found_and_what_sees_no_image_is_at_chance(
     assert found["GBVS: shuffled AUC"]["ci"][0] > .5
     rows = read_csv(tmp_path / "per_image.csv")
     assert {row["image"] for row in rows} == {f"{i:02d}.png" for i in range(1, N, 2)} and len(rows) == 7 * N // 2
-    assert (tmp_path / "fig_models.png").stat().st_size > 2000
+    drawn = (tmp_path / "fig_models.png").read_bytes()
+    assert len(drawn) > 2000 and not (tmp_path / "unfinished").exists()
+    (tmp_path / "fig_models.png").unlink()
+    run(world, tmp_path, "--plot-only")
+    assert (tmp_path / "fig_models.png").read_bytes() == drawn
 
 
 def test_on_the_demo_the_masks_of_objects_beat_the_centre_and_those_of_other_images_do_not(tmp_path):
@@ -255,6 +260,16 @@ def test_the_study_is_computed_on_one_device(world, tmp_path, monkeypatch, devic
     monkeypatch.setattr(E, "draw", lambda *a: None)
     with one_device(device):
         run(world, tmp_path, "--device", device, "--limit", "4")
+
+
+def test_two_processes_give_the_rows_of_one(world, tmp_path, monkeypatch):
+    monkeypatch.setattr(E, "draw", lambda *a: None)
+    run(world, tmp_path / "one", "--limit", "7")
+    in_group(2, run, world, tmp_path / "two", "--limit", "7")
+    a, b = (read_csv(tmp_path / name / "per_image.csv") for name in ("one", "two"))
+    assert len(a) == len(b) == 3 * 7
+    for x, y in zip(a, b):
+        assert all(y[k] == (v if isinstance(v, str) else pytest.approx(v, rel=1e-4)) for k, v in x.items())
 
 
 @pytest.mark.parametrize("argv, says", [
