@@ -65,7 +65,7 @@ QUANTILES = np.linspace(0, 1, 400)  # of what a rule watches: its thresholds
 # -------------------------------------------------------------------------------- data
 
 def another(i: int, images: data.Images) -> dict[str, Tensor]:
-    """For item i of `Images`: the image half the list further on, of another class if there are several."""
+    """For item i of `Images`: the image half the list further on, of another class unless one fills half."""
     return {"other": images[(i + len(images) // 2) % len(images)]["image"]}
 
 
