@@ -40,7 +40,8 @@ def run_all(lambdas: Sequence[float], words: list[str], folder: Path) -> dict[fl
     for lam in lambdas:
         out = folder / f"lambda{lam:g}"
         print(f"\nlambda {lam:g}", flush=True)
-        exp01.main([*words, "--lam", str(lam), "--out", str(out), "--resume"])
+        again = ["--resume"] if out.exists() else []
+        exp01.main([*words, "--lam", str(lam), "--out", str(out), *again])
         found[lam] = results.read_arrays(out / "arrays.npz")
     return found
 
@@ -91,7 +92,7 @@ def draw_price(runs: dict[float, dict], folder: Path) -> None:
 # -------------------------------------------------------------------------------- main
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    """Own arguments, and of_exp01, the words that are exp01's, without --resume, which every run gets."""
+    """Own arguments, and of_exp01, the words that are exp01's, but for --resume: see run_all."""
     parser = argparse.ArgumentParser(usage="python %(prog)s [options]", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
     parser.add_argument("--lam", type=results.at_least(0, float), nargs="+", default=LAMBDAS, metavar="L",
