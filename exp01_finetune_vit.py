@@ -385,7 +385,7 @@ def table(arrays: dict) -> list[dict]:
 # -------------------------------------------------------------------------------- figures
 
 def draw_examples(arrays: dict, folder: Path) -> None:
-    """fig_1B: images, fixations, rollouts of A and B, and B - A of rollouts that sum to one."""
+    """fig_1B: images, fixations, rollouts of A and B, and B - A of rollouts over their means."""
     images, human, a, b = (arrays[f"example_{key}"] for key in ("image", "human", "A", "B"))
     change = b / b.mean((1, 2), keepdims=True) - a / a.mean((1, 2), keepdims=True)  # 1: the mean attention
     top = np.quantile(np.abs(change), .995)

@@ -49,7 +49,7 @@ PLAIN = {"GBVS": "#9467bd", "centre": "#bcbd22", "others": "#e377c2", "people": 
 
 def load_data(place: str, limit: int | None, lost_at_zero: bool) -> tuple[list, list[str]]:
     """[(image file, Fixations of 1 s)] of images with a fixation on them, names of the others. InputError:
-    less than four."""
+    fewer than four."""
     everything = objects.load_data(place, lost_at_zero)
     gaze.check_units(everything[0][0].parents[1], gaze.looks_of(everything))
     items, left_out = [], []
@@ -61,8 +61,8 @@ def load_data(place: str, limit: int | None, lost_at_zero: bool) -> tuple[list, 
         else:
             left_out.append(path.name)
     if len(items[:limit]) < 4:
-        raise InputError(f"{len(items[:limit])} of {len(everything)} images can be read and have fixations: "
-                         "expected four, half of them to choose a head; correct their names or --limit.")
+        raise InputError(f"{len(items)} of {len(everything)} images can be read and have fixations, --limit is "
+                         f"{limit}: four are needed, half of them to choose a head; correct names or --limit.")
     return items[:limit], left_out
 
 
