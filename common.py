@@ -619,7 +619,7 @@ def shuffled_auc(p: Tensor, fix: Tensor, others: Tensor) -> Tensor:
     image was fixated (fix) than where other images were (others, fixation counts on the same pixels), ties
     counted half. Every fixation counts, as in pysaliency's sAUC; nothing is drawn at random. What all images
     share, such as the centre bias, gives .5, a constant map 0.5. NaN: no fixation on one of the sides."""
-    (p, fix), (_, others) = pixels(p, fix), pixels(p, others)
+    (p, fix, _), (_, others, _) = pixels(p, fix), pixels(p, others)
     seen = (fix + others).any(0)  # no other pixel counts
     p, fix, others = (m[:, seen] for m in (p, fix, others))
     values, order = p.sort(1)
@@ -634,7 +634,7 @@ def information_gain(p: Tensor, q: Tensor, fix: Tensor, eps: float = 1e-6) -> Te
     log2(eps + p) - log2(eps + q) over all fixations, both of sum 1; 0 if equal, below 0 if q says it better.
     The same as of both mixed with a uniform map of share N eps / (1 + N eps), N pixels: on 224x224 px, .05.
     A fixation where p is 0 costs log2(q / eps), so report eps. Negative maps, zeros and NaN: as in sim."""
-    (p, fix), (q, _) = pixels(p, fix), pixels(q, fix)
+    (p, fix, _), (q, _, _) = pixels(p, fix), pixels(q, fix)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
     p, q = (m + (m.sum(1, keepdim=True) == 0) for m in (p, q))  # a map of zeros becomes uniform
     p, q = (m / m.sum(1, keepdim=True) for m in (p, q))

@@ -511,7 +511,7 @@ def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
     arrays["example_image"] = rng.integers(0, 256, (3, 6, 8, 3), np.uint8)
     monkeypatch.setattr(E.results, "save_figure", lambda fig, path: kept.update({path.name: fig}))
     E.draw(arrays, {}, tmp_path)
-    assert list(kept) == ["fig_2A", "fig_1B", "fig_2B", "fig_2C"]
+    assert list(kept) == ["fig_2A", "fig_centre", "fig_1B", "fig_2B", "fig_2C"]
     for ax, metric in zip(kept["fig_2A"].axes, ("cc", "nss", "auc", "kl", "sim")):
         assert bars(ax) == pytest.approx(np.array([mean_and_sem(v) for v in arrays[metric].T])), metric
         assert [text.get_text() for text in ax.get_xticklabels()] == list("ABC")
