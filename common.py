@@ -634,7 +634,7 @@ def information_gain(p: Tensor, q: Tensor, fix: Tensor, eps: float = 1e-6) -> Te
     log2(eps + p) - log2(eps + q) over all fixations, both of sum 1; 0 if equal, below 0 if q says it better.
     The same as of both mixed with a uniform map of share N eps / (1 + N eps), N pixels: on 224x224 px, .05.
     A fixation where p is 0 costs log2(q / eps), so report eps. Negative maps, zeros and NaN: as in sim."""
-    (p, fix, _), (q, _, _) = pixels(p, fix), pixels(q, fix)
+    (p, fix, _), (q, *_) = pixels(p, fix), pixels(q, fix)
     p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
     p, q = (m + (m.sum(1, keepdim=True) == 0) for m in (p, q))  # a map of zeros becomes uniform
     p, q = (m / m.sum(1, keepdim=True) for m in (p, q))

@@ -50,12 +50,12 @@ import data
 import exp01_benchmarks as benchmarks
 import exp01_claims as study
 import results
+import weights
 from common import (InputError, VisionTransformer, auc_judd, cc, centre_gaussian, fixation_counts,
                     gather_rows, gaussian_blur, generator, information_gain, init_distributed, kld, minmax,
                     nss, observer_consistency, pick_device, rank_world, rollout, shard, shuffled_auc, sim,
                     training_order, upsample)
 from gaze import load_gaze
-from weights import attention_state, frozen_sha256
 
 # -------------------------------------------------------------------------------- constants
 
@@ -168,12 +168,12 @@ class RolloutViT(nn.Module):
         return encoded.cls[:, -1], minmax(upsample(maps, self.size))
 
 
-def squashed(pre: benchmarks.Preprocess) -> benchmarks.Preprocess:
+def squashed(pre: weights.Preprocess) -> weights.Preprocess:
     """The whole image on 224x224 pixels, as the fixations are; otherwise the model's own preprocessing."""
     return dataclasses.replace(pre, crop=data.MAP_SIZE, squash=True, interpolation="bilinear")
 
 
-def tunable(net: nn.Module, tuned_state: Callable = attention_state) -> None:
+def tunable(net: nn.Module, tuned_state: Callable = weights.attention_state) -> None:
     """Only tuned_state(net) takes gradients. attention_state: the projections to q, k, v and the output
     projection of every block, of ViT-B/16 28,348,416 of 86,567,656 parameters, 32.7 %."""
     names = tuned_state(net)
@@ -293,7 +293,8 @@ def tuned_models(names: Sequence[str], net: nn.Module, wrap: Callable, tuned_sta
         kept = {key: v.cpu().to(getattr(torch, recipe["precision"])) for key, v in tuned_state(tuned).items()}
         tuned.load_state_dict(tuned.state_dict() | kept)
         models[name] = tuned
-        records[name] = state | dict(weights=kept | {"frozen_sha256": frozen_sha256(net, tuned_state)})
+        frozen = weights.frozen_sha256(net, tuned_state)
+        records[name] = state | dict(weights=kept | {"frozen_sha256": frozen})
     return models, records, [images[i].name for i in np.flatnonzero(taught["readable"] == 0)]
 
 
@@ -344,8 +345,7 @@ def agreement(batch: dict, nets: dict[str, nn.Module], observers: Sequence, ever
 def align(nets: dict[str, nn.Module], images: Sequence, transform: Callable, shown: dict[str, list[str]],
           folder: Path, device: torch.device, workers: int) -> tuple[dict[str, np.ndarray], list[str]]:
     """(arrays, unreadable images). Arrays: models (M,), the nets and PRIORS; image, consistency (n,); each
-    metric (n, M);
-    category (K,), category_cc, the mean CC of the images that show it (K, M)."""
+    metric (n, M); category (K,), category_cc, the mean CC of the images that show it (K, M)."""
     measure = partial(agreement, nets=nets, observers=[image.observers for image in images],
                       everyone=all_fixations(images), device=device)
     arrays = results.in_batches(folder / "maps", gaze_images(images, transform), EVAL_BATCH, measure, workers)
@@ -528,8 +528,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder = results.begin(args, files, may_change=["lr"], **models)  # a lower one where the loss became NaN
 
     # A is the teacher. B learns where people looked on each image, C where they looked on another one.
-    tuned, records, bad = tuned_models([k for k in "BC" if k not in models], vit, RolloutViT,
-                                       attention_state, training, squash, vars(args), folder, args.workers)
+    missing_models = [k for k in "BC" if k not in models]
+    tuned, records, bad = tuned_models(missing_models, vit, RolloutViT, weights.attention_state, training,
+                                       squash, vars(args), folder, args.workers)
     models, said = benchmarks.told_apart(dict(sorted((models | tuned).items())))
     said += no_gain(records)
 

@@ -38,7 +38,7 @@ import data
 import exp04_claims as study
 import exp04_saccades as exp04
 import results
-from common import VisionTransformer, init_distributed, pick_device, resize_matrix, upsample
+from common import InputError, VisionTransformer, init_distributed, pick_device, resize_matrix, upsample
 from exp04_claims import SACCADES, STEPS
 from results import Claim, difference, estimate
 
@@ -65,7 +65,7 @@ QUANTILES = np.linspace(0, 1, 400)  # of what a rule watches: its thresholds
 # -------------------------------------------------------------------------------- data
 
 def another(i: int, images: data.Images) -> dict[str, Tensor]:
-    """For item i of `Images`: the image half the list further on, of another class if there are several."""
+    """For item i of `Images`: the image half the list further on, of another class unless one fills half."""
     return {"other": images[(i + len(images) // 2) % len(images)]["image"]}
 
 
@@ -332,6 +332,9 @@ def main(argv: list[str] | None = None) -> None:
     items, fit, classes = exp04.load_data(args.data, args.train_head, args.limit, args.seed, args.workers)
     model, view, head, block = exp04.load_model(args.model, args.weights, args.head, args.train_head,
                                                 args.block, args.fovea[:1], args.heads)
+    if args.periphery >= view.crop // model.patch_size:
+        raise InputError(f"--periphery {args.periphery}: expected fewer tokens a side than the image's own "
+                         f"{view.crop // model.patch_size}.")
     items, classes = data.labels_of(head, items, classes)
     paths, labels = zip(*items)
     folder = results.begin(args, [path for path, _ in items + fit], model=model, head=head or model.head)

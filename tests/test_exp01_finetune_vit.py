@@ -522,6 +522,10 @@ def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
     monkeypatch.setattr(E.results, "save_figure", lambda fig, path: kept.update({path.name: fig}))
     E.draw(arrays, {}, tmp_path)
     assert list(kept) == ["fig_2A", "fig_centre", "fig_1B", "fig_2B", "fig_2C"]
+    for ax, metric, zero in zip(kept["fig_centre"].axes, ("sauc", "gain"), (.5, 0)):
+        shown = [(mean.get_ydata()[0], *error.get_segments()[0][:, 1]) for mean, _, (error,) in ax.containers]
+        assert shown == pytest.approx(np.array([(v.mean(), *interval(v)) for v in arrays[metric].T])), metric
+        assert [line.get_ydata()[0] for line in ax.lines if line.get_linestyle() == ":"] == [zero]
     for ax, metric in zip(kept["fig_2A"].axes, ("cc", "nss", "auc", "kl", "sim")):
         assert bars(ax) == pytest.approx(np.array([mean_and_sem(v) for v in arrays[metric].T])), metric
         assert [text.get_text() for text in ax.get_xticklabels()] == list("ABC")

@@ -235,6 +235,8 @@ def test_wrong_input_is_refused_before_anything_is_measured(tmp_path):
         N.main(["--periphery", "0", "--out", str(tmp_path / "out")])
     with pytest.raises(InputError, match="fovea 4: expected an odd"):
         N.main(["--fovea", "4", "--device", "cpu", "--out", str(tmp_path / "out")])
+    with pytest.raises(InputError, match="--periphery 14: expected fewer tokens a side than the image's own 14"):
+        N.main(["--periphery", "14", "--limit", "4", "--device", "cpu", "--out", str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
 
 
