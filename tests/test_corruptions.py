@@ -234,6 +234,23 @@ def test_brightness_raises_the_value_of_hsv_of_black_too():
             assert found == pytest.approx(raised, abs=1e-6)
 
 
+def test_fog_of_a_red_image_is_grey_up_to_its_highest_channel():
+    """(x + 1.5 plasma) top / (top + 1.5), top the highest value .784 of all channels, plasma from 0 to 1."""
+    red = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
+    red[:, 0] = 200
+    found, top = C.corrupt(red, "fog", 1, torch.tensor([3])).int()[0], 200 / 255
+    assert (found[1] == found[2]).all()
+    assert (found[1].min(), found[1].max()) == (0, int(255 * 1.5 * top / (top + 1.5)))
+    assert ((found[0] - found[1]) - 255 * top ** 2 / (top + 1.5)).abs().max() <= 1
+
+
+def test_a_motion_longer_than_the_image_ends_at_its_border():
+    """As in ImageNet-C: of 41 steps along a row of 32 pixels the last 9 add nothing, but count in the sum."""
+    tap = np.exp(-.5 * (np.arange(41) / 15) ** 2)
+    found = C.motion(torch.ones(1, 1, 32, 32), 20, 15, torch.zeros(1))
+    np.testing.assert_allclose(found, np.full((1, 1, 32, 32), tap[:32].sum() / tap.sum()), rtol=1e-5)
+
+
 def test_drawn_frost_has_the_mean_colours_and_contrasts_of_the_originals():
     originals = (((78, 149, 166), 19), ((201, 205, 214), 22), ((201, 205, 214), 22), ((138, 153, 165), 29),
                  ((112, 123, 135), 43), ((71, 95, 105), 42))  # mean R, G, B and SD of the grey values

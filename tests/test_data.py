@@ -1,4 +1,5 @@
 """Loaders of gaze and images: tiny files in the real formats, and (marked `real`) the real data."""
+import argparse
 import contextlib
 import csv
 import dataclasses
@@ -20,8 +21,8 @@ from torchvision import transforms
 
 import common
 from common import InputError, generator, input_errors
-from data import (Images, coco_categories, entries, gaze_files, imagenet_wnids, load_imagefolder, passed_over,
-                  read_csv, read_image, read_map, read_mask, readable_only)
+from data import (Images, coco_categories, data_places, entries, gaze_files, imagenet_wnids, load_imagefolder,
+                  passed_over, read_csv, read_image, read_map, read_mask, readable_only)
 from common import training_order
 from gaze import check_units, load_gaze, load_osie, load_salicon, off_the_bars, with_size
 from weights import Preprocess
@@ -498,6 +499,13 @@ def test_the_same_map_has_the_same_values_and_entropy_in_every_file(tmp_path, va
         assert entropy(found) == pytest.approx(entropy(values), abs=1e-6)
 
 
+@pytest.mark.parametrize("highest", [4095, 4096])
+def test_a_photograph_of_16_bits_is_refused_if_none_of_its_values_needs_more_than_12(tmp_path, highest):
+    Image.fromarray(np.full((8, 8), highest, np.uint16)).save(tmp_path / "a.png")
+    with pytest.raises(InputError, match="all below 4096") if highest < 4096 else contextlib.nullcontext():
+        assert read_image(tmp_path / "a.png").getpixel((0, 0)) == (16, 16, 16)
+
+
 @pytest.mark.parametrize("bits", [8, 10, 12])
 def test_a_photograph_that_leaves_the_high_bits_empty_is_refused_instead_of_nearly_black(tmp_path, bits):
     grey = (GREY.astype(np.int64) * (2**bits - 1) // 255)
@@ -743,6 +751,9 @@ def test_readable_only_drops_the_unreadable_rows_and_names_them():
     kept, good, bad = readable_only(arrays, ["a", "b", "c"])
     assert kept["x"].tolist() == [1, 3] and kept["m"].shape == (2, 2) and set(kept) == {"x", "m"}
     assert (good, bad) == (["a", "c"], ["b"])
+    assert readable_only(arrays, ["a", "b", "c"], 2)[1] == good  # as many as are needed
+    with pytest.raises(InputError, match="2 of the 3 images can be read .* at least 3 needed"):
+        readable_only(arrays, ["a", "b", "c"], 3)
 
 
 def test_no_readable_image_at_all_is_an_error():
@@ -756,6 +767,16 @@ def test_numbers_of_a_csv_become_floats_and_names_stay_text(tmp_path):
     (tmp_path / "a.csv").write_text("image,viewer,x\n01,02,3\n04,05,\n")
     found = read_csv(tmp_path / "a.csv")
     assert found == [dict(image="01", viewer="02", x=3.), dict(image="04", viewer="05", x="")]
+    (tmp_path / "b.csv").write_text("x,s\n1,0\n2,.2\n3,\n")
+    assert [row["s"] for row in read_csv(tmp_path / "b.csv", durations=["s", "absent"])] == [0, .2, ""]
+
+
+def test_a_data_sets_own_folder_goes_before_that_of_all_data(tmp_path):
+    for name in ("all/coco", "all/imagenet", "mine"):
+        (tmp_path / name).mkdir(parents=True)
+    args = argparse.Namespace(data=str(tmp_path / "all"), workers=0, coco=tmp_path / "mine", imagenet=None)
+    assert data_places(args, ["coco", "imagenet", "salicon"], []) == dict(
+        coco=tmp_path / "mine", imagenet=tmp_path / "all" / "imagenet", salicon=None)
 
 
 def refused(path: Path, content: str | bytes, said: str) -> None:

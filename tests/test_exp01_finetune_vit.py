@@ -504,6 +504,16 @@ def test_a_row_of_the_csv_holds_the_values_of_its_image_and_model():
         assert str(row["consistency"]) == str(arrays["consistency"][image])
 
 
+def test_what_is_left_out_of_training_and_of_validation_is_listed(monkeypatch):
+    """Twenty images each, of which the one list lost some that the other did not."""
+    images = [GazeImage(f"{i}.jpg", Path(f"{i}.jpg"), ()) for i in range(20)]
+    monkeypatch.setattr(E, "load_gaze", lambda folder, split, *_: (images, {f"no gaze, {split}": [split]}))
+    monkeypatch.setattr(E.benchmarks, "look_at", lambda places: None)
+    places = dict(salicon=Path("salicon"), coco=None, imagenet=None)
+    assert E.load_data(places, None, 2)[3] == {"no gaze, train": ["train"], "no gaze, val": ["val"]}
+    assert E.load_data(places, None, None)[3] == {"no gaze, val": ["val"]}  # nothing is trained
+
+
 def test_figures_show_the_numbers_of_their_arrays(monkeypatch, tmp_path):
     arrays, kept, rng = distinct(), {}, np.random.default_rng(2)
     maps = {k: rng.random((3, 6, 8)) for k in ("human", "A", "B")}

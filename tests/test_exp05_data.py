@@ -79,6 +79,9 @@ def test_gaze_follows_the_times_of_frames_also_at_a_variable_rate():
     np.testing.assert_allclose(gaze[0, 8:12, 0], 1000 * (.2 + .3 * (np.arange(4) + .5) / 4), atol=5.1)
     last = .6 + .1 * (np.arange(4) + .5) / 4  # the last frame is shown as long as most are
     np.testing.assert_allclose(gaze[0, 16:, 0], 1000 * last, atol=5.1)
+    times = np.array([0, .1, .2, .3, .6])  # also after one that was shown for longer
+    gaze, _ = D.align({"v": np.stack([t, 1000 * t, t], 1)}, times, clip_of(samples=4))
+    np.testing.assert_allclose(gaze[0, 16:, 0], 1000 * last, atol=5.1)
 
 
 def test_records_are_put_in_the_order_of_time_viewer_by_viewer(tmp_path):
@@ -136,6 +139,29 @@ def test_the_share_of_frames_with_gaze_is_told():
     records = gaze_of()
     records["v0"][:60, 1:] = np.nan  # half of one of four viewers
     assert viewers_of(records)[2] == ["c: gaze in 88% of the frames (mean over 4 viewers)"]
+
+
+def test_a_clip_and_its_longest_record_are_told_to_differ_by_more_than_half_a_second():
+    records = gaze_of()
+    assert len(viewers_of(records | {"v0": records["v0"][:60]})[2]) == 1  # the others watched to the end
+    notes = viewers_of({viewer: record[:60] for viewer, record in records.items()})[2]
+    assert notes[0].startswith("c: 2.0 s of video, 1.0 s of gaze; the shorter is used")
+
+
+def test_gaze_at_the_far_edges_lies_outside():
+    """Of frames 320 px wide and 240 px high the last pixels end below 320 and 240."""
+    records = gaze_of()
+    for viewer, xy in dict(v0=(320, 5), v1=(5, 240), v2=(319.9, 239.9)).items():
+        records[viewer][:10, 1:] = xy
+    _, gaze, notes = viewers_of(records)
+    assert np.nanmax(gaze, (0, 1)).tolist() == [319.9, 239.9]
+    assert notes[0].endswith("of the gaze lies outside the frame, so is missing")
+
+
+def test_a_pause_is_no_other_clock():
+    w = D.Watched(clip_of(), TIMES, SIZE, [], np.empty((0, 0, 2)), np.empty(0, int))
+    paused = np.array([0, .02, .04, 5])
+    assert [D.is_other_clock(t, w, False) for t in (paused, paused * 100)] == [False, True]
 
 
 def test_a_fifth_of_the_frames_with_gaze_is_enough_and_three_times_the_clip_not_too_long():

@@ -58,6 +58,7 @@ def test_videos_and_folders_of_frames_come_in_order_and_again(tmp_path):
     (tmp_path / "b").mkdir()
     for i, p in enumerate(pictures):
         Image.fromarray(p).save(tmp_path / "b" / f"{i + 1}.png")  # 10 comes after 9
+    (tmp_path / "b" / "readme.txt").write_text("no frame")
     w, data = frames_of(tmp_path / "b", 12.)
     assert w.times == pytest.approx(np.arange(12) / 12)
     assert all((data[i]["image"].numpy() == p).all() for i, p in enumerate(pictures))
@@ -137,12 +138,14 @@ def test_a_video_is_turned_and_mirrored_as_a_player_does(tmp_path, name):
     assert notes == [] and w.size == shown.shape[:2] and len(data) == 3
 
 
-def test_a_video_turned_by_half_a_quarter_is_named(tmp_path):
+@pytest.mark.parametrize("cos, sin, said", [
+    (46341, 46341, "[0.71, 0.71, -0.71, 0.71]"), (56756, 32768, "[0.87, 0.5, -0.5, 0.87]")])
+def test_a_video_turned_by_a_part_of_a_quarter_is_named(tmp_path, cos, sin, said):
     quarters(tmp_path / "a.mp4")
-    set_matrix(tmp_path / "a.mp4", 46341, 46341, -46341, 46341)
+    set_matrix(tmp_path / "a.mp4", cos, sin, -sin, cos)
     notes = []
     assert not len(frames_of(tmp_path / "a.mp4", notes=notes)[1])
-    assert "display matrix [0.71, 0.71, -0.71, 0.71] is no quarter turn" in notes[0]
+    assert f"display matrix {said} is no quarter turn" in notes[0]
 
 
 @pytest.mark.parametrize("aspect, width", [

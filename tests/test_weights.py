@@ -235,6 +235,7 @@ def test_layouts_of_others_equal_stored_outputs_of_the_originals(name):
     x = torch.sin(torch.arange(3 * size[0] * size[1], dtype=torch.float64) * .7).view(1, 3, *size).float()
     assert (model(x)[0, :5] - torch.tensor(expected)).abs().max() < 1e-5
     assert model.n_prefix == (5 if "registers" in how else 2 if layout is distilled else 1)
+    assert layout is not distilled or model.pos_rule == "size"  # its second token is no register
 
 
 @torch.no_grad()
