@@ -646,7 +646,7 @@ def centre_gaussian(fix: Tensor) -> Tensor:
     """The centre bias of fixation counts (B, img_h, img_w): a Gaussian in the middle of the image whose two
     SDs are those of the fixations about the middle (at least 1 px), of height 1, (B, img_h, img_w). Of no
     fixation: uniform."""
-    sides = []
+    fix, sides = torch.as_tensor(fix) * 1., []  # integers become floats
     for along in (fix.sum(2), fix.sum(1)):  # fixations in every row, in every column: (B, n)
         n = along.shape[1]
         squares = (torch.arange(n).to(along) - (n - 1) / 2).square()

@@ -472,7 +472,8 @@ def draw(arrays: dict, facts: dict, folder: Path) -> None:
     fig, axes = results.figure_grid(1, 5, 1.7, 2.6)
     draw_metrics(arrays, axes[0])
     results.save_figure(fig, folder / "fig_2A")
-    draw_centre(arrays, folder)
+    if "sauc" in arrays:  # not in runs of older versions
+        draw_centre(arrays, folder)
     if "B" in arrays["models"]:
         draw_examples(arrays, folder)
         draw_gain(arrays, folder / "fig_2B")

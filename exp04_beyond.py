@@ -15,9 +15,9 @@ The paper has no numbers of these. Demo, 200 images: with the pass that draws th
 the full image (116 % after five, one answer), with a small copy's map 42 %, 11.5 points below the full image;
 random foveas are on the front up to a third of its operations. No rule is seen to beat a fixed number. A
 periphery of 4x4 tokens adds 4.5 points to attention, 12.4 to random foveas; alone it gives 54 %. With a
-memory 97 % of the answers stay the same. Looking again is 8.8 points above random foveas, 7.7 below attention;
-with the periphery in all answers 3.8 (-0.3 to 7.8) above, undecided, and 4.8 below. The first --fovea is
-used. Nulls, choices: docs/exp04.md, "Beyond the paper".
+memory 97 % of the answers stay the same. Looking again is 8.8 points above random foveas, 7.7 below
+attention; with the periphery in all answers 3.8 (-0.3 to 7.8) above, undecided, and 4.8 below. The first
+--fovea is used. Nulls, choices: docs/exp04.md, "Beyond the paper".
 """
 from __future__ import annotations
 
@@ -154,6 +154,7 @@ def measure(batch: dict, model: VisionTransformer, head: nn.Linear, labels: Tens
     fixations, visible = (torch.stack(parts, 1) for parts in zip(*looks))  # (B, 5, 10, 2 and h, w)
     seen = visible.flatten(-2)  # (B, 5, 10, h w)
     beside = F.pad(seen, (0, side**2), value=True)
+    places.cpu()  # waits for an accelerator
     clock = [time.perf_counter()]
     anew = exp04.forward_seen(model, patches, seen[:, :1], n_last).cpu()  # .cpu(): waits for an accelerator
     clock.append(time.perf_counter())
@@ -205,22 +206,25 @@ def tables(arrays: dict) -> tuple[dict, dict, dict]:
     """({condition: what it gave}, `stopping` of attention's saccades, {scheme: correct, GFLOP of the answer,
     and with those of what draws the map}, (n, points) each)."""
     found, work = {name: study.condition(arrays, name) for name in CONDITIONS}, partial(gflop, arrays["vit"])
+    patch, width, _, *others = arrays["vit"]
+    to_map = partial(gflop, [patch, width, arrays["map_blocks"], *others])  # the blocks up to the map's
     seen, correct = ({name: t[key] for name, t in found.items()} for key in ("tokens", "correct"))
     tokens, full, side = seen["attention"], work(arrays["n_tokens"])[:, None], arrays["side"]**2
-    once, each = work(tokens), work(tokens).cumsum(1)
+    once, each, draw_full = work(tokens), work(tokens).cumsum(1), to_map(arrays["n_tokens"])[:, None]
     kept = work(np.diff(tokens, axis=1, prepend=0), np.pad(tokens, ((0, 0), (1, 0)))[:, :-1]).cumsum(1)
     looks = work(seen["again"] + side)  # each answers, and tells where to look next
     small, random = work(seen["small copy"]), work(seen["random"])
     stop = stopping(found["attention"])
     until = np.take_along_axis(each[1::2], stop["certainty"]["place"], 1)  # of images that chose no threshold
     return found, stop, {
-        "each saccade": (correct["attention"], each, each + full),
-        "one pass": (correct["attention"], once, once + full),
-        "remembered": (correct["remembered"], kept, kept + full),
-        "one pass, small copy's map": (correct["small copy"], small, small + work(SMALL**2)),
-        "looking again": (correct["again + periphery"], looks, work(side) + looks.cumsum(1)),
+        "each saccade": (correct["attention"], each, each + draw_full),
+        "one pass": (correct["attention"], once, once + draw_full),
+        "remembered": (correct["remembered"], kept, kept + draw_full),
+        "one pass, small copy's map": (correct["small copy"], small, small + to_map(SMALL**2)),
+        "looking again": (correct["again + periphery"], looks, to_map(side) + looks.cumsum(1)),
         "one pass, random": (correct["random"], random, random),
-        "each, stopped by certainty": (stop["certainty"]["correct"], until, until + full[1::2]),
+        "each, stopped by certainty (half the images)": (
+            stop["certainty"]["correct"], until, until + draw_full[1::2]),
         "full image": (arrays["correct_full"][:, None], full, full)}
 
 
@@ -351,7 +355,7 @@ def main(argv: list[str] | None = None) -> None:
     arrays, names, bad = data.readable_only(arrays, [data.image_name(path) for path in paths], least=2)
     hidden = model.blocks[0].mlp.fc1.out_features
     arrays |= dict(image=np.array(names), classes=np.array(classes), conditions=np.array(CONDITIONS),
-                   side=np.array(args.periphery), vit=np.array([
+                   side=np.array(args.periphery), map_blocks=np.array(block + 1), vit=np.array([
                        model.patch_size, model.embed_dim, len(model.blocks), hidden, model.n_prefix]))
     results.finish(args, "exp04_beyond", arrays, exp04.image_rows(arrays), claims(arrays), draw, began,
                    device, on_screen=ON_SCREEN, model=args.model, block=block, preprocessing=vars(view),

@@ -61,13 +61,19 @@ def load_data(place: str, limit: int | None, lost_at_zero: bool) -> tuple[list, 
         else:
             left_out.append(path.name)
     if len(items[:limit]) < 4:
-        raise InputError(f"{len(items)} of {len(everything)} images can be read and have fixations, --limit is "
-                         f"{limit}: four are needed, half of them to choose a head; correct names or --limit.")
+        raise InputError(f"{len(items)} of {len(everything)} images can be read and have fixations, --limit "
+                         f"{limit}: four are needed, half to choose a head; correct their names or --limit.")
     return items[:limit], left_out
 
 
 def as_inputs(inputs: dict[str, Preprocess], picture: Image.Image) -> dict[str, Tensor]:
     return {name: preprocess(picture) for name, preprocess in inputs.items()}
+
+
+def looks_at(i: int, items: list, people: Sequence[str]) -> dict[str, Tensor]:
+    """For item i of `Images`: how often each of the people looked at each pixel, (P, 224, 224)."""
+    path, looks = items[i]
+    return {"fix": objects.fixation_maps(looks, people, gaze.picture_size(path), data.MAP_SIZE)[0]}
 
 
 # -------------------------------------------------------------------------------- model
@@ -101,7 +107,7 @@ def maps_of(vit: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:
 
 def choose(batch: dict, models: dict[str, nn.Module], device: torch.device, dtype: torch.dtype) -> dict:
     """NSS of every head of every model, {name: (B, L H)}."""
-    found = {}
+    found = {"readable": batch["readable"]}
     for name, vit in models.items():
         heads = upsample(maps_of(vit, batch["image"][name].to(device), dtype)[:, :-2], data.MAP_SIZE)
         fix = batch["fix"].to(device).sum(1, keepdim=True).expand_as(heads)
@@ -131,7 +137,7 @@ def measure(batch: dict, models: dict[str, nn.Module], best: dict[str, int], eve
         people = judge(gaussian_blur(fix - looks, SIGMA), looks, others)[:, looks.flatten(1).any(1).cpu()]
         people = people.mean(1) if people.shape[1] > 1 else torch.full((4,), torch.nan)
         scores.append(torch.cat([judge(torch.cat([seen, *unseen]), fix, others), people[:, None]], 1))
-    return {"scores": torch.stack(scores)}
+    return {"scores": torch.stack(scores), "readable": batch["readable"]}
 
 
 # -------------------------------------------------------------------------------- statistics
@@ -195,30 +201,35 @@ def main(argv: Sequence[str] | None = None) -> None:
     everyone = sum(objects.fixation_maps(looks, people, gaze.picture_size(path), data.MAP_SIZE)[0].sum(0)
                    for path, looks in items)
     models, inputs = load_models(args.model, args.tuned, args.size)
-    folder = results.begin(args, [*paths, *sorted(paths[0].parents[1].glob("fixations.*"))], **models)
+    folder = results.begin(args, [*paths, *sorted(paths[0].parents[1].glob("fixations.*"))],
+                           **{f"model {name}": vit for name, vit in models.items()})
 
     # The head of each model with the highest NSS on every second image; then all maps on the others
-    images = partial(objects.Objects, people=people, grid=data.MAP_SIZE, background=(255, 255, 255),
-                     preprocess=partial(as_inputs, inputs))
+    halves = [data.Images([path for path, _ in half], partial(as_inputs, inputs),
+                          partial(looks_at, items=half, people=people), as_displayed=True)
+              for half in (items[::2], items[1::2])]
     how = dict(models={name: vit.to(device) for name, vit in models.items()}, device=device,
                dtype=getattr(torch, args.dtype))
-    heads = results.in_batches(folder / "choosing", images(items[::2]), args.batch_size,
-                               partial(choose, **how), args.workers)
+    heads = results.in_batches(folder / "choosing", halves[0], args.batch_size, partial(choose, **how),
+                               args.workers)
+    heads, _, bad = data.readable_only(heads, [path.name for path in paths[::2]])
     best = {name: int(scores.mean(0).argmax()) for name, scores in heads.items()}
     how |= dict(best=best, everyone=everyone.to(device))
-    arrays = results.in_batches(folder / "judging", images(items[1::2]), args.batch_size,
-                                partial(measure, **how), args.workers)  # scores (n, 4, S)
+    arrays = results.in_batches(folder / "judging", halves[1], args.batch_size, partial(measure, **how),
+                                args.workers)
+    arrays, judged, more = data.readable_only(arrays, [path.name for path in paths[1::2]])  # scores (n, 4, S)
 
     sources = [f"{name}, {kind}" for name in models for kind in KINDS] + [*PLAIN]
-    rows = [{"image": path.name, "condition": source} | dict(zip(METRICS, scores[:, s]))
-            for path, scores in zip(paths[1::2], arrays["scores"]) for s, source in enumerate(sources)]
+    rows = [{"image": image, "condition": source} | dict(zip(METRICS, scores[:, s]))
+            for image, scores in zip(judged, arrays["scores"]) for s, source in enumerate(sources)]
     notes = [f"best head of {name}: block {i // models[name].num_heads}, head {i % models[name].num_heads}"
              for name, i in best.items()]
     arrays |= {f"NSS of heads, {name}": scores for name, scores in heads.items()}
     results.finish(args, "exp06_models", arrays, rows, results.evaluate(claims(sources), arrays["scores"]),
                    draw, began, device, model=", ".join(models), sources=sources,
                    notes=notes + gaze.zero_note(gaze.at_zero(items)),
-                   left_out={"unreadable, or no fixation on it": left_out}, on_screen=".*: shuffled AUC")
+                   left_out={"unreadable, or no fixation on it": left_out + bad + more},
+                   on_screen=".*: shuffled AUC")
 
 
 if __name__ == "__main__":

@@ -131,7 +131,8 @@ def test_a_periphery_tells_what_no_fovea_sees_and_that_of_another_image_does_not
     for mask, first in zip(masks, (0, 1, 5, 10)):
         assert mask.gather(3, place[:, first:first + mask.shape[1], :, None]).all()
     arrays = {key: torch.as_tensor(v).numpy() for key, v in found.items()} | dict(
-        classes=np.arange(2), conditions=np.array(N.CONDITIONS), vit=vit(net), side=np.array(1))
+        classes=np.arange(2), conditions=np.array(N.CONDITIONS), vit=vit(net), side=np.array(1),
+        map_blocks=np.array(len(net.blocks)))
     correct = dict(zip(N.CONDITIONS, arrays["correct"].mean((0, 2))))
     assert correct["attention"] == correct["random"] == correct["remembered"] == .5 and arrays["periphery"].all()
     assert correct["attention + periphery"] == correct["random + periphery"] == 1
@@ -217,11 +218,15 @@ def test_demo_command_draws_its_figures_and_goes_on_after_an_interruption(tmp_pa
     assert (arrays["row"][:, 4] == 13 - arrays["row"][:, 3]).all()  # turned
     costs, full = N.tables(arrays)[2], N.gflop(arrays["vit"], 196)
     assert [name for name, (_, answer, whole) in costs.items() if np.allclose(whole, answer + full)] == [
-        "each saccade", "one pass", "remembered", "each, stopped by certainty"]
+        "each saccade", "one pass", "remembered", "each, stopped by certainty (half the images)"]
     once, looks = (N.gflop(arrays["vit"], tokens) for tokens in (arrays["tokens"][:, 0], arrays["tokens"][:, 3] + 16))
     np.testing.assert_allclose(costs["each saccade"][1][:, 1], once[:, :2].sum(1))
     np.testing.assert_allclose(costs["looking again"][1], looks)
     np.testing.assert_allclose(costs["looking again"][2][:, 1], N.gflop(arrays["vit"], 16) + looks[:, :2].sum(1))
+    two = N.tables(arrays | {"map_blocks": np.array(2)})[2]  # --layer 1: the map needs two blocks
+    for name, n in (("one pass", 196), ("one pass, small copy's map", 64)):
+        drawn = N.gflop([arrays["vit"][0], arrays["vit"][1], 2, *arrays["vit"][3:]], n)
+        np.testing.assert_allclose(two[name][2], costs[name][1] + drawn)
     monkeypatch.setattr(N, "draw", lambda *args: None)
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
         m.setattr(N, "measure", interrupted(N.measure, 2))

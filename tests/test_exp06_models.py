@@ -156,7 +156,7 @@ def test_the_nss_of_every_head_is_that_of_its_map_and_everybodys_fixations(monke
     maps = torch.rand(2, 5, 7, 9, generator=generator(1))
     monkeypatch.setattr(E, "maps_of", lambda vit, x, dtype: maps + x.mean())
     looks = (torch.rand(2, 3, 56, 56, generator=generator(2)) > .99).float()
-    batch = {"image": {"m": torch.zeros(2, 3, 8, 8)}, "fix": looks}
+    batch = {"image": {"m": torch.zeros(2, 3, 8, 8)}, "fix": looks, "readable": torch.ones(2, dtype=torch.bool)}
     found = E.choose(batch, {"m": None}, torch.device("cpu"), torch.float32)["m"]
     big = torch.nn.functional.interpolate(maps, (56, 56), mode="bilinear").double()
     for i, h in np.ndindex(2, 3):
@@ -197,7 +197,7 @@ def test_people_are_judged_by_the_map_of_the_others_of_the_same_image():
     looks[0, 1] = 0  # has not looked
     looks[1, 1:] = 0  # one person alone
     everyone = looks.sum((0, 1)) + (torch.rand(56, 56, generator=generator(5)) > .9)
-    batch = {"image": {"GBVS": torch.rand(2, 3, 64, 64, generator=generator(3))}, "fix": looks}
+    batch = {"image": {"GBVS": torch.rand(2, 3, 64, 64, generator=generator(3))}, "fix": looks, "readable": None}
     found = E.measure(batch, {}, {}, everyone, torch.device("cpu"), torch.float32)["scores"]  # GBVS, centre ...
     assert found.shape == (2, 4, 4) and found[1, :, 3].isnan().all() and not found[1, :, :3].isnan().any()
     others, scores = (everyone - looks[0].sum(0))[None].double(), []
@@ -255,6 +255,22 @@ def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(world, tmp_pat
     assert straight["headline"] == resumed["headline"]
 
 
+def test_a_picture_that_opens_but_is_refused_chooses_no_head_and_is_left_out(world, tmp_path, monkeypatch):
+    """16 bits of which 12 are used; one in each half."""
+    shutil.copytree(world, tmp_path / "data")
+    for name in ("02.png", "03.png"):
+        file = tmp_path / "data" / "images" / name
+        grey = np.asarray(Image.open(file).convert("L")).astype(np.uint16) * 16
+        Image.fromarray(grey).save(file)
+    monkeypatch.setattr(E, "draw", lambda *a: None)
+    found, whole = run(tmp_path / "data", tmp_path / "a", "--limit", "8"), run(world, tmp_path / "b", "--limit", "8")
+    assert found["left_out"] == {"unreadable, or no fixation on it": ["02.png", "03.png"]}
+    assert {row["n"] for row in found["headline"]} == {3} and {row["n"] for row in whole["headline"]} == {4}
+    nss_of = np.load(tmp_path / "b" / "arrays.npz")["NSS of heads, demo_dino4"]  # (4, heads), of 00, 02, 04, 06
+    block, head = divmod(int(nss_of[[0, 2, 3]].mean(0).argmax()), 6)
+    assert found["notes"][0] == f"best head of demo_dino4: block {block}, head {head}"
+
+
 @pytest.mark.parametrize("device", ["mps"])  # which is cuda and more: no float64
 def test_the_study_is_computed_on_one_device(world, tmp_path, monkeypatch, device):
     monkeypatch.setattr(E, "draw", lambda *a: None)
@@ -273,7 +289,7 @@ def test_two_processes_give_the_rows_of_one(world, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("argv, says", [
-    ("--limit 3", "3 of 24 images can be read"), ("--model vgg", "no model vgg"),
+    ("--limit 3", "24 of 24 images can be read and have fixations, --limit 3"), ("--model vgg", "no model vgg"),
     ("--model demo_dino4 demo_dino4", "demo_dino4, demo_dino4: expected names that differ"),
     ("--model auto=plain.pth", "plain.pth: no such weight file"), ("--model demo_dino4=gone.pth", "gone.pth: no such"),
     ("--weights gone.pth", "--model NAME=FILE"), ("--tuned gone.pth", "gone.pth: no such weight file"),
