@@ -76,6 +76,12 @@ def looks_at(i: int, items: list, people: Sequence[str]) -> dict[str, Tensor]:
     return {"fix": objects.fixation_maps(looks, people, gaze.picture_size(path), data.MAP_SIZE)[0]}
 
 
+def pictures(items: list, people: Sequence[str], inputs: dict[str, Preprocess]) -> data.Images:
+    """The pictures as people saw them, one for every model's input, and where people looked."""
+    return data.Images([path for path, _ in items], partial(as_inputs, inputs),
+                       partial(looks_at, items=items, people=people), as_displayed=True)
+
+
 # -------------------------------------------------------------------------------- model
 
 def load_models(names: Sequence[str], tuned: Sequence[Path], size: Sequence[int]) -> tuple[dict, dict]:
@@ -198,25 +204,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     items, left_out = load_data(args.data, args.limit, args.lost_at_zero)
     paths = [path for path, _ in items]
     people = sorted({who for _, looks in items for who, *_ in looks})
-    everyone = sum(objects.fixation_maps(looks, people, gaze.picture_size(path), data.MAP_SIZE)[0].sum(0)
-                   for path, looks in items)
+    everyone = sum(looks_at(i, items, people)["fix"].sum(0) for i in range(len(items)))
     models, inputs = load_models(args.model, args.tuned, args.size)
     folder = results.begin(args, [*paths, *sorted(paths[0].parents[1].glob("fixations.*"))],
                            **{f"model {name}": vit for name, vit in models.items()})
 
     # The head of each model with the highest NSS on every second image; then all maps on the others
-    halves = [data.Images([path for path, _ in half], partial(as_inputs, inputs),
-                          partial(looks_at, items=half, people=people), as_displayed=True)
-              for half in (items[::2], items[1::2])]
     how = dict(models={name: vit.to(device) for name, vit in models.items()}, device=device,
                dtype=getattr(torch, args.dtype))
-    heads = results.in_batches(folder / "choosing", halves[0], args.batch_size, partial(choose, **how),
-                               args.workers)
+    heads = results.in_batches(folder / "choosing", pictures(items[::2], people, inputs), args.batch_size,
+                               partial(choose, **how), args.workers)
     heads, _, bad = data.readable_only(heads, [path.name for path in paths[::2]])
     best = {name: int(scores.mean(0).argmax()) for name, scores in heads.items()}
     how |= dict(best=best, everyone=everyone.to(device))
-    arrays = results.in_batches(folder / "judging", halves[1], args.batch_size, partial(measure, **how),
-                                args.workers)
+    arrays = results.in_batches(folder / "judging", pictures(items[1::2], people, inputs), args.batch_size,
+                                partial(measure, **how), args.workers)
     arrays, judged, more = data.readable_only(arrays, [path.name for path in paths[1::2]])  # scores (n, 4, S)
 
     sources = [f"{name}, {kind}" for name in models for kind in KINDS] + [*PLAIN]
