@@ -35,6 +35,14 @@ CHANGES = ("correct to wrong", "back to correct", "still wrong after a change", 
 
 # -------------------------------------------------------------------------------- statistics
 
+def conditions(foveas: Sequence[int], depth: int, sweep: bool) -> list[str]:
+    """Names along the second axis of the arrays, C."""
+    names = [f"{name} fovea{f}" for name in KINDS for f in foveas]
+    if sweep:
+        names += [f"block{b:02d} {grid}" for grid in GRIDS for b in range(depth)]
+    return names
+
+
 def condition(arrays: dict, name: str) -> dict[str, np.ndarray]:
     """What one condition gave: FULL_IMAGE (n,) and PER_SACCADE (n, 10), correct 0 or 1, certainty in %, and
     accuracy (n,)  share of the saccades that are correct
@@ -250,3 +258,14 @@ def claims(arrays: dict, foveas: Sequence, sweep: bool, seed: int, paper: float 
         depth = sum(name.endswith("full") for name in arrays["conditions"])
         rows += evaluate(sweep_claims(depth, f"random fovea{foveas[0]}"), arrays)
     return rows
+
+
+def print_accuracy(arrays: dict, foveas: Sequence[int]) -> None:
+    """Accuracy at a glance: a line for each kind of saccades and fovea."""
+    print(f"{'accuracy (%) at saccade':<24}" + "".join(f"{s:>7}" for s in TOLD) + "   full image")
+    for f in foveas:
+        for name in KINDS:
+            t = condition(arrays, f"{name} fovea{f}")
+            cells = [f"{100 * t['correct'][:, s - 1].mean():7.1f}" for s in TOLD]
+            full = f"{100 * t['correct_full'].mean():13.1f}"
+            print(f"{name + f', fovea {f}x{f}':<24}" + "".join(cells) + full)

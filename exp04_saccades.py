@@ -286,14 +286,6 @@ def answers(head: nn.Linear, label: Tensor, features: Tensor, att: Tensor, fixat
                 tokens=visible.sum((-2, -1)).short(), pred=pred.short(), row=row, col=col)
 
 
-def conditions(foveas: Sequence[int], depth: int, sweep: bool) -> list[str]:
-    """Names along the second axis of the arrays, C."""
-    names = [f"{name} fovea{f}" for name in study.KINDS for f in foveas]
-    if sweep:
-        names += [f"block{b:02d} {grid}" for grid in study.GRIDS for b in range(depth)]
-    return names
-
-
 def sweep_maps(model: VisionTransformer, x: Tensor, maps: Tensor) -> Tensor:
     """Maps of every block, of the images (given: (B, L, h, w)) and of smaller copies: (B, 4 L, h, w)."""
     found = [maps]
@@ -312,7 +304,7 @@ def measure(batch: dict, model: VisionTransformer, head: nn.Linear, labels: Tens
     label = labels[batch["index"]].to(x.device)
     features, maps = look(model, x, range(len(model.blocks)), head.in_features // model.embed_dim)
     noise = random_maps(batch["index"], maps.shape[-2:], seed).to(maps)  # (B, h, w)
-    guides = [(att, fovea) for att in (maps[:, block], noise) for fovea in foveas]  # as in conditions()
+    guides = [(att, fovea) for att in (maps[:, block], noise) for fovea in foveas]  # as in study.conditions
     if sweep:
         guides += [(att, foveas[0]) for att in sweep_maps(model, x, maps).unbind(1)]
     found = saccades(model, head, x, label, features, guides, border)
@@ -513,17 +505,6 @@ def draw_sweep(arrays: dict, fovea: int, folder: Path) -> None:
     save_figure(fig, folder / "fig06_fig17_blocks_resolutions")
 
 
-def print_accuracy(arrays: dict, foveas: Sequence[int]) -> None:
-    """Accuracy at a glance: a line for each kind of saccades and fovea."""
-    print(f"{'accuracy (%) at saccade':<24}" + "".join(f"{s:>7}" for s in study.TOLD) + "   full image")
-    for f in foveas:
-        for name in study.KINDS:
-            t = condition(arrays, f"{name} fovea{f}")
-            cells = [f"{100 * t['correct'][:, s - 1].mean():7.1f}" for s in study.TOLD]
-            full = f"{100 * t['correct_full'].mean():13.1f}"
-            print(f"{name + f', fovea {f}x{f}':<24}" + "".join(cells) + full)
-
-
 def draw(arrays: dict, results: dict, folder: Path) -> None:
     """Every figure of a run, and the accuracies on the screen."""
     args = results["args"]
@@ -535,7 +516,7 @@ def draw(arrays: dict, results: dict, folder: Path) -> None:
     draw_examples(arrays, results["block"], args["fovea"][0], args["border"], folder)
     if args["sweep"]:
         draw_sweep(arrays, args["fovea"][0], folder)
-    print_accuracy(arrays, args["fovea"])
+    study.print_accuracy(arrays, args["fovea"])
 
 
 # -------------------------------------------------------------------------------- main
@@ -604,7 +585,7 @@ def main(argv: list[str] | None = None) -> None:
         foveas=args.fovea, border=args.border, seed=args.seed, sweep=args.sweep), args.workers)
     arrays, names, bad = data.readable_only(arrays, [data.image_name(path) for path in paths], least=2)
     arrays |= dict(image=np.array(names), classes=np.array(classes),
-                   conditions=np.array(conditions(args.fovea, len(model.blocks), args.sweep)))
+                   conditions=np.array(study.conditions(args.fovea, len(model.blocks), args.sweep)))
     arrays |= examples(arrays, images, view, model)
     # The paper's claims beside ours; tables and figures.
     published = study.official(args, arrays["label"])

@@ -43,7 +43,8 @@ SIGMA = 7.  # px of 224, Gaussian on people's fixations: on OSIE a degree (24 of
 DEMO_MODELS = ["demo_dino4", "demo_dino8", "demo_dino12", "demo_sl4", "demo_sl8", "demo_sl12"]
 METRICS = {"nss": "NSS", "auc": "AUC", "sauc": "shuffled AUC", "gain": "information gain (bits a fixation)"}
 KINDS = {"best head": "#1f77b4", "last block": "#ff7f0e", "rollout": "#2ca02c"}  # maps of a model
-PLAIN = {"GBVS": "#9467bd", "centre": "#bcbd22", "others": "#e377c2", "people": "#000000"}
+PLAIN = {"GBVS": results.PALETTE["gbvs"], "centre": results.PALETTE["centre"],
+         "others": results.PALETTE["others"], "people": results.PALETTE["human"]}
 
 # -------------------------------------------------------------------------------- data
 

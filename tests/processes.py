@@ -79,3 +79,14 @@ def in_group(world: int, work, *args) -> None:
         assert [p.exitcode for p in some] == [0] * world
     finally:
         [p.kill() for p in some]
+
+
+def interrupted(function, at: int):
+    """The function, with Ctrl-C at that call; its .calls are counted, those after it, too."""
+    def counted(*args, **kwargs):
+        counted.calls += 1
+        if counted.calls == at:
+            raise KeyboardInterrupt
+        return function(*args, **kwargs)
+    counted.calls = 0
+    return counted

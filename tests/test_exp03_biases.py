@@ -22,7 +22,7 @@ from common import InputError, density_map, gaussian_blur, generator
 from data import coco_files, plain_name, read_csv, read_map
 from gaze import GazeImage
 from pretended import one_device
-from processes import python
+from processes import interrupted, python
 from results import figure_grid
 
 torch.set_num_threads(1)
@@ -801,22 +801,16 @@ def test_entropy_is_drawn_by_the_number_of_objects():
 
 def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(worlds, tuned, finished, tmp_path,
                                                                   no_figures, monkeypatch):
-    measure, calls = E.measure, []
-
-    def stop_at_the_second(batch, **how):
-        calls.append(1)
-        if len(calls) == 2:
-            raise RuntimeError("killed")
-        return measure(batch, **how)
-    monkeypatch.setattr(E, "measure", stop_at_the_second)
-    with pytest.raises(RuntimeError, match="killed"):
+    stop = interrupted(E.measure, 2)
+    monkeypatch.setattr(E, "measure", stop)
+    with pytest.raises(KeyboardInterrupt):
         run(*study(worlds, tuned, "--out", tmp_path / "out"))
     with pytest.raises(InputError, match="--resume"):
         run(*study(worlds, tuned, "--out", tmp_path / "out"))
     with pytest.raises(InputError, match="other arguments"):
         run(*study(worlds, tuned, "--resume", "--limit", 9, "--out", tmp_path / "out"))
     run(*study(worlds, tuned, "--resume", "--out", tmp_path / "out"))
-    assert len(calls) == 4  # 10 images in batches of 4, one of them before the stop
+    assert stop.calls == 4  # 10 images in batches of 4, one of them before the stop
     assert (tmp_path / "out" / "per_image.csv").read_bytes() == (finished / "per_image.csv").read_bytes()
 
 

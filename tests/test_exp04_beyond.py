@@ -10,8 +10,8 @@ import exp04_beyond as N
 import exp04_saccades as S
 from common import InputError, VisionTransformer, generator, upsample
 from pretended import one_device
+from processes import interrupted
 from results import read_arrays, read_json
-from test_exp04_saccades import interrupted
 
 
 def waves(**how) -> VisionTransformer:

@@ -19,7 +19,7 @@ import exp04_saccades as S
 import exp04_saliency
 from common import InputError, VisionTransformer, cls_attention, generator, resize_matrix, upsample
 from data import Images, demo_folder, imagenet_wnids, read_csv
-from processes import in_group, python
+from processes import in_group, interrupted, python
 from results import read_arrays, read_json, save_checkpoint
 from weights import load_head
 
@@ -507,18 +507,6 @@ def test_names_that_are_no_utf8_survive_from_the_first_to_the_last_file(tmp_path
 
 # ------------------------------------------------------------------------------------------------ processes
 
-def interrupted(measure, calls: int):
-    """measure, interrupted at that call."""
-    left = [calls]
-
-    def again(*args, **kwargs):
-        left[0] -= 1
-        if left[0] == 0:
-            raise KeyboardInterrupt
-        return measure(*args, **kwargs)
-    return again
-
-
 def test_interrupted_and_resumed_run_equals_an_undisturbed_one(pictures, tmp_path, monkeypatch):
     S.main(small(pictures, tmp_path / "a"))
     argv = small(pictures, tmp_path / "b")
@@ -605,7 +593,7 @@ def test_every_condition_has_the_saccades_of_its_own_map(demo):
     expected = {f"{kind} fovea{f}": (m, f) for f in (5, 3)
                 for kind, m in (("attention", maps["full"][:, block]), ("random", noise))}
     expected |= {f"block{b:02d} {grid}": (maps[grid][:, b], 5) for grid in maps for b in range(4)}
-    names = S.conditions([5, 3], 4, True)
+    names = C.conditions([5, 3], 4, True)
     assert sorted(names) == sorted(expected)
     for c, name in enumerate(names):
         places, visible = S.fixation_sequence(*expected[name], 10, "shift")
@@ -804,7 +792,7 @@ def test_the_table_on_screen_has_no_more_than_25_lines_and_the_accuracies_are_re
     assert len(shown) == 25 and "fovea 5 - 3: correct at least once" in shown
     assert capsys.readouterr().out == "computing tables\n"
     a = measured(np.arange(10) >= np.arange(4)[:, None], correct_full=np.array([1., 1, 1, 0]))
-    S.print_accuracy(joined(attention_fovea5=a, random_fovea5=measured(np.zeros((4, 10)))), [5])
+    C.print_accuracy(joined(attention_fovea5=a, random_fovea5=measured(np.zeros((4, 10)))), [5])
     head, first, second = capsys.readouterr().out.splitlines()
     assert head.split() == "accuracy (%) at saccade 1 2 3 5 10 full image".split()
     assert first.split() == "attention, fovea 5x5 25.0 50.0 75.0 100.0 100.0 75.0".split()
@@ -852,7 +840,7 @@ def test_chance_is_one_of_the_classes_or_that_of_as_many_guesses_as_saccades():
 def hand_made(n: int = 90) -> dict:
     """Arrays of a run with foveas 5 and 3, of which no two conditions, saccades or images are alike."""
     rng = np.random.default_rng(7)
-    names = S.conditions([5, 3], 4, True)
+    names = C.conditions([5, 3], 4, True)
     shape = (n, len(names), 10)
     ease = rng.random((n, 1, 1)) * (np.arange(n) > 9)[:, None, None]
     arrays = {key: rng.integers(0, 14, shape) for key in ("pred", "row", "col")}

@@ -19,7 +19,8 @@ from data import imagenet_wnids, read_csv
 from gbvs import gbvs
 from pretended import one_device
 from results import read_arrays, save_arrays
-from test_exp04_saccades import interrupted, measured, small
+from processes import interrupted
+from test_exp04_saccades import measured, small
 from unisal import UNISAL
 from weights import IMAGENET
 

@@ -19,7 +19,7 @@ import exp06_gaze_objects as E
 from common import InputError, VisionTransformer, cls_attention
 from data import read_csv, read_image
 from pretended import one_device
-from processes import in_group, python
+from processes import in_group, interrupted, python
 from results import evaluate
 
 torch.set_num_threads(1)
@@ -764,21 +764,16 @@ def test_unreadable_images_and_stray_fixations_are_named(objects, tmp_path, no_f
 
 
 def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(objects, tmp_path, no_figures, monkeypatch):
-    data, measure, calls = small_copy(objects, tmp_path / "data"), E.measure, []
+    data = small_copy(objects, tmp_path / "data")
     straight = run(data, tmp_path / "a", "--batch-size", "1")
-
-    def stop_at_the_third(batch, **how):
-        calls.append(1)
-        if len(calls) == 3:
-            raise RuntimeError("killed")
-        return measure(batch, **how)
-    monkeypatch.setattr(E, "measure", stop_at_the_third)
-    with pytest.raises(RuntimeError, match="killed"):
+    stop = interrupted(E.measure, 3)
+    monkeypatch.setattr(E, "measure", stop)
+    with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path / "b", "--batch-size", "1")
     with pytest.raises(InputError, match="--resume"):
         run(data, tmp_path / "b", "--batch-size", "1")
     resumed = run(data, tmp_path / "b", "--batch-size", "1", "--resume")
-    assert len(calls) == 4
+    assert stop.calls == 4
     assert (tmp_path / "a" / "per_image.csv").read_bytes() == (tmp_path / "b" / "per_image.csv").read_bytes()
     assert straight["summary"] == resumed["summary"] and straight["headline"] == resumed["headline"]
 

@@ -17,7 +17,7 @@ from common import (InputError, ROOT, auc_judd, centre_gaussian, cls_attention, 
                     information_gain, nss, shuffled_auc)
 from data import read_csv
 from pretended import one_device
-from processes import in_group
+from processes import in_group, interrupted
 from results import estimate
 from weights import load_vit
 
@@ -239,18 +239,12 @@ def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(world, tmp_pat
     assert {row["n"] for row in straight["headline"]} == {4}
     found = rows_of(straight)
     assert found["demo_sl12, rollout: NSS"]["ours"] != found["demo_sl12+demo_B, rollout: NSS"]["ours"]
-    calls, measure = [], E.measure
-
-    def stop_at_the_second(batch, **how):
-        calls.append(1)
-        if len(calls) == 2:
-            raise RuntimeError("killed")
-        return measure(batch, **how)
-    monkeypatch.setattr(E, "measure", stop_at_the_second)
-    with pytest.raises(RuntimeError, match="killed"):
+    stop = interrupted(E.measure, 2)
+    monkeypatch.setattr(E, "measure", stop)
+    with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path / "b", *models)
     resumed = run(data, tmp_path / "b", *models, "--resume")
-    assert len(calls) == 3  # two batches of the judged half, one of them begun twice
+    assert stop.calls == 3  # two batches of the judged half, one of them begun twice
     assert (tmp_path / "a/per_image.csv").read_bytes() == (tmp_path / "b/per_image.csv").read_bytes()
     assert straight["headline"] == resumed["headline"]
 
