@@ -180,15 +180,16 @@ for name in CORRUPTIONS:
 RUN_EACH = """
 import importlib.util, os, runpy, sys
 root, *folders = sys.argv[1:]
-sys.path = ["", *(folder for folder in sys.path if folder and not folder.startswith(root))]
+project = [root, *(os.path.join(root, name) for name in ("tests", "demo"))]  # not .venv, which may be there, too
+sys.path = ["", *(folder for folder in sys.path if folder and folder not in project)]
 for name, module in [*sys.modules.items()]:
-    if (getattr(module, "__file__", None) or "").startswith(root):
+    if os.path.dirname(getattr(module, "__file__", None) or "") in project:
         del sys.modules[name]
 for folder in folders:
     sys.path[0] = folder
     os.chdir(folder)
-    for project in ("common", "data", "results", "exp01_finetune_vit"):
-        assert importlib.util.find_spec(project) is None, project
+    for module in ("common", "data", "results", "exp01_finetune_vit"):
+        assert importlib.util.find_spec(module) is None, module
     runpy.run_path("example.py")
     for copied in ("gbvs", "unisal", "corruptions"):
         sys.modules.pop(copied, None)
