@@ -349,13 +349,14 @@ class VisionTransformer(nn.Module):
         (B, K, D), as with the other keys masked. cls_attn: blocks whose CLS row is returned beside fused
         attention. full_attn: all matrices, with gradients; cls_only: of the last block the CLS alone."""
         x = torch.cat([self.prefix().expand(len(patches), -1, -1), patches], 1)
-        x, turn = x.split([self.embed_dim, x.shape[2] - self.embed_dim], 2)  # (B, N, D), (B, N, D/H or 0)
-        want_cls, cls, rows, matrices = set(cls_attn), [], [], []
+        turn, want_cls, cls, rows, matrices = None, set(cls_attn), [], [], []
+        if self.rotary:
+            x, turn = x.split([self.embed_dim, x.shape[2] - self.embed_dim], 2)  # (B, N, D), (B, N, D/H)
         blocks = self.blocks[:n_blocks]
         for i, block in enumerate(blocks):
             full = "first" if cls_only and i == len(blocks) - 1 else "full"
             want = full if full_attn else "cls" if i in want_cls else None
-            x, attn = block(x, want, turn if self.rotary else None)
+            x, attn = block(x, want, turn)
             cls.append(x[:, 0].clone())  # a view would keep every block's tokens in memory
             if full_attn:
                 matrices.append(attn)

@@ -237,7 +237,7 @@ def measure(batch: dict, models: Sequence[RolloutViT], scenes: Sequence[dict], e
     others = everyone - batch["counts"]
     maps += [*batch["maps"], centre_gaussian(others), human_maps(others)]
     found = {name: [] for name in ("entropy", *REGIONS)}
-    for i, canvas, image in zip(batch["index"], batch["canvas"], torch.stack(maps, 1)):
+    for i, canvas, image in zip(batch["index"], batch["canvas"], torch.stack(maps, 1).double()):
         found["entropy"].append(entropy(image))  # image (S, 224, 224)
         for name, regions in regions_of(canvas, scenes[i]["anns"]).items():
             found[name].append(density(image, regions).nanmean(1))

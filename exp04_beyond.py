@@ -9,7 +9,7 @@ small copy of the image beside the foveal ones; (4) keys and values that are kep
 Commands
     laptop, demo world    python exp04_beyond.py
     a finer periphery     python exp04_beyond.py --periphery 6
-    one GPU, ImageNet     python exp04_beyond.py --data IMAGENET --dtype bfloat16 --batch-size 256
+    one GPU, ImageNet     python exp04_beyond.py --data IMAGENET --dtype bfloat16
 
 The paper has no numbers of these. Demo, 200 images: with the pass that draws the map, saccades cost more than
 the full image (116 % after five, one answer), with a small copy's map 42 %, 11.5 points below the full image;

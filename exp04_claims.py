@@ -96,7 +96,7 @@ def interval(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """95 % interval (low, high) of the mean over axis 0: Wilson's of answers 0 and 1, else +- 1.96 SEM."""
     n, mean = len(values), values.mean(0)
     if not np.isin(values, (0, 1)).all():
-        half = 1.96 * values.std(0) / math.sqrt(n)
+        half = 1.96 * values.std(0, ddof=1) / math.sqrt(n)
         return mean - half, mean + half
     z2 = 1.96**2 / n
     centre = (mean + z2 / 2) / (1 + z2)

@@ -11,7 +11,6 @@ Commands
     one fovea, one block  python exp04_saccades.py --fovea 5 --layer 11
     blocks, resolutions   python exp04_saccades.py --sweep --limit 40
     one GPU, the paper    python exp04_saccades.py --data IMAGENET --sweep --saliency --dtype bfloat16
-                          --batch-size 256
     eight GPUs            torchrun --nproc_per_node 8 exp04_saccades.py --data IMAGENET --sweep --saliency
     own images            python exp04_saccades.py --data FOLDER --model dino_vits16 --train-head
 
@@ -206,13 +205,17 @@ def load_model(name: str, weights: Path | None, head_file: Path | None, train_he
                foveas: Sequence[int] = (), heads: int | None = None
                ) -> tuple[VisionTransformer, Callable, nn.Linear | None, int]:
     """(model, preprocessing, head, block that guides). head: a file's, the published one, or the model's own,
-    always in float32; None: to be fitted. InputError: no such block, foveas that do not fit the grid."""
+    always in float32; None: to be fitted. InputError: no such block, foveas that do not fit the grid, images
+    that are not square."""
     own = load_head(head_file) if head_file else None  # first: a wrong file ends the run before a download
     model, view = load_vit(name, weights, heads)
     depth, width = len(model.blocks), model.embed_dim
     block = depth - 1 if block is None else block
     if not 0 <= block < depth:
         raise InputError(f"--layer {block}: this model has blocks 0 to {depth - 1} (0-based).")
+    if not isinstance(view.crop, int):
+        raise InputError(f"{weights or name} takes images of {view.crop} px: expected square ones; saccades "
+                         "are made on a square grid of tokens.")
     side = view.crop // model.patch_size
     for fovea in foveas:
         fixation_sequence(torch.ones(1, side, side), fovea, 1)  # refuses what does not fit
@@ -523,7 +526,8 @@ def draw(arrays: dict, results: dict, folder: Path) -> None:
 
 def study_parser(file: str, card: str) -> argparse.ArgumentParser:
     """The arguments that exp04_saccades.py and exp04_saliency.py share."""
-    parser = argument_parser(file, card, limit=f"a random N of the images (demo: {DEMO['limit']})")
+    at_once = 256 if torch.cuda.is_available() else 32  # images a batch
+    parser = argument_parser(file, card, at_once, f"a random N of the images (demo: {DEMO['limit']})")
     group = parser.add_argument_group("study")
     add, one_of = group.add_argument, group.add_mutually_exclusive_group().add_argument
     add("--model", help=f"in weights.WEIGHTS, or auto (default: {PAPER['model']}; demo: {DEMO['model']})")

@@ -54,7 +54,7 @@ SALIENCY_GRID = (18, 24)  # tokens of an image: 288x384 px at patch 16
 PER_CLASS = 10  # images of a class (Methods: a subset of the validation set)
 UNISAL_DOMAIN = "DHF1K"  # the paper's choice among UNISAL's data sets, with its recurrent part
 RESNET_SIZE = (224, 224)  # px, to which crops are resized
-SAME = ("data", "model", "weights", "head", "train_head", "block", "border", "seed")  # arguments of both runs
+SAME = ("data", "model", "weights", "heads", "head", "train_head", "block", "border", "seed")  # of both runs
 CROP_ORDER = ("dino", "unisal", "centre", "gbvs", "random")  # the paper's, best first
 COLOURS = exp04.PALETTE | {"other": "#e377c2"}
 
@@ -428,7 +428,7 @@ def main(argv: list[str] | None = None) -> None:
     if not before:
         not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
     nets, fitted = dict(model=model, head=head, unisal=unisal, resnet=resnet), {}
-    folder = begin(args, [*paths, *maps], **{key: net for key, net in nets.items() if net})
+    folder = begin(args, [*paths, *maps, *(p for p, _ in fit)], **{k: net for k, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
     if head is None:
         nets["head"], fitted = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
@@ -443,8 +443,8 @@ def main(argv: list[str] | None = None) -> None:
                    conditions=np.array(policies(unisal, args.saliency_dir))) | examples(arrays, images)
     headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
     finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
-           not_run, model=args.model, size=size, patch=model.patch_size, head_fitted=fitted, unreadable=bad,
-           left_out=data.passed_over(args.data, args.train_head))
+           not_run, model=args.model, size=size, patch=model.patch_size, head_fitted=fitted,
+           unreadable=fitted.get("unreadable", []) + bad, left_out=data.passed_over(args.data, args.train_head))
 
 
 if __name__ == "__main__":

@@ -197,10 +197,12 @@ def scaled(d: np.ndarray) -> dict | None:
 
 
 def compare(name: str, a, b, n_tests: int = 1) -> dict:
-    """Exact two-sided Mann-Whitney test of a against b, Bonferroni for n_tests. Effect sizes: d, Cohen's with
-    the pooled SD; delta, Cliff's: P(a > b) - P(a < b). NaN in a or b: p is NaN."""
+    """Two-sided Mann-Whitney test of a against b, exact or, with ties, by the normal approximation corrected
+    for them; Bonferroni for n_tests. Effect sizes: d, Cohen's with the pooled SD; delta, Cliff's: P(a > b) -
+    P(a < b). NaN in a or b: p is NaN."""
     a, b = np.asarray(a, float), np.asarray(b, float)
-    u, p = stats.mannwhitneyu(a, b, method="exact")
+    tied = len(np.unique([*a, *b])) < len(a) + len(b)
+    u, p = stats.mannwhitneyu(a, b, method="asymptotic" if tied else "exact")
     spread = np.sqrt((np.square(a - a.mean()).sum() + np.square(b - b.mean()).sum()) / (len(a) + len(b) - 2))
     return dict(name=name, n=[len(a), len(b)], medians=[float(np.median(a)), float(np.median(b))], U=float(u),
                 p=float(p), p_bonferroni=float(np.minimum(1, p * n_tests)), n_tests=n_tests,

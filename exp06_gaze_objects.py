@@ -305,14 +305,16 @@ def best_sigma(curves: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
 
 def crossed_bootstrap(values: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -> np.ndarray:
     """Means over participants and objects, (n_boot, ...), both drawn anew with replacement and independently
-    (Owen 2007: both are samples from populations); values (P, O, ...), NaN = not seen."""
+    (Owen 2007: both are samples from populations); values (P, O, ...), NaN = not seen. Draws in which nobody
+    saw anything are drawn again."""
     (n_people, n_objects), rng = values.shape[:2], np.random.default_rng(seed)
     flat, out = values.reshape(n_people * n_objects, -1), []
     seen = ~np.isnan(flat[:, 0])  # a pair is NaN for all heads and sigmas, or for none
-    for _ in range(0, n_boot, 100):
+    while sum(map(len, out)) < n_boot:
         people = rng.multinomial(n_people, np.full(n_people, 1 / n_people), 100)  # (100, P)
         objects = rng.multinomial(n_objects, np.full(n_objects, 1 / n_objects), 100)
         weights = (people[:, :, None] * objects[:, None]).reshape(100, -1)[:, seen]
+        weights = weights[weights.any(1)]
         out.append(weights @ flat[seen] / weights.sum(1, keepdims=True))
     return np.concatenate(out)[:n_boot].reshape(-1, *values.shape[2:])
 

@@ -1,4 +1,5 @@
 """exp04_saccades: dropped tokens equal masked ones, planted effects come out, runs survive kills and typos."""
+import dataclasses
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from common import InputError, VisionTransformer, cls_attention, generator, resi
 from data import Images, demo_folder, imagenet_wnids, read_csv
 from processes import in_group, interrupted, python
 from results import read_arrays, read_json, save_checkpoint
-from weights import load_head
+from weights import load_head, load_vit
 
 torch.set_num_threads(1)
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -353,7 +354,10 @@ def test_saliency_starts_the_second_script_with_the_same_arguments(pictures, tmp
     assert started[2] == (saliency, [saliency, *shared, "--resume", *more])
 
 
-def test_commands_for_gpus_and_real_data_are_understood():
+def test_commands_for_gpus_and_real_data_are_understood(monkeypatch):
+    for gpu, images in ((True, 256), (False, 32)):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+        assert S.parse([]).batch_size == images
     for line in ("--data IMAGENET --sweep --saliency --dtype bfloat16", "--data IMAGENET --sweep --saliency",
                  "--data FOLDER --model dino_vits16 --train-head"):
         args = S.parse(line.split())
@@ -672,6 +676,13 @@ def test_the_last_block_guides_unless_another_is_named():
         assert S.load_model("demo_dino4", None, None, True, asked)[3] == block
 
 
+def test_a_network_of_images_that_are_not_square_is_refused(monkeypatch):
+    model, view = load_vit("demo_dino4")
+    monkeypatch.setattr(S, "load_vit", lambda *_: (model, dataclasses.replace(view, crop=(224, 384))))
+    with pytest.raises(InputError, match=r"demo_dino4 takes images of \(224, 384\) px: expected square ones"):
+        S.load_model("demo_dino4", None, None, True, None)
+
+
 def measured(correct, **more) -> dict:
     """What `condition` gives of n images: saccade s reveals 9 s tokens."""
     n = len(correct)
@@ -818,7 +829,7 @@ def test_intervals_of_shares_are_wilsons_and_stay_inside():
     # 1.96 is the normal quantile 1.959964 rounded
     np.testing.assert_allclose([low, high], np.transpose([[ci.low, ci.high] for ci in exact]), atol=1e-5)
     low, high = C.interval(np.array([[2.], [4], [6]]))
-    np.testing.assert_allclose([low[0], high[0]], 4 + np.array([-1.96, 1.96]) * (8 / 3) ** .5 / 3 ** .5)
+    np.testing.assert_allclose([low[0], high[0]], 4 + np.array([-1.96, 1.96]) * 2 / 3 ** .5)
 
 
 def test_the_examples_are_of_different_classes(monkeypatch):

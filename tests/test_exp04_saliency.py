@@ -147,8 +147,9 @@ def test_the_run_before_must_be_finished_and_have_the_fovea(pictures, tmp_path):
     asked = json.loads((tmp_path / "args.json").read_text())
     with pytest.raises(InputError, match="--saccades .*expected a finished run of .* with fovea 5"):
         L.run_before(tmp_path, 5, [], asked)
-    with pytest.raises(InputError, match="was run with seed 0, not 1"):
-        L.run_before(tmp_path, 3, [], asked | {"seed": 1})
+    for key, other in (("seed", 1), ("heads", 6), ("model", "dino_vits16"), ("border", "shift")):
+        with pytest.raises(InputError, match=f"was run with {key} {asked[key]}, not {other}"):
+            L.run_before(tmp_path, 3, [], asked | {key: other})
     with pytest.raises(InputError, match="fewer than two of these images"):
         L.run_before(tmp_path, 3, ["red/none.png"], asked)
     arrays = read_arrays(tmp_path / "arrays.npz")

@@ -158,6 +158,15 @@ def test_every_entry_of_a_comparison_equals_the_textbook():
     assert S.compare("", a, b)["d"] == -S.compare("", b, a)["d"] > 0
 
 
+def test_tied_values_are_compared_by_the_normal_approximation_corrected_for_them():
+    a, b = np.repeat([0., 100], [10, 5]), np.zeros(15)
+    u = 112.5 + 37.5  # pairs in which a is above, and half of the equal ones
+    variance = 15 * 15 / 12 * (31 - (25 ** 3 - 25 + 5 ** 3 - 5) / (30 * 29))  # Lehmann 1975
+    p = 2 * stats.norm.sf((u - 112.5 - .5) / variance ** .5)
+    assert S.compare("", a, b)["p"] == pytest.approx(p) == pytest.approx(.0175, abs=1e-4)
+    assert S.compare("", b, b)["p"] == 1
+
+
 def test_mds_distance_is_from_the_median_of_every_component():
     people = np.array([[0., 0], [1, 9], [100, 3]])
     assert S.from_median(np.array([[1., 3], [4, 7]]), people).tolist() == [0, 5]

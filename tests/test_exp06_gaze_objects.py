@@ -358,6 +358,10 @@ def test_bootstrap_leaves_out_pairs_that_were_not_seen():
     values = np.full((3, 4, 2), 5.)
     values[1, 2] = np.nan
     np.testing.assert_allclose(E.crossed_bootstrap(values, 200), 5)
+    values = np.diag([3., 5.])[..., None]  # each saw another object: half of all draws hold no seen pair
+    values[[0, 1], [1, 0]] = np.nan
+    draws = E.crossed_bootstrap(values, 200)
+    assert draws.shape == (200, 1) and draws.min() == 3 and draws.max() == 5
 
 
 def test_anova_and_tukey_equal_pingouin_and_statsmodels():
