@@ -9,7 +9,7 @@ import exp05_data as D
 import exp05_gaze_video as E
 from common import InputError
 from data import read_csv
-from gaze_worlds import clip_of, quick, small_world, write_video
+from gaze_worlds import clip_of, quick, small_world, write_n2010_gaze, write_video
 from results import read_json, write_csv
 
 
@@ -18,15 +18,17 @@ from results import read_json, write_csv
 def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
     (tmp_path / "clips").mkdir()
     write_video(tmp_path / "clips" / "all.mp4", 4)
+    (tmp_path / "clips.csv").write_text("clip,genre\nall,film\n")
     gaze = np.random.default_rng(0).uniform(0, 40, (5, 388, 2))
     cells = np.empty(6, object)
-    cells[:] = [gaze[0] + 1, *gaze]  # the first viewer, of group 5, is not among the good ones
+    cells[:] = [gaze[0] + 1, gaze[1], gaze[0], *gaze[2:]]  # the first, of group 5, is not among the good ones
     scipy.io.savemat(tmp_path / "allclip1.mat",
-                     dict(eyeclip1=cells, goodsubj=np.arange(2, 7), gr=[5, 1, 1, 2, 4, 5]))
+                     dict(eyeclip1=cells, goodsubj=[3, 2, 4, 5, 6], gr=[5, 1, 3, 2, 4, 5]))
     study = D.load_study(str(tmp_path))
     assert study.layout == "n2010" and [*study.groups.items()] == [
-        ("viewer000", "adult"), ("viewer001", "adult"), ("viewer002", "child"), ("viewer003", "child ASD"),
-        ("viewer004", "adult ASD")]
+        ("viewer000", "2"), ("viewer001", "adult"), ("viewer002", "child"), ("viewer003", "child ASD"),
+        ("viewer004", "adult ASD")]  # nobody tells what the third group is
+    assert study.clips[0].genre == "" and study.scale is None
     starts = [140, 311, 538, 740, 911, 1094, 1319, 1651, 1835, 1988, 2167, 2326]  # of the blanks, and lengths
     lengths = [15, 15, 15, 32, 15, 29, 15, 15, 15, 15, 15, 1]
     assert study.clips[0].blank == tuple(a + i for a, n in zip(starts, lengths) for i in range(n))
@@ -36,29 +38,46 @@ def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
     blank = np.isin(frame, study.clips[0].blank)
     assert len(study.clips[0].blank) == 197 and np.isnan(aligned[:, blank]).all()
     np.testing.assert_array_equal(aligned[:, ~blank], gaze[:, ~blank])
+    aligned, frame = D.align(study.clips[0].records(), np.arange(7) / 29.93, study.clips[0])
+    assert frame.tolist() == [0, 6]  # a sample in 6.01 frames; of those at 6 and 12 only the first was decoded
+    np.testing.assert_array_equal(aligned, gaze[:, :2])
+
+
+@pytest.mark.parametrize("gaze, videos, message", [
+    (np.zeros((4, 9, 3)), 1, "gaze of shape (4, 9, 3), 1 videos"), (np.zeros((4, 9)), 1, "gaze of shape (4, 9), 1"),
+    (np.zeros((4, 9, 2, 2)), 1, "gaze of shape (4, 9, 2, 2)"), (np.zeros((4, 9, 2)), 2, "(4, 9, 2), 2 videos")])
+def test_n2010_has_one_video_and_two_coordinates(tmp_path, gaze, videos, message):
+    (tmp_path / "clips").mkdir()
+    for i in range(videos):
+        (tmp_path / "clips" / f"{i}.mp4").touch()
+    write_n2010_gaze(tmp_path, gaze, [1] * 4)
+    with pytest.raises(InputError, match=re.escape(message)):
+        D.load_study(str(tmp_path))
 
 
 def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     for folder in ("Clips_small_size", "GazeData/NV/0043er", "GazeData/NV/0724er"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("STEPF_3a_c", "BLUE_1a_c", "X_10_c", "X_1_c", "Y_10_c", "Z_1_part_c"):
+    for name in ("STEPF_3a_c", "BLUE_1a_c", "BLUE_1a_a_c", "X_10_c", "X_1_c", "Y_10_c", "Z_1_part_c"):
         write_video(tmp_path / "Clips_small_size" / f"{name}.mov", 3, (48, 128))
     write_csv([{"index": i, "file name": n, "genre category": g} for i, (n, g) in enumerate(
         [("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature"), ("X_1", "cartoon"),
-         ("X_10", "drama"), ("Z_1", "doc")])],
+         ("Y_10", "drama"), ("Z_1", "doc")])],
         tmp_path / "30s_segment_description.csv")
     record = dict(t=[5000., 5010, 5020, 5030], x=[0., 1280, 2560, 7], y=[240., 720, 1200, 7],
                   missing=[0, 0, 0, 1])
-    for viewer, movie in (("0043er", "STEPF_3a_c 2.mov"), ("0724er", "STEPF_3a_c.mov"),
-                          ("0724er", "BLUE_1a.mov"), ("0043er", "ABSENT_9z.mov"), ("0043er", "X_1_c.mov"),
-                          ("0724er", "X_10_c.mov"), ("0724er", ""), ("0724er", "Y_1_c.mov"),
-                          ("0724er", "Z_1_c.mov")):
-        scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{movie[:4]}{len(movie)}.mat",
-                         dict(eyetrackRecord=record, movieFileName=movie))
+    for i, (viewer, movie) in enumerate([
+            ("0043er", "STEPF_3a_c 2.mov"), ("0724er", "C:\\seen\\STEPF_3a_c.mov"), ("0724er", "BLUE_1a.mov"),
+            ("0043er", "ABSENT_9z.mov"), ("0043er", "X_1_c.mov"), ("0724er", "X_10_c.mov"), ("0724er", ""),
+            ("0724er", "Y_1_c.mov"), ("0724er", "Z_1_c.mov")]):
+        seen = record | (dict(x=[100.] * 4, t=[7., 8, 9, 10]) if "\\" in movie else {})
+        scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{i}.mat",
+                         dict(eyetrackRecord=seen, movieFileName=movie))
     study = D.load_study(str(tmp_path))
+    assert study.layout == "cw2019" and study.scale == .8
     assert [(c.name, c.genre, c.samples)
             for c in study.clips] == [("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30),
-                                      ("X_10_c", "drama", 30), ("X_1_c", "animation", 30),
+                                      ("X_10_c", "", 30), ("X_1_c", "animation", 30),
                                       ("Z_1_part_c", "nature", 30)]
     assert "3 gaze records" in study.notes[0]  # Y_1 is not the beginning of Y_10, as Z_1 is of Z_1_part
     assert [list(c.records()) for c in study.clips[2:]] == [["0724er"], ["0043er"], ["0724er"]]
@@ -67,6 +86,12 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     # 2560 display px are 128 video px; the picture has 48 / .05 = 960 of 1440 rows, so 240 above it
     np.testing.assert_allclose(records["0043er"],
                                [[0, 0, 0], [.01, 64, 24], [.02, 128, 48], [.03, np.nan, -11.65]])
+    np.testing.assert_allclose(records["0724er"], [
+        [0, 5, 0], [.001, 5, 24], [.002, 5, 48], [.003, np.nan, -11.65]])
+    write_video(tmp_path / "high.mov", 1, (96, 128))  # higher than the display: nothing is above it
+    path = tmp_path / "GazeData/NV/0043er/0.mat"
+    high = D.gaze_mats([path], tmp_path / "high.mov")["0043er"]
+    np.testing.assert_allclose(high[:3, 1:], [[0, 12], [64, 36], [128, 60]])
 
 
 # ------------------------------------------------------------------------------------------------ viewers
