@@ -113,16 +113,17 @@ def load_any(root: Path) -> Study:
             continue
         name = source.name if source.is_dir() else source.stem
         row = info.get(name, {})
-        fps = row.get("fps") or None
+        fps = row.get("fps", "")
         if name in [clip.name for clip in study.clips]:
             raise InputError(f"{root / 'clips'}: two clips are called {name}; rename one of them.")
-        if fps is not None and not (isinstance(fps, float) and 0 < fps < math.inf):
+        if fps != "" and not (isinstance(fps, float) and 0 < fps < math.inf):
             raise InputError(f"{source}: {fps!r} frames/s in clips.csv; expected a number above 0.")
-        if source.is_dir() and fps is None and len(image_files(source)) > 1:
+        if source.is_dir() and fps == "" and len(image_files(source)) > 1:
             raise InputError(f"{source}: frames without a rate; add a column fps to clips.csv.")
         points, masks = root / "keypoints" / f"{name}.csv", root / "masks" / f"{name}.npz"
         study.clips.append(Clip(name, source, partial(gaze_csv, root / "gaze" / f"{name}.csv"),
-                                str(row.get("genre", "")), fps, points=points if points.is_file() else None,
+                                str(row.get("genre", "")), fps or None,
+                                points=points if points.is_file() else None,
                                 masks=masks if masks.is_file() else None))
     viewers = table(root / "viewers.csv", "viewer", "group")
     study.groups = {viewer: row["group"] for viewer, row in viewers.items()}

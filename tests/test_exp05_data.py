@@ -55,6 +55,44 @@ def test_n2010_has_one_video_and_two_coordinates(tmp_path, gaze, videos, message
         D.load_study(str(tmp_path))
 
 
+def test_every_clip_has_its_own_gaze_genre_rate_points_and_masks(tmp_path, monkeypatch):
+    root, ends = small_world(tmp_path / "videos"), "MP4 m4v mov avi mkv webm mpg mpeg wmv mts".split()
+    for end in ends:
+        (root / "clips" / f"z_{end}.{end}").touch()
+    (root / "clips" / "s.1").mkdir()
+    for name in ("clips/s.1/1.png", "clips/s.1/2.png", "keypoints/one.csv", "masks/two.npz"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    (root / "clips.csv").write_text("clip,genre,fps\ntwo,drama,\ns.1,nature,.5\n")
+    (root / "viewers.csv").write_text("viewer,group\nv0,child\nv1,1\n")
+    (root / "gaze" / "two.csv").write_text("viewer,t_s,x_px,y_px\nw,.5,1,2\n")
+    monkeypatch.setattr(D, "demo_folder", lambda *of, seed: tmp_path if (of, seed) == (("videos",), 7) else None)
+    study = D.load_study("demo", 7)
+    assert (study.layout, study.groups, study.notes, study.scale) == ("any", dict(v0="child", v1="1"), [], None)
+    found = [(c.name, c.source.name, c.genre, c.fps, c.points, c.masks, c.lost_at_zero) for c in study.clips]
+    assert found[:3] == [("one", "one.mp4", "", None, root / "keypoints" / "one.csv", None, False),
+                         ("s.1", "s.1", "nature", .5, None, None, False),
+                         ("two", "two.mp4", "drama", None, None, root / "masks" / "two.npz", False)]
+    assert sorted(name for name, *_ in found[3:]) == sorted(f"z_{end}" for end in ends)
+    one, folder, two = (clip.records() for clip in study.clips[:3])
+    assert len(one) == 5 and folder == {} and two["w"].tolist() == [[.5, 1, 2]]
+    assert [clip.lost_at_zero for clip in D.load_study(str(root), lost_at_zero=True).clips] == [True] * 13
+
+
+@pytest.mark.parametrize("fps, message", [
+    ("0", "0.0 frames/s in clips.csv; expected a number above 0"), ("-24", "-24.0 frames/s"), ("inf", "inf frames/s"),
+    ("24 fps", "'24 fps' frames/s"), ("", "frames without a rate; add a column fps")])
+def test_frames_of_a_folder_need_a_rate_above_zero(tmp_path, fps, message):
+    (tmp_path / "clips" / "one").mkdir(parents=True)
+    (tmp_path / "clips.csv").write_text(f"clip,fps\none,{fps}\n")
+    (tmp_path / "clips" / "one" / "1.png").touch()
+    if not fps:
+        assert D.load_study(str(tmp_path)).clips[0].fps is None  # one picture needs no rate
+    (tmp_path / "clips" / "one" / "2.png").touch()
+    with pytest.raises(InputError, match=re.escape(message)):
+        D.load_study(str(tmp_path))
+
+
 def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     for folder in ("Clips_small_size", "GazeData/NV/0043er", "GazeData/NV/0724er"):
         (tmp_path / folder).mkdir(parents=True)
@@ -74,12 +112,15 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
         scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{i}.mat",
                          dict(eyetrackRecord=seen, movieFileName=movie))
     study = D.load_study(str(tmp_path))
-    assert study.layout == "cw2019" and study.scale == .8
+    assert study.layout == "cw2019" and study.scale == .8 and study.groups == {}
     assert [(c.name, c.genre, c.samples)
             for c in study.clips] == [("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30),
                                       ("X_10_c", "", 30), ("X_1_c", "animation", 30),
                                       ("Z_1_part_c", "nature", 30)]
     assert "3 gaze records" in study.notes[0]  # Y_1 is not the beginning of Y_10, as Z_1 is of Z_1_part
+    for path in ("0043er/3.mat", "0724er/6.mat", "0724er/7.mat"):
+        (tmp_path / "GazeData/NV" / path).unlink()
+    assert D.load_study(str(tmp_path)).notes == []
     assert [list(c.records()) for c in study.clips[2:]] == [["0724er"], ["0043er"], ["0724er"]]
     records = study.clips[1].records()
     assert list(records) == ["0043er", "0724er"]
@@ -357,13 +398,17 @@ def test_a_table_saved_by_excel_is_read_and_one_with_semicolons_is_named(tmp_pat
 
 def test_tables_that_match_nothing_are_told(tmp_path):
     root = small_world(tmp_path / "w")
-    (root / "gaze/one.tsv").write_text("viewer")
+    strays = "gaze/one.tsv", "gaze/x.csv", "keypoints/three.csv", "keypoints/one.npz", "masks/one.csv", "masks/x.npz"
+    for name in reversed(strays):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).write_text("viewer")
     (root / "clips.csv").write_text("clip,genre\none.mp4,drama\ntwo,drama\n")
     (root / "viewers.csv").write_text("viewer,group\nv0,child\nV1,child\n")
     study = D.load_study(str(root))
     D.watch_all(study, None)
-    assert study.notes[:2] == ["clips.csv, one.mp4: no clip has this name",
-                               "gaze/one.tsv: no clip has this name, or it is no .csv, so it is not used"]
+    assert study.notes[0] == "clips.csv, one.mp4: no clip has this name"
+    assert [note.partition(":")[0] for note in study.notes[1:7]] == [*sorted(strays)]
+    assert study.notes[1].endswith(": no clip has this name, or it is no .csv, so it is not used")
     assert study.notes[-2:] == ["a group, but no gaze: viewers V1", "gaze, but no group: viewers v1, v2, v3, v4"]
     for text, said in (("viewer,Group\nv0,child\n", "no column group"),
                        ("viewer,group\nv0,child\nv0,adult\n", "viewer v0 is there twice")):
