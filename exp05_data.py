@@ -320,7 +320,7 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
     """Notes the share of frames with gaze, viewers with little, lengths that differ. there: (V, samples).
     InputError: a viewer's gaze within 1 px of the corner, or on another clock (`is_other_clock`); of a whole
     clip less than LEAST_GAZE over all viewers, or records more than LONGEST times as long as it."""
-    name, share = w.clip.name, there.sum(1) / max(there.shape[1], 1)  # (V,)
+    name, share = w.clip.name, there.mean(1)  # (V,)
     for viewer, one in zip(records, share):
         if one < LEAST_GAZE:
             found = f"gaze in {one:.0%} of the frames" if one else "no gaze, left out here"

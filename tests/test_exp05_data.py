@@ -148,6 +148,9 @@ def test_gaze_follows_the_times_of_frames_also_at_a_variable_rate():
     times = np.array([0, .1, .2, .3, .6])  # also after one that was shown for longer
     gaze, _ = D.align({"v": np.stack([t, 1000 * t, t], 1)}, times, clip_of(samples=4))
     np.testing.assert_allclose(gaze[0, 16:, 0], 1000 * last, atol=5.1)
+    record = np.column_stack([t * .1, np.arange(70), t])  # a record a ms; one frame is shown for 1/24 s
+    one = D.align({"v": record}, np.array([.01]), clip_of(samples=3))[0][0, :, 0]
+    assert one.tolist() == [17, 31, 45]  # 10 + 41.67 (1, 3, 5) / 6
 
 
 def test_records_are_put_in_the_order_of_time_viewer_by_viewer(tmp_path):
@@ -205,13 +208,52 @@ def test_the_share_of_frames_with_gaze_is_told():
     records = gaze_of()
     records["v0"][:60, 1:] = np.nan  # half of one of four viewers
     assert viewers_of(records)[2] == ["c: gaze in 88% of the frames (mean over 4 viewers)"]
+    records["v1"][:, 1:], records["v2"][20:, 1:] = np.nan, np.nan
+    viewers, left, notes = viewers_of(records)
+    assert viewers == ["v0", "v2", "v3"] and np.array_equal(left[2], gaze[3])
+    assert notes == ["c, viewer v1: no gaze, left out here", "c, viewer v2: gaze in 16% of the frames",
+                     "c: gaze in 42% of the frames (mean over 4 viewers)"]  # of 100, 50, 16, and 0
 
 
 def test_a_clip_and_its_longest_record_are_told_to_differ_by_more_than_half_a_second():
+    for factor, told in ((1.2, 0), (1.27, 1), (.78, 0), (.72, 1)):  # of 1.98 s; the clip's last frame is at 1.96 s
+        assert len(viewers_of(gaze_of(clock=lambda t: factor * t))[2]) == 1 + told
     records = gaze_of()
     assert len(viewers_of(records | {"v0": records["v0"][:60]})[2]) == 1  # the others watched to the end
     notes = viewers_of({viewer: record[:60] for viewer, record in records.items()})[2]
     assert notes[0].startswith("c: 2.0 s of video, 1.0 s of gaze; the shorter is used")
+    records["v0"] = np.vstack([records["v0"], [60, 5, 5]])  # one that goes on is on no other clock
+    assert viewers_of(records)[2][0].startswith("c: 2.0 s of video, 60.0 s of gaze; the shorter is used")
+
+
+def test_a_limit_ends_a_clip_and_no_length_is_compared(monkeypatch):
+    sizes = [SIZE] * 48
+    monkeypatch.setattr(D, "frames", lambda clip: ((t, size, None) for t, size in zip(TIMES, sizes)))
+    notes, clip = [], clip_of(records=lambda: gaze_of(viewers=3))  # of 2 s
+    w = D.watch(clip, 24, notes)
+    assert np.array_equal(w.times, TIMES[:24]) and w.size == SIZE and w.gaze.shape == (3, 120, 2)
+    assert notes == ["c: gaze in 100% of the frames (mean over 3 viewers)"]
+    del sizes[24:]
+    D.watch(clip, None, notes)
+    assert notes[1].startswith("c: 1.0 s of video, 2.0 s of gaze")
+    sizes[9] = SIZE[::-1]
+    with pytest.raises(InputError, match=r"c.mp4: frames of different sizes, \[\(240, 320\), \(320, 240\)\]; make"):
+        D.watch(clip, None, notes)
+
+
+@pytest.mark.parametrize("who, met", [(["pqr", "s"], 3), (["pq", "q", "r"], 2), (["pq", "", "rs"], 4), ([], 0)])
+def test_viewers_are_compared_who_saw_what_another_saw(monkeypatch, who, met):
+    seen = [D.Watched(clip_of(), TIMES[:0], SIZE, [], None, None),  # of which no frame could be decoded
+            *[D.Watched(clip_of(), TIMES, SIZE, [*viewers], None, None) for viewers in who]]
+    study, checked = D.Study("any", [*range(len(seen))], notes=["why"]), []
+    monkeypatch.setattr(D, "watch", lambda clip, limit, notes: seen[clip] if limit == 9 else None)
+    monkeypatch.setattr(D, "check_places", checked.extend)
+    if met == 4:
+        assert D.watch_all(study, 9) == seen[1:] == checked and study.notes == ["why"]
+        return
+    found = f"{met} viewers saw what another saw; at least 4 are needed" if who else "no clip could be decoded: "
+    with pytest.raises(InputError, match=f"^{found}.*why$"):
+        D.watch_all(study, 9)
 
 
 def test_gaze_at_the_far_edges_lies_outside():
@@ -221,13 +263,20 @@ def test_gaze_at_the_far_edges_lies_outside():
         records[viewer][:10, 1:] = xy
     _, gaze, notes = viewers_of(records)
     assert np.nanmax(gaze, (0, 1)).tolist() == [319.9, 239.9]
-    assert notes[0].endswith("of the gaze lies outside the frame, so is missing")
+    assert notes[0] == "c: 3.96% of the gaze lies outside the frame, so is missing"  # 2 x 19 of 4 x 240 samples
 
 
 def test_a_pause_is_no_other_clock():
     w = D.Watched(clip_of(), TIMES, SIZE, [], np.empty((0, 0, 2)), np.empty(0, int))
     paused = np.array([0, .02, .04, 5])
     assert [D.is_other_clock(t, w, False) for t in (paused, paused * 100)] == [False, True]
+    assert [D.is_other_clock(paused * (n / 5), w, True) for n in (6.8, 6.9)] == [False, True]  # 3 x 1.96 + 1
+    two, three = np.array([0, 500]), np.array([0, 2, 500])
+    assert not D.is_other_clock(two, w, True) and D.is_other_clock(three, w, True)
+    n2010 = w._replace(clip=clip_of(relative=48))  # its times are shares of the video
+    record = np.column_stack([three, [300, 5, 5], [200, 5, 5]])
+    assert not D.is_other_clock(three, n2010, True) and D.unit_hint(record, n2010) == ""
+    assert D.unit_hint(record, w) == "t_s spans 500, the clip lasts 2 s."
 
 
 def test_a_fifth_of_the_frames_with_gaze_is_enough_and_three_times_the_clip_not_too_long():
@@ -235,7 +284,7 @@ def test_a_fifth_of_the_frames_with_gaze_is_enough_and_three_times_the_clip_not_
     for records, n in ((few, 23), (enough, 26)):  # of 120 records
         for record in records.values():
             record[n:, 1:] = np.nan
-    assert viewers_of(enough)[2][-1] == "c: gaze in 21% of the frames (mean over 4 viewers)"
+    assert viewers_of(enough)[2] == ["c: gaze in 21% of the frames (mean over 4 viewers)"]
     with pytest.raises(InputError, match="gaze in 19% of the frames"):
         viewers_of(few)
     viewers_of(gaze_of(clock=lambda t: 3.4 * t))  # 6.7 s; the clip lasts 1.96 s, and 1 s more
@@ -267,7 +316,25 @@ def test_percent_and_coordinates_from_the_centre_are_recognised():
     assert "look like %: multiply them by 7.2 and 4.8" in D.place_hints(100 * xy, (480, 720))[0]
     assert "from the centre: add 360 and 240" in D.place_hints((xy - .5) * (720, 480), (480, 720))[0]
     assert D.place_hints(xy * (720, 480), (480, 720)) == []
-    assert D.clock_hints(np.arange(0, 6, .1), TIMES) == []  # a record that goes on after the clip
+
+
+@pytest.mark.parametrize("clock, hint", [
+    (lambda t: t + 1.95, ""), (lambda t: t + 2.05, "t_s begins at 2.05, not with"), (lambda t: t - 2.05, "t_s begins at -"),
+    (lambda t: 2.9 * t, ""), (lambda t: 3.1 * t, "t_s spans 6.2, the clip lasts 2 s."),
+    (lambda t: t / 2.9, ""), (lambda t: t / 3.1, "t_s spans 0.645161, the clip"),
+    (lambda t: 6.5 * t, "t_s spans 13,"), (lambda t: 6.9 * t, "t_s looks like tenths of a second: multiply it by 0.1."),
+    (lambda t: 14.5 * t, "t_s looks like tenths"), (lambda t: 15.2 * t, "t_s spans 30.4"),
+    (lambda t: 100 * t, "t_s looks like hundredths of a second: multiply it by 0.01."),
+    (lambda t: t / 60, "t_s looks like minutes: multiply it by 60."),
+    (lambda t: t / 3600 + 1, "t_s looks like hours: multiply it by 3600. t_s begins at 1, not with")])
+def test_times_in_another_unit_are_recognised_by_how_long_the_clip_lasts(clock, hint):
+    found = D.clock_hints(clock(np.linspace(0, 2, 9)), TIMES)
+    assert " ".join(found).startswith(hint) and bool(found) == bool(hint)
+
+
+def test_a_clip_of_one_frame_lasts_a_second_where_nothing_else_is_known():
+    t = np.linspace(0, 1, 9)
+    assert D.clock_hints(t * 2.9, np.zeros(1)) == [] and "spans 3.1" in D.clock_hints(t * 3.1, np.zeros(1))[0]
 
 
 def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
@@ -290,6 +357,7 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
     (lambda xy: xy * (.4, .45), "all in their top left quarter", "of a smaller picture? multiply by 320"),
     (lambda xy: xy / 3.2, "all in their top left quarter", "look like %: multiply them by 3.2 and 2.4"),
     (lambda xy: xy * 2, "outside of the pictures", "as px of a larger display"),
+    (lambda xy: xy + (177, 0), "gaze of all viewers, x .* for 5[4-7]% outside of the pictures", ""),
     (lambda xy: xy - (160, 120), "outside of the pictures", "from the centre: add 160 and 120."),
     (lambda xy: xy / (16, 12) - 10, "outside of the pictures", "in degrees or another unit: convert them to px"),
     (lambda xy: xy / (160, 120) + (159, 119), "within a twentieth of their width and height; expected", "")])
@@ -299,6 +367,7 @@ def test_gaze_of_all_clips_in_an_unlikely_place_is_refused(change, found, hint):
     with pytest.raises(InputError, match=f"{found}.*{re.escape(hint)}"):
         D.check_places([strange])
     D.check_places([right, right._replace(viewers=[])])
+    D.check_places([right._replace(some=gaze_of(lambda xy: xy + (140, 0)))])  # 44 % lie outside
 
 
 @pytest.mark.parametrize("factor, hint", [((100 / 320, 100 / 240), "look like %: multiply them by 3.2 and 2.4"),
@@ -319,11 +388,12 @@ def test_one_viewer_in_another_unit_among_many_in_px_is_named(factor, hint):
     (lambda xy: xy / (320, 1), "within 1 px of the corner.* x_px looks like shares of the picture: multiply it by 320")])
 def test_one_clip_of_many_in_another_unit_is_named(change, found):
     """Its viewers have watched five others, in px, so that hardly any of their gaze is strange."""
-    def seen(name, records):
+    def seen(name, records, size=SIZE):
         clip = clip_of(records=lambda: records)
         clip.name = name
-        return D.Watched(clip, TIMES, SIZE, [*records], np.empty(0), np.empty(0), records)
-    others = [seen(f"px{i}", gaze_of()) for i in range(5)]
+        return D.Watched(clip, TIMES, size, [*records], np.empty(0), np.empty(0), records)
+    others = [seen(f"px{i}", gaze_of()) for i in range(3)]
+    others += [seen(f"large{i}", gaze_of(lambda xy: xy * 3), (720, 960)) for i in range(2)]
     D.check_places(others)
     with pytest.raises(InputError, match=f"the gaze of all viewers on odd, x .*{found}"):
         D.check_places([*others, seen("odd", gaze_of(change))])
@@ -331,7 +401,7 @@ def test_one_clip_of_many_in_another_unit_is_named(change, found):
 
 def test_where_gaze_lies_is_told_by_a_part_of_many_records_none_of_them_lost(monkeypatch):
     """Of 4 viewers with 120 records each every fifth is kept; lost ones at (0, 0) tell nothing of the unit."""
-    monkeypatch.setattr(D, "SOME", 100)
+    monkeypatch.setattr(D, "SOME", 96)
     records = {viewer: record * (1, *[0] * 2) if viewer != "v0" else record for viewer, record in gaze_of().items()}
     clip = clip_of(records=lambda: records, lost_at_zero=True)
     w = D.Watched(clip, TIMES, SIZE, *D.viewers_of(clip, TIMES, SIZE, False, []))
@@ -415,16 +485,6 @@ def test_tables_that_match_nothing_are_told(tmp_path):
         (root / "viewers.csv").write_text(text)
         with pytest.raises(InputError, match=said):
             D.load_study(str(root))
-
-
-def test_too_few_viewers_are_explained_by_the_notes(tmp_path):
-    root = small_world(tmp_path / "w", viewers=4)
-    for name in ("one", "two"):
-        rows = read_csv(root / "gaze" / f"{name}.csv")
-        write_csv([row | dict(x_px="") if row["viewer"] == "v0" else row for row in rows],
-                  root / "gaze" / f"{name}.csv")
-    with pytest.raises(InputError, match="3 viewers saw what another saw.* one, viewer v0: no gaze, left out"):
-        D.watch_all(D.load_study(str(root)), None)
 
 
 def test_files_beside_the_clips_that_nothing_reads_are_named(tmp_path):
