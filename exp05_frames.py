@@ -126,7 +126,7 @@ def turn(frame: av.VideoFrame) -> tuple[int, int, int, int]:
         return 1, 0, 0, 1
     matrix = np.frombuffer(bytes(stored), np.int32)[[0, 1, 3, 4]] / 65536
     signs = matrix.round().astype(int)
-    if np.abs(matrix - signs).max() > .01 or sorted(np.abs(signs)) != [0, 0, 1, 1] or signs[0] * signs[1]:
+    if np.abs(matrix - signs).max() > .01 or np.abs(signs).tolist() not in ([1, 0, 0, 1], [0, 1, 1, 0]):
         raise ValueError(f"its display matrix {matrix.round(2).tolist()} is no quarter turn; export it anew")
     return tuple(signs.tolist())
 
@@ -197,7 +197,7 @@ def animal_clip(folder: Path, notes: list[str]) -> Clip:
     with input_errors(path, "the authors' mouth_pos (images, 2) and img_indices (images,)"):
         arrays = read_arrays(path)
         mouths = dict(zip(arrays["img_indices"].astype(int).tolist(), arrays["mouth_pos"].astype(float)))
-    files = {file.name: file for file in (folder / "val").rglob("*") if not file.name.startswith(".")}
+    files = {file.name: file for file in (folder / "val").rglob("*")}
     wanted = [(found[i], mouth) for i, mouth in sorted(mouths.items()) if i < len(found)]
     animals = [animal(files[name], eyes, mouth) for (name, eyes), mouth in wanted if name in files]
     if not animals:
