@@ -301,6 +301,7 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
     else:
         notes += [f"{clip.name}: {note}" for note in zero_note(share)]
     gaze, frame = align(records, times, clip)
+    gaze[np.isnan(gaze).any(2)] = np.nan  # x without y tells nothing
     outside = ((gaze < 0) | (gaze >= size[::-1])).any(2)  # comparisons with NaN are False
     if outside.any():
         notes.append(f"{clip.name}: {outside.mean():.2%} of the gaze lies outside the frame, so is missing")

@@ -311,7 +311,8 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
     eyes = [xy.tolist() for _, xy in X.animal_eyes(tmp_path / "animal_parts" / "imdb-animalParts-eye.mat")]
     assert eyes == [[[70, 12]], [[10, 60], [20, 71]], [[9, 9]]]  # of the last image's two boxes the first
     w = D.watch(clip, None, notes)
-    assert w.size == (256, 256) and len(w.times) == 2 and w.viewers == [] and notes == []
+    assert w.size == (256, 256) and w.times.tolist() == [0, 1] and w.viewers == [] and notes == []
+    assert w.gaze.shape == (0, 0, 2) and w.frame.shape == (0,) and w.some == {}
     picture = X.Frames(clip, 2)[0]["image"].numpy()
     area = np.array(Image.open(wide.file))[:, 20:80].astype(float)  # 60 px: each to 64, of which 15 make one
     for _ in range(2):
