@@ -301,10 +301,12 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
     else:
         notes += [f"{clip.name}: {note}" for note in zero_note(share)]
     gaze, frame = align(records, times, clip)
-    gaze[np.isnan(gaze).any(2)] = np.nan  # x without y tells nothing
+    missing = np.isnan(gaze).any(2)  # (V, S)
+    gaze[missing] = np.nan  # x without y tells nothing
     outside = ((gaze < 0) | (gaze >= size[::-1])).any(2)  # comparisons with NaN are False
     if outside.any():
-        notes.append(f"{clip.name}: {outside.mean():.2%} of the gaze lies outside the frame, so is missing")
+        notes.append(f"{clip.name}: {outside[~missing].mean():.2%} of the gaze lies outside the frame, so is "
+                     "missing")
         gaze[outside] = np.nan
     if whole and clip.relative not in (0, len(times)):
         notes.append(f"{clip.name}: {len(times)} of {clip.relative} frames; only their gaze is used")
@@ -334,7 +336,7 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
         notes.append(f"{name}: {length:.1f} s of video, {max(ends):.1f} s of gaze; the shorter is used "
                      "(is t_s in s from the first frame?)")
     found = f"{name}: gaze in {share.mean():.0%} of the frames (mean over {len(share)} viewers)"
-    stretched = not w.clip.relative and np.median(ends) > LONGEST * length + 1
+    stretched = np.median(ends) > LONGEST * length + 1  # never the shares of N2010
     if whole and (stretched or share.mean() < LEAST_GAZE):
         hint = unit_hint(np.concatenate([*records.values()]), w)
         raise InputError(f"{found}, to {np.median(ends):.6g} s; expected t_s in s from the first frame, x_px "
@@ -349,7 +351,7 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
 def is_other_clock(t: np.ndarray, w: Watched, whole: bool) -> bool:
     """Whether the times of a record are hardly seconds: more than one between two records, or, if the whole
     clip was decoded, LONGEST times as many as it lasts."""
-    if w.clip.relative or len(t) < 3:
+    if len(t) < 3:
         return False
     return bool(np.median(np.diff(t)) > 1 or whole and np.ptp(t) > LONGEST * w.times[-1] + 1)
 

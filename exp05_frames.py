@@ -68,7 +68,7 @@ class Clip:
 def image_files(folder: Path) -> list[Path]:
     """The images of a folder by the number in their names: 10.png comes after 9.png."""
     paths = entries(folder, *IMAGE_SUFFIXES)
-    return sorted(paths, key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))
+    return sorted(paths, key=lambda p: int(re.sub(r"\D", "", p.stem) or 0))
 
 
 def frames(clip: Clip) -> Iterator[tuple]:

@@ -18,7 +18,7 @@ from results import read_json, write_csv
 def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
     (tmp_path / "clips").mkdir()
     write_video(tmp_path / "clips" / "all.mp4", 4)
-    (tmp_path / "clips.csv").write_text("clip,genre\nall,film\n")
+    (tmp_path / "clips.csv").write_text("clip,genre\nall,film\nx,\n")
     gaze = np.random.default_rng(0).uniform(0, 40, (5, 388, 2))
     cells = np.empty(6, object)
     cells[:] = [gaze[0] + 1, gaze[1], gaze[0], *gaze[2:]]  # the first, of group 5, is not among the good ones
@@ -28,7 +28,8 @@ def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
     assert study.layout == "n2010" and [*study.groups.items()] == [
         ("viewer000", "2"), ("viewer001", "adult"), ("viewer002", "child"), ("viewer003", "child ASD"),
         ("viewer004", "adult ASD")]  # nobody tells what the third group is
-    assert study.clips[0].genre == "" and study.scale is None
+    assert study.clips[0].genre == "" and study.clips[0].points == tmp_path / "allclip1.mat"
+    assert study.scale is None and study.notes == ["clips.csv, x: no clip has this name"]
     starts = [140, 311, 538, 740, 911, 1094, 1319, 1651, 1835, 1988, 2167, 2326]  # of the blanks, and lengths
     lengths = [15, 15, 15, 32, 15, 29, 15, 15, 15, 15, 15, 1]
     assert study.clips[0].blank == tuple(a + i for a, n in zip(starts, lengths) for i in range(n))
@@ -60,7 +61,7 @@ def test_every_clip_has_its_own_gaze_genre_rate_points_and_masks(tmp_path, monke
     for end in ends:
         (root / "clips" / f"z_{end}.{end}").touch()
     (root / "clips" / "s.1").mkdir()
-    for name in ("clips/s.1/1.png", "clips/s.1/2.png", "keypoints/one.csv", "masks/two.npz"):
+    for name in ("clips/s.1/1.png", "clips/s.1/2.png", "keypoints/one.csv", "masks/s.1.npz", "masks/two.npz"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).touch()
     (root / "clips.csv").write_text("clip,genre,fps\ntwo,drama,\ns.1,nature,.5\n")
@@ -73,7 +74,7 @@ def test_every_clip_has_its_own_gaze_genre_rate_points_and_masks(tmp_path, monke
     assert (study.layout, study.groups, study.notes, study.scale) == ("any", dict(v0="child", v1="1"), [], None)
     found = [(c.name, c.source.name, c.genre, c.fps, c.points, c.masks, c.lost_at_zero) for c in study.clips]
     assert found[:3] == [("one", "one.mp4", "", None, root / "keypoints" / "one.csv", None, False),
-                         ("s.1", "s.1", "nature", .5, None, None, False),
+                         ("s.1", "s.1", "nature", .5, None, root / "masks" / "s.1.npz", False),
                          ("two", "two.mp4", "drama", None, None, root / "masks" / "two.npz", False)]
     assert sorted(name for name, *_ in found[3:]) == sorted(f"z_{end}" for end in ends)
     one, folder, two = (clip.records() for clip in study.clips[:3])
@@ -101,24 +102,23 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     for name in ("STEPF_3a_c", "BLUE_1a_c", "BLUE_1a_a_c", "X_10_c", "X_1_c", "Y_10_c", "Z_1_part_c"):
         write_video(tmp_path / "Clips_small_size" / f"{name}.mov", 3, (48, 128))
     write_csv([{"index": i, "file name": n, "genre category": g} for i, (n, g) in enumerate(
-        [("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature"), ("X_1", "cartoon"),
-         ("Y_10", "drama"), ("Z_1", "doc")])],
+        [("", "drama"), ("STEPF", "cartoon"), ("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature"),
+         ("X_1", "cartoon"), ("Y_10", "drama"), ("Z_1", "doc")])],
         tmp_path / "30s_segment_description.csv")
     record = dict(t=[5000., 5010, 5020, 5030], x=[0., 1280, 2560, 7], y=[240., 720, 1200, 7],
                   missing=[0, 0, 0, 1])
     for i, (viewer, movie) in enumerate([
             ("0043er", "STEPF_3a_c 2.mov"), ("0724er", "C:\\seen\\STEPF_3a_c.mov"), ("0724er", "BLUE_1a.mov"),
-            ("0043er", "ABSENT_9z.mov"), ("0043er", "X_1_c.mov"), ("0724er", "X_10_c.mov"), ("0724er", ""),
+            ("0043er", "EPF_3a.mov"), ("0043er", "X_1_c.mov"), ("0724er", "X_10_c.mov"), ("0724er", ""),
             ("0724er", "Y_1_c.mov"), ("0724er", "Z_1_c.mov")]):
-        seen = record | (dict(x=[100.] * 4, t=[7., 8, 9, 10]) if "\\" in movie else {})
+        seen = record | (dict(x=[100.] * 4, t=[7., 8, 9, 10], missing=[0, 0, 0, 2]) if "\\" in movie else {})
         scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{i}.mat",
                          dict(eyetrackRecord=seen, movieFileName=movie))
     study = D.load_study(str(tmp_path))
     assert study.layout == "cw2019" and study.scale == .8 and study.groups == {}
-    assert [(c.name, c.genre, c.samples)
-            for c in study.clips] == [("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30),
-                                      ("X_10_c", "", 30), ("X_1_c", "animation", 30),
-                                      ("Z_1_part_c", "nature", 30)]
+    assert [(c.name, c.genre, c.samples) for c in study.clips if not c.stored] == [
+        ("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30), ("X_10_c", "", 30), ("X_1_c", "animation", 30),
+        ("Z_1_part_c", "nature", 30)]
     assert "3 gaze records" in study.notes[0]  # Y_1 is not the beginning of Y_10, as Z_1 is of Z_1_part
     for path in ("0043er/3.mat", "0724er/6.mat", "0724er/7.mat"):
         (tmp_path / "GazeData/NV" / path).unlink()
@@ -158,12 +158,12 @@ def test_gaze_follows_the_times_of_frames_also_at_a_variable_rate():
 
 
 def test_records_are_put_in_the_order_of_time_viewer_by_viewer(tmp_path):
-    rows = [dict(viewer=v, t_s=t, x_px=10 * t, y_px="" if t == 2 else 5) for t in (3, 1, 2) for v in "ba"]
+    rows = [dict(viewer=v, t_s=t, x_px=9 - t, y_px="" if t == 2 else 5) for t in (3, 1, 2) for v in "ba"]
     write_csv(rows, tmp_path / "one.csv")
     records = D.gaze_csv(tmp_path / "one.csv")
     assert [*records] == ["b", "a"]
     for record in records.values():
-        np.testing.assert_array_equal(record, [[1, 10, 5], [2, 20, np.nan], [3, 30, 5]])
+        np.testing.assert_array_equal(record, [[1, 8, 5], [2, 7, np.nan], [3, 6, 5]])
 
 
 def test_a_sample_takes_the_nearest_record_within_a_twentieth_of_a_second():
@@ -250,15 +250,22 @@ def test_a_limit_ends_a_clip_and_no_length_is_compared(monkeypatch):
 def test_viewers_are_compared_who_saw_what_another_saw(monkeypatch, who, met):
     seen = [D.Watched(clip_of(), TIMES[:0], SIZE, [], None, None),  # of which no frame could be decoded
             *[D.Watched(clip_of(), TIMES, SIZE, [*viewers], None, None) for viewers in who]]
-    study, checked = D.Study("any", [*range(len(seen))], notes=["why"]), []
-    monkeypatch.setattr(D, "watch", lambda clip, limit, notes: seen[clip] if limit == 9 else None)
+    study, checked = D.Study("any", [*range(len(seen))]), []
+    monkeypatch.setattr(D, "watch", lambda clip, limit, notes: (notes.append("why"), seen[clip])[limit == 9])
     monkeypatch.setattr(D, "check_places", checked.extend)
     if met == 4:
-        assert D.watch_all(study, 9) == seen[1:] == checked and study.notes == ["why"]
+        assert D.watch_all(study, 9) == seen[1:] == checked and study.notes == ["why"] * 4
         return
     found = f"{met} viewers saw what another saw; at least 4 are needed" if who else "no clip could be decoded: "
     with pytest.raises(InputError, match=f"^{found}.*why$"):
         D.watch_all(study, 9)
+
+
+def test_times_that_are_shares_of_the_video_are_no_other_clock():
+    records = gaze_of(clock=lambda t: t / 120)
+    records["v0"][5:, 1:] = np.nan
+    found = viewers_of(records, relative=48)[2]
+    assert found == ["c, viewer v0: gaze in 4% of the frames", "c: gaze in 76% of the frames (mean over 4 viewers)"]
 
 
 def test_gaze_at_the_far_edges_lies_outside():
@@ -266,9 +273,10 @@ def test_gaze_at_the_far_edges_lies_outside():
     records = gaze_of()
     for viewer, xy in dict(v0=(320, 5), v1=(5, 240), v2=(319.9, 239.9)).items():
         records[viewer][:10, 1:] = xy
+    records["v3"][:, 1:] = np.nan
     _, gaze, notes = viewers_of(records)
     assert np.nanmax(gaze, (0, 1)).tolist() == [319.9, 239.9]
-    assert notes[0] == "c: 3.96% of the gaze lies outside the frame, so is missing"  # 2 x 19 of 4 x 240 samples
+    assert notes[0] == "c: 5.28% of the gaze lies outside the frame, so is missing"  # 2 x 19 of 3 x 240 samples
 
 
 def test_a_pause_is_no_other_clock():
@@ -278,10 +286,7 @@ def test_a_pause_is_no_other_clock():
     assert [D.is_other_clock(paused * (n / 5), w, True) for n in (6.8, 6.9)] == [False, True]  # 3 x 1.96 + 1
     two, three = np.array([0, 500]), np.array([0, 2, 500])
     assert not D.is_other_clock(two, w, True) and D.is_other_clock(three, w, True)
-    n2010 = w._replace(clip=clip_of(relative=48))  # its times are shares of the video
-    record = np.column_stack([three, [300, 5, 5], [200, 5, 5]])
-    assert not D.is_other_clock(three, n2010, True) and D.unit_hint(record, n2010) == ""
-    assert D.unit_hint(record, w) == "t_s spans 500, the clip lasts 2 s."
+    assert not D.is_other_clock(np.array([100, 100.02, 101]), w, True)  # it begins late
 
 
 def test_a_fifth_of_the_frames_with_gaze_is_enough_and_three_times_the_clip_not_too_long():
@@ -292,9 +297,13 @@ def test_a_fifth_of_the_frames_with_gaze_is_enough_and_three_times_the_clip_not_
     assert viewers_of(enough)[2] == ["c: gaze in 21% of the frames (mean over 4 viewers)"]
     with pytest.raises(InputError, match="gaze in 19% of the frames"):
         viewers_of(few)
+    enough["v0"][:, 1:] = np.nan
+    with pytest.raises(InputError, match="gaze in 16% of the frames"):
+        viewers_of(enough)
     viewers_of(gaze_of(clock=lambda t: 3.4 * t))  # 6.7 s; the clip lasts 1.96 s, and 1 s more
-    with pytest.raises(InputError, match="to 6.9.* s; expected t_s in s from the first frame"):
-        viewers_of(gaze_of(clock=lambda t: 3.5 * t))
+    longest = gaze_of(clock=lambda t: 3.6 * t)["v0"]
+    with pytest.raises(InputError, match="to 6.94167 s; expected t_s in s from the first frame"):
+        viewers_of(gaze_of(clock=lambda t: 3.5 * t) | {"v0": longest})
 
 
 @pytest.mark.parametrize("change, clock, message", [
@@ -333,7 +342,7 @@ def test_percent_and_coordinates_from_the_centre_are_recognised():
     (lambda t: t / 60, "t_s looks like minutes: multiply it by 60."),
     (lambda t: t / 3600 + 1, "t_s looks like hours: multiply it by 3600. t_s begins at 1, not with")])
 def test_times_in_another_unit_are_recognised_by_how_long_the_clip_lasts(clock, hint):
-    found = D.clock_hints(clock(np.linspace(0, 2, 9)), TIMES)
+    found = D.clock_hints(clock(np.linspace(2, 0, 9)), TIMES)  # of several viewers, so in any order
     assert " ".join(found).startswith(hint) and bool(found) == bool(hint)
     assert len(found) <= 1 or "begins" in hint
 
@@ -349,6 +358,10 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
     for whole in (True, False):  # with --limit, too
         with pytest.raises(InputError, match="c, viewer ms: gaze in 2% of the frames; .* t_s looks like milliseconds"):
             viewers_of(records, whole=whole)
+    slow = gaze_of() | {"slow": gaze_of(clock=lambda t: 40 * t)["v0"]}  # .67 s between two records
+    assert viewers_of(slow, whole=False)[2][0].startswith("c, viewer slow: gaze in 1")
+    with pytest.raises(InputError, match="c, viewer slow: gaze in 1.% of the frames; expected t_s in s"):
+        viewers_of(slow)
     late = gaze_of() | {"late": gaze_of(clock=lambda t: t + 1.9)["v0"]}  # little gaze, but in seconds
     assert viewers_of(late)[2][0].startswith("c, viewer late: gaze in ")
     assert viewers_of(gaze_of(clock=lambda t: t + 5), whole=False)[0] == []
@@ -357,8 +370,11 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
         viewers_of(gaze_of() | {"s": shares["v0"]}, whole=False)
     for name, factor in dict(x_px=(1 / 320, 1), y_px=(1, 1 / 240)).items():
         strange = gaze_of(lambda xy: xy * factor)["v0"]
+        strange[0, 1:], strange[1, 1:] = 300, np.nan  # of 120 one may lie anywhere
         with pytest.raises(InputError, match=f"viewer s: all gaze within 1 px of the corner. {name} looks like shares"):
             viewers_of(gaze_of() | {"s": strange})
+        strange[60:] = gaze_of()["v0"][60:]
+        assert len(viewers_of(gaze_of() | {"s": strange})[0]) == 5  # half of it only
 
 
 @pytest.mark.parametrize("change, found, hint", [
@@ -372,7 +388,7 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
 def test_gaze_of_all_clips_in_an_unlikely_place_is_refused(change, found, hint):
     right, strange = (D.Watched(clip_of(records=lambda: records), TIMES, SIZE, ["v0"], np.empty(0), np.empty(0),
                                 records) for records in (gaze_of(), gaze_of(change)))
-    with pytest.raises(InputError, match=f"{found}.*{re.escape(hint)}"):
+    with pytest.raises(InputError, match=rf"^\.: .*{found}.*{re.escape(hint)}"):  # the folder of c.mp4
         D.check_places([strange])
     D.check_places([right, right._replace(viewers=[])])
     D.check_places([right._replace(some=gaze_of(lambda xy: xy + (140, 0)))])  # 44 % lie outside
@@ -422,9 +438,9 @@ def test_where_gaze_lies_is_told_by_a_part_of_many_records_none_of_them_lost(mon
 def test_gaze_at_zero_is_suspected_and_missing_if_asked():
     records = gaze_of()
     for record in records.values():
-        record[::16, 1:] = 0  # 6.7 %
-    _, gaze, notes = viewers_of(records)
-    assert "6.7% of the gaze is at exactly (0, 0)" in notes[0] and "--lost-at-zero" in notes[0]
+        record[::16, 1:] = 0  # 8 of 120
+    _, gaze, notes = viewers_of(records | {"v3": records["v3"][1:60]})  # 3 of 59
+    assert "6.4% of the gaze is at exactly (0, 0)" in notes[0] and "--lost-at-zero" in notes[0]
     assert (gaze == 0).all(2).mean() > .05
     _, gaze, notes = viewers_of(records, lost_at_zero=True)
     assert not (gaze == 0).all(2).any() and np.isnan(gaze[..., 0]).mean() > .05 and len(notes) == 1
@@ -477,7 +493,8 @@ def test_a_table_saved_by_excel_is_read_and_one_with_semicolons_is_named(tmp_pat
 def test_tables_that_match_nothing_are_told(tmp_path):
     root = small_world(tmp_path / "w")
     strays = "gaze/one.tsv", "gaze/x.csv", "keypoints/three.csv", "keypoints/one.npz", "masks/one.csv", "masks/x.npz"
-    for name in reversed(strays):
+    (root / "gaze" / "old").mkdir()
+    for name in (*reversed(strays), "gaze/._one.csv"):
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_text("viewer")
     (root / "clips.csv").write_text("clip,genre\none.mp4,drama\ntwo,drama\n")

@@ -275,7 +275,7 @@ def animal_world(folder: Path) -> Path:
     40 wide and 80 high with two eyes, image 2 has no mouth; training images and one without eyes do not count.
     """
     (folder / "val" / "n01440764").mkdir(parents=True)
-    names = ["train/n01/n01_1.JPEG", "val/ILSVRC2012_val_00000007.JPEG", "val/ILSVRC2012_val_00000003.JPEG",
+    names = ["train/n01/val_1.JPEG", "val/ILSVRC2012_val_00000007.JPEG", "val/ILSVRC2012_val_00000003.JPEG",
              "val/ILSVRC2012_val_00000005.JPEG", "val/ILSVRC2012_val_00000001.JPEG"]
     cells = np.empty((1, 5), object)
     cells[0] = names
@@ -289,6 +289,7 @@ def animal_world(folder: Path) -> Path:
     for number, size in ((7, (100, 60)), (3, (50, 50)), (5, (40, 80)), (1, (30, 30))):
         picture = np.zeros((size[1], size[0], 3), np.uint8)
         picture[:, size[0] // 2:] = 200  # the right half is bright
+        picture[:9] = 100
         Image.fromarray(picture).save(folder / "val" / "n01440764" / f"ILSVRC2012_val_{number:08d}.JPEG")
     return folder
 
@@ -313,12 +314,14 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
     w = D.watch(clip, None, notes)
     assert w.size == (256, 256) and w.times.tolist() == [0, 1] and w.viewers == [] and notes == []
     assert w.gaze.shape == (0, 0, 2) and w.frame.shape == (0,) and w.some == {}
-    picture = X.Frames(clip, 2)[0]["image"].numpy()
-    area = np.array(Image.open(wide.file))[:, 20:80].astype(float)  # 60 px: each to 64, of which 15 make one
-    for _ in range(2):
-        area = area.repeat(64, 0).reshape(256, 15, -1, 3).mean(1).swapaxes(0, 1)
-    assert np.abs(picture - area).max() < .501  # to the nearest level
-    assert picture[:, :120].max() < 30 and picture[:, 136:].min() > 170  # x = 50 is in the middle of 20 to 80
+    pictures, cut = X.Frames(clip, 2), (np.s_[:, 20:80], np.s_[25:65])
+    for i, (one, px) in enumerate(zip(clip.animals, (4, 8))):  # 256 and 60 px have parts of 4 px, and 40 of 8
+        picture = pictures[i]["image"].numpy()
+        area = np.array(Image.open(one.file))[cut[i]].astype(float)
+        for _ in range(2):
+            area = area.repeat(256 // px, 0).reshape(256, one.side // px, -1, 3).mean(1).swapaxes(0, 1)
+        assert np.abs(picture - area).max() < .501  # to the nearest level
+        assert picture[99:, :120].max() < 30 and picture[99:, 136:].min() > 170  # the middle is in the middle
     points, parts = L.animal_points(clip, 2)
     np.testing.assert_allclose(points[0], [wide.eyes[0], [np.nan, np.nan], [128, 200]])
     assert parts["animal_eyes"].tolist() == [True, True, False] and parts["animal_face"].all()
@@ -326,11 +329,14 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
 
 def test_mouths_are_those_of_the_images_that_their_indices_name(tmp_path):
     folder = animal_world(tmp_path / "animal_parts")
+    (tmp_path / "clips" / "z").mkdir(parents=True)
     np.savez(folder / "shifted_mouth_pos_val.npz", mouth_pos=np.array([[1., 2], [5, 6], [3, 4]]),
              img_indices=[2., 3, 1])  # of three images with eyes
-    animals = X.animal_clip(folder, notes := []).animals
-    assert [(one.file.stem[-1], *one.mouth) for one in animals] == [("5", 3, 4), ("1", 1, 2)]
-    assert notes == ["animal_parts: 1 of 3 images are not there"]
+    study = D.load_study(str(tmp_path))
+    other, animals = study.clips
+    assert [(one.file.stem[-1], *one.mouth) for one in animals.animals] == [("5", 3, 4), ("1", 1, 2)]
+    assert other.name == "z" and animals.blank == (0, 1)
+    assert study.notes == ["animal_parts: 1 of 3 images are not there"]
 
 
 def test_animals_at_the_edge_stop_one_pixel_before_it_as_in_the_authors_code(tmp_path):
