@@ -269,7 +269,7 @@ def align(records: dict[str, np.ndarray], times: np.ndarray, clip: Clip) -> tupl
     if clip.relative:
         gaze = np.stack([r[:, 1:] for r in records.values()])  # (V, S, 2)
         share = next(iter(records.values()))[:, 0]
-        frame = np.ceil(share * (clip.relative - 1) - .5).astype(int).clip(0)
+        frame = np.ceil(share * (clip.relative - 1) - .5).astype(int)
         gaze, frame = gaze[:, frame < len(times)], frame[frame < len(times)]
     else:
         last = np.median(np.diff(times)) if len(times) > 1 else 1 / 24  # how long the last frame is shown

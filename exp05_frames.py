@@ -196,7 +196,8 @@ def animal_clip(folder: Path, notes: list[str]) -> Clip:
     path = folder / "shifted_mouth_pos_val.npz"
     with input_errors(path, "the authors' mouth_pos (images, 2) and img_indices (images,)"):
         arrays = read_arrays(path)
-        mouths = dict(zip(arrays["img_indices"].astype(int).tolist(), arrays["mouth_pos"].astype(float)))
+        indices = arrays["img_indices"].astype(int).tolist()
+        mouths = dict(zip(indices, arrays["mouth_pos"].astype(float), strict=True))
     files = {file.name: file for file in (folder / "val").rglob("*")}
     wanted = [(found[i], mouth) for i, mouth in sorted(mouths.items()) if i < len(found)]
     animals = [animal(files[name], eyes, mouth) for (name, eyes), mouth in wanted if name in files]

@@ -114,6 +114,7 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
         seen = record | (dict(x=[100.] * 4, t=[7., 8, 9, 10], missing=[0, 0, 0, 2]) if "\\" in movie else {})
         scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{i}.mat",
                          dict(eyetrackRecord=seen, movieFileName=movie))
+    (tmp_path / "GazeData/NV/0043er/._0.mat").write_bytes(b"left by macOS")
     study = D.load_study(str(tmp_path))
     assert study.layout == "cw2019" and study.scale == .8 and study.groups == {}
     assert [(c.name, c.genre, c.samples) for c in study.clips if not c.stored] == [
@@ -373,8 +374,8 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
         strange[0, 1:], strange[1, 1:] = 300, np.nan  # of 120 one may lie anywhere
         with pytest.raises(InputError, match=f"viewer s: all gaze within 1 px of the corner. {name} looks like shares"):
             viewers_of(gaze_of() | {"s": strange})
-        strange[60:] = gaze_of()["v0"][60:]
-        assert len(viewers_of(gaze_of() | {"s": strange})[0]) == 5  # half of it only
+        strange[70:] = gaze_of()["v0"][70:]
+        assert len(viewers_of(gaze_of() | {"s": strange})[0]) == 5  # most of it only
 
 
 @pytest.mark.parametrize("change, found, hint", [

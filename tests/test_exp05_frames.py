@@ -355,8 +355,11 @@ def test_animals_that_are_not_there_are_counted_and_none_is_refused(tmp_path):
     (folder / "val" / "n01440764" / "ILSVRC2012_val_00000005.JPEG").unlink()
     with pytest.raises(InputError, match="none of 2 images of animals .first: ILSVRC2012_val_00000007.JPEG."):
         X.animal_clip(folder, notes)
+    np.savez(folder / "shifted_mouth_pos_val.npz", mouth_pos=np.zeros((2, 2)), img_indices=[1])
+    with pytest.raises(InputError, match="npz: .* is longer than .*; expected the authors' mouth_pos"):
+        X.animal_clip(folder, notes)
     (folder / "shifted_mouth_pos_val.npz").unlink()
-    with pytest.raises(InputError, match="mouth_pos"):
+    with pytest.raises(InputError, match="No such file.*; expected the authors' mouth_pos"):
         X.animal_clip(folder, notes)
     (folder / "imdb-animalParts-eye.mat").write_bytes(b"no mat")
     with pytest.raises(InputError, match="imdb-animalParts-eye.mat"):
