@@ -24,7 +24,6 @@ from torch import Tensor
 from common import InputError, input_errors
 from data import IMAGE_SUFFIXES, entries, read_image
 from gaze import picture_size
-from results import read_arrays
 
 SAMPLES = 5  # gaze samples a frame (our choice)
 ANIMAL_SIDE = 256  # px, to which squares of Animal Parts' images are resized (authors' code)
@@ -194,8 +193,8 @@ def animal_clip(folder: Path, notes: list[str]) -> Clip:
     many are not there is added to notes. InputError: files missing or of another layout, no image there."""
     found = animal_eyes(folder / "imdb-animalParts-eye.mat")
     path = folder / "shifted_mouth_pos_val.npz"
-    with input_errors(path, "the authors' mouth_pos (images, 2) and img_indices (images,)"):
-        arrays = read_arrays(path)
+    with input_errors(path, "the authors' mouth_pos (images, 2) and img_indices (images,)"), \
+            np.load(path, allow_pickle=False) as arrays:
         indices = arrays["img_indices"].astype(int).tolist()
         mouths = dict(zip(indices, arrays["mouth_pos"].astype(float), strict=True))
     files = {file.name: file for file in (folder / "val").rglob("*")}

@@ -39,7 +39,7 @@ def test_area_resampling_equals_opencv():
     assert abs((255 * ours).sum() - 587387) < 500
     assert X.resized(torch.zeros(1, 3, 480, 720, dtype=torch.uint8), 16, None).shape[2:] == (480, 720)
     assert X.resized(torch.zeros(1, 3, 75, 88, dtype=torch.uint8), 16, None).shape[2:] == (80, 96)  # nearest
-    assert X.resized(torch.zeros(1, 3, 9, 50, dtype=torch.uint8), 16, None).shape[2:] == (32, 48)  # 2 patches or more
+    assert X.resized(torch.zeros(1, 3, 9, 50, dtype=torch.uint8), 16, None).shape[2:] == (32, 48)  # 2 or more
     for (img_h, img_w), size in {(468, 851): (384, 688),
                                  (360, 853): (288, 688)}.items():  # the authors' CW2019
         assert X.resized(torch.zeros(1, 3, img_h, img_w, dtype=torch.uint8), 16, .8).shape[2:] == size
@@ -79,9 +79,9 @@ def test_a_variable_frame_rate_is_kept_and_times_count_from_the_first_frame(tmp_
 
 @pytest.mark.parametrize("times, announced, tenths, n, message", [
     ([None, None, None], 3, 3, 3, ""), ([7.2, 7.3, 7.4], 3, 9, 3, ""), ([7.2, 7.3, 7.4], 5, 3.4, 3, ""),
-    ([7.2, 7.3, 7.4], 5, 3.6, 3, "the file ends early, it announces 5"),  # later than 1.5 frames after the last one
+    ([7.2, 7.3, 7.4], 5, 3.6, 3, "the file ends early, it announces 5"),  # 1.6 frames before its end
     ([7.2, 7.3, 7.4], 5, None, 3, "the file ends early"), ([7.2, 7.3, "torn"], 3, 3, 2, "a damaged frame")])
-def test_frames_without_times_damaged_ones_and_missing_ones_are_seen(monkeypatch, times, announced, tenths, n, message):
+def test_frames_without_times_damaged_or_missing_are_seen(monkeypatch, times, announced, tenths, n, message):
     """Of a file of 10 frames a second and pixels whose shape it does not tell; tenths: its duration."""
     shown = [SimpleNamespace(time=t, is_corrupt=t == "torn", height=4, width=6, side_data={}) for t in times]
     stream = SimpleNamespace(codec_context=SimpleNamespace(), frames=announced, average_rate=10, time_base=.1,
