@@ -1,5 +1,6 @@
 """exp05_data: the layouts, frames and gaze are read as they were shown and recorded."""
 import re
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -29,6 +30,7 @@ def test_n2010_samples_show_the_nearest_frame_and_blanks_are_left_out(tmp_path):
         ("viewer000", "2"), ("viewer001", "adult"), ("viewer002", "child"), ("viewer003", "child ASD"),
         ("viewer004", "adult ASD")]  # nobody tells what the third group is
     assert study.clips[0].genre == "" and study.clips[0].points == tmp_path / "allclip1.mat"
+    assert study.clips[0].annotation == tmp_path / "video_stimuli" / "eyeclip_annotation.txt"
     assert study.scale is None and study.notes == ["clips.csv, x: no clip has this name"]
     starts = [140, 311, 538, 740, 911, 1094, 1319, 1651, 1835, 1988, 2167, 2326]  # of the blanks, and lengths
     lengths = [15, 15, 15, 32, 15, 29, 15, 15, 15, 15, 15, 1]
@@ -88,7 +90,8 @@ def test_every_clip_has_its_own_gaze_genre_rate_points_and_masks(tmp_path, monke
 def test_frames_of_a_folder_need_a_rate_above_zero(tmp_path, fps, message):
     (tmp_path / "clips" / "one").mkdir(parents=True)
     (tmp_path / "clips.csv").write_text(f"clip,fps\none,{fps}\n")
-    (tmp_path / "clips" / "one" / "1.png").touch()
+    for name in ("1.png", "camera.txt"):
+        (tmp_path / "clips" / "one" / name).touch()
     if not fps:
         assert D.load_study(str(tmp_path)).clips[0].fps is None  # one picture needs no rate
     (tmp_path / "clips" / "one" / "2.png").touch()
@@ -99,17 +102,17 @@ def test_frames_of_a_folder_need_a_rate_above_zero(tmp_path, fps, message):
 def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     for folder in ("Clips_small_size", "GazeData/NV/0043er", "GazeData/NV/0724er"):
         (tmp_path / folder).mkdir(parents=True)
-    for name in ("STEPF_3a_c", "BLUE_1a_c", "BLUE_1a_a_c", "X_10_c", "X_1_c", "Y_10_c", "Z_1_part_c"):
+    for name in ("STEPF_3a_c", "BLUE_1a_c", "BLUE_1a_a_c", "2_10_c", "2_1_c", "Y_10_c", "Z_1_part_c"):
         write_video(tmp_path / "Clips_small_size" / f"{name}.mov", 3, (48, 128))
     write_csv([{"index": i, "file name": n, "genre category": g} for i, (n, g) in enumerate(
         [("", "drama"), ("STEPF", "cartoon"), ("STEPF_3a", "a demo (drama/other)"), ("BLUE_1a", "doc/nature"),
-         ("X_1", "cartoon"), ("Y_10", "drama"), ("Z_1", "doc")])],
+         ("2_1", "cartoon"), ("Y_10", "drama"), ("Z_1", "doc")])],
         tmp_path / "30s_segment_description.csv")
     record = dict(t=[5000., 5010, 5020, 5030], x=[0., 1280, 2560, 7], y=[240., 720, 1200, 7],
                   missing=[0, 0, 0, 1])
     for i, (viewer, movie) in enumerate([
             ("0043er", "STEPF_3a_c 2.mov"), ("0724er", "C:\\seen\\STEPF_3a_c.mov"), ("0724er", "BLUE_1a.mov"),
-            ("0043er", "EPF_3a.mov"), ("0043er", "X_1_c.mov"), ("0724er", "X_10_c.mov"), ("0724er", ""),
+            ("0043er", "EPF_3a.mov"), ("0043er", "2_1_c.mov"), ("0724er", "2_10_c.mov"), ("0724er", ""),
             ("0724er", "Y_1_c.mov"), ("0724er", "Z_1_c.mov")]):
         seen = record | (dict(x=[100.] * 4, t=[7., 8, 9, 10], missing=[0, 0, 0, 2]) if "\\" in movie else {})
         scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{i}.mat",
@@ -118,21 +121,22 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
     study = D.load_study(str(tmp_path))
     assert study.layout == "cw2019" and study.scale == .8 and study.groups == {}
     assert [(c.name, c.genre, c.samples) for c in study.clips if not c.stored] == [
-        ("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30), ("X_10_c", "", 30),
-        ("X_1_c", "animation", 30), ("Z_1_part_c", "nature", 30)]
+        ("2_10_c", "", 30), ("2_1_c", "animation", 30), ("BLUE_1a_c", "nature", 30), ("STEPF_3a_c", "drama", 30),
+        ("Z_1_part_c", "nature", 30)]
     assert "3 gaze records" in study.notes[0]  # Y_1 is not the beginning of Y_10, as Z_1 is of Z_1_part
     for path in ("0043er/3.mat", "0724er/6.mat", "0724er/7.mat"):
         (tmp_path / "GazeData/NV" / path).unlink()
     assert D.load_study(str(tmp_path)).notes == []
-    assert [list(c.records()) for c in study.clips[2:]] == [["0724er"], ["0043er"], ["0724er"]]
-    records = study.clips[1].records()
+    assert [*map(list, (c.records() for c in study.clips))] == [["0724er"], ["0043er"], ["0724er"],
+                                                                ["0043er", "0724er"], ["0724er"]]
+    records = study.clips[3].records()
     assert list(records) == ["0043er", "0724er"]
     # 2560 display px are 128 video px; the picture has 48 / .05 = 960 of 1440 rows, so 240 above it
     np.testing.assert_allclose(records["0043er"],
                                [[0, 0, 0], [.01, 64, 24], [.02, 128, 48], [.03, np.nan, -11.65]])
     np.testing.assert_allclose(records["0724er"], [
         [0, 5, 0], [.001, 5, 24], [.002, 5, 48], [.003, np.nan, -11.65]])
-    write_video(tmp_path / "high.mov", 1, (96, 128))  # higher than the display: nothing is above it
+    write_video(tmp_path / "high.mov", 1, (96, 96), aspect=Fraction(4, 3))  # nothing is above it, shown 128 px wide
     path = tmp_path / "GazeData/NV/0043er/0.mat"
     high = D.gaze_mats([path], tmp_path / "high.mov")["0043er"]
     np.testing.assert_allclose(high[:3, 1:], [[0, 12], [64, 36], [128, 60]])
@@ -159,22 +163,22 @@ def test_gaze_follows_the_times_of_frames_also_at_a_variable_rate():
 
 
 def test_records_are_put_in_the_order_of_time_viewer_by_viewer(tmp_path):
-    rows = [dict(viewer=v, t_s=t, x_px=9 - t, y_px="" if t == 2 else 5) for t in (3, 1, 2) for v in "ba"]
+    rows = [dict(viewer=v, t_s=t, x_px=9 - t, y_px="" if t == 2 else 5) for t in (3, 1.375, 2) for v in "ba"]
     write_csv(rows, tmp_path / "one.csv")
     records = D.gaze_csv(tmp_path / "one.csv")
     assert [*records] == ["b", "a"]
     for record in records.values():
-        np.testing.assert_array_equal(record, [[1, 8, 5], [2, 7, np.nan], [3, 6, 5]])
+        np.testing.assert_array_equal(record, [[1.375, 7.625, 5], [2, 7, np.nan], [3, 6, 5]])
 
 
 def test_a_sample_takes_the_nearest_record_within_a_twentieth_of_a_second():
-    record = np.array([[.0, 1, 10], [.03, 2, 20], [.077, 3, 30], [.2, 4, 40], [.324, 5, 50]])
+    record = np.array([[.0, 1, 10], [.03, 2, 20], [.077, 3, 30], [.2, 4, 40], [.326, 5, 50]])
     times = np.arange(4) * .1  # two samples a frame: at .025, .075, .125, .175, .225 ... s
     gaze, frame = D.align({"v": record}, times, clip_of(samples=2))
     at = np.array([.025, .075, .125, .175, .225, .275, .325, .375])
     nearest = np.abs(at[:, None] - record[:, 0]).argmin(1)
     near = np.abs(at - record[nearest, 0]) <= .05
-    assert near.tolist() == [True, True, True, True, True, True, True, False]  # .125 - .077, .375 - .324
+    assert near.tolist() == [True, True, True, True, True, False, True, True]  # .125 - .077, .326 - .275
     np.testing.assert_array_equal(gaze[0], np.where(near[:, None], record[nearest, 1:], np.nan))
     assert frame.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
 
@@ -297,6 +301,9 @@ def test_a_fifth_of_the_frames_with_gaze_is_enough_and_three_times_the_clip_not_
         viewers_of(enough)
     viewers_of(gaze_of(clock=lambda t: 3.4 * t))  # 6.7 s; the clip lasts 1.96 s, and 1 s more
     longest = gaze_of(clock=lambda t: 3.6 * t)["v0"]
+    mixed = gaze_of(clock=lambda t: 1000 * t) | {"v0": gaze_of()["v0"]}  # all of them tell the unit
+    with pytest.raises(InputError, match="t_s looks like milliseconds"):
+        viewers_of(mixed)
     with pytest.raises(InputError, match="to 6.94167 s; expected t_s in s from the first frame"):
         viewers_of(gaze_of(clock=lambda t: 3.5 * t) | {"v0": longest})
 
@@ -496,11 +503,14 @@ def test_tables_that_match_nothing_are_told(tmp_path):
     (root / "clips.csv").write_text("clip,genre\none.mp4,drama\ntwo,drama\n")
     (root / "viewers.csv").write_text("viewer,group\nv0,child\nV1,child\n")
     study = D.load_study(str(root))
+    path = root / "gaze" / "two.csv"
+    path.write_text(path.read_text().replace("v4", "w"))
     D.watch_all(study, None)
     assert study.notes[0] == "clips.csv, one.mp4: no clip has this name"
     assert [note.partition(":")[0] for note in study.notes[1:7]] == [*sorted(strays)]
     assert study.notes[1].endswith(": no clip has this name, or it is no .csv, so it is not used")
-    assert study.notes[-2:] == ["a group, but no gaze: viewers V1", "gaze, but no group: viewers v1, v2, v3, v4"]
+    assert study.notes[-2:] == ["a group, but no gaze: viewers V1",
+                                "gaze, but no group: viewers v1, v2, v3, v4, w"]
     for text, said in (("viewer,Group\nv0,child\n", "no column group"),
                        ("viewer,group\nv0,child\nv0,adult\n", "viewer v0 is there twice")):
         (root / "viewers.csv").write_text(text)
