@@ -136,9 +136,9 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
                                [[0, 0, 0], [.01, 64, 24], [.02, 128, 48], [.03, np.nan, -11.65]])
     np.testing.assert_allclose(records["0724er"], [
         [0, 5, 0], [.001, 5, 24], [.002, 5, 48], [.003, np.nan, -11.65]])
-    write_video(tmp_path / "high.mov", 1, (96, 96), aspect=Fraction(4, 3))  # nothing is above it, shown 128 px wide
+    write_video(tmp_path / "high.mov", 1, (96, 96), aspect=Fraction(4, 3))  # shown 128 px wide
     path = tmp_path / "GazeData/NV/0043er/0.mat"
-    high = D.gaze_mats([path], tmp_path / "high.mov")["0043er"]
+    high = D.gaze_mats([path], tmp_path / "high.mov")["0043er"]  # nothing is above it
     np.testing.assert_allclose(high[:3, 1:], [[0, 12], [64, 36], [128, 60]])
 
 
@@ -172,7 +172,7 @@ def test_records_are_put_in_the_order_of_time_viewer_by_viewer(tmp_path):
 
 
 def test_a_sample_takes_the_nearest_record_within_a_twentieth_of_a_second():
-    record = np.array([[.0, 1, 10], [.03, 2, 20], [.077, 3, 30], [.2, 4, 40], [.326, 5, 50]])
+    record = np.array([[.0, 1, 10], [.03, 2, 20], [.077, 3, 30], [.2, 4, 40], [.326, 5, 50], [.39, 6, 60]])
     times = np.arange(4) * .1  # two samples a frame: at .025, .075, .125, .175, .225 ... s
     gaze, frame = D.align({"v": record}, times, clip_of(samples=2))
     at = np.array([.025, .075, .125, .175, .225, .275, .325, .375])

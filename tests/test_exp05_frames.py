@@ -51,13 +51,16 @@ def frames_of(path: Path, fps: float | None = None, notes: list | None = None) -
     return w, X.Frames(clip, len(w.times))
 
 
-def test_videos_and_folders_of_frames_come_in_order_and_again(tmp_path):
+def test_videos_and_folders_of_frames_come_in_order_and_again(tmp_path, monkeypatch):
+    frames, begun = X.frames, []
+    monkeypatch.setattr(X, "frames", lambda clip: begun.append(clip) or frames(clip))
     pictures = np.zeros((12, 64, 96, 3), np.uint8) + np.arange(12, dtype=np.uint8)[:, None, None, None] * 15
     pictures, notes = write_video(tmp_path / "a.mp4", pictures=pictures + np.uint8([60, 30, 0])), []  # reddish
     w, data = frames_of(tmp_path / "a.mp4", notes=notes)
     assert w.size == (64, 96) and len(data) == 12 and notes == []
     assert w.times == pytest.approx(np.arange(12) / 24, abs=1e-3)
-    means = [data[i]["image"].double().mean((0, 1)) for i in (0, 3, 4, 11, 2)]  # the last one starts again
+    means = [data[i]["image"].double().mean((0, 1)) for i in (0, 3, 4, 11, 2)]
+    assert len(begun) == 2  # the last one starts again
     np.testing.assert_allclose(torch.stack(means), pictures[[0, 3, 4, 11, 2]].mean((1, 2)), atol=6)
     (tmp_path / "b.1").mkdir()
     names = ["start.bmp", *(f"{i}.png" for i in range(1, 12))]  # 10 comes after 9
@@ -132,8 +135,8 @@ ONE = 1 << 16  # of the display matrix in an MP4 file
 MATRICES = {"upright": (ONE, 0, 0, ONE), "clockwise": (0, ONE, -ONE, 0), "anticlockwise": (0, -ONE, ONE, 0),
             "half": (-ONE, 0, 0, -ONE), "mirrored": (-ONE, 0, 0, ONE), "transposed": (0, ONE, ONE, 0),
             "nearly": (ONE - 600, 600, 0, ONE)}
-SHOWN = {"upright": lambda x: x, "nearly": lambda x: x, "clockwise": lambda x: np.rot90(x, -1), "anticlockwise": np.rot90,
-         "half": lambda x: np.rot90(x, 2), "mirrored": np.fliplr, "transposed": lambda x: x.swapaxes(0, 1)}
+SHOWN = {"upright": lambda x: x, "nearly": lambda x: x, "clockwise": lambda x: np.rot90(x, -1),
+         "anticlockwise": np.rot90, "half": lambda x: np.rot90(x, 2), "mirrored": np.fliplr, "transposed": lambda x: x.swapaxes(0, 1)}
 
 
 def set_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
