@@ -136,7 +136,8 @@ MATRICES = {"upright": (ONE, 0, 0, ONE), "clockwise": (0, ONE, -ONE, 0), "anticl
             "half": (-ONE, 0, 0, -ONE), "mirrored": (-ONE, 0, 0, ONE), "transposed": (0, ONE, ONE, 0),
             "nearly": (ONE - 600, 600, 0, ONE)}
 SHOWN = {"upright": lambda x: x, "nearly": lambda x: x, "clockwise": lambda x: np.rot90(x, -1),
-         "anticlockwise": np.rot90, "half": lambda x: np.rot90(x, 2), "mirrored": np.fliplr, "transposed": lambda x: x.swapaxes(0, 1)}
+         "anticlockwise": np.rot90, "half": lambda x: np.rot90(x, 2), "mirrored": np.fliplr,
+         "transposed": lambda x: x.swapaxes(0, 1)}
 
 
 def set_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
