@@ -305,8 +305,8 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
     gaze[missing] = np.nan  # x without y tells nothing
     outside = ((gaze < 0) | (gaze >= size[::-1])).any(2)  # comparisons with NaN are False
     if outside.any():
-        notes.append(f"{clip.name}: {outside[~missing].mean():.2%} of the gaze lies outside the frame, so is "
-                     "missing")
+        share = outside[~missing].mean()
+        notes.append(f"{clip.name}: {share:.2%} of the gaze lies outside the frame, so is missing")
         gaze[outside] = np.nan
     if whole and clip.relative not in (0, len(times)):
         notes.append(f"{clip.name}: {len(times)} of {clip.relative} frames; only their gaze is used")
