@@ -117,7 +117,8 @@ def test_cw2019_is_read_as_distributed_with_the_displays_geometry(tmp_path):
         seen = record | (dict(x=[100.] * 4, t=[7., 8, 9, 10], missing=[0, 0, 0, 2]) if "\\" in movie else {})
         scipy.io.savemat(tmp_path / "GazeData/NV" / viewer / f"{i}.mat",
                          dict(eyetrackRecord=seen, movieFileName=movie))
-    (tmp_path / "GazeData/NV/0043er/._0.mat").write_bytes(b"left by macOS")
+    for name in ("GazeData/NV/0043er/._0.mat", "Clips_small_size/BLUE_1a_c.txt"):
+        (tmp_path / name).write_bytes(b"of something else")
     study = D.load_study(str(tmp_path))
     assert study.layout == "cw2019" and study.scale == .8 and study.groups == {}
     assert [(c.name, c.genre, c.samples) for c in study.clips if not c.stored] == [
@@ -267,15 +268,15 @@ def test_times_that_are_shares_of_the_video_are_no_other_clock():
                      "c: gaze in 76% of the frames (mean over 4 viewers)"]
 
 
-def test_gaze_at_the_far_edges_lies_outside():
+def test_gaze_beyond_any_edge_lies_outside():
     """Of frames 320 px wide and 240 px high the last pixels end below 320 and 240."""
     records = gaze_of()
-    for viewer, xy in dict(v0=(320, 5), v1=(5, 240), v2=(319.9, 239.9)).items():
-        records[viewer][:10, 1:] = xy
+    for viewer, xy, others in (("v0", (320, 5), (-.1, 5)), ("v1", (5, 240), (5, -.1)), ("v2", (319.9, 0), (0, 239.9))):
+        records[viewer][:10, 1:], records[viewer][10:20, 1:] = xy, others
     records["v3"][:, 1:] = np.nan
     _, gaze, notes = viewers_of(records)
-    assert np.nanmax(gaze, (0, 1)).tolist() == [319.9, 239.9]
-    assert notes[0] == "c: 5.28% of the gaze lies outside the frame, so is missing"  # 2 x 19 of 3 x 240
+    assert np.nanmax(gaze, (0, 1)).tolist() == [319.9, 239.9] and np.nanmin(gaze, (0, 1)).tolist() == [0, 0]
+    assert notes[0] == "c: 10.83% of the gaze lies outside the frame, so is missing"  # 2 x 39 of 3 x 240
 
 
 def test_a_pause_is_no_other_clock():
@@ -361,7 +362,8 @@ def test_one_viewer_in_another_unit_is_named_and_a_limit_refuses_no_length():
         with pytest.raises(InputError, match="c, viewer ms: gaze in 2% of the frames; .* t_s looks like milliseconds"):
             viewers_of(records, whole=whole)
     slow = gaze_of() | {"slow": gaze_of(clock=lambda t: 40 * t)["v0"]}  # .67 s between two records
-    assert viewers_of(slow, whole=False)[2][0].startswith("c, viewer slow: gaze in 1")
+    assert viewers_of(slow, whole=False)[2][0] == (
+        "c, viewer slow: gaze in 15% of the frames. t_s spans 79.3333, the clip lasts 2 s")
     with pytest.raises(InputError, match="c, viewer slow: gaze in 1.% of the frames; expected t_s in s"):
         viewers_of(slow)
     late = gaze_of() | {"late": gaze_of(clock=lambda t: t + 1.9)["v0"]}  # little gaze, but in seconds

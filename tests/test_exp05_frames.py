@@ -349,7 +349,8 @@ def test_animals_at_the_edge_stop_one_pixel_before_it_as_in_the_authors_code(tmp
         for size, eye, expected in (((100, 60), (at, 59), (corner, 0)), ((60, 100), (59, at), (0, corner)),
                                     ((60, 60), (59, 59), (0, 0))):
             Image.new("RGB", size).save(tmp_path / "a.jpg")
-            assert X.animal(tmp_path / "a.jpg", np.array([eye]), np.zeros(2)).corner == expected
+            eyes = np.array([eye, eye, eye]) + [[3], [-1], [-2]]
+            assert X.animal(tmp_path / "a.jpg", eyes, np.zeros(2)).corner == expected
 
 
 def test_animals_that_are_not_there_are_counted_and_none_is_refused(tmp_path):
