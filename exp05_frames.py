@@ -97,7 +97,7 @@ def displayed_image(path: Path) -> np.ndarray:
 
 def video_frames(clip: Clip) -> Iterator[tuple]:
     """`frames` of a video file."""
-    n = 0
+    n, start = 0, 0.
     with av.open(str(clip.source)) as file:
         stream = file.streams.video[0]
         stream.codec_context.options = {"err_detect": "explode"}  # damage must not be painted over

@@ -271,7 +271,8 @@ def test_times_that_are_shares_of_the_video_are_no_other_clock():
 def test_gaze_beyond_any_edge_lies_outside():
     """Of frames 320 px wide and 240 px high the last pixels end below 320 and 240."""
     records = gaze_of()
-    for viewer, xy, others in (("v0", (320, 5), (-.1, 5)), ("v1", (5, 240), (5, -.1)), ("v2", (319.9, 0), (0, 239.9))):
+    for viewer, xy, others in (("v0", (320, 5), (-.1, 5)), ("v1", (5, 240), (5, -.1)),
+                               ("v2", (319.9, 0), (0, 239.9))):
         records[viewer][:10, 1:], records[viewer][10:20, 1:] = xy, others
     records["v3"][:, 1:] = np.nan
     _, gaze, notes = viewers_of(records)
