@@ -113,16 +113,17 @@ def load_any(root: Path) -> Study:
             continue
         name = source.name if source.is_dir() else source.stem
         row = info.get(name, {})
-        fps = row.get("fps") or None
+        fps = row.get("fps", "")
         if name in [clip.name for clip in study.clips]:
             raise InputError(f"{root / 'clips'}: two clips are called {name}; rename one of them.")
-        if fps is not None and not (isinstance(fps, float) and 0 < fps < math.inf):
+        if fps != "" and not (isinstance(fps, float) and 0 < fps < math.inf):
             raise InputError(f"{source}: {fps!r} frames/s in clips.csv; expected a number above 0.")
-        if source.is_dir() and fps is None and len(image_files(source)) > 1:
+        if source.is_dir() and fps == "" and len(image_files(source)) > 1:
             raise InputError(f"{source}: frames without a rate; add a column fps to clips.csv.")
         points, masks = root / "keypoints" / f"{name}.csv", root / "masks" / f"{name}.npz"
         study.clips.append(Clip(name, source, partial(gaze_csv, root / "gaze" / f"{name}.csv"),
-                                str(row.get("genre", "")), fps, points=points if points.is_file() else None,
+                                str(row.get("genre", "")), fps or None,
+                                points=points if points.is_file() else None,
                                 masks=masks if masks.is_file() else None))
     viewers = table(root / "viewers.csv", "viewer", "group")
     study.groups = {viewer: row["group"] for viewer, row in viewers.items()}
@@ -268,7 +269,7 @@ def align(records: dict[str, np.ndarray], times: np.ndarray, clip: Clip) -> tupl
     if clip.relative:
         gaze = np.stack([r[:, 1:] for r in records.values()])  # (V, S, 2)
         share = next(iter(records.values()))[:, 0]
-        frame = np.ceil(share * (clip.relative - 1) - .5).astype(int).clip(0)
+        frame = np.ceil(share * (clip.relative - 1) - .5).astype(int)
         gaze, frame = gaze[:, frame < len(times)], frame[frame < len(times)]
     else:
         last = np.median(np.diff(times)) if len(times) > 1 else 1 / 24  # how long the last frame is shown
@@ -300,9 +301,12 @@ def viewers_of(clip: Clip, times: np.ndarray, size: tuple[int, int], whole: bool
     else:
         notes += [f"{clip.name}: {note}" for note in zero_note(share)]
     gaze, frame = align(records, times, clip)
+    missing = np.isnan(gaze).any(2)  # (V, S)
+    gaze[missing] = np.nan  # x without y tells nothing
     outside = ((gaze < 0) | (gaze >= size[::-1])).any(2)  # comparisons with NaN are False
     if outside.any():
-        notes.append(f"{clip.name}: {outside.mean():.2%} of the gaze lies outside the frame, so is missing")
+        share = outside[~missing].mean()
+        notes.append(f"{clip.name}: {share:.2%} of the gaze lies outside the frame, so is missing")
         gaze[outside] = np.nan
     if whole and clip.relative not in (0, len(times)):
         notes.append(f"{clip.name}: {len(times)} of {clip.relative} frames; only their gaze is used")
@@ -319,7 +323,7 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
     """Notes the share of frames with gaze, viewers with little, lengths that differ. there: (V, samples).
     InputError: a viewer's gaze within 1 px of the corner, or on another clock (`is_other_clock`); of a whole
     clip less than LEAST_GAZE over all viewers, or records more than LONGEST times as long as it."""
-    name, share = w.clip.name, there.sum(1) / max(there.shape[1], 1)  # (V,)
+    name, share = w.clip.name, there.mean(1)  # (V,)
     for viewer, one in zip(records, share):
         if one < LEAST_GAZE:
             found = f"gaze in {one:.0%} of the frames" if one else "no gaze, left out here"
@@ -332,7 +336,7 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
         notes.append(f"{name}: {length:.1f} s of video, {max(ends):.1f} s of gaze; the shorter is used "
                      "(is t_s in s from the first frame?)")
     found = f"{name}: gaze in {share.mean():.0%} of the frames (mean over {len(share)} viewers)"
-    stretched = not w.clip.relative and np.median(ends) > LONGEST * length + 1
+    stretched = np.median(ends) > LONGEST * length + 1  # never the shares of N2010
     if whole and (stretched or share.mean() < LEAST_GAZE):
         hint = unit_hint(np.concatenate([*records.values()]), w)
         raise InputError(f"{found}, to {np.median(ends):.6g} s; expected t_s in s from the first frame, x_px "
@@ -347,7 +351,7 @@ def check_gaze(w: Watched, records: dict[str, np.ndarray], there: np.ndarray, wh
 def is_other_clock(t: np.ndarray, w: Watched, whole: bool) -> bool:
     """Whether the times of a record are hardly seconds: more than one between two records, or, if the whole
     clip was decoded, LONGEST times as many as it lasts."""
-    if w.clip.relative or len(t) < 3:
+    if len(t) < 3:
         return False
     return bool(np.median(np.diff(t)) > 1 or whole and np.ptp(t) > LONGEST * w.times[-1] + 1)
 

@@ -24,7 +24,6 @@ from torch import Tensor
 from common import InputError, input_errors
 from data import IMAGE_SUFFIXES, entries, read_image
 from gaze import picture_size
-from results import read_arrays
 
 SAMPLES = 5  # gaze samples a frame (our choice)
 ANIMAL_SIDE = 256  # px, to which squares of Animal Parts' images are resized (authors' code)
@@ -68,7 +67,7 @@ class Clip:
 def image_files(folder: Path) -> list[Path]:
     """The images of a folder by the number in their names: 10.png comes after 9.png."""
     paths = entries(folder, *IMAGE_SUFFIXES)
-    return sorted(paths, key=lambda p: (int(re.sub(r"\D", "", p.stem) or 0), p.name))
+    return sorted(paths, key=lambda p: int(re.sub(r"\D", "", p.stem) or 0))
 
 
 def frames(clip: Clip) -> Iterator[tuple]:
@@ -98,7 +97,7 @@ def displayed_image(path: Path) -> np.ndarray:
 
 def video_frames(clip: Clip) -> Iterator[tuple]:
     """`frames` of a video file."""
-    n, start, now = 0, 0., 0.
+    n, start = 0, 0.
     with av.open(str(clip.source)) as file:
         stream = file.streams.video[0]
         stream.codec_context.options = {"err_detect": "explode"}  # damage must not be painted over
@@ -126,7 +125,7 @@ def turn(frame: av.VideoFrame) -> tuple[int, int, int, int]:
         return 1, 0, 0, 1
     matrix = np.frombuffer(bytes(stored), np.int32)[[0, 1, 3, 4]] / 65536
     signs = matrix.round().astype(int)
-    if np.abs(matrix - signs).max() > .01 or sorted(np.abs(signs)) != [0, 0, 1, 1] or signs[0] * signs[1]:
+    if np.abs(matrix - signs).max() > .01 or np.abs(signs).tolist() not in ([1, 0, 0, 1], [0, 1, 1, 0]):
         raise ValueError(f"its display matrix {matrix.round(2).tolist()} is no quarter turn; export it anew")
     return tuple(signs.tolist())
 
@@ -194,10 +193,11 @@ def animal_clip(folder: Path, notes: list[str]) -> Clip:
     many are not there is added to notes. InputError: files missing or of another layout, no image there."""
     found = animal_eyes(folder / "imdb-animalParts-eye.mat")
     path = folder / "shifted_mouth_pos_val.npz"
-    with input_errors(path, "the authors' mouth_pos (images, 2) and img_indices (images,)"):
-        arrays = read_arrays(path)
-        mouths = dict(zip(arrays["img_indices"].astype(int).tolist(), arrays["mouth_pos"].astype(float)))
-    files = {file.name: file for file in (folder / "val").rglob("*") if not file.name.startswith(".")}
+    with input_errors(path, "the authors' mouth_pos (images, 2) and img_indices (images,)"), \
+            np.load(path, allow_pickle=False) as arrays:
+        indices = arrays["img_indices"].astype(int).tolist()
+        mouths = dict(zip(indices, arrays["mouth_pos"].astype(float), strict=True))
+    files = {file.name: file for file in (folder / "val").rglob("*")}
     wanted = [(found[i], mouth) for i, mouth in sorted(mouths.items()) if i < len(found)]
     animals = [animal(files[name], eyes, mouth) for (name, eyes), mouth in wanted if name in files]
     if not animals:

@@ -18,7 +18,6 @@ from common import InputError, input_errors
 from data import read_csv
 from exp05_data import Watched, viewers_of
 from exp05_frames import Clip
-from results import read_arrays
 
 SIGMA = 30.  # px, how far from a key point one still looks at it (authors' code)
 POINT_PARTS = ("eyes", "mouth", "face", "animal_eyes", "animal_mouth", "animal_face")
@@ -94,8 +93,8 @@ def face_sides(points: np.ndarray, parts: dict[str, np.ndarray]) -> np.ndarray:
 def read_masks(path: Path, n_frames: int, size: tuple[int, int]) -> dict[str, np.ndarray]:
     """masks/NAME.npz: {"body", "ground": (T, img_h, img_w)}, of the first T frames."""
     masks = {}
-    with input_errors(path, "arrays body and ground: frames x img_h x img_w"):
-        arrays = read_arrays(path)
+    with input_errors(path, "arrays body and ground: frames x img_h x img_w"), \
+            np.load(path, allow_pickle=False) as arrays:
         for part in ("body", "ground"):
             masks[part] = arrays[part][:n_frames]
             if masks[part].shape != (n_frames, *size):

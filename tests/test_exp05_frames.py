@@ -1,7 +1,9 @@
 """exp05_frames: videos, folders of frames and Animal Parts give the pictures and times that people saw."""
 import struct
+from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -37,6 +39,7 @@ def test_area_resampling_equals_opencv():
     assert abs((255 * ours).sum() - 587387) < 500
     assert X.resized(torch.zeros(1, 3, 480, 720, dtype=torch.uint8), 16, None).shape[2:] == (480, 720)
     assert X.resized(torch.zeros(1, 3, 75, 88, dtype=torch.uint8), 16, None).shape[2:] == (80, 96)  # nearest
+    assert X.resized(torch.zeros(1, 3, 9, 50, dtype=torch.uint8), 16, None).shape[2:] == (32, 48)  # 2 or more
     for (img_h, img_w), size in {(468, 851): (384, 688),
                                  (360, 853): (288, 688)}.items():  # the authors' CW2019
         assert X.resized(torch.zeros(1, 3, img_h, img_w, dtype=torch.uint8), 16, .8).shape[2:] == size
@@ -48,18 +51,25 @@ def frames_of(path: Path, fps: float | None = None, notes: list | None = None) -
     return w, X.Frames(clip, len(w.times))
 
 
-def test_videos_and_folders_of_frames_come_in_order_and_again(tmp_path):
-    pictures, notes = write_video(tmp_path / "a.mp4"), []
+def test_videos_and_folders_of_frames_come_in_order_and_again(tmp_path, monkeypatch):
+    frames, begun = X.frames, []
+    monkeypatch.setattr(X, "frames", lambda clip: begun.append(clip) or frames(clip))
+    pictures = np.zeros((12, 64, 96, 3), np.uint8) + np.arange(12, dtype=np.uint8)[:, None, None, None] * 15
+    pictures, notes = write_video(tmp_path / "a.mp4", pictures=pictures + np.uint8([60, 30, 0])), []  # reddish
     w, data = frames_of(tmp_path / "a.mp4", notes=notes)
     assert w.size == (64, 96) and len(data) == 12 and notes == []
     assert w.times == pytest.approx(np.arange(12) / 24, abs=1e-3)
-    means = [data[i]["image"].double().mean() for i in (0, 3, 4, 11, 2)]  # the last one starts again
-    np.testing.assert_allclose(means, pictures[[0, 3, 4, 11, 2]].mean((1, 2, 3)), atol=3)
-    (tmp_path / "b").mkdir()
-    for i, p in enumerate(pictures):
-        Image.fromarray(p).save(tmp_path / "b" / f"{i + 1}.png")  # 10 comes after 9
-    (tmp_path / "b" / "readme.txt").write_text("no frame")
-    w, data = frames_of(tmp_path / "b", 12.)
+    means = [data[i]["image"].double().mean((0, 1)) for i in (0, 3, 4, 11, 2)]
+    assert len(begun) == 2  # the last one starts again
+    np.testing.assert_allclose(torch.stack(means), pictures[[0, 3, 4, 11, 2]].mean((1, 2)), atol=6)
+    (tmp_path / "b.1").mkdir()
+    names = ["start.bmp", *(f"{i}.png" for i in range(1, 12))]  # 10 comes after 9
+    for name, p in zip(names, pictures):
+        Image.fromarray(p).save(tmp_path / "b.1" / name)
+    (tmp_path / "b.1" / "readme.txt").write_text("no frame")
+    files = [X.Clip("", tmp_path / name, dict).files() for name in ("a.mp4", "b.1")]
+    assert files == [[tmp_path / "a.mp4"], sorted((tmp_path / "b.1").iterdir())]
+    w, data = frames_of(tmp_path / "b.1", 12.)
     assert w.times == pytest.approx(np.arange(12) / 12)
     assert all((data[i]["image"].numpy() == p).all() for i, p in enumerate(pictures))
 
@@ -69,6 +79,22 @@ def test_a_variable_frame_rate_is_kept_and_times_count_from_the_first_frame(tmp_
     pts = np.array([0, 40, 80, 300, 340])
     write_video(tmp_path / "v.mp4", 5, pts=start + pts)
     assert frames_of(tmp_path / "v.mp4")[0].times == pytest.approx(pts / 1000, abs=2e-3)
+
+
+@pytest.mark.parametrize("times, announced, tenths, n, message", [
+    ([None, None, None], 3, 3, 3, ""), ([7.2, 7.3, 7.4], 3, 9, 3, ""), ([7.2, 7.3, 7.4], 5, 3.4, 3, ""),
+    ([7.2, 7.3, 7.4], 5, 3.6, 3, "the file ends early, it announces 5"),  # 1.6 frames before its end
+    ([7.2, 7.3, 7.4], 5, None, 3, "the file ends early"), ([7.2, 7.3, "torn"], 3, 3, 2, "a damaged frame")])
+def test_frames_without_times_damaged_or_missing_are_seen(monkeypatch, times, announced, tenths, n, message):
+    """Of a file of 10 frames a second and pixels whose shape it does not tell; tenths: its duration."""
+    shown = [SimpleNamespace(time=t, is_corrupt=t == "torn", height=4, width=6, side_data={}) for t in times]
+    stream = SimpleNamespace(codec_context=SimpleNamespace(), frames=announced, average_rate=10, time_base=.1,
+                             duration=tenths, sample_aspect_ratio=None)
+    file = SimpleNamespace(streams=SimpleNamespace(video=[stream, None]), decode=lambda stream: shown)
+    monkeypatch.setattr(X.av, "open", lambda name: nullcontext(file))
+    w, _ = frames_of(Path("a.mp4"), notes=(notes := []))
+    assert w.times == pytest.approx(np.arange(n) / 10) and w.size == (4, 6)
+    assert message in " ".join(notes) and len(notes) == bool(message)
 
 
 def test_frames_before_the_damage_are_used_and_it_says_so(tmp_path):
@@ -107,9 +133,11 @@ def test_a_clip_without_a_frame_or_a_known_codec_is_noted(tmp_path):
 
 ONE = 1 << 16  # of the display matrix in an MP4 file
 MATRICES = {"upright": (ONE, 0, 0, ONE), "clockwise": (0, ONE, -ONE, 0), "anticlockwise": (0, -ONE, ONE, 0),
-            "half": (-ONE, 0, 0, -ONE), "mirrored": (-ONE, 0, 0, ONE), "transposed": (0, ONE, ONE, 0)}
-SHOWN = {"upright": lambda x: x, "clockwise": lambda x: np.rot90(x, -1), "anticlockwise": np.rot90,
-         "half": lambda x: np.rot90(x, 2), "mirrored": np.fliplr, "transposed": lambda x: x.swapaxes(0, 1)}
+            "half": (-ONE, 0, 0, -ONE), "mirrored": (-ONE, 0, 0, ONE), "transposed": (0, ONE, ONE, 0),
+            "nearly": (ONE - 600, 600, 0, ONE)}
+SHOWN = {"upright": lambda x: x, "nearly": lambda x: x, "clockwise": lambda x: np.rot90(x, -1),
+         "anticlockwise": np.rot90, "half": lambda x: np.rot90(x, 2), "mirrored": np.fliplr,
+         "transposed": lambda x: x.swapaxes(0, 1)}
 
 
 def set_matrix(path: Path, a: int, b: int, c: int, d: int) -> None:
@@ -138,11 +166,15 @@ def test_a_video_is_turned_and_mirrored_as_a_player_does(tmp_path, name):
     assert notes == [] and w.size == shown.shape[:2] and len(data) == 3
 
 
-@pytest.mark.parametrize("cos, sin, said", [
-    (46341, 46341, "[0.71, 0.71, -0.71, 0.71]"), (56756, 32768, "[0.87, 0.5, -0.5, 0.87]")])
-def test_a_video_turned_by_a_part_of_a_quarter_is_named(tmp_path, cos, sin, said):
+@pytest.mark.parametrize("matrix, said", [
+    ((46341, 46341, -46341, 46341), "[0.71, 0.71, -0.71, 0.71]"),
+    ((56756, 32768, -32768, 56756), "[0.87, 0.5, -0.5, 0.87]"),
+    ((ONE, 0, 0, ONE - 720), "[1.0, 0.0, 0.0, 0.99]"), ((ONE, 0, ONE, ONE), "[1.0, 0.0, 1.0, 1.0]"),
+    *[((a, b, c, d), str([a / ONE, b / ONE, c / ONE, d / ONE])) for a, b, c, d in (
+        (ONE, ONE, 0, 0), (ONE, 0, ONE, 0), (0, ONE, 0, ONE), (0, 0, ONE, -ONE))]])
+def test_a_video_that_is_not_turned_by_quarters_is_named(tmp_path, matrix, said):
     quarters(tmp_path / "a.mp4")
-    set_matrix(tmp_path / "a.mp4", cos, sin, -sin, cos)
+    set_matrix(tmp_path / "a.mp4", *matrix)
     notes = []
     assert not len(frames_of(tmp_path / "a.mp4", notes=notes)[1])
     assert f"display matrix {said} is no quarter turn" in notes[0]
@@ -167,15 +199,23 @@ def test_pixels_that_are_not_square_are_shown_square(tmp_path, aspect, width, en
 def test_a_turned_video_of_wide_pixels_is_made_square_before_it_is_turned(tmp_path):
     quarters(tmp_path / "a.mp4", aspect=Fraction(4, 3))
     set_matrix(tmp_path / "a.mp4", *MATRICES["clockwise"])
-    assert frames_of(tmp_path / "a.mp4")[0].size == (128, 64)
+    w, data = frames_of(tmp_path / "a.mp4")
+    shown = data[0]["image"].numpy()
+    assert w.size == shown.shape[:2] == (128, 64)
+    means = [shown[:60, :28].mean(), shown[:60, 36:].mean(), shown[68:, :28].mean(), shown[68:, 36:].mean()]
+    np.testing.assert_allclose(means, [160, 0, 240, 80], atol=6)
 
 
 def test_n2010_is_taken_as_stored_because_its_gaze_is_in_stored_pixels(tmp_path):
     (tmp_path / "clips").mkdir()
     quarters(tmp_path / "clips" / "a.mp4", aspect=Fraction(8, 9))
+    set_matrix(tmp_path / "clips" / "a.mp4", *MATRICES["clockwise"])
     write_n2010_gaze(tmp_path, np.full((4, 90, 2), 50.), [1] * 4)
     study = D.load_study(str(tmp_path))
     assert D.watch(study.clips[0], None, study.notes).size == (64, 96)
+    with av.open(str(study.clips[0].source)) as file:
+        stored = next(file.decode(video=0)).to_ndarray(format="rgb24")
+    np.testing.assert_array_equal(X.Frames(study.clips[0], 1)[0]["image"].numpy(), stored)
 
 
 def test_frames_of_a_folder_are_turned_by_their_exif(tmp_path):
@@ -240,27 +280,30 @@ def animal_world(folder: Path) -> Path:
     40 wide and 80 high with two eyes, image 2 has no mouth; training images and one without eyes do not count.
     """
     (folder / "val" / "n01440764").mkdir(parents=True)
-    names = ["train/n01/n01_1.JPEG", "val/ILSVRC2012_val_00000007.JPEG", "val/ILSVRC2012_val_00000003.JPEG",
+    names = ["train/n01/val_1.JPEG", "val/ILSVRC2012_val_00000007.JPEG", "val/ILSVRC2012_val_00000003.JPEG",
              "val/ILSVRC2012_val_00000005.JPEG", "val/ILSVRC2012_val_00000001.JPEG"]
     cells = np.empty((1, 5), object)
     cells[0] = names
-    box = dict(id=np.array([1, 2, 3, 4, 5, 6]), imageId=np.array([900, 901, 902, 903, 904, 904]))
-    points = dict(boxId=np.array([1, 2, 4, 4, 5, 6]),
+    box = dict(id=np.array([31, 2, 3, 54, 45, 6]), imageId=np.array([900, 907, 902, 904, 903, 904]))
+    points = dict(boxId=np.array([31, 2, 45, 45, 54, 6]),
                   pos=np.array([[5, 70, 10, 20, 9, 99], [5, 12, 60, 71, 9, 99]], np.float32))
     scipy.io.savemat(folder / "imdb-animalParts-eye.mat", dict(
-        images=dict(name=cells, id=np.array([900, 901, 902, 903, 904])), bbx=box, kp=points))
+        images=dict(name=cells, id=np.array([900, 907, 902, 903, 904])), bbx=box, kp=points))
     np.savez(folder / "shifted_mouth_pos_val.npz", mouth_pos=np.array([[128., 200], [100, 100]]),
              img_indices=np.array([0., 1.]))
     for number, size in ((7, (100, 60)), (3, (50, 50)), (5, (40, 80)), (1, (30, 30))):
         picture = np.zeros((size[1], size[0], 3), np.uint8)
         picture[:, size[0] // 2:] = 200  # the right half is bright
+        picture[:9] = 100
         Image.fromarray(picture).save(folder / "val" / "n01440764" / f"ILSVRC2012_val_{number:08d}.JPEG")
     return folder
 
 
 def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
-    notes = []
-    clip = X.animal_clip(animal_world(tmp_path / "animal_parts"), notes)
+    animal_world(tmp_path / "animal_parts")
+    (tmp_path / "clips").mkdir()  # none; the animals come last
+    study = D.load_study(str(tmp_path))
+    (clip,), notes = study.clips, study.notes
     assert notes == [] and [p.name[-13:] for p in clip.files()] == ["00000007.JPEG", "00000005.JPEG"]
     wide, high = clip.animals
     assert clip.blank == (0, 1)  # nobody watched them: they count in no mean over frames
@@ -274,13 +317,16 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
     eyes = [xy.tolist() for _, xy in X.animal_eyes(tmp_path / "animal_parts" / "imdb-animalParts-eye.mat")]
     assert eyes == [[[70, 12]], [[10, 60], [20, 71]], [[9, 9]]]  # of the last image's two boxes the first
     w = D.watch(clip, None, notes)
-    assert w.size == (256, 256) and len(w.times) == 2 and w.viewers == [] and notes == []
-    picture = X.Frames(clip, 2)[0]["image"].numpy()
-    area = np.array(Image.open(wide.file))[:, 20:80].astype(float)  # 60 px: each to 64, of which 15 make one
-    for _ in range(2):
-        area = area.repeat(64, 0).reshape(256, 15, -1, 3).mean(1).swapaxes(0, 1)
-    assert np.abs(picture - area).max() < .501  # to the nearest level
-    assert picture[:, :120].max() < 30 and picture[:, 136:].min() > 170  # x = 50 is in the middle of 20 to 80
+    assert w.size == (256, 256) and w.times.tolist() == [0, 1] and w.viewers == [] and notes == []
+    assert w.gaze.shape == (0, 0, 2) and w.frame.shape == (0,) and w.some == {}
+    pictures, cut = X.Frames(clip, 2), (np.s_[:, 20:80], np.s_[25:65])
+    for i, (one, px) in enumerate(zip(clip.animals, (4, 8))):  # 256 and 60 px have parts of 4 px, and 40 of 8
+        picture = pictures[i]["image"].numpy()
+        area = np.array(Image.open(one.file))[cut[i]].astype(float)
+        for _ in range(2):
+            area = area.repeat(256 // px, 0).reshape(256, one.side // px, -1, 3).mean(1).swapaxes(0, 1)
+        assert np.abs(picture - area).max() < .501  # to the nearest level
+        assert picture[99:, :120].max() < 30 and picture[99:, 136:].min() > 170  # the middle is in the middle
     points, parts = L.animal_points(clip, 2)
     np.testing.assert_allclose(points[0], [wide.eyes[0], [np.nan, np.nan], [128, 200]])
     assert parts["animal_eyes"].tolist() == [True, True, False] and parts["animal_face"].all()
@@ -288,16 +334,23 @@ def test_animal_parts_are_read_cut_and_resized_as_by_the_authors(tmp_path):
 
 def test_mouths_are_those_of_the_images_that_their_indices_name(tmp_path):
     folder = animal_world(tmp_path / "animal_parts")
-    np.savez(folder / "shifted_mouth_pos_val.npz", mouth_pos=np.array([[1., 2], [3, 4]]),
-             img_indices=[2., 1.])
-    animals = X.animal_clip(folder, []).animals
-    assert [(one.file.stem[-1], *one.mouth) for one in animals] == [("5", 3, 4), ("1", 1, 2)]
+    (tmp_path / "clips" / "z").mkdir(parents=True)
+    np.savez(folder / "shifted_mouth_pos_val.npz", mouth_pos=np.array([[1., 2], [5, 6], [3, 4]]),
+             img_indices=[2., 3, 1])  # of three images with eyes
+    study = D.load_study(str(tmp_path))
+    other, animals = study.clips
+    assert [(one.file.stem[-1], *one.mouth) for one in animals.animals] == [("5", 3, 4), ("1", 1, 2)]
+    assert (other.name, animals.name) == ("z", "animal_parts") and animals.blank == (0, 1)
+    assert study.notes == ["animal_parts: 1 of 3 images are not there"]
 
 
 def test_animals_at_the_edge_stop_one_pixel_before_it_as_in_the_authors_code(tmp_path):
-    Image.new("RGB", (100, 60)).save(tmp_path / "a.jpg")
-    for x, corner in ((3, 0), (99, 39), (88.5, 38), (88.6, 39)):
-        assert X.animal(tmp_path / "a.jpg", np.array([[x, 5.]]), np.zeros(2)).corner == (corner, 0)
+    for at, corner in ((3, 0), (99, 39), (88.5, 38), (88.6, 39)):
+        for size, eye, expected in (((100, 60), (at, 59), (corner, 0)), ((60, 100), (59, at), (0, corner)),
+                                    ((60, 60), (59, 59), (0, 0))):
+            Image.new("RGB", size).save(tmp_path / "a.jpg")
+            eyes = np.array([eye, eye, eye]) + [[3], [-1], [-2]]
+            assert X.animal(tmp_path / "a.jpg", eyes, np.zeros(2)).corner == expected
 
 
 def test_animals_that_are_not_there_are_counted_and_none_is_refused(tmp_path):
@@ -308,8 +361,11 @@ def test_animals_that_are_not_there_are_counted_and_none_is_refused(tmp_path):
     (folder / "val" / "n01440764" / "ILSVRC2012_val_00000005.JPEG").unlink()
     with pytest.raises(InputError, match="none of 2 images of animals .first: ILSVRC2012_val_00000007.JPEG."):
         X.animal_clip(folder, notes)
+    np.savez(folder / "shifted_mouth_pos_val.npz", mouth_pos=np.zeros((2, 2)), img_indices=[1])
+    with pytest.raises(InputError, match="npz: .* is longer than .*; expected the authors' mouth_pos"):
+        X.animal_clip(folder, notes)
     (folder / "shifted_mouth_pos_val.npz").unlink()
-    with pytest.raises(InputError, match="mouth_pos"):
+    with pytest.raises(InputError, match="No such file.*; expected the authors' mouth_pos"):
         X.animal_clip(folder, notes)
     (folder / "imdb-animalParts-eye.mat").write_bytes(b"no mat")
     with pytest.raises(InputError, match="imdb-animalParts-eye.mat"):

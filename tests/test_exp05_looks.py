@@ -7,6 +7,7 @@ import pytest
 
 import exp05_data as D
 import exp05_looks as L
+from common import InputError
 from exp05_frames import Clip
 from gaze_worlds import N2010_SCENES, n2010_as_distributed, real
 from results import write_csv
@@ -77,6 +78,9 @@ def test_body_and_ground_have_masks_of_their_own(tmp_path):
     found = L.read_masks(tmp_path / "m.npz", 3, (4, 6))
     np.testing.assert_array_equal(found["body"], body[:3])
     np.testing.assert_array_equal(found["ground"], ground[:3])
+    (tmp_path / "m.npz").write_bytes(b"damaged")
+    with pytest.raises(InputError, match="m.npz: .*; expected arrays body and ground"):
+        L.read_masks(tmp_path / "m.npz", 3, (4, 6))
 
 
 def test_left_minus_right_needs_two_mouths_and_knows_left_from_right():
