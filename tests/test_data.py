@@ -506,7 +506,8 @@ def test_the_same_map_has_the_same_values_and_entropy_in_every_file(tmp_path, va
 
 
 @pytest.mark.parametrize("lowest, highest, said", [
-    (0, 4095, "all below 4096"), (0, 4096, ""), (9, 65535, ""), (0, 65536, "more than 16 bits"), (-1, 9000, "more than")])
+    (0, 4095, "all below 4096"), (0, 4096, ""), (9, 65535, ""), (0, 65536, "more than 16 bits"),
+    (-1, 9000, "more than 16 bits")])
 def test_a_photograph_of_16_bits_needs_more_than_12_of_them_and_no_more_than_16(tmp_path, lowest, highest, said):
     """The second example: a blue one, whose red and green are 0."""
     Image.fromarray(np.int32([[lowest, highest]])).save(tmp_path / "a.tif")
