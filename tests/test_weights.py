@@ -351,8 +351,8 @@ def test_training_checkpoints_of_dinov2_give_the_teachers_backbone(tmp_path):
              "ibot_patch_loss.center": torch.zeros(1, 9), "dino_loss.center": torch.zeros(1, 9)}
     of = lambda m: {f"backbone.{k}": v for k, v in dinov2_chunks(m.state_dict()).items()} | extra
     torch.save({"teacher": of(teacher)}, tmp_path / "teacher_checkpoint.pth")
-    both = {f"student.{k}": v for k, v in of(student).items()}
-    both |= {f"teacher.{k}": v for k, v in of(teacher).items()} | {"dino_loss.center": torch.zeros(1, 9)}
+    both = {f"teacher.{k}": v for k, v in of(teacher).items()}
+    both |= {f"student.{k}": v for k, v in of(student).items()} | {"dino_loss.center": torch.zeros(1, 9)}
     torch.save({"model": both, "iteration": 3}, tmp_path / "model_0.rank_0.pth")
     for name in ("teacher_checkpoint.pth", "model_0.rank_0.pth"):
         assert torch.equal(load_vit("auto", tmp_path / name, num_heads=2)[0](X), teacher(X))
@@ -607,13 +607,17 @@ def test_download_is_stored_once_under_its_name(hub, sha256):
     hub.content = b"right"
     path = locate_weights(hub.spec._replace(sha256=sha256))
     assert path == hub.folder / "tiny.pth" and path.read_bytes() == b"right"
-    assert locate_weights(hub.spec) == path and list(hub.folder.iterdir()) == [path] and hub.asked == 1
+    named = locate_weights(hub.spec._replace(file="vit-tiny.bin"))  # where the address ends like others
+    assert named == hub.folder / "vit-tiny.bin" and hub.asked == 2
+    named.unlink()
+    assert locate_weights(hub.spec) == path and list(hub.folder.iterdir()) == [path] and hub.asked == 2
 
 
 def test_a_hash_that_nobody_published_is_printed_for_the_reader(hub, capsys):
     hub.content = b"right"
-    locate_weights(hub.spec._replace(sha256=None))
-    assert f"tiny.pth: sha256 {RIGHT}" in capsys.readouterr().out
+    for _ in range(2):  # of a new file, and of one that is there
+        locate_weights(hub.spec._replace(sha256=None))
+        assert f"tiny.pth: sha256 {RIGHT}" in capsys.readouterr().out
     locate_weights(hub.spec)
     assert not capsys.readouterr().out
 
@@ -646,8 +650,9 @@ def test_a_file_that_was_there_and_mismatches_is_left_alone(hub):
     hub.folder.mkdir(parents=True)
     (hub.folder / "tiny.pth").write_bytes(b"wrong")
     hub.content = b"right"
-    with pytest.raises(InputError, match=f"tiny.pth: sha256 is {WRONG}, expected {RIGHT}.*move it away"):
-        locate_weights(hub.spec)
+    for expected in (RIGHT, WRONG[:-1] + "x", WRONG[:7] + "x"):
+        with pytest.raises(InputError, match=f"tiny.pth: sha256 is {WRONG}, expected {expected} .*move it away"):
+            locate_weights(hub.spec._replace(sha256=expected))
     assert (hub.folder / "tiny.pth").read_bytes() == b"wrong" and hub.asked == 0
     assert [path.name for path in hub.folder.iterdir()] == ["tiny.pth"]
 
@@ -685,18 +690,39 @@ def test_dino_linear_file_loads_as_a_head(tmp_path):
         load_head(tmp_path / "half.pth")
 
 
+def test_attention_is_tuned_and_the_bytes_of_all_else_are_hashed():
+    model = random_vit()
+    parts = [f"blocks.{i}.attn.{part}" for i in range(2) for part in ("qkv.weight", "qkv.bias", "proj.weight", "proj.bias")]
+    assert list(attention_state(model)) == parts
+    frozen = b"".join(v.numpy().tobytes() for k, v in model.state_dict().items() if k not in parts)
+    found = frozen_sha256(model)
+    assert bytes(found.tolist()) == hashlib.sha256(frozen).digest() and found.dtype == torch.uint8
+    norm = torch.nn.BatchNorm1d(2)
+    before = frozen_sha256(norm, lambda net: {"weight": net.weight})
+    norm.weight.data += 1
+    assert torch.equal(frozen_sha256(norm, lambda net: {"weight": net.weight}), before)
+    norm.running_mean += 1  # statistics are frozen too
+    assert not torch.equal(frozen_sha256(norm, lambda net: {"weight": net.weight}), before)
+
+
 def test_tuned_weights_fit_only_the_model_they_were_tuned_from(tmp_path):
-    model, other = random_vit(), random_vit()
+    model, other = random_vit().train(), random_vit()
     with torch.no_grad():
         other.norm.bias[3] += 1e-3  # of the same shape, and what tuning leaves alone differs
     tuned = {k: v + 1 for k, v in attention_state(model).items()}
     torch.save(tuned | {"frozen_sha256": frozen_sha256(model)}, tmp_path / "tuned.pth")
     torch.save(tuned, tmp_path / "old.pth")  # a file that does not say
     for file in ("tuned.pth", "old.pth"):
-        loaded = load_tuned(model, tmp_path / file).state_dict()
+        net = load_tuned(model, tmp_path / file)
+        loaded = net.state_dict()
         assert all(torch.equal(loaded[k], tuned.get(k, v)) for k, v in model.state_dict().items())
+        assert not net.training
     with pytest.raises(InputError, match="tuned.pth: was tuned from another model"):
         load_tuned(other, tmp_path / "tuned.pth")
+    for another, said in ((random_vit(embed_dim=64), "8 tensors .*expected the 8"),
+                          (random_vit(depth=3), "8 tensors .*expected the 12")):
+        with pytest.raises(InputError, match=f"tuned.pth: {said} tuned weights"):
+            load_tuned(another, tmp_path / "tuned.pth")
     retuned = load_tuned(model, tmp_path / "old.pth")  # a tuned model has the frozen part of its base
     assert torch.equal(frozen_sha256(retuned), frozen_sha256(model))
     assert not torch.equal(frozen_sha256(other), frozen_sha256(model))
@@ -744,7 +770,8 @@ def test_what_a_file_does_not_say_is_printed_as_assumed(tmp_path, capsys):
     torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "timm.pth")
     load_vit("auto", tmp_path / "timm.pth")
     said = capsys.readouterr().out
-    for part in ("assumed 6 heads a block", "an eps of 1e-06", "short side 256, crop 224", "bicubic", "mean (0.485, 0.456, 0.406)"):
+    for part in ("assumed 6 heads a block", "an eps of 1e-06", "short side 256, crop 224", "bicubic",
+                 "mean (0.485, 0.456, 0.406), SD (0.229, 0.224, 0.225)"):
         assert part in said
     load_vit("auto", tmp_path / "timm.pth", num_heads=3)
     assert "heads a block" not in capsys.readouterr().out
@@ -808,7 +835,7 @@ def test_what_a_configuration_says_and_is_not_built_here_is_refused_by_name(file
         load_vit("auto", tmp_path / "x.pth")
 
 
-def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path):
+def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path, capsys):
     torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "x.pth")
     config = dict(num_attention_heads=4, layer_norm_eps=1e-5, hidden_size=64, patch_size=None)
     (tmp_path / "config.json").write_text(json.dumps(config))
@@ -817,6 +844,10 @@ def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path)
         model = load_vit("auto", path)[0]
         assert model.num_heads == 4 and model.norm.eps == 1e-5
     assert load_vit("auto", tmp_path, num_heads=8)[0].num_heads == 8
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(dict(size=224, **MEAN_STD)))
+    capsys.readouterr()
+    load_vit("auto", tmp_path)
+    assert not capsys.readouterr().out  # nothing is left to be assumed
     (tmp_path / "config.json").write_text(json.dumps(config | dict(hidden_size=128)))
     with pytest.raises(InputError, match="width 64, but config.json beside it says 128"):
         load_vit("auto", tmp_path / "x.pth")
