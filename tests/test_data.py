@@ -657,6 +657,16 @@ def test_masks_that_tell_nothing_are_refused_by_name(tmp_path, values, said):
         read_mask(tmp_path / "bag01.npy")
 
 
+def test_two_masks_of_one_image_are_refused(tmp_path):
+    (tmp_path / "masks").mkdir()
+    for name in ("a.npy", "b.png", "b.txt"):
+        (tmp_path / "masks" / name).touch()
+    assert data.mask_files(tmp_path) == {name[0]: tmp_path / "masks" / name for name in ("a.npy", "b.png")}
+    (tmp_path / "masks" / "a.tif").touch()
+    with pytest.raises(InputError, match="masks: a.npy and a.tif are of one image"):
+        data.mask_files(tmp_path)
+
+
 def noisy(size=(80, 60)) -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
 
@@ -899,6 +909,7 @@ def test_files_of_an_ending_that_nothing_reads_are_named_and_what_pillow_reads_i
     items, _ = load_imagefolder(tmp_path)
     assert [path.name for path, _ in items] == ["a.jpg", "b.jfif", "c.JPE"]
     (tmp_path / "val" / "n01" / "folder").mkdir()
+    (tmp_path / "val" / "words.txt").touch()
     write_jpeg(tmp_path / "train" / "n02" / "g.heif")
     assert [*passed_over(tmp_path).values()] == [["n01/d.heic", "n01/e.npy"]]
     assert [*passed_over(tmp_path, train=True).values()] == [["n02/g.heif", "n01/d.heic", "n01/e.npy"]]
