@@ -370,11 +370,14 @@ def timm_preprocess(config: dict) -> Preprocess:
     steps that `Preprocess` does not take."""
     _, img_h, side = config["input_size"]
     mode, how = config.get("crop_mode", "center"), config["interpolation"]
-    if img_h != side or mode not in ("center", "squash") or how not in ("nearest", "bilinear", "bicubic"):
-        raise ValueError(f"input_size {config['input_size']}, crop_mode {mode}, interpolation {how}: not "
-                         "built here, but squares, center or squash, and bilinear or bicubic are")
-    resize = math.floor(side / config.get("crop_pct", 0.875))
-    return Preprocess(resize, side, tuple(config["mean"]), tuple(config["std"]), how, squash=mode == "squash")
+    share = config.get("crop_pct", 0.875)  # of the side that is kept; timm crops after a squash too
+    is_built = mode == "center" or mode == "squash" and share == 1
+    if img_h != side or not is_built or how not in ("bilinear", "bicubic"):
+        raise ValueError(f"input_size {config['input_size']}, crop_mode {mode}, crop_pct {share}, "
+                         f"interpolation {how}: not built here, but squares, center or a squash with "
+                         "crop_pct 1, and bilinear or bicubic are")
+    mean, std = tuple(config["mean"]), tuple(config["std"])
+    return Preprocess(math.floor(side / share), side, mean, std, how, squash=mode == "squash")
 
 
 # -------------------------------------------------------------------------------- models

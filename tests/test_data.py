@@ -20,6 +20,7 @@ from PIL import Image
 from torchvision import transforms
 
 import common
+import data
 from common import InputError, generator, input_errors
 from data import (Images, coco_categories, data_places, entries, gaze_files, imagenet_wnids, load_imagefolder,
                   passed_over, read_csv, read_image, read_map, read_mask, readable_only)
@@ -269,7 +270,7 @@ def test_subset_of_class_folders_keeps_its_imagenet_indices(tmp_path):
         write_jpeg(tmp_path / "val" / wnids[k] / "b.JPEG")
         write_jpeg(tmp_path / "val" / wnids[k] / "a.JPEG")
     (tmp_path / "val" / wnids[5] / "notes.txt").write_text("x")
-    (tmp_path / "val" / ".DS_Store").write_text("x")
+    (tmp_path / "val" / "words.txt").write_text("x")
     for root in (tmp_path, tmp_path / "val", str(tmp_path)):
         items, classes = load_imagefolder(root, wnids)
         assert [label for _, label in items] == [5, 5, 207, 207, 999, 999]
@@ -349,12 +350,15 @@ def write_meta_bin(folder: Path, truth=("n02", "n01")) -> None:
     torch.save((wnid_to_classes, list(truth)), folder / "meta.bin")
 
 
-def test_torchvision_layout_takes_its_classes_from_meta_bin(tmp_path):
-    write_jpeg(tmp_path / "val" / "n03" / "a.JPEG")
+def test_torchvision_layout_takes_its_classes_from_meta_bin(tmp_path, monkeypatch):
+    for folder in ("val", "train", "objects"):
+        write_jpeg(tmp_path / folder / "n03" / "a.JPEG")
     write_meta_bin(tmp_path)
-    for root in (tmp_path, tmp_path / "val"):
+    monkeypatch.chdir(tmp_path / "val")
+    for root in (tmp_path, tmp_path / "val", tmp_path / "train", "."):
         items, classes = load_imagefolder(root)
         assert classes == ["n01", "n02", "n03"] and items[0][1] == 2
+    assert load_imagefolder(tmp_path / "objects")[1] == ["n03"]  # another data set beside ImageNet's
 
 
 def test_class_folders_beside_only_a_devkit_take_their_classes_from_meta_mat(tmp_path):
@@ -373,7 +377,8 @@ def test_a_broken_meta_bin_does_not_matter_when_the_classes_are_given(tmp_path):
 
 def test_flat_images_with_torchvision_meta_bin_are_labelled_from_it(tmp_path):
     write_flat(tmp_path / "val")
-    write_meta_bin(tmp_path, ["n02"] + ["n01"] * 49_999)
+    write_meta_bin(tmp_path / "val", ["n02"] + ["n01"] * 49_999)
+    write_meta_bin(tmp_path, ["n03"] * 50_000)  # of what is farther away
     assert [label for _, label in load_imagefolder(tmp_path)[0]] == [1, 0, 0, 0]
 
 
@@ -486,6 +491,7 @@ def write_values(path: Path, values: np.ndarray) -> Path:
 
 @pytest.mark.parametrize("values, names", [
     (np.arange(48, dtype=np.uint8).reshape(6, 8) * 5, ("a.npy", "a.png", "a.tif")),
+    (np.arange(48).reshape(6, 8) % 3 > 0, ("a.npy", "a.png", "a.tif")),
     (np.arange(48, dtype=np.uint16).reshape(6, 8) * 900, ("a.npy", "a.png", "a.tif")),
     (np.arange(48, dtype=np.float32).reshape(6, 8) / 3e4, ("a.npy", "a.tif")),
     (np.arange(48, dtype=np.int32).reshape(6, 8) * 70_000, ("a.npy", "a.tif")),
@@ -499,11 +505,18 @@ def test_the_same_map_has_the_same_values_and_entropy_in_every_file(tmp_path, va
         assert entropy(found) == pytest.approx(entropy(values), abs=1e-6)
 
 
-@pytest.mark.parametrize("highest", [4095, 4096])
-def test_a_photograph_of_16_bits_is_refused_if_none_of_its_values_needs_more_than_12(tmp_path, highest):
-    Image.fromarray(np.full((8, 8), highest, np.uint16)).save(tmp_path / "a.png")
-    with pytest.raises(InputError, match="all below 4096") if highest < 4096 else contextlib.nullcontext():
-        assert read_image(tmp_path / "a.png").getpixel((0, 0)) == (16, 16, 16)
+@pytest.mark.parametrize("lowest, highest, said", [
+    (0, 4095, "all below 4096"), (0, 4096, ""), (9, 65535, ""), (0, 65536, "more than 16 bits"),
+    (-1, 9000, "more than 16 bits")])
+def test_a_photograph_of_16_bits_needs_more_than_12_of_them_and_no_more_than_16(tmp_path, lowest, highest, said):
+    """The second example: a blue one, whose red and green are 0."""
+    Image.fromarray(np.int32([[lowest, highest]])).save(tmp_path / "a.tif")
+    with pytest.raises(InputError, match=f"a.tif: .*{said}") if said else contextlib.nullcontext():
+        assert read_image(tmp_path / "a.tif").getpixel((1, 0)) == (highest >> 8,) * 3
+    if highest in (4095, 4096):
+        write_png_of_16_bits(tmp_path / "a.png", np.array([[[0, 0, highest]]]), 2)
+        with pytest.raises(InputError, match="a.png: .*below 4096") if said else contextlib.nullcontext():
+            assert read_image(tmp_path / "a.png").getpixel((0, 0)) == (0, 0, 16)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12])
@@ -517,9 +530,6 @@ def test_a_photograph_that_leaves_the_high_bits_empty_is_refused_instead_of_near
             read_image(tmp_path / name)
     found = np.asarray(read_image(tmp_path / "right.png"))[..., 0]
     np.testing.assert_allclose(found, GREY, atol=1)
-    Image.fromarray(grey.astype(np.int32) * 2**16).save(tmp_path / "large.tif")
-    with pytest.raises(InputError, match="large.tif: values of more than 16 bits"):
-        read_image(tmp_path / "large.tif")
 
 
 def test_a_grey_map_saved_as_colours_is_read_and_a_colour_map_is_refused(tmp_path):
@@ -533,7 +543,8 @@ def test_a_grey_map_saved_as_colours_is_read_and_a_colour_map_is_refused(tmp_pat
 
 @pytest.mark.filterwarnings("ignore:overflow")
 @pytest.mark.parametrize("values", [
-    np.full((3, 3), np.nan), np.zeros((0, 3)), np.zeros((2, 3, 3)), np.zeros(3), np.full((2, 2), 1e300)])
+    np.full((3, 3), np.nan), np.zeros((0, 3)), np.zeros((2, 3, 3)), np.zeros(3), np.full((2, 2), 1e300),
+    np.array([[1, np.inf]])])
 def test_what_is_no_map_is_refused(tmp_path, values):
     np.save(tmp_path / "a.npy", values)
     with pytest.raises(InputError, match="a.npy: shape"):
@@ -561,19 +572,23 @@ def test_whatever_is_not_0_is_object_in_every_mode(tmp_path, mode, on):
     np.testing.assert_array_equal(read_mask(path), OBJECT)
 
 
-PALETTES = {  # colours of indices 0, 1, 2: where of a picture of the three is the object
-    "white first": ([255] * 3 + [0] * 3 + [9] * 3, [1, 0, 1]), "black first": ([0] * 3 + [255] * 6, [0, 1, 1]),
-    "red, black, green": ([200, 0, 0] + [0] * 3 + [0, 9, 0], [1, 0, 1]),
-    "labels": ([0, 0, 0, 128, 0, 0, 0, 0, 0], [0, 1, 1]), "all black": ([0] * 9, [0, 1, 1])}
+PALETTES = {  # colours of indices 0, 1, 2: where of a picture of the three is the object, and its values as a map
+    "white first": ([255] * 3 + [0] * 3 + [9] * 3, [1, 0, 1], [255, 0, 9]),
+    "black first": ([0] * 3 + [255] * 6, [0, 1, 1], [0, 255, 255]),
+    "green, black, red": ([0, 200, 0] + [0] * 3 + [9, 0, 0], [1, 0, 1], None),
+    "labels": ([0] * 3 + [0, 0, 128] + [0] * 3, [0, 1, 1], None),
+    "all black": ([0] * 9, [0, 1, 1], [0, 1, 2])}
 
 
 @pytest.mark.parametrize("palette", PALETTES)
 def test_palettes_count_as_what_they_show_but_labels_by_their_index(tmp_path, palette):
-    colours, on = PALETTES[palette]
+    colours, on, values = PALETTES[palette]
     image = Image.fromarray(np.arange(3, dtype=np.uint8)[None])
     image.putpalette(colours)
     image.save(tmp_path / "a.png")
     assert read_mask(tmp_path / "a.png")[0].tolist() == [bool(v) for v in on]
+    with pytest.raises(InputError, match="colours") if values is None else contextlib.nullcontext():
+        assert read_map(tmp_path / "a.png")[0].tolist() == values
 
 
 def test_a_reduced_palette_keeps_the_area_of_an_object_and_the_order_of_a_map(tmp_path):
@@ -589,20 +604,21 @@ def test_a_reduced_palette_keeps_the_area_of_an_object_and_the_order_of_a_map(tm
                         (grey, "c.gif"), (grey.convert("RGB"), "d.gif")):
         image.save(tmp_path / name)
         assert np.corrcoef(read_map(tmp_path / name).ravel(), hill.ravel())[0, 1] > .99, name
-    noisy().quantize(64).save(tmp_path / "jet.png")
-    with pytest.raises(InputError, match="jet.png: .*colours"):
-        read_map(tmp_path / "jet.png")
+
+
+def write_png_of_16_bits(path: Path, values: np.ndarray, kind: int) -> None:
+    """values (img_h, img_w, channels); kind: PNG's number of grey (0), colours (2), either with alpha (4, 6)."""
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    header = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, kind, 0, 0, 0)
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows), b"IEND": b""}
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(v)) + k + v + struct.pack(">I", zlib.crc32(k + v)) for k, v in chunks.items()))
 
 
 @pytest.mark.parametrize("channels, kind", [(3, 2), (2, 4), (4, 6), (1, 0)])
 def test_16_bits_that_cannot_be_read_are_no_map_and_no_mask(tmp_path, channels, kind):
-    values = np.zeros((6, 8, channels), ">u2")
-    values[OBJECT] = 100  # below 256: its high byte is 0
-    rows = b"".join(b"\0" + row.tobytes() for row in values)
-    chunks = {b"IHDR": struct.pack(">IIBBBBB", 8, 6, 16, kind, 0, 0, 0), b"IDAT": zlib.compress(rows), b"IEND": b""}
-    png = b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(v)) + k + v + struct.pack(">I", zlib.crc32(k + v)) for k, v in chunks.items())
-    (tmp_path / "a.png").write_bytes(png)
+    values = np.repeat(OBJECT[..., None] * 100, channels, 2)  # below 256: its high byte is 0
+    write_png_of_16_bits(tmp_path / "a.png", values, kind)
     for read in (read_map, read_mask):
         if kind == 0:  # 16-bit grey
             assert np.array_equal(read(tmp_path / "a.png") > 0, OBJECT)
@@ -617,6 +633,8 @@ def test_what_is_transparent_is_white_to_people_and_as_stored_to_a_classifier(tm
     assert np.asarray(read_image(tmp_path / "a.png")).tolist() == [[[200, 0, 0]] * 3]
     seen = np.asarray(read_image(tmp_path / "a.png", as_displayed=True), int)
     assert seen[0, :2].tolist() == [[200, 0, 0], [255] * 3] and abs(seen[0, 2] - [244, 204, 204]).max() <= 1
+    Image.fromarray(np.uint8([[50, 90]])).save(tmp_path / "grey.png", transparency=90)
+    assert np.asarray(read_image(tmp_path / "grey.png", as_displayed=True))[0, :, 0].tolist() == [50, 255]
 
 
 @pytest.mark.parametrize("mode", ["LA", "RGBA", "CMYK"])
@@ -631,11 +649,22 @@ def test_black_and_transparent_are_off_the_object(tmp_path, mode):
 
 
 @pytest.mark.parametrize("values, said", [(OBJECT & False, "empty mask"), (OBJECT | True, "full mask"),
-                                          (OBJECT * np.nan, "not finite"), (np.zeros((2, 3, 3)), "shape")])
+                                          (OBJECT * np.nan, "not finite"),
+                                          (np.where(OBJECT, np.inf, 0), "not finite"), (np.zeros((2, 3, 3)), "shape")])
 def test_masks_that_tell_nothing_are_refused_by_name(tmp_path, values, said):
     np.save(tmp_path / "bag01.npy", values)
     with pytest.raises(InputError, match=f"bag01.npy: .*{said}"):
         read_mask(tmp_path / "bag01.npy")
+
+
+def test_two_masks_of_one_image_are_refused(tmp_path):
+    (tmp_path / "masks").mkdir()
+    for name in ("a.npy", "b.png", "b.txt"):
+        (tmp_path / "masks" / name).touch()
+    assert data.mask_files(tmp_path) == {name[0]: tmp_path / "masks" / name for name in ("a.npy", "b.png")}
+    (tmp_path / "masks" / "a.tif").touch()
+    with pytest.raises(InputError, match="masks: a.npy and a.tif are of one image"):
+        data.mask_files(tmp_path)
 
 
 def noisy(size=(80, 60)) -> Image.Image:
@@ -757,32 +786,53 @@ def test_readable_only_drops_the_unreadable_rows_and_names_them():
 
 
 def test_no_readable_image_at_all_is_an_error():
-    with pytest.raises(InputError, match="none of the 2 images can be read"):
+    with pytest.raises(InputError, match="none of the 2 images can be read .first: a"):
         readable_only(dict(readable=np.zeros(2, bool), x=np.zeros(2)), ["a", "b"])
 
 
 # --- tables and orders ----------------------------------------------------------------------------------
 
 def test_numbers_of_a_csv_become_floats_and_names_stay_text(tmp_path):
-    (tmp_path / "a.csv").write_text("image,viewer,x\n01,02,3\n04,05,\n")
-    found = read_csv(tmp_path / "a.csv")
-    assert found == [dict(image="01", viewer="02", x=3.), dict(image="04", viewer="05", x="")]
-    (tmp_path / "b.csv").write_text("x,s\n1,0\n2,.2\n3,\n")
-    assert [row["s"] for row in read_csv(tmp_path / "b.csv", durations=["s", "absent"])] == [0, .2, ""]
+    names = ["image", "condition", "viewer", "group", "clip", "part", "participant"]
+    (tmp_path / "a.csv").write_text(f"{','.join(names)},code,s,x\n" + "01," * 8 + "0,3\n" + "02," * 8 + ".2,\n")
+    a, b = read_csv(tmp_path / "a.csv", text=["code"], durations=["s", "absent"])
+    assert a == dict.fromkeys([*names, "code"], "01") | dict(s=0., x=3.)
+    assert b == dict.fromkeys([*names, "code"], "02") | dict(s=.2, x="")
+    assert read_csv(tmp_path / "a.csv")[0]["code"] == 1
+    (tmp_path / "b.csv").write_text("x,s\n1,2\n2,\n")
+    assert [row["s"] for row in read_csv(tmp_path / "b.csv", durations=["s"])] == [2, ""]
 
 
 def test_a_data_sets_own_folder_goes_before_that_of_all_data(tmp_path):
-    for name in ("all/coco", "all/imagenet", "mine"):
+    for name in ("all/coco", "all/imagenet", "mine", "looks"):
         (tmp_path / name).mkdir(parents=True)
-    args = argparse.Namespace(data=str(tmp_path / "all"), workers=0, coco=tmp_path / "mine", imagenet=None)
-    assert data_places(args, ["coco", "imagenet", "salicon"], []) == dict(
-        coco=tmp_path / "mine", imagenet=tmp_path / "all" / "imagenet", salicon=None)
+    own = argparse.Namespace(data=str(tmp_path / "all"), workers=0, coco=tmp_path / "mine", imagenet=None)
+    names = ["coco", "imagenet", "salicon"]
+    expected = dict(coco=tmp_path / "mine", imagenet=tmp_path / "all" / "imagenet", salicon=None)
+    assert data_places(own, names, []) == expected
+    (tmp_path / "all" / "fixations.mat").touch()  # the folder of all data is one of fixations
+    assert data_places(own, names, []) == expected | dict(salicon=tmp_path / "all")
+    own.salicon = tmp_path / "looks"
+    assert data_places(own, names, []) == expected | dict(salicon=tmp_path / "looks")
+    own.coco = tmp_path / "all" / "fixations.mat"
+    with pytest.raises(InputError, match=f"--coco {own.coco}: no such folder"):
+        data_places(own, names, [])
 
 
-def refused(path: Path, content: str | bytes, said: str) -> None:
+def test_files_of_fixations_are_known_by_their_names(tmp_path):
+    (tmp_path / "fixations" / "val").mkdir(parents=True)
+    (tmp_path / "fixations" / "train").mkdir()
+    found = ["COCOFreeView_fixations_trainval.json", "fixations.mat", "fixations/train/b.mat", "fixations/val/a.mat"]
+    for name in [*found, "instances.json", "meta.mat", "fixations.txt", "fixations/val/c.json"]:
+        (tmp_path / name).touch()
+    assert [path.relative_to(tmp_path).as_posix() for path in gaze_files(tmp_path)] == found
+    assert gaze_files(None) == gaze_files(tmp_path / "absent") == gaze_files(tmp_path / "fixations.mat") == []
+
+
+def refused(path: Path, content: str | bytes, said: str, numbers=("t_s", "x_px")) -> None:
     path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
     with pytest.raises(InputError, match=f"{path.name}: .*{said}"):
-        read_csv(path, text=["viewer"], numbers=["t_s", "x_px"])
+        read_csv(path, text=["viewer"], numbers=numbers, durations=["fix_s"])
 
 
 GAZE = "viewer,t_s,x_px\n01,0.1,5\n02,0.2,\n"
@@ -791,12 +841,14 @@ GAZE = "viewer,t_s,x_px\n01,0.1,5\n02,0.2,\n"
 @pytest.mark.parametrize("content", [
     GAZE, "\ufeff" + GAZE, GAZE.replace("\n", "\r\n"), GAZE.replace(",", ", "),
     " viewer , t_s,x_px \n\n01,.1,5\n02,.2,\n",
-    GAZE.replace("x_px", "x_px,note").replace("5\n", "5,_\n").replace(",\n", ",,b\n")],
+    GAZE.replace("x_px", "x_px,note; free").replace("5\n", "5,_\n").replace(",\n", ",,b\n")],
     ids=["plain", "BOM", "CRLF", "spaces", "spaces in the header", "more columns"])
 def test_a_table_is_read_however_a_spreadsheet_writes_it(tmp_path, content):
     (tmp_path / "a.csv").write_bytes(content.encode("utf-8"))
     rows = read_csv(tmp_path / "a.csv", text=["viewer"], numbers=["t_s", "x_px"])
     assert [(r["viewer"], r["t_s"], r["x_px"]) for r in rows] == [("01", .1, 5.), ("02", .2, "")]
+    (tmp_path / "a.csv").write_text(GAZE.replace("5", "nan"))  # not seen, as an empty one
+    assert np.isnan(read_csv(tmp_path / "a.csv", numbers=["t_s", "x_px"])[0]["x_px"])
 
 
 def test_wrong_tables_are_told_with_the_line(tmp_path):
@@ -815,6 +867,13 @@ def test_wrong_tables_are_told_with_the_line(tmp_path):
     refused(path, GAZE.replace("0.2", ""), "line 3: t_s is '', no finite number")
     refused(path, GAZE.replace("0.2", "nan"), "line 3: t_s is .nan., no finite number")
     refused(path, GAZE.replace("0.1", "0:01"), "line 2: t_s is '0:01'")
+    for frame in ("", "nan"):
+        refused(path, f"viewer,frame\n01,7\n02,{frame}\n", f"line 3: frame is '{frame}', no finite number", ["frame"])
+    for seconds in (-.1, "inf", "nan", "long"):
+        refused(path, f"viewer,fix_s\n01,1\n02,{seconds}\n", f"line 3: fix_s is '{seconds}', no number from 0", [])
+    path.write_text("x;y\n1;2\n")
+    with pytest.raises(InputError, match="gaze.csv: semicolons; save"):  # even where no column is asked for
+        read_csv(path)
 
 
 def test_a_name_that_is_no_utf_8_is_kept(tmp_path):
@@ -849,7 +908,11 @@ def test_files_of_an_ending_that_nothing_reads_are_named_and_what_pillow_reads_i
         (tmp_path / "val" / "n01" / name).write_bytes(b"x")
     items, _ = load_imagefolder(tmp_path)
     assert [path.name for path, _ in items] == ["a.jpg", "b.jfif", "c.JPE"]
+    (tmp_path / "val" / "n01" / "folder").mkdir()
+    (tmp_path / "val" / "words.txt").touch()
+    write_jpeg(tmp_path / "train" / "n02" / "g.heif")
     assert [*passed_over(tmp_path).values()] == [["n01/d.heic", "n01/e.npy"]]
+    assert [*passed_over(tmp_path, train=True).values()] == [["n02/g.heif", "n01/d.heic", "n01/e.npy"]]
     assert passed_over(tmp_path) == passed_over(tmp_path / "val") and passed_over("demo") == {}
 
 
@@ -1029,9 +1092,9 @@ def test_half_a_picture_or_a_narrow_band_is_looked_at_but_no_quarter_and_no_spot
 
 # --- COCO -----------------------------------------------------------------------------------------------
 
-def write_coco(path: Path, images: list, annotations: list) -> Path:
+def write_coco(path: Path, images: list, annotations: list, categories: list | None = None) -> Path:
     annotations = [{"id": k, **a} for k, a in enumerate(annotations)]
-    categories = [{"id": 1, "name": "person"}]
+    categories = categories or [{"id": 1, "name": "person"}]
     path.write_text(json.dumps(dict(images=images, annotations=annotations, categories=categories)))
     return path
 
@@ -1045,11 +1108,18 @@ def test_ids_that_mean_something_else_in_two_files_are_refused(tmp_path):
         coco_categories([a, b], ["a.jpg", "b.jpg"])
     with pytest.raises(InputError, match="c.json: annotations, id 0: image_id 2, but 1 in a.json"):
         coco_categories([a, c], ["a.jpg", "c.jpg"])
+    d = write_coco(tmp_path / "d.json", [], [], [{"id": 18, "name": "dog"}])
+    e = write_coco(tmp_path / "e.json", [], [], [{"id": 18, "name": "cat"}])
+    with pytest.raises(InputError, match="e.json: categories, id 18: name cat, but dog in a.json, d.json;"):
+        coco_categories([a, d, e], ["a.jpg"])
 
 
-def test_annotations_without_their_image_are_told_of(tmp_path, capsys):
+def test_annotations_without_their_image_are_told_of(tmp_path, capsys, monkeypatch):
     file = write_coco(tmp_path / "instances.json", [{"id": k, "file_name": f"{k}.jpg"} for k in range(10)],
                       [{"image_id": 0, "category_id": 1}] + [{"image_id": 1000 + k, "category_id": 1} for k in range(9)])
+    monkeypatch.setattr(data, "rank_world", lambda: (1, 2))  # the first process says it for all
+    assert coco_categories([file], ["0.jpg"]) == {"person": ["0.jpg"]} and not capsys.readouterr().err
+    monkeypatch.undo()
     assert coco_categories([file], ["0.jpg"]) == {"person": ["0.jpg"]}
     said = capsys.readouterr().err
     assert said.startswith("warning: 9 of COCO's 10 annotations are left out, their image_id (1000 ...)")
@@ -1067,6 +1137,9 @@ def test_coco_files_that_match_nothing_say_how_many_and_give_an_example(tmp_path
     write_coco(file, images, [a | {"category_id": 9} for a in good])
     with pytest.raises(InputError, match=r"of 2 .* 1 have an image_id \[8\] and 2 a category_id \[9\]"):
         coco_categories([file], [name])
+    write_coco(file, images, [])
+    with pytest.raises(InputError, match="instances_val2014.json: of 0 annotations 0 have"):
+        coco_categories([file], [name])
     write_coco(file, images, good)
     with pytest.raises(InputError, match=r"2 images \(000000000042.jpg .*none with fixations \(1001.jpg"):
         coco_categories([file], ["1001.jpg"])
@@ -1074,5 +1147,8 @@ def test_coco_files_that_match_nothing_say_how_many_and_give_an_example(tmp_path
 
 def test_an_image_without_objects_has_no_category_and_is_no_error(tmp_path):
     images = [{"id": 42, "file_name": "000000000042.jpg"}, {"id": 7, "file_name": "000000000007.jpg"}]
-    file = write_coco(tmp_path / "instances.json", images, [{"image_id": 7, "category_id": 1}])
+    seen = [{"image_id": 7, "category_id": 3}, {"image_id": 7, "category_id": 18}]
+    categories = [{"id": 18, "name": "dog"}, {"id": 3, "name": "car"}]
+    file = write_coco(tmp_path / "instances.json", images, seen, categories)
     assert coco_categories([file], ["000000000042.jpg"]) == {} == coco_categories([], ["a.jpg"])
+    assert list(coco_categories([file], ["000000000007.jpg"])) == ["car", "dog"]

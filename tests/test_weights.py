@@ -22,7 +22,8 @@ from common import InputError, VisionTransformer
 from exp04_saccades import forward_visible
 from processes import in_group
 from weights import (Preprocess, Spec, WEIGHTS, attention_state, frozen_sha256, load_head, load_resnet,
-                     load_tuned, load_vit, locate_weights, read_state_dict, to_timm_keys, vit_from_state)
+                     load_tuned, load_vit, locate_weights, must_exist, read_state_dict, to_timm_keys,
+                     vit_from_state, weight_file)
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 TINY = dict(img_size=32, embed_dim=32, depth=2, num_heads=2, num_classes=5)
@@ -122,18 +123,20 @@ def test_shape_facts_are_inferred():
 @pytest.mark.parametrize("width,heads", [(96, 6), (192, 3), (384, 6), (768, 12), (1024, 16), (1280, 16),
                                          (1408, 16), (1536, 24), (1664, 16)])
 def test_heads_of_known_widths_are_those_of_the_published_models(width, heads):
-    bare = VisionTransformer(img_size=16, embed_dim=width, depth=1, num_heads=1, mlp_ratio=.25)
-    assert vit_from_state(bare.state_dict()).num_heads == heads
+    with torch.device("meta"):
+        bare = VisionTransformer(img_size=16, embed_dim=width, depth=1, num_heads=1, mlp_ratio=.25)
+        assert vit_from_state(bare.state_dict()).num_heads == heads
 
 
 def test_number_of_heads_is_asked_for_where_no_rule_gives_it(tmp_path):
     for width in (32, 64, 128, 640):  # width / 64 is a guess, not a rule: ViT-H is 1280 wide and has 16
         with pytest.raises(InputError, match=f"heads a ViT {width} wide has; give num_heads .--heads.*"):
-            vit_from_state(random_vit(embed_dim=width).state_dict())
+            vit_from_state(random_vit(embed_dim=width).state_dict(), eps=1e-6)
     torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "x.pth")
     assert load_vit("auto", tmp_path / "x.pth", num_heads=4)[0].num_heads == 4
-    with pytest.raises(InputError, match="--heads 3: dino_vits16 has heads of its own"):
-        load_vit("dino_vits16", tmp_path / "x.pth", num_heads=3)
+    for heads in (0, 3):
+        with pytest.raises(InputError, match=f"--heads {heads}: dino_vits16 has heads of its own"):
+            load_vit("dino_vits16", tmp_path / "x.pth", num_heads=heads)
     for heads in (0, -2):
         with pytest.raises(InputError, match=f"not a multiple of {heads} heads"):
             load_vit("auto", tmp_path / "x.pth", num_heads=heads)
@@ -183,6 +186,13 @@ def distilled(state):
     pos = state["pos_embed"]
     return state | {"dist_token": pos[:, :1], "pos_embed": torch.cat([pos[:, :1], pos], 1),
                     "head_dist.weight": state["head.weight"], "head_dist.bias": state["head.bias"]}
+
+
+def hf_distilled(state):
+    """Hugging Face's DeiTForImageClassificationWithTeacher."""
+    state = {k.replace("vit.", "deit."): v for k, v in hf_file(distilled(state)).items()}
+    return renamed(state, [("dist_token", "embeddings.distillation_token"), ("classifier", "cls_classifier"),
+                           ("deit.head_dist", "distillation_classifier")])
 
 
 def deit3(state):
@@ -239,6 +249,23 @@ def test_layouts_of_others_equal_stored_outputs_of_the_originals(name):
 
 
 @torch.no_grad()
+def test_hugging_faces_distilled_deit_is_timms():
+    state = random_vit().state_dict()
+    loaded = vit_from_state(hf_distilled(state), num_heads=2, eps=1e-6)
+    assert torch.equal(loaded(X), vit_from_state(distilled(state), num_heads=2)(X)) and loaded.pos_rule == "size"
+
+
+@torch.no_grad()
+def test_registers_of_timm_come_without_a_position_for_cls():
+    model = random_vit(layerscale=1., registers=4, pos_rule="antialias")
+    model.pos_embed[:, :1] = 0
+    state = model.state_dict()
+    state["reg_token"] = state.pop("register_tokens")
+    loaded = vit_from_state(state | {"pos_embed": model.pos_embed[:, 1:]}, num_heads=2)
+    assert torch.equal(loaded(X), model(X)) and loaded.pos_rule == "antialias"
+
+
+@torch.no_grad()
 @pytest.mark.parametrize("name", ["Dinov2", "Dinov2WithRegisters", "DINOv3ViT"])
 def test_folders_of_save_pretrained_equal_transformers(name, tmp_path):
     other = pytest.importorskip("transformers", reason="transformers is not installed (an optional check)")
@@ -258,9 +285,13 @@ def test_folders_of_save_pretrained_equal_transformers(name, tmp_path):
 
 
 @torch.no_grad()
-def test_dinov3s_own_files_equal_hugging_faces():
+def test_dinov3s_own_files_equal_hugging_faces(tmp_path):
     state = sines(hf_dinov3(VisionTransformer(**TINY | DINOV3).state_dict()))
     model = vit_from_state(state, num_heads=2)
+    torch.save(state, tmp_path / "x.pth")
+    config = dict(image_size=224, rope_theta=100., num_attention_heads=2, hidden_act="gelu")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert torch.equal(load_vit("auto", tmp_path / "x.pth")[0](X), model(X))  # its positions have no size
     own = {k: v for k, v in model.state_dict().items() if k != "pos_embed"}
     own["storage_tokens"] = own.pop("register_tokens")
     own |= {"rope_embed.periods": torch.ones(4), "mask_token": torch.zeros(1, 32)}
@@ -305,7 +336,7 @@ def turned(z, h, w):
 
 @torch.no_grad()
 @pytest.mark.parametrize("prefix", ["model.", "net.", "student.backbone.", "teacher.backbone.",
-                                    "module.backbone.", "model.net."])
+                                    "module.backbone.", "_orig_mod.model.net."])
 def test_prefixes_of_training_programs_are_cut(prefix, tmp_path):
     model = random_vit()
     torch.save({prefix + k: v for k, v in model.state_dict().items()}, tmp_path / "x.pth")
@@ -316,11 +347,12 @@ def test_prefixes_of_training_programs_are_cut(prefix, tmp_path):
 def test_training_checkpoints_of_dinov2_give_the_teachers_backbone(tmp_path):
     teacher, student = random_vit(num_classes=0, layerscale=1.), random_vit(num_classes=0, depth=1)
     extra = {"dino_head.mlp.0.weight": torch.zeros(3, 32), "dino_head.last_layer.weight_v": torch.zeros(9, 3),
-             "ibot_head.mlp.0.bias": torch.zeros(3), "backbone.mask_token": torch.zeros(1, 32)}
+             "ibot_head.mlp.0.bias": torch.zeros(3), "backbone.mask_token": torch.zeros(1, 32),
+             "ibot_patch_loss.center": torch.zeros(1, 9), "dino_loss.center": torch.zeros(1, 9)}
     of = lambda m: {f"backbone.{k}": v for k, v in dinov2_chunks(m.state_dict()).items()} | extra
     torch.save({"teacher": of(teacher)}, tmp_path / "teacher_checkpoint.pth")
-    both = {f"student.{k}": v for k, v in of(student).items()}
-    both |= {f"teacher.{k}": v for k, v in of(teacher).items()} | {"dino_loss.center": torch.zeros(1, 9)}
+    both = {f"teacher.{k}": v for k, v in of(teacher).items()}
+    both |= {f"student.{k}": v for k, v in of(student).items()} | {"dino_loss.center": torch.zeros(1, 9)}
     torch.save({"model": both, "iteration": 3}, tmp_path / "model_0.rank_0.pth")
     for name in ("teacher_checkpoint.pth", "model_0.rank_0.pth"):
         assert torch.equal(load_vit("auto", tmp_path / name, num_heads=2)[0](X), teacher(X))
@@ -332,33 +364,46 @@ def test_training_checkpoints_of_dinov2_give_the_teachers_backbone(tmp_path):
     ("embeddings.class_embedding", "CLIP"), ("attn_pool.latent", "SigLIP"), ("head.probe", "SigLIP"),
     ("decoder_blocks.0.norm1.weight", "decoder"), ("encoder.layer.0.lambda_1", "BEiT"),
     ("blocks.0.attn.q_norm.weight", "normalised queries"), ("fc_norm.weight", "mean of all patches"),
-    ("norm_pre.weight", "CLIP"), ("blocks.0.attns.1.norm.weight", "parallel")])
+    ("norm_pre.weight", "CLIP"), ("blocks.0.attns.1.norm.weight", "parallel"), ("blocks.0.ffns.1.norm.bias", "parallel"),
+    ("blocks.0.mlp.w3.weight", "SwiGLU"), ("blocks.0.mlp.fc1_g.weight", "SwiGLU"), ("pre_layrnorm.weight", "CLIP"),
+    ("vision_model.post_layernorm.weight", "CLIP"), ("text_model.final_layer_norm.weight", "CLIP"),
+    ("blocks.0.attn.relative_position_bias_table", "Swin"), ("blocks.0.attn.k_norm.weight", "normalised queries")])
 def test_models_that_are_not_built_here_are_refused_by_name(key, why, tmp_path):
     torch.save(random_vit().state_dict() | {key: torch.zeros(4)}, tmp_path / "x.pth")
     with pytest.raises(InputError, match=f"x.pth: .*{re.escape(key)} belongs to .*{why}"):
         load_vit("auto", tmp_path / "x.pth", num_heads=2)
 
 
-def test_a_classifier_of_cls_and_mean_patch_is_left_out_and_said(tmp_path, capsys):
+@pytest.mark.parametrize("prefix", ["dinov2.", "dinov2_with_registers."])
+def test_a_classifier_of_cls_and_mean_patch_is_left_out_and_said(prefix, tmp_path, capsys):
     state = hf_dinov2(random_vit(num_classes=0, layerscale=1.).state_dict())
-    state = {f"dinov2.{k}": v for k, v in state.items()} | {"classifier.weight": torch.zeros(5, 64),
-                                                           "classifier.bias": torch.zeros(5)}
-    torch.save(state, tmp_path / "x.pth")
+    state = {prefix + k: v for k, v in state.items()} | {"classifier.bias": torch.zeros(5)}
+    torch.save(state | {"classifier.weight": torch.zeros(5, 96)}, tmp_path / "x.pth")
+    with pytest.raises(InputError, match="head.weight"):  # of whatever else
+        load_vit("auto", tmp_path / "x.pth", num_heads=2)
+    torch.save(state | {"classifier.weight": torch.zeros(5, 64)}, tmp_path / "x.pth")
     model, _ = load_vit("auto", tmp_path / "x.pth", num_heads=2)
     assert isinstance(model.head, torch.nn.Identity) and "no classifier" in capsys.readouterr().out
 
 
-def test_a_folder_without_weights_is_refused(tmp_path):
+def test_of_a_folder_the_file_of_weights_is_taken(tmp_path):
     with pytest.raises(InputError, match="a folder without model.safetensors or pytorch_model.bin"):
         load_vit("auto", tmp_path)
+    for name in ("pytorch_model.bin", "model.safetensors"):  # the latter goes first
+        (tmp_path / name).touch()
+        assert weight_file(tmp_path) == weight_file(str(tmp_path / name)) == tmp_path / name
+    must_exist(None, tmp_path, tmp_path / name)
+    with pytest.raises(InputError, match="gone.pth: no such weight file"):
+        must_exist(None, tmp_path, tmp_path / "gone.pth")
 
 
 @torch.no_grad()
 def test_positions_of_an_image_that_is_not_square_are_never_taken_for_a_square(tmp_path):
     model = random_vit(img_size=(64, 96))  # 4 x 6 patches and CLS: 25 = 5 x 5
-    torch.save(hf_file(model.state_dict()), tmp_path / "x.pth")
-    with pytest.raises(InputError, match="x.pth: .*CLS and 24 patches, no square; .*image_size"):
-        load_vit("auto", tmp_path / "x.pth", num_heads=2)
+    for layout in (dinov2_chunks, hf_file):
+        torch.save(layout(model.state_dict()), tmp_path / "x.pth")
+        with pytest.raises(InputError, match="x.pth: .*CLS and 24 patches, no square; .*image_size"):
+            load_vit("auto", tmp_path / "x.pth", num_heads=2)
     config = dict(image_size=[64, 96], num_attention_heads=2, layer_norm_eps=1e-6)
     (tmp_path / "config.json").write_text(json.dumps(config))
     x = torch.randn(1, 3, 64, 96)
@@ -460,10 +505,15 @@ def test_full_dino_checkpoint_gives_the_teacher_backbone(tmp_path):
     assert torch.equal(model(X), teacher(X))
 
 
-@pytest.mark.parametrize("key", ["model", "state_dict"])
-def test_nested_state_dicts_are_opened(tmp_path, key):
-    torch.save({key: {"module.a": torch.ones(2)}, "epoch": 1}, tmp_path / "x.pth")
-    assert list(read_state_dict(tmp_path / "x.pth")) == ["a"]
+ONE = torch.ones(())
+
+
+@pytest.mark.parametrize("around", [
+    {"teacher": {"a": ONE}, "model": {"b": ONE}}, {"model": {"module.a": ONE}, "state_dict": {"b": ONE}, "epoch": 1},
+    {"state_dict": {"a": ONE}, "model": "vit_tiny"}, {"model": {"state_dict": {"net.a": ONE}}}])
+def test_nested_state_dicts_are_opened(tmp_path, around):
+    torch.save(around, tmp_path / "x.pth")
+    assert read_state_dict(tmp_path / "x.pth") == {"a": ONE}
 
 
 # ---- table, downloads, loaders
@@ -484,7 +534,9 @@ def test_files_of_the_table_have_different_names():
     ("dinov2_vits14_reg", 22_058_112 - 384)])
 def test_architectures_of_the_table_have_the_published_size(name, count):
     img = 518 if "v2" in name else 224
-    assert sum(p.numel() for p in VisionTransformer(img_size=img, **WEIGHTS[name].arch).parameters()) == count
+    with torch.device("meta"):
+        vit = VisionTransformer(img_size=img, **WEIGHTS[name].arch)
+    assert sum(p.numel() for p in vit.parameters()) == count
 
 
 IMAGENET, HALF = ((.485, .456, .406), (.229, .224, .225)), ((.5,) * 3, (.5,) * 3)
@@ -530,7 +582,7 @@ def hub(tmp_path, monkeypatch):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answer)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(.01,), daemon=True)
     thread.start()
     hub.spec = Spec("vit", f"http://127.0.0.1:{server.server_port}/path/tiny.pth", RIGHT)
     yield hub
@@ -555,13 +607,17 @@ def test_download_is_stored_once_under_its_name(hub, sha256):
     hub.content = b"right"
     path = locate_weights(hub.spec._replace(sha256=sha256))
     assert path == hub.folder / "tiny.pth" and path.read_bytes() == b"right"
-    assert locate_weights(hub.spec) == path and list(hub.folder.iterdir()) == [path] and hub.asked == 1
+    named = locate_weights(hub.spec._replace(file="vit-tiny.bin"))  # where the address ends like others
+    assert named == hub.folder / "vit-tiny.bin" and hub.asked == 2
+    named.unlink()
+    assert locate_weights(hub.spec) == path and list(hub.folder.iterdir()) == [path] and hub.asked == 2
 
 
 def test_a_hash_that_nobody_published_is_printed_for_the_reader(hub, capsys):
     hub.content = b"right"
-    locate_weights(hub.spec._replace(sha256=None))
-    assert f"tiny.pth: sha256 {RIGHT}" in capsys.readouterr().out
+    for _ in range(2):  # of a new file, and of one that is there
+        locate_weights(hub.spec._replace(sha256=None))
+        assert f"tiny.pth: sha256 {RIGHT}" in capsys.readouterr().out
     locate_weights(hub.spec)
     assert not capsys.readouterr().out
 
@@ -594,8 +650,9 @@ def test_a_file_that_was_there_and_mismatches_is_left_alone(hub):
     hub.folder.mkdir(parents=True)
     (hub.folder / "tiny.pth").write_bytes(b"wrong")
     hub.content = b"right"
-    with pytest.raises(InputError, match=f"tiny.pth: sha256 is {WRONG}, expected {RIGHT}.*move it away"):
-        locate_weights(hub.spec)
+    for expected in (RIGHT, WRONG[:-1] + "x", WRONG[:7] + "x"):
+        with pytest.raises(InputError, match=f"tiny.pth: sha256 is {WRONG}, expected {expected} .*move it away"):
+            locate_weights(hub.spec._replace(sha256=expected))
     assert (hub.folder / "tiny.pth").read_bytes() == b"wrong" and hub.asked == 0
     assert [path.name for path in hub.folder.iterdir()] == ["tiny.pth"]
 
@@ -633,18 +690,39 @@ def test_dino_linear_file_loads_as_a_head(tmp_path):
         load_head(tmp_path / "half.pth")
 
 
+def test_attention_is_tuned_and_the_bytes_of_all_else_are_hashed():
+    model = random_vit()
+    parts = [f"blocks.{i}.attn.{part}" for i in range(2) for part in ("qkv.weight", "qkv.bias", "proj.weight", "proj.bias")]
+    assert list(attention_state(model)) == parts
+    frozen = b"".join(v.numpy().tobytes() for k, v in model.state_dict().items() if k not in parts)
+    found = frozen_sha256(model)
+    assert bytes(found.tolist()) == hashlib.sha256(frozen).digest() and found.dtype == torch.uint8
+    norm = torch.nn.BatchNorm1d(2)
+    before = frozen_sha256(norm, lambda net: {"weight": net.weight})
+    norm.weight.data += 1
+    assert torch.equal(frozen_sha256(norm, lambda net: {"weight": net.weight}), before)
+    norm.running_mean += 1  # statistics are frozen too
+    assert not torch.equal(frozen_sha256(norm, lambda net: {"weight": net.weight}), before)
+
+
 def test_tuned_weights_fit_only_the_model_they_were_tuned_from(tmp_path):
-    model, other = random_vit(), random_vit()
+    model, other = random_vit().train(), random_vit()
     with torch.no_grad():
         other.norm.bias[3] += 1e-3  # of the same shape, and what tuning leaves alone differs
     tuned = {k: v + 1 for k, v in attention_state(model).items()}
     torch.save(tuned | {"frozen_sha256": frozen_sha256(model)}, tmp_path / "tuned.pth")
     torch.save(tuned, tmp_path / "old.pth")  # a file that does not say
     for file in ("tuned.pth", "old.pth"):
-        loaded = load_tuned(model, tmp_path / file).state_dict()
+        net = load_tuned(model, tmp_path / file)
+        loaded = net.state_dict()
         assert all(torch.equal(loaded[k], tuned.get(k, v)) for k, v in model.state_dict().items())
+        assert not net.training
     with pytest.raises(InputError, match="tuned.pth: was tuned from another model"):
         load_tuned(other, tmp_path / "tuned.pth")
+    for another, said in ((random_vit(embed_dim=64), "8 tensors .*expected the 8"),
+                          (random_vit(depth=3), "8 tensors .*expected the 12")):
+        with pytest.raises(InputError, match=f"tuned.pth: {said} tuned weights"):
+            load_tuned(another, tmp_path / "tuned.pth")
     retuned = load_tuned(model, tmp_path / "old.pth")  # a tuned model has the frozen part of its base
     assert torch.equal(frozen_sha256(retuned), frozen_sha256(model))
     assert not torch.equal(frozen_sha256(other), frozen_sha256(model))
@@ -692,41 +770,47 @@ def test_what_a_file_does_not_say_is_printed_as_assumed(tmp_path, capsys):
     torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "timm.pth")
     load_vit("auto", tmp_path / "timm.pth")
     said = capsys.readouterr().out
-    for part in ("assumed 6 heads a block", "an eps of 1e-06", "short side 256, crop 224", "bicubic", "mean (0.485, 0.456, 0.406)"):
+    for part in ("assumed 6 heads a block", "an eps of 1e-06", "short side 256, crop 224", "bicubic",
+                 "mean (0.485, 0.456, 0.406), SD (0.229, 0.224, 0.225)"):
         assert part in said
     load_vit("auto", tmp_path / "timm.pth", num_heads=3)
     assert "heads a block" not in capsys.readouterr().out
 
 
+MEAN, STD = (.1, .2, .3), (.4, .5, .6)
+MEAN_STD = dict(image_mean=MEAN, image_std=STD)
 CONFIGS = {  # what is written beside a file, and the preprocessing that it means
     "Hugging Face's ViT": ("preprocessor_config.json", dict(
-        size=dict(height=384, width=384), resample=2, image_mean=[.5] * 3, image_std=[.5] * 3),
-        Preprocess(384, 384, (.5,) * 3, (.5,) * 3, "bilinear", squash=True)),
-    "an older one": ("preprocessor_config.json", dict(
-        size=224, resample=3, image_mean=[.4] * 3, image_std=[.3] * 3),
-        Preprocess(224, 224, (.4,) * 3, (.3,) * 3, "bicubic", squash=True)),
+        size=dict(height=384, width=384), resample=2, do_center_crop=False, crop_size=224, **MEAN_STD),
+        Preprocess(384, 384, MEAN, STD, "bilinear", squash=True)),
+    "an older one": ("preprocessor_config.json", dict(size=224, resample=1, rescale_factor=.00392, **MEAN_STD),
+        Preprocess(224, 224, MEAN, STD, "lanczos", squash=True)),
     "Hugging Face's DINOv2": ("preprocessor_config.json", dict(
         size=dict(shortest_edge=256), do_center_crop=True, crop_size=dict(height=224, width=224), resample=3,
-        image_mean=[.1, .2, .3], image_std=[.4, .5, .6]),
-        Preprocess(256, 224, (.1, .2, .3), (.4, .5, .6), "bicubic")),
+        **MEAN_STD), Preprocess(256, 224, MEAN, STD, "bicubic")),
+    "Hugging Face's DeiT": ("preprocessor_config.json", dict(
+        size=256, do_center_crop=True, crop_size=224, **MEAN_STD), Preprocess(256, 224, MEAN, STD, "bilinear")),
     "one without normalisation": ("preprocessor_config.json", dict(
-        size=dict(height=224, width=224), do_normalize=False, image_mean=[.5] * 3, image_std=[.5] * 3),
+        size=dict(height=224, width=224), do_normalize=False, **MEAN_STD),
         Preprocess(224, 224, (0.,) * 3, (1.,) * 3, "bilinear", squash=True)),
     "one of images that are not square": ("preprocessor_config.json", dict(
-        size=dict(height=64, width=96), image_mean=[.5] * 3, image_std=[.5] * 3),
-        Preprocess(None, (64, 96), (.5,) * 3, (.5,) * 3, "bilinear", squash=True)),
+        size=dict(height=64, width=96), resample=0, **MEAN_STD),
+        Preprocess(None, (64, 96), MEAN, STD, "nearest", squash=True)),
     "timm's, flat, without crop_pct": ("config.json", dict(
-        input_size=[3, 224, 224], interpolation="bilinear", mean=[.5] * 3, std=[.5] * 3),
-        Preprocess(256, 224, (.5,) * 3, (.5,) * 3, "bilinear")),
+        input_size=[3, 224, 224], interpolation="bilinear", mean=MEAN, std=STD),
+        Preprocess(256, 224, MEAN, STD, "bilinear")),
+    "timm's, squashed": ("config.json", dict(
+        input_size=[3, 224, 224], interpolation="bicubic", crop_mode="squash", crop_pct=1, mean=MEAN, std=STD),
+        Preprocess(224, 224, MEAN, STD, "bicubic", squash=True)),
     "timm's augreg": ("config.json", dict(architecture="vit_small_patch16_224", pretrained_cfg=dict(
-        input_size=[3, 224, 224], crop_pct=.9, interpolation="bicubic", mean=[.5] * 3, std=[.5] * 3)),
-        Preprocess(248, 224, (.5,) * 3, (.5,) * 3, "bicubic"))}
+        input_size=[3, 224, 224], crop_pct=.9, interpolation="bicubic", mean=MEAN, std=STD)),
+        Preprocess(248, 224, MEAN, STD, "bicubic"))}
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_preprocessing_is_read_from_the_configuration_beside_the_file(name, tmp_path, capsys):
     file, config, expected = CONFIGS[name]
-    (tmp_path / file).write_text(json.dumps(config))
+    (tmp_path / file).write_text(json.dumps(config), encoding="utf-8-sig")  # as some editors do
     torch.save(random_vit(embed_dim=96).state_dict(), tmp_path / "x.pth")
     assert load_vit("auto", tmp_path / "x.pth")[1] == expected
     assert "mean" not in capsys.readouterr().out
@@ -734,9 +818,11 @@ def test_preprocessing_is_read_from_the_configuration_beside_the_file(name, tmp_
 
 @pytest.mark.parametrize("file, said", [
     ("config.json", dict(hidden_act="quick_gelu")), ("config.json", dict(rope_theta=50.)),
-    ("config.json", dict(layer_norm_eps="1e-6")), ("preprocessor_config.json", dict(size=224, rescale_factor=1 / 127.5)),
+    ("config.json", dict(layer_norm_eps="1e-6")), ("preprocessor_config.json", dict(size=224, rescale_factor=1 / 256)),
     ("config.json", dict(interpolation="bicubic", mean=[.5] * 3, std=[.5] * 3, input_size=[3, 224, 448])),
     ("config.json", dict(input_size=[3, 224, 224], interpolation="bicubic", mean=[.5] * 3, crop_mode="border")),
+    ("config.json", dict(input_size=[3, 224, 224], interpolation="bicubic", mean=[.5] * 3, crop_mode="squash",
+                         crop_pct=.9)),
     ("config.json", dict(input_size=[3, 224, 224], mean=[.5] * 3, interpolation="random")),
     ("preprocessor_config.json", dict(size=224, do_rescale=False)),
     ("preprocessor_config.json", dict(size=224, do_resize=False)),
@@ -749,12 +835,19 @@ def test_what_a_configuration_says_and_is_not_built_here_is_refused_by_name(file
         load_vit("auto", tmp_path / "x.pth")
 
 
-def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path):
+def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path, capsys):
     torch.save(random_vit(embed_dim=64).state_dict(), tmp_path / "x.pth")
-    config = dict(num_attention_heads=4, layer_norm_eps=1e-5, hidden_size=64)
+    config = dict(num_attention_heads=4, layer_norm_eps=1e-5, hidden_size=64, patch_size=None)
     (tmp_path / "config.json").write_text(json.dumps(config))
-    model = load_vit("auto", tmp_path / "x.pth")[0]
-    assert model.num_heads == 4 and model.norm.eps == 1e-5
+    (tmp_path / "pytorch_model.bin").write_bytes((tmp_path / "x.pth").read_bytes())
+    for path in (tmp_path / "x.pth", tmp_path):  # a file, or its folder
+        model = load_vit("auto", path)[0]
+        assert model.num_heads == 4 and model.norm.eps == 1e-5
+    assert load_vit("auto", tmp_path, num_heads=8)[0].num_heads == 8
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(dict(size=224, **MEAN_STD)))
+    capsys.readouterr()
+    load_vit("auto", tmp_path)
+    assert not capsys.readouterr().out  # nothing is left to be assumed
     (tmp_path / "config.json").write_text(json.dumps(config | dict(hidden_size=128)))
     with pytest.raises(InputError, match="width 64, but config.json beside it says 128"):
         load_vit("auto", tmp_path / "x.pth")
@@ -772,20 +865,24 @@ def test_heads_and_eps_are_read_from_the_configuration_beside_the_file(tmp_path)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size, told", [
-    ((40, 40), dict(image_size=40)), ((40, 40), dict(image_size=[40, 40])),  # 25 patches alone, as timm's DeiT-III
+@pytest.mark.parametrize("size, told, n", [
+    ((40, 40), dict(image_size=40), 25), ((40, 40), dict(image_size=[40, 40]), 25),  # patches alone, as timm's DeiT-III
     ((40, 40), dict(architecture="deit3_small", pretrained_cfg=dict(
-        input_size=[3, 40, 40], mean=[.5] * 3, std=[.5] * 3, crop_pct=.9, interpolation="bicubic"))),
-    ((32, 48), dict(image_size=[32, 48]))])  # CLS and 24 patches, as DINOv2 trained on a rectangle
-def test_25_positions_beside_layerscale_are_asked_for_unless_a_configuration_says_the_size(size, told, tmp_path, capsys):
+        input_size=[3, 40, 40], mean=[.5] * 3, std=[.5] * 3, crop_pct=.9, interpolation="bicubic")), 25),
+    ((16, 64), dict(image_size=[16, 64]), 16),  # 2 x 8 patches alone
+    ((32, 48), dict(image_size=[32, 48]), 25)])  # CLS and 24 patches, as DINOv2 trained on a rectangle
+def test_a_square_of_positions_beside_layerscale_is_asked_for_unless_a_configuration_says_the_size(
+        size, told, n, tmp_path, capsys):
+    alone = size != (32, 48)
     model = random_vit(img_size=size, patch_size=8, embed_dim=96, num_heads=6, layerscale=1.0,
-                       pos_rule="offset" if size[0] < size[1] else "size")
+                       pos_rule="size" if alone else "offset")
     state = model.state_dict()
-    if size == (40, 40):
+    if alone:
         model.pos_embed[:, :1] = 0
         state = model.state_dict() | {"pos_embed": model.pos_embed[:, 1:]}
     torch.save(state, tmp_path / "x.pth")
-    with pytest.raises(InputError, match=r'25 positions, of a square .* of CLS and 24 .* {"image_size": \[img_h, img_w'):
+    asked = rf'{n} positions, of a square .* of CLS and {n - 1} .* {{"image_size": \[img_h, img_w'
+    with pytest.raises(InputError, match=asked):
         load_vit("auto", tmp_path / "x.pth")
     (tmp_path / "config.json").write_text(json.dumps(told))
     loaded = load_vit("auto", tmp_path / "x.pth")[0]
