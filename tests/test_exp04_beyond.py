@@ -47,9 +47,24 @@ def test_operations_of_a_pass_are_those_that_torch_counts(how):
 
 
 def test_the_front_is_what_nothing_beats_in_cost_and_accuracy():
-    cost, accuracy = np.random.default_rng(0).integers(0, 8, (2, 40)).astype(float)
-    for x, y, on in zip(cost, accuracy, N.front(cost, accuracy)):
-        assert on != any(c <= x and a >= y and (c, a) != (x, y) for c, a in zip(cost, accuracy))
+    cost = np.array([1., 2, 2, 3, 3, 4, 5, 5, 0])
+    accuracy = np.array([5., 6, 7, 7, 6, 9, 9, 9.5, 4])
+    assert N.front(cost, accuracy).tolist() == [True, False, True, False, False, True, False, True, True]
+    assert N.front(np.array([2., 1, 2, 1]), np.array([3., 3, 3, 3])).tolist() == [False, True, False, True]  # equals
+
+
+def test_a_panel_shows_the_means_of_its_curves_and_their_front(tmp_path, monkeypatch):
+    figures, answers = [], np.array([[1, 0, 1], [0, 0, 1]])
+    monkeypatch.setattr(N.results, "save_figure", lambda fig, path: figures.append(fig))
+    curves = dict(dear=(np.array([[5, 7, 8], [3, 5, 10]]), answers), cheap=(np.array([[3, 5], [1, 2]]), answers[:, [1, 0]]))
+    N.draw_panels({"left": curves, "right": dict(cheap=curves["cheap"])}, "GFLOP", tmp_path, best=True)
+    left, right = figures[0].axes
+    shown = {line.get_label(): line.get_xydata().tolist() for line in left.lines if line.get_label()[0] != "_"}
+    assert shown["front"] == [[2, 0], [3.5, 50], [9, 100]]
+    assert [c.get_label() for c in left.containers] == ["dear", "cheap"] and left.get_xscale() == "log"
+    dear, cheap = (c[0].get_xydata().tolist() for c in left.containers)
+    assert dear == [[4, 50], [6, 0], [9, 100]] and cheap == [[2, 0], [3.5, 50]]
+    assert right.containers[0][0].get_color() == left.containers[1][0].get_color() != left.containers[0][0].get_color()
 
 
 def plain_loop(net: VisionTransformer, patches: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
