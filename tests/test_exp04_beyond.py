@@ -1,4 +1,6 @@
 """exp04_beyond: operations are those torch counts, a memory equals the plain loop, planted truths come out."""
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
@@ -56,7 +58,8 @@ def test_the_front_is_what_nothing_beats_in_cost_and_accuracy():
 def test_a_panel_shows_the_means_of_its_curves_and_their_front(tmp_path, monkeypatch):
     figures, answers = [], np.array([[1, 0, 1], [0, 0, 1]])
     monkeypatch.setattr(N.results, "save_figure", lambda fig, path: figures.append(fig))
-    curves = dict(dear=(np.array([[5, 7, 8], [3, 5, 10]]), answers), cheap=(np.array([[3, 5], [1, 2]]), answers[:, [1, 0]]))
+    curves = dict(dear=(np.array([[5, 7, 8], [3, 5, 10]]), answers),
+                  cheap=(np.array([[3, 5], [1, 2]]), answers[:, [1, 0]]))
     N.draw_panels({"left": curves, "right": dict(cheap=curves["cheap"])}, "GFLOP", tmp_path, best=True)
     left, right = figures[0].axes
     shown = {line.get_label(): line.get_xydata().tolist() for line in left.lines if line.get_label()[0] != "_"}
@@ -221,27 +224,107 @@ def test_images_that_are_judged_do_not_choose():
         assert not found["correct"].any() and not found["tokens"].any()
 
 
+def made(n: int = 7) -> dict:
+    """Arrays of a run of n images of 36 patches in which no two conditions, saccades or images are alike."""
+    rng, C = np.random.default_rng(6), len(N.CONDITIONS)
+    arrays = {key: rng.integers(0, 3, (n, C, 10)) for key in ("pred", "row", "col")}
+    return arrays | dict(
+        conditions=np.array(N.CONDITIONS), classes=np.arange(3), label=rng.integers(0, 3, n), index=np.arange(n),
+        pred_full=rng.integers(0, 3, n), correct_full=np.arange(n) % 3 > 0, certainty_full=rng.random(n),
+        n_tokens=np.full(n, 36), entropy=rng.uniform(2, 5, n), periphery=np.arange(n) < 3,
+        correct=rng.random((n, C, 10)) > np.arange(10)[::-1] / 14, certainty=rng.random((n, C, 10)),
+        tokens=rng.integers(1, 5, (n, C, 10)).cumsum(2), seconds=rng.uniform(1, 9, (n, 2)),
+        side=np.array(2), vit=np.array([16, 24, 3, 96, 5]), map_blocks=np.array(2))
+
+
+def test_the_lines_of_the_table_are_those_worked_out_by_hand():
+    arrays, n, c = made(), 7, N.CONDITIONS.index
+    correct, tokens, pred = (arrays[key].astype(float) for key in ("correct", "tokens", "pred"))
+
+    def cost(tokens, before=0, depth=3):
+        return N.gflop(np.array([16, 24, depth, 96, 5]), tokens, before)
+    full, full_right = cost(36), arrays["correct_full"]
+    att, small, again = (tokens[:, c(name), :5] for name in ("attention", "small copy", "again"))
+    new = np.diff(att, axis=1, prepend=0)
+    each, looks = cost(att).sum(1), cost(again + 4)
+    spent = {  # scheme: whose answers, operations of the answers until saccade 5, of what draws the map
+        "each saccade": ("attention", each, cost(36, 0, 2)), "one pass": ("attention", cost(att[:, 4]), cost(36, 0, 2)),
+        "remembered": ("remembered", cost(new, att - new).sum(1), cost(36, 0, 2)),
+        "one pass, small copy's map": ("small copy", cost(small[:, 4]), cost(64, 0, 2)),
+        "looking again": ("again + periphery", looks[:, 4], cost(4, 0, 2) + looks[:, :4].sum(1)),
+        "one pass, random": ("random", cost(tokens[:, c("random"), 4]), 0)}
+    expected = {"full image: operations": full, "periphery alone: accuracy": 300 / 7}
+    for scheme, (name, answer, drawing) in spent.items():
+        expected |= {f"saccade 5, {scheme}: operations": 100 * answer.mean() / full,
+                     f"saccade 5, {scheme}: with the map's": 100 * (answer + drawing).mean() / full,
+                     f"saccade 5, {scheme}: accuracy - full": 100 * (correct[:, c(name), 4] - full_right).mean()}
+    stop = N.stopping(N.study.condition(arrays, "attention"))
+    fixed = stop["fixed number"]
+    for rule in N.RULES:
+        for what, a, b, scale in (("fixed number: correct", "correct", fixed["correct"], 100),
+                                  ("fixed number: tokens", "tokens", fixed["tokens"], 1),
+                                  ("as another image: correct", "correct", stop[rule]["null"], 100)):
+            expected[f"stopped by {rule} - {what}"] = scale * (stop[rule][a] - b).mean()
+    for a, b in N.PAIRS:
+        expected[f"{a} - {b}: accuracy"] = 100 * (correct[:, c(a)] - correct[:, c(b)]).mean()
+    first = [[next((k for k, right in enumerate(row, 1) if right), 11) for row in correct[:, c(name)]]
+             for name in ("attention + periphery", "attention")]
+    expected["attention + periphery - attention: first correct"] = np.subtract(*first).mean()
+    anew, kept = pred[:, c("attention")], pred[:, c("remembered")]
+    for s in (1, 2, 3, 5, 10):
+        expected[f"remembered, saccade {s}: answer as recomputed"] = 100 * (kept == anew)[:, s - 1].mean()
+    another = [kept[i, 9] == anew[i - 3, 9] for i in range(n)]
+    expected["remembered, saccade 10: answer as another's"] = 100 * np.mean(another)
+    seconds = np.sort(arrays["seconds"], 0)[3]
+    expected["remembered: time"] = 100 * seconds[1] / seconds[0]
+    rows = {row["name"]: row for row in N.claims(arrays)}
+    assert {name: row["ours"] for name, row in rows.items()} == pytest.approx(expected)
+    assert Counter(row["unit"] for row in rows.values()) == {
+        "GFLOP": 1, "% of full": 12, "points": 23, "tokens": 3, "%": 7, "saccades": 1, "% of recomputed": 1}
+    assert Counter(row["n"] for row in rows.values()) == {7: len(rows) - 9, 3: 9}  # rules: of half the images
+    by_certainty = N.tables(arrays)[2]["each, stopped by certainty (half the images)"]
+    until = cost(tokens[1::2, c("attention")]).cumsum(1)
+    for i, place in enumerate(stop["certainty"]["place"]):
+        np.testing.assert_allclose(by_certainty[1][i], until[i, place])
+        np.testing.assert_allclose(by_certainty[2][i], until[i, place] + cost(36, 0, 2))
+
+
+def test_the_figures_show_what_their_panels_say(tmp_path, monkeypatch):
+    arrays, drawn, steps = made(), {}, np.tile(np.arange(1, 11), (7, 1))
+    monkeypatch.setattr(N, "draw_panels", lambda panels, x, path, best=False: drawn.update({path.name: (panels, best)}))
+    N.draw(arrays, {}, tmp_path)
+    stop, costs = N.tables(arrays)[1:]
+    seen = {name: (steps, arrays["correct"][:, c]) for c, name in enumerate(N.CONDITIONS)}
+    seen |= {"full image": (steps, np.tile(arrays["correct_full"][:, None], 10)),
+             "periphery alone": (steps, np.tile(arrays["periphery"][:, None], 10))}
+    anew, kept = (arrays["pred"][:, N.CONDITIONS.index(name)] for name in ("attention", "remembered"))
+
+    def some(*names: str, more: str = "") -> dict:
+        return {name: seen[name + more] for name in names} | {"full image": seen["full image"]}
+    np.testing.assert_equal(drawn, {
+        "fig_cost": ({"correct; operations of the answers": {name: (c[1], c[0]) for name, c in costs.items()},
+                      "correct; with those for the map": {name: (c[2], c[0]) for name, c in costs.items()}}, True),
+        "fig_stopping": ({"correct, of images that chose no threshold": {
+            rule: (t["tokens"], t["correct"]) for rule, t in stop.items()}}, False),
+        "fig_periphery": ({
+            "correct": some("attention", "attention + periphery", "attention + another's periphery", "periphery alone"),
+            "correct, random": some("random", "random + periphery", "periphery alone")}, False),
+        "fig_remembered": ({"correct": some("attention", "remembered"), "same answer": {
+            "as recomputed": (steps, kept == anew),
+            "as another image's": (steps, kept == np.roll(anew, 3, 0))}}, False),
+        "fig_again": ({"correct": some(*N.GUIDES),
+                       "correct, with periphery": some(*N.GUIDES, more=" + periphery")}, False)})
+
+
 def test_demo_command_draws_its_figures_and_goes_on_after_an_interruption(tmp_path, monkeypatch):
-    argv = ["--limit", "6", "--batch-size", "3", "--workers", "0", "--device", "cpu", "--out"]
+    argv = ["--limit", "6", "--batch-size", "3", "--layer", "5", "--workers", "0", "--device", "cpu", "--out"]
     monkeypatch.setattr(N.results, "save_figure", lambda fig, path: fig.savefig(f"{path}.png", dpi=20))
     N.main([*argv, str(tmp_path / "a")])
     assert sorted(path.name for path in (tmp_path / "a").glob("fig*")) == [
         f"fig_{name}.png" for name in ("again", "cost", "periphery", "remembered", "stopping")]
-    rows = {row["name"]: row["ours"] for row in read_json(tmp_path / "a/results.json")["headline"]}
-    assert rows["saccade 5, one pass: with the map's"] > 100 > rows["saccade 5, one pass: operations"]
     arrays = read_arrays(tmp_path / "a/arrays.npz")
     assert (arrays["row"][:, 4] == 13 - arrays["row"][:, 3]).all()  # turned
-    costs, full = N.tables(arrays)[2], N.gflop(arrays["vit"], 196)
-    assert [name for name, (_, answer, whole) in costs.items() if np.allclose(whole, answer + full)] == [
-        "each saccade", "one pass", "remembered", "each, stopped by certainty (half the images)"]
-    once, looks = (N.gflop(arrays["vit"], tokens) for tokens in (arrays["tokens"][:, 0], arrays["tokens"][:, 3] + 16))
-    np.testing.assert_allclose(costs["each saccade"][1][:, 1], once[:, :2].sum(1))
-    np.testing.assert_allclose(costs["looking again"][1], looks)
-    np.testing.assert_allclose(costs["looking again"][2][:, 1], N.gflop(arrays["vit"], 16) + looks[:, :2].sum(1))
-    two = N.tables(arrays | {"map_blocks": np.array(2)})[2]  # --layer 1: the map needs two blocks
-    for name, n in (("one pass", 196), ("one pass, small copy's map", 64)):
-        drawn = N.gflop([arrays["vit"][0], arrays["vit"][1], 2, *arrays["vit"][3:]], n)
-        np.testing.assert_allclose(two[name][2], costs[name][1] + drawn)
+    assert (arrays["vit"].tolist(), arrays["side"], arrays["map_blocks"]) == ([16, 96, 12, 384, 1], 4, 6)
     monkeypatch.setattr(N, "draw", lambda *args: None)
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
         m.setattr(N, "measure", interrupted(N.measure, 2))
