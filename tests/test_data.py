@@ -24,7 +24,7 @@ from common import InputError, generator, input_errors
 from data import (Images, coco_categories, data_places, entries, gaze_files, imagenet_wnids, load_imagefolder,
                   passed_over, read_csv, read_image, read_map, read_mask, readable_only)
 from common import training_order
-from gaze import check_units, load_gaze, load_osie, load_salicon, off_the_bars, with_size
+from gaze import check_units, load_gaze, load_osie, load_salicon, off_the_bars, place_hints, with_size
 from weights import Preprocess
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -1025,6 +1025,63 @@ def test_half_a_picture_or_a_narrow_band_is_looked_at_but_no_quarter_and_no_spot
     check(19)  # too few to tell
     with pytest.raises(InputError, match=fault) if fault else contextlib.nullcontext():
         check(40)
+
+
+def line_of(x: tuple, y: tuple, n: int = 41) -> np.ndarray:
+    """n points (n, 2) from corner to corner of the ranges of x and y."""
+    return np.stack([np.linspace(*x, n), np.linspace(*y, n)], 1)
+
+
+def test_the_message_tells_of_all_gaze_and_counts_for_pictures_as_large_as_the_first():
+    looks = [("v", "b.png", with_size(line_of((10, 910), (20, 620)), (480, 640))),  # 13 of 41 are off
+             ("v", "a.png", with_size(line_of((7, 2400), (-9, 1700)), (960, 1280))),  # 20
+             ("w", "c.png", with_size(line_of((10, 910), (20, 620)), (480, 640)))]
+    with pytest.raises(InputError) as e:
+        check_units("gaze.csv", looks, names="X and Y")
+    assert str(e.value) == (
+        "gaze.csv: the gaze of all viewers, x 7 to 2400, y -9 to 1700, lies for 37% outside of the pictures; expected X "
+        "and Y in px of the pictures, the first of 640x480. X and Y go to 865 and 590, as px of a larger display: take "
+        "off the margin left of and above the picture there, multiply by 640 / its width there.")
+    check_units("gaze.csv", looks, most_outside=.38)  # 46 of 123
+
+
+@pytest.mark.parametrize("x, y, most, fault", [  # of the gaze on one of two pictures: the last x, y of so many
+    ((5, 700), (5, 460), 20, None), ((5, 1250), (5, 460), 20, None), ((5, 1350), (5, 460), 20, "for 55% outside"),
+    ((5, 1350), (5, 460), 19, None), ((5, 638), (.1, 1), 20, "within 1 px"), ((5, 638), (.1, 1), 19, None),
+    ((0, .9), (0, .8), 2, "within 1 px"), ((5, 95), (5, 98), 20, "all in their top left"), ((5, 95), (5, 98), 19, None),
+    ((5, 49), (5, 98), 20, None), ((5, 95), (5, 102), 20, None)])
+def test_one_picture_is_judged_by_enough_points(x, y, most, fault):
+    px = with_size(line_of((3, 630), (4, 470), 400), (480, 640))
+    looks = [("v", "a.png", px), ("v", "b.png", with_size(line_of(x, y, most), (480, 640)))]
+    with pytest.raises(InputError, match=f"all viewers on b.png, .* lies {fault}") if fault else contextlib.nullcontext():
+        check_units("gaze.csv", looks)
+
+
+@pytest.mark.parametrize("x, y, hint", [  # ranges on 720x480 px; from the 5 % quantile to that of 95 %
+    ((0, 0), (0, 0), "All are 0, as where a tracker lost the eye"),
+    ((0, 1), (0, 1), "a and b look like shares of the picture: multiply them by 720 and 480."),
+    ((0, 1), (5, 470), "a looks like shares of the picture: multiply it by 720."),
+    ((5, 700), (0, 1), "b looks like shares of the picture: multiply it by 480."),
+    ((-.9, .9), (-.9, .9), "in degrees or another unit: convert them to px, then add 360 and 240."),
+    ((-67, 67), (-8, 8), "in degrees or another unit: convert them to px, then add 360 and 240."),
+    ((-300, 300), (-8, 8), "a and b look counted from the centre: add 360 and 240."),
+    ((-20, 200), (-20, 200), "a and b go to 189 and 189: of a smaller picture?"),  # a little off, not centred
+    ((-300, 300), (5, 470), None), ((0, 700), (0, 470), None), ((0, 340), (0, 470), None), ((0, 0), (5, 470), None),
+    ((0, 100), (0, 105), "a and b look like %: multiply them by 7.2 and 4.8."),
+    ((-12, 100), (0, 100), "a and b go to 94 and 95: of a smaller picture?"),
+    ((0, 1440), (0, 480), "a and b go to 1368 and 456, as px of a larger display"),
+    ((0, 480), (0, 640), "left of and above the picture there, multiply by 720 / its width there."),
+    ((0, 360), (0, 240), "a and b go to 342 and 228: of a smaller picture? multiply by 720 / its width.")])
+def test_a_unit_is_told_by_where_most_of_the_gaze_lies(x, y, hint):
+    xy = np.concatenate([line_of(x, y), [[np.nan, 5]] * 50])
+    found = place_hints(xy, (480, 720), "a and b")
+    assert hint in found[0] if hint else found == []
+
+
+def test_on_a_small_picture_px_are_no_percent():
+    assert place_hints(line_of((0, 118), (0, 98)), (100, 120)) == []
+    assert "look like %" in place_hints(line_of((0, 100), (0, 100)), (101, 120))[0]
+    assert place_hints(np.full((3, 2), np.nan), (480, 720)) == []
 
 
 # --- COCO -----------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def small_maps(monkeypatch) -> None:
 
 @pytest.fixture
 def planted(world, monkeypatch) -> None:
-    """In place of attention: noise, but head 1 of block 1 knows the disk and the middle, from which the fixations
+    """In place of attention: noise, but head 2 of block 1 knows the disk and the middle, from which the fixations
     were drawn, the rollout those of another image."""
     known = []
     for path in sorted((world / "images").iterdir()):
@@ -72,11 +72,11 @@ def planted(world, monkeypatch) -> None:
     order = iter([*range(0, N, 2), *range(1, N, 2)])  # chosen on the first of them, judged on the others
 
     def maps(vit, x, dtype):
-        found = torch.empty(len(x), 10, 56, 56)
+        found = torch.empty(len(x), 14, 56, 56)
         for one in found:
             i = next(order)
-            one[:] = torch.rand(10, 56, 56, generator=generator(7, i, 1))
-            one[7], one[9] = known[i], known[(i + 5) % N]
+            one[:] = torch.rand(14, 56, 56, generator=generator(7, i, 1))
+            one[8], one[13] = known[i], known[(i + 5) % N]
         return found
     monkeypatch.setattr(E, "maps_of", maps)
 
@@ -87,7 +87,7 @@ def rows_of(results: dict) -> dict[str, dict]:
 
 def test_a_planted_head_is_chosen_and_found_and_what_sees_no_image_is_at_chance(world, tmp_path, planted):
     results = run(world, tmp_path)
-    assert results["notes"] == ["best head of demo_dino4: block 1, head 1"]
+    assert results["notes"] == ["best head of demo_dino4: block 1, head 2"]
     found = rows_of(results)
     assert len(found) == 4 * 7 and all(row["n"] == N // 2 for row in found.values())
     gain = E.METRICS["gain"]
@@ -211,6 +211,20 @@ def test_people_are_judged_by_the_map_of_the_others_of_the_same_image():
     fix = looks[0].sum(0, keepdim=True).double()
     assert found[0, 0, 2].item() == pytest.approx(nss(mean_map, fix).item(), abs=1e-4)
     assert found[0, 2, 1].item() == pytest.approx(shuffled_auc(centre_gaussian(others), fix, others).item(), abs=1e-4)
+
+
+def test_the_figure_shows_every_mean_with_its_interval_and_the_centres_as_a_line(tmp_path, monkeypatch):
+    sources, figures = ["one, rollout", "centre", "people"], []
+    rows = [dict(name=f"{source}: {label}", ours=10 * m + s, ci=(10 * m + s - 1, 10 * m + s + 2))
+            for m, label in enumerate(E.METRICS.values()) for s, source in enumerate(sources)]
+    monkeypatch.setattr(E.results, "save_figure", lambda fig, path: figures.append(fig))
+    E.draw({}, dict(sources=sources, headline=rows[:-1]), tmp_path)  # without the people's gain
+    for m, (ax, label) in enumerate(zip(figures[0].axes, E.METRICS.values())):
+        expected = [line for s in range(2 if m == 3 else 3) for line in (
+            [[10 * m + s - 1, s], [10 * m + s + 2, s]], [[10 * m + s, s]])] + [[[10 * m + 1, 0], [10 * m + 1, 1]]]
+        assert ax.get_xlabel() == label and [line.get_xydata().tolist() for line in ax.lines] == expected
+        colours = [E.KINDS["rollout"], E.PLAIN["centre"], E.PLAIN["people"]]
+        assert all(line.get_color() == colours[i // 2] for i, line in enumerate(ax.lines[:-1]))
 
 
 # ------------------------------------------------------------------------------------------------ the script
