@@ -24,7 +24,7 @@ from common import InputError, generator, input_errors
 from data import (Images, coco_categories, data_places, entries, gaze_files, imagenet_wnids, load_imagefolder,
                   passed_over, read_csv, read_image, read_map, read_mask, readable_only)
 from common import training_order
-from gaze import check_units, load_gaze, load_osie, load_salicon, off_the_bars, place_hints, with_size
+from gaze import check_units, load_gaze, load_osie, load_salicon, off_the_bars, picture_size, place_hints, with_size
 from weights import Preprocess
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -127,8 +127,12 @@ def test_a_picture_of_another_shape_than_its_fixations_is_named(tmp_path, size, 
     picture = write_jpeg(tmp_path / "images" / "COCO_val2014_000000000042.jpg", size)
     with pytest.raises(InputError, match=f"{picture} is {size[1]} x {size[0]} px.*of a picture of {height} x {width}"):
         load_gaze(tmp_path, "val")
-    write_jpeg(picture, (width // 2, height // 2))  # a smaller copy is the same picture
-    assert load_gaze(tmp_path, "val")[0][0].size == (height, width)
+    for change in (.985, 1.015):  # a smaller copy, but for a row or two, is the same picture
+        write_jpeg(picture, (round(change * width / 2), height // 2))
+        assert load_gaze(tmp_path, "val")[0][0].size == (height, width)
+    write_jpeg(picture, (round(.975 * width), height))
+    with pytest.raises(InputError, match="give the pictures that people saw"):
+        load_gaze(tmp_path, "val")
 
 
 @pytest.mark.parametrize("name", [{}, ["a.jpg"], 7, None])
@@ -208,9 +212,10 @@ def test_osie_floors_to_the_authors_pixel_and_durations_are_seconds(tmp_path):
     assert lone[0] == 1001 and [len(v) for v in lone[2][0]] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("observer", [([float("nan")], [2.0], [3]), ([1.0, 2.0], [2.0], [3])])
-def test_osie_with_nan_or_unequal_lengths_is_refused(tmp_path, observer):
-    with pytest.raises(InputError, match="f.mat"):
+@pytest.mark.parametrize("observer, says", [
+    (([float("nan")], [2.0], [3]), "NaN gaze on 1001.jpg"), (([1.0, 2.0], [2.0], [3]), "inhomogeneous")])
+def test_osie_with_nan_or_unequal_lengths_is_refused(tmp_path, observer, says):
+    with pytest.raises(InputError, match=f"f.mat: .*{says}"):
         load_osie(write_osie(tmp_path / "f.mat", {"1001.jpg": [observer, observer]}))
 
 
@@ -445,7 +450,7 @@ def test_orientation_counts_where_the_displayed_picture_is_asked_for_and_nowhere
     stored = np.asarray(read_image(path))[..., 0]
     seen = np.asarray(read_image(path, as_displayed=True))[..., 0]
     assert stored.shape == (16, 32) and stored[:7, :7].min() > 200
-    assert seen.shape == (32, 16) and seen[:7, 9:].min() > 200 and seen[:, :7].max() < 50
+    assert seen.shape == picture_size(path) == (32, 16) and seen[:7, 9:].min() > 200 and seen[:, :7].max() < 50
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -1015,21 +1020,21 @@ def test_one_picture_of_freeview_in_percent_is_named(tmp_path):
         load_gaze(folder, "val")
 
 
+def line_of(x: tuple, y: tuple, n: int = 41) -> np.ndarray:
+    """n points (n, 2) from corner to corner of the ranges of x and y."""
+    return np.stack([np.linspace(*x, n), np.linspace(*y, n)], 1)
+
+
 @pytest.mark.parametrize("x, y, fault", [  # ranges of 40 points on 640x480 px
     ((5, 630), (5, 230), ""), ((5, 310), (5, 470), ""), ((5, 310), (5, 230), "all in their top left quarter"),
     ((300, 325), (5, 470), ""), ((5, 630), (200, 220), ""), ((300, 325), (200, 220), "within a twentieth of")])
 def test_half_a_picture_or_a_narrow_band_is_looked_at_but_no_quarter_and_no_spot(x, y, fault):
     def check(n: int) -> None:
-        xy = np.stack([np.linspace(*x, n), np.linspace(*y, n)], 1)
+        xy = np.concatenate([line_of(x, y, n), [[900, 700]] * (n // 10)])  # some look away, which counts for nothing
         check_units("gaze.csv", [("v", "a.png", with_size(xy, (480, 640)))])
     check(19)  # too few to tell
     with pytest.raises(InputError, match=fault) if fault else contextlib.nullcontext():
         check(40)
-
-
-def line_of(x: tuple, y: tuple, n: int = 41) -> np.ndarray:
-    """n points (n, 2) from corner to corner of the ranges of x and y."""
-    return np.stack([np.linspace(*x, n), np.linspace(*y, n)], 1)
 
 
 def test_the_message_tells_of_all_gaze_and_counts_for_pictures_as_large_as_the_first():
@@ -1045,16 +1050,18 @@ def test_the_message_tells_of_all_gaze_and_counts_for_pictures_as_large_as_the_f
     check_units("gaze.csv", looks, most_outside=.38)  # 46 of 123
 
 
-@pytest.mark.parametrize("x, y, most, fault", [  # of the gaze on one of two pictures: the last x, y of so many
+@pytest.mark.parametrize("x, y, n, fault", [  # ranges of n points on one of two pictures
     ((5, 700), (5, 460), 20, None), ((5, 1250), (5, 460), 20, None), ((5, 1350), (5, 460), 20, "for 55% outside"),
     ((5, 1350), (5, 460), 19, None), ((5, 638), (.1, 1), 20, "within 1 px"), ((5, 638), (.1, 1), 19, None),
     ((0, .9), (0, .8), 2, "within 1 px"), ((5, 95), (5, 98), 20, "all in their top left"), ((5, 95), (5, 98), 19, None),
     ((5, 49), (5, 98), 20, None), ((5, 95), (5, 102), 20, None)])
-def test_one_picture_is_judged_by_enough_points(x, y, most, fault):
+def test_one_picture_is_judged_by_enough_points(x, y, n, fault):
     px = with_size(line_of((3, 630), (4, 470), 400), (480, 640))
-    looks = [("v", "a.png", px), ("v", "b.png", with_size(line_of(x, y, most), (480, 640)))]
+    looks = [("v", "a.png", px), ("v", "b.png", with_size(line_of(x, y, n), (480, 640)))]
     with pytest.raises(InputError, match=f"all viewers on b.png, .* lies {fault}") if fault else contextlib.nullcontext():
         check_units("gaze.csv", looks)
+    if fault is None:  # and px of a picture of 180x120 px are no percent
+        check_units("gaze.csv", [*looks, ("v", "small.png", with_size(line_of((5, 95), (5, 98)), (120, 180)))])
 
 
 @pytest.mark.parametrize("x, y, hint", [  # ranges on 720x480 px; from the 5 % quantile to that of 95 %
