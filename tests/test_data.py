@@ -24,7 +24,8 @@ from common import InputError, generator, input_errors
 from data import (Images, coco_categories, data_places, entries, gaze_files, imagenet_wnids, load_imagefolder,
                   passed_over, read_csv, read_image, read_map, read_mask, readable_only)
 from common import training_order
-from gaze import check_units, load_gaze, load_osie, load_salicon, off_the_bars, picture_size, place_hints, with_size
+from gaze import (check_units, gaze_pictures, load_gaze, load_osie, load_salicon, looks_of, off_the_bars, picture_size,
+                  place_hints, read_gaze, with_size)
 from weights import Preprocess
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -1089,6 +1090,44 @@ def test_on_a_small_picture_px_are_no_percent():
     assert place_hints(line_of((0, 118), (0, 98)), (100, 120)) == []
     assert "look like %" in place_hints(line_of((0, 100), (0, 100)), (101, 120))[0]
     assert place_hints(np.full((3, 2), np.nan), (480, 720)) == []
+
+
+def test_the_first_kind_of_gaze_that_is_there_is_read(tmp_path):
+    """OSIE's, SALICON's as .json, as .mat, COCO-FreeView's; a file of another split is none of it."""
+    write_osie(tmp_path / "fixations.mat", {"1001.jpg": [([5.], [6.], [9])]})
+    write_salicon(tmp_path / "fixations_val2014.json", [[3, 4]])
+    write_salicon(tmp_path / "fixations_train2014.json", [[3, 4]])
+    (tmp_path / "fixations" / "val").mkdir(parents=True)
+    write_salicon_mat(tmp_path / "fixations" / "val" / "COCO_val2014_000000000005.mat", [[5, 6]])
+    write_freeview(tmp_path, [record("9.jpg", 1, [100, 1500], [900, 20])])
+    found = []
+    for kind in ("fixations.mat", "fixations_val2014.json", "fixations/val/COCO_val2014_000000000005.mat"):
+        found.append([(name, size) for name, _, size in read_gaze(tmp_path, "val")])
+        (tmp_path / kind).unlink()
+    (tmp_path / "fixations" / "val").rmdir()
+    found.append([(name, size) for name, _, size in read_gaze(tmp_path, "val")])
+    coco = [(f"COCO_val2014_{i:012d}.jpg", (480, 640)) for i in (42, 7, 5)]
+    assert found == [[("1001.jpg", (600, 800))], coco[:2], coco[2:], [("9.jpg", None)]]
+
+
+def test_pictures_are_looked_for_in_the_data_sets_own_folder_first(tmp_path):
+    places = [tmp_path / root / sub for root in ("own", "coco") for sub in (
+        "stimuli", "images", "images/val", "val2014", "val", "train2017", "val2017", "")]
+    places += [tmp_path / "own" / "task" / "bowl_images" / sub for sub in ("a", "b")]
+    for place in reversed(places):
+        write_jpeg(place / "7.jpg")
+    for place in places:
+        (found,) = gaze_pictures(tmp_path / "own", tmp_path / "coco", "val").values()
+        assert found == place / "7.jpg"
+        found.unlink()
+    assert gaze_pictures(tmp_path / "own", None, "val") == {}
+
+
+def test_a_look_is_a_point_on_a_picture_of_its_size(tmp_path):
+    path, fixations = write_jpeg(tmp_path / "a.jpg", (60, 40)), [("p", 3., 50., 1.), ("q", 4., 5., 1.)]
+    looks = looks_of([(path, fixations), (tmp_path / "gone.jpg", fixations)])
+    assert [(who, name, xy.tolist()) for who, name, xy in looks] == [
+        ("p", "a.jpg", [[50, 3, 60, 40]]), ("q", "a.jpg", [[5, 4, 60, 40]])]
 
 
 # --- COCO -----------------------------------------------------------------------------------------------
