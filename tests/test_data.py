@@ -893,14 +893,14 @@ def test_gaze_is_scaled_to_the_map_and_images_without_file_or_fixations_are_list
 
 
 def test_a_random_two_sevenths_of_osie_are_held_out_whatever_their_order(tmp_path):
-    names = [f"{1001 + k}.jpg" for k in range(21)]
+    names = [f"{1001 + k}.jpg" for k in range(23)]
     write_osie(tmp_path / "fixations.mat", {name: [([799.], [599.], [9])] for name in names})
     for name in names:
         write_jpeg(tmp_path / "stimuli" / name, (800, 600))
     part = {split: [image.name for image in load_gaze(tmp_path, split)[0]] for split in ("train", "val")}
-    order = torch.randperm(21, generator=generator(0)).tolist()
-    assert part["val"] == [names[k] for k in sorted(order[:6])] != names[:6]
-    assert sorted(part["train"] + part["val"]) == names and len(part["train"]) == 15
+    order = torch.randperm(23, generator=generator(0)).tolist()
+    assert part["val"] == [names[k] for k in sorted(order[:7])] != names[:7]
+    assert sorted(part["train"] + part["val"]) == names and len(part["train"]) == 16
     assert [image.name for image in load_gaze(tmp_path, "val", limit=2)[0]] == part["val"][:2]
     (rows, cols), = load_gaze(tmp_path, "val")[0][0].observers
     assert (rows.tolist(), cols.tolist()) == ([223], [223])  # of the picture's 600 x 800 px
@@ -1028,7 +1028,8 @@ def line_of(x: tuple, y: tuple, n: int = 41) -> np.ndarray:
 
 @pytest.mark.parametrize("x, y, fault", [  # ranges of 40 points on 640x480 px
     ((5, 630), (5, 230), ""), ((5, 310), (5, 470), ""), ((5, 310), (5, 230), "all in their top left quarter"),
-    ((300, 325), (5, 470), ""), ((5, 630), (200, 220), ""), ((300, 325), (200, 220), "within a twentieth of")])
+    ((300, 325), (5, 470), ""), ((5, 630), (200, 220), ""), ((300, 325), (200, 220), "within a twentieth of"),
+    ((300, 338), (200, 220), "")])
 def test_half_a_picture_or_a_narrow_band_is_looked_at_but_no_quarter_and_no_spot(x, y, fault):
     def check(n: int) -> None:
         xy = np.concatenate([line_of(x, y, n), [[900, 700]] * (n // 10)])  # some look away, which counts for nothing
