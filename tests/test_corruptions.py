@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy import signal
+from scipy import ndimage, signal
 
 import corruptions as C
 
@@ -249,6 +249,13 @@ def test_fog_of_a_red_image_is_grey_up_to_its_highest_channel():
     assert C.corrupt(grey(9, 1, 65), "fog", 1, [3]).shape == (1, 3, 65, 65)  # of a plasma of 128x128
 
 
+def test_a_gaussian_blur_is_scipys():
+    x = torch.rand(2, 11, 14, dtype=torch.float64)
+    for mode, scipys in dict(edge="nearest", symmetric="reflect", reflect="mirror").items():
+        expected = ndimage.gaussian_filter(x.numpy(), (0, .6, 1.1), mode=scipys, truncate=4)
+        np.testing.assert_allclose(C.gaussian(x, (.6, 1.1), mode, 4.), expected, atol=1e-12)
+
+
 def test_a_motion_longer_than_the_image_ends_at_its_border():
     """As in ImageNet-C: of 41 steps along a row of 36 pixels the last 5 add nothing, but count in the sum."""
     tap = np.exp(-.5 * (np.arange(41) / 15) ** 2)
@@ -365,7 +372,8 @@ def test_corrupt_refuses_what_it_cannot_do():
     x = grey(0, 2, 32)
     picture = Image.fromarray(np.zeros((32, 32, 3), np.uint8))
     for bad in (dict(name="rain"), dict(severity=6), dict(severity=0), dict(images=x.float()),
-                dict(images=x[..., :31]), dict(images=x[:, :, :31]), dict(images=x[:, :2]), dict(images=picture), dict(images=[picture, picture]), dict(images=x.numpy()[0]),
+                dict(images=x[..., :31]), dict(images=x[:, :, :31]), dict(images=x[:, :2]),
+                dict(images=picture), dict(images=[picture, picture]), dict(images=x.numpy()[0]),
                 dict(seeds=torch.zeros(3))):
         with pytest.raises(ValueError, match="expected"):
             C.corrupt(**dict(images=x, name="fog", severity=1, seeds=torch.zeros(2, dtype=torch.long)) | bad)
