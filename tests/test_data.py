@@ -1075,9 +1075,11 @@ def test_one_picture_is_judged_by_enough_points(x, y, n, fault):
     ((0, 1), (5, 470), "a looks like shares of the picture: multiply it by 720."),
     ((5, 700), (0, 1), "b looks like shares of the picture: multiply it by 480."),
     ((-.9, .9), (-.9, .9), "in degrees or another unit: convert them to px, then add 360 and 240."),
-    ((-67, 67), (-8, 8), "in degrees or another unit: convert them to px, then add 360 and 240."),
-    ((-300, 300), (-8, 8), "a and b look counted from the centre: add 360 and 240."),
-    ((-20, 200), (-20, 200), "a and b go to 189 and 189: of a smaller picture?"),  # a little off, not centred
+    ((-79, 79), (-8, 8), "in degrees or another unit: convert them to px, then add 360 and 240."),
+    ((-82, 82), (-8, 8), "a and b look counted from the centre: add 360 and 240."),
+    ((-60, 200), (-60, 200), "a and b look counted from the centre: add 360 and 240."),
+    ((-45, 200), (-45, 200), "a and b go to 188 and 188: of a smaller picture?"),  # a little off, not centred
+    ((-4, 60), (-4, 60), "a and b go to 57 and 57: of a smaller picture?"),
     ((-300, 300), (5, 470), None), ((0, 700), (0, 470), None), ((0, 340), (0, 470), None), ((0, 0), (5, 470), None),
     ((0, 100), (0, 105), "a and b look like %: multiply them by 7.2 and 4.8."),
     ((-12, 100), (0, 100), "a and b go to 94 and 95: of a smaller picture?"),
@@ -1091,7 +1093,7 @@ def test_a_unit_is_told_by_where_most_of_the_gaze_lies(x, y, hint):
 
 
 def test_on_a_small_picture_px_are_no_percent():
-    assert place_hints(line_of((0, 118), (0, 98)), (100, 120)) == []
+    assert place_hints(line_of((0, 98), (0, 98)), (100, 120)) == []
     assert "look like %" in place_hints(line_of((0, 100), (0, 100)), (101, 120))[0]
     assert place_hints(np.full((3, 2), np.nan), (480, 720)) == []
 

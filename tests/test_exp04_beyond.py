@@ -13,7 +13,7 @@ import exp04_saccades as S
 from common import InputError, VisionTransformer, generator, upsample
 from pretended import one_device
 from processes import interrupted
-from results import read_arrays, read_json
+from results import read_arrays
 
 
 def waves(**how) -> VisionTransformer:
