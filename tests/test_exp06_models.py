@@ -46,7 +46,7 @@ def world(tmp_path_factory) -> Path:
 
 
 def run(world: Path, out: Path, *more: str) -> dict:
-    E.main(["--data", str(world), "--out", str(out), "--workers", "0", "--device", "cpu", "--size", "64", "64",
+    E.main(["--data", str(world), "--out", str(out), "--workers", "0", "--device", "cpu", "--size", "64", "80",
             *(more if "--model" in more else ("--model", "demo_dino4", *more))])
     return json.loads((out / "results.json").read_text())
 
@@ -135,6 +135,7 @@ def test_the_head_is_chosen_on_half_of_the_images_and_judged_on_the_others(world
     seen, counts, measure = [], [], E.measure
 
     def maps(vit, x, dtype):
+        assert x.shape[2:] == (64, 80) and dtype == torch.bfloat16
         disk = torch.nn.functional.interpolate(x.mean(1, keepdim=True), (56, 56), mode="bilinear")[:, 0]
         half = "choosing" if len(seen) < N // 2 else "judging"
         seen.extend(x)
@@ -146,7 +147,7 @@ def test_the_head_is_chosen_on_half_of_the_images_and_judged_on_the_others(world
     monkeypatch.setattr(E, "measure", lambda *batch, **how: [counts.append(how["everyone"]), measure(*batch, **how)][1])
     monkeypatch.setattr(E, "maps_of", maps)
     monkeypatch.setattr(E, "draw", lambda *a: None)
-    results = run(world, tmp_path)
+    results = run(world, tmp_path, "--dtype", "bfloat16")
     assert len({float(x.double().sum()) for x in seen}) == len(seen) == N  # every picture once
     assert counts[0].sum() == 24 * 20 * 3.5  # fixations on all of them
     assert results["notes"] == ["best head of demo_dino4: block 0, head 4"]
@@ -321,6 +322,12 @@ def test_a_run_stopped_between_batches_ends_as_an_undisturbed_one(world, tmp_pat
     monkeypatch.setattr(E, "measure", stop)
     with pytest.raises(KeyboardInterrupt):
         run(data, tmp_path / "b", *models)
+    table = data / "fixations.csv"
+    before = table.read_text()
+    table.write_text(before + "a,00.png,1,1,.1\n")
+    with pytest.raises(InputError, match="other"):
+        run(data, tmp_path / "b", *models, "--resume")
+    table.write_text(before)
     resumed = run(data, tmp_path / "b", *models, "--resume")
     assert stop.calls == 3  # two batches of the judged half, one of them begun twice
     assert (tmp_path / "a/per_image.csv").read_bytes() == (tmp_path / "b/per_image.csv").read_bytes()
