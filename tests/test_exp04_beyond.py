@@ -4,6 +4,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -179,15 +180,61 @@ def test_looking_again_finds_what_the_periphery_shows_and_nothing_with_that_of_a
     assert share(visible)[0] > chance[0] + .3 and share(visible)[1] > .9
     assert abs(share(null)[0] - chance[0]) < .1 and (blank[:, 0] == blank[0, 0]).all()
     assert (visible.sum((2, 3)).diff(dim=1)[:, :7] > 0).all()  # no place twice, as long as there are others
-    net, x = waves(), torch.rand(6, 3, 96, 96, generator=generator(6))  # of every image its own patches count
+    net, x = waves(registers=2), torch.rand(6, 3, 96, 96, generator=generator(6))  # of every image its own patches count
     for i, p in enumerate(net.blocks.parameters()):
         p.add_(torch.randn(p.shape, generator=generator(7, i)) / 2)  # heads that differ
     patches, coarse = net.embed(x), net.embed(N.smaller(net, x, 3))
-    together, _ = N.look_again(net, patches, coarse, (6, 6), 3, "clip", 2)
-    first = upsample(net.encode(coarse, [2]).cls_attn[0][..., 1:].amax(1).view(6, 3, 3), (6, 6))
-    assert together[:, :1].equal(S.fixation_sequence(first, 3, 1)[0])
+    together, seen = N.look_again(net, patches, coarse, (6, 6), 5, "shift", 1)
     for i in range(6):
-        assert N.look_again(net, patches[i:i + 1], coarse[i:i + 1], (6, 6), 3, "clip", 2)[0].equal(together[i:i + 1])
+        own = patches[i:i + 1], coarse[i:i + 1]
+        assert N.look_again(net, *own, (6, 6), 5, "shift", 1)[0].equal(together[i:i + 1])
+        before = torch.zeros(6, 6, dtype=bool)
+        for k in range(3):
+            e = net.encode(torch.cat([own[1], own[0][:, before.flatten()]], 1), [1])
+            att = upsample(e.cls_attn[0][..., 3:12].amax(1).view(1, 3, 3), (6, 6)).masked_fill(before, 0)
+            place, square = S.fixation_sequence(att, 5, 1, "shift")
+            before = before | square[0, 0]
+            assert place[0, 0].equal(together[i, k]) and before.equal(seen[i, k])
+
+
+@torch.no_grad()
+def test_every_condition_has_its_own_guide_tokens_and_answers(monkeypatch):
+    net, label = waves(registers=2), torch.tensor([1, 4, 2])
+    x, other = torch.rand(2, 3, 3, 96, 96, generator=generator(8))
+    head = nn.Linear(2 * 24, 5)  # of the last two blocks
+    head.weight.data = torch.randn(5, 48, generator=generator(9))
+    index, labels = torch.tensor([5, 2, 9]), torch.zeros(10, dtype=torch.long)
+    labels[index] = label
+    with monkeypatch.context() as m:
+        m.setattr(N.time, "perf_counter", iter([1., 7, 16]).__next__)
+        batch = dict(image=x, other=other, index=index, readable=label > 0)
+        found = N.measure(batch, net, head, labels, 1, 5, "shift", 3, 3)
+    patches, coarse, wrong = (net.embed(v) for v in (x, N.smaller(net, x, 3), N.smaller(net, other, 3)))
+    features, maps = S.look(net, x, [1], 2)
+    small = S.look(net, N.smaller(net, x, 8), [1])[1][:, 0]
+    looks = {name: S.fixation_sequence(att, 5, 10, "shift") for name, att in (
+        ("attention", maps[:, 0]), ("random", S.random_maps(index, (6, 6), 3)), ("small copy", upsample(small, (6, 6))))}
+    place, seen = looks["again"] = N.look_again(net, patches, coarse, (6, 6), 5, "shift", 1)
+    looks["again, turned"] = 5 - place, seen.rot90(2, (2, 3))
+    for c, name in enumerate(N.CONDITIONS):
+        guide, _, beside = name.partition(" + ")
+        place, seen = looks["attention" if name == "remembered" else guide]
+        assert torch.stack([found["row"], found["col"]], -1)[:, c].equal(place.short())
+        more = {"": patches[:, :0], "periphery": coarse, "another's periphery": wrong}[beside]
+        work = N.forward_remembered if name == "remembered" else S.forward_seen
+        mask = F.pad(seen.flatten(2), (0, more.shape[1]), value=True)
+        pred, certainty = S.classify(head, work(net, torch.cat([patches, more], 1), mask, 2))
+        assert found["tokens"][:, c].equal(seen.sum((2, 3)).short()) and found["pred"][:, c].equal(pred.short())
+        torch.testing.assert_close(found["certainty"][:, c], certainty, atol=1e-5, rtol=0)
+    assert found["pred_full"].equal(S.classify(head, features)[0]) and found["label"].equal(label)
+    alone = S.classify(head, net.norm(net.encode(coarse).cls[:, -2:]).flatten(1))[0]
+    assert found["periphery"].equal(alone == label) and found["entropy"].equal(S.map_entropy(maps[:, 0]))
+    assert found["seconds"].tolist() == [[2, 3]] * 3  # an image, of 6 and 9
+
+
+def test_a_smaller_copy_is_that_of_torch():
+    x = torch.rand(2, 3, 96, 96, generator=generator(6))
+    torch.testing.assert_close(N.smaller(waves(), x, 4), F.interpolate(x, (64, 64), mode="bilinear", antialias=True))
 
 
 def answers(rule: str, n: int = 1200) -> dict:
@@ -345,7 +392,8 @@ def test_wrong_input_is_refused_before_anything_is_measured(tmp_path):
 
 def test_the_other_image_is_never_the_image_itself():
     for n in (2, 3, 7):
-        assert all(N.another(i, [dict(image=j) for j in range(n)])["other"] != i for i in range(n))
+        others = [N.another(i, [dict(image=j) for j in range(n)])["other"] for i in range(n)]
+        assert others == [(i + n // 2) % n for i in range(n)] and all(i != other for i, other in enumerate(others))
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "mps:0"])
