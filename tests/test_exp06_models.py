@@ -164,13 +164,13 @@ def test_a_fixation_counts_once_if_it_is_on_its_picture_as_people_saw_it(tmp_pat
         Image.new("RGB", (60, 80)).save(tmp_path / "images" / f"{name}.png", exif=turned)
     lines = ["participant,image,x_px,y_px,duration_s"] + [
         f"p,{name}.png,{x},{x / 2},.3" for name in "abcd" for x in (9, 40, 70)]
-    edges = ["p,a.png,79.9,59.9,.2", "q,a.png,80,5,.2", "q,b.png,5,60,.2", "p,e.png,-.1,5,2"]
+    edges = ["p,a.png,79.9,59.9,.2", "p,a.png,0,0,.2", "q,a.png,80,5,.2", "q,b.png,5,60,.2", "p,e.png,-.1,5,2"]
     (tmp_path / "fixations.csv").write_text("\n".join(lines + edges))
     items, left_out = E.load_data(str(tmp_path), None, False)
     most = [("p", 4.5, 9, 1), ("p", 20, 40, 1), ("p", 35, 70, 1)]
-    assert [looks for _, looks in items] == [most + [("p", 59.9, 79.9, 1)], most, most, most] and left_out == ["e.png"]
+    assert [looks for _, looks in items] == [most + [("p", 59.9, 79.9, 1), ("p", 0, 0, 1)], most, most, most] and left_out == ["e.png"]
     seen = E.pictures(items, ["p"], {"m": lambda picture: torch.tensor(picture.size)})[0]
-    assert seen["image"]["m"].tolist() == [80, 60] and seen["fix"].shape == (1, 56, 56) and seen["fix"].sum() == 4
+    assert seen["image"]["m"].tolist() == [80, 60] and seen["fix"].shape == (1, 56, 56) and seen["fix"].sum() == 5
     (tmp_path / "fixations.csv").write_text("\n".join(lines[:-3] + ["p,d.png,.1,.2,1"]))
     with pytest.raises(InputError, match="all viewers on d.png, .* within 1 px of the corner"):
         E.load_data(str(tmp_path), None, False)
