@@ -205,7 +205,7 @@ def test_maps_are_the_heads_their_mean_and_the_rollout():
         for block in vit.blocks:
             block.attn.qkv.weight.mul_(30)  # attention far from even
         x = torch.randn(2, 3, 64, 96, generator=generator(1))
-        maps = E.maps_of(vit, x, torch.float32)
+        maps, rough = (E.maps_of(vit, x, dtype) for dtype in (torch.float32, torch.bfloat16))
         heads = cls_attention(vit, x)  # (2, 4, 3, h, w)
         product = torch.eye(3 + 24)
         for a in vit.encode(vit.embed(x), full_attn=True).attn:
@@ -213,6 +213,7 @@ def test_maps_are_the_heads_their_mean_and_the_rollout():
             product = a / a.sum(-1, keepdim=True) @ product
     small = torch.cat([heads.flatten(1, 2), heads[:, 3].mean(1, keepdim=True), product[:, :1, 3:].view(2, 1, 4, 6)], 1)
     torch.testing.assert_close(maps, small, atol=1e-6, rtol=1e-4)
+    assert 1e-4 < (rough - maps).abs().max() < .05
 
 
 def test_inputs_are_squashed_to_the_size_and_no_model_is_called_as_another_source(tmp_path):
