@@ -184,7 +184,7 @@ def test_impulse_noise_hits_its_share_half_white_half_black():
 
 def test_frost_is_a_weighted_sum_with_a_crop_of_a_texture(tmp_path):
     for k in range(1, 7):
-        Image.new("RGB", (120, 110), (k * 20, 0, 100)).save(tmp_path / f"frost{k}.png")
+        Image.new("RGBA" if k == 2 else "RGB", (120, 110), (k * 20, 0, 100)).save(tmp_path / f"frost{k}.png")
     for severity, (keep, add) in enumerate(((1, .4), (.8, .6), (.7, .7), (.65, .7), (.6, .75)), 1):
         y = C.corrupt(grey(100, 12, 48), "frost", severity, torch.arange(12), tmp_path)
         red = {k: int(keep * 100 + add * 20 * k + 1e-3) for k in range(1, 7)}

@@ -213,7 +213,7 @@ def test_maps_are_the_heads_their_mean_and_the_rollout():
             product = a / a.sum(-1, keepdim=True) @ product
     small = torch.cat([heads.flatten(1, 2), heads[:, 3].mean(1, keepdim=True), product[:, :1, 3:].view(2, 1, 4, 6)], 1)
     torch.testing.assert_close(maps, small, atol=1e-6, rtol=1e-4)
-    assert 1e-4 < (rough - maps).abs().max() < .05
+    assert 1e-3 < (rough - maps).abs().max() < .2
 
 
 def test_inputs_are_squashed_to_the_size_and_no_model_is_called_as_another_source(tmp_path):
