@@ -275,6 +275,13 @@ def test_motion_blur_draws_a_point_out_to_half_a_gaussian():
         np.testing.assert_allclose(found[0, 2], expected, atol=1e-7)
 
 
+def test_a_flake_of_snow_is_white_at_most():
+    noise = torch.zeros(1, 1, 48, 48)
+    noise[..., 24, 24] = 1000
+    draw = SimpleNamespace(normal=lambda *shape: noise, uniform=lambda: torch.tensor([.5]))
+    assert .3 < C.snow(torch.zeros(1, 3, 48, 48), 0, draw).max() < 1.2
+
+
 def test_drawn_frost_has_the_mean_colours_and_contrasts_of_the_originals():
     originals = (((78, 149, 166), 19), ((201, 205, 214), 22), ((201, 205, 214), 22), ((138, 153, 165), 29),
                  ((112, 123, 135), 43), ((71, 95, 105), 42))  # mean R, G, B and SD of the grey values

@@ -1051,15 +1051,17 @@ def test_the_message_tells_of_all_gaze_and_counts_for_pictures_as_large_as_the_f
         "and Y in px of the pictures, the first of 640x480. X and Y go to 864 and 589, as px of a larger display: take "
         "off the margin left of and above the picture there, multiply by 640 / its width there.")
     check_units("gaze.csv", looks, most_outside=.4)  # 33 of 83
+    with pytest.raises(InputError, match="all viewers, x 0 to 1, .* lies within 1 px of the corner"):
+        check_units("gaze.csv", [("v", "a.png", with_size(line_of((0, 1), (0, .7), 5), (480, 640)))])
 
 
 @pytest.mark.parametrize("x, y, n, fault", [  # ranges of n points on one of two pictures
     ((5, 700), (5, 460), 20, None), ((5, 1250), (5, 460), 20, None), ((5, 1350), (5, 460), 20, "for 55% outside"),
     ((5, 1350), (5, 460), 19, None), ((5, 638), (.1, 1), 20, "within 1 px"), ((5, 638), (.1, 1), 19, None),
     ((0, .9), (0, .8), 2, "within 1 px"), ((1, 1), (0, 1), 2, "within 1 px"), ((5, 638), (1, 1), 20, "within 1 px"),
-    ((5, 638), (.1, 1.9), 20, None), ((0, 0), (0, 0), 5, None),
+    ((5, 638), (.1, 1.9), 20, None), ((0, 1.9), (0, 1.9), 2, None), ((0, 0), (0, 0), 5, None),
     ((5, 95), (5, 98), 20, "all in their top left"), ((5, 95), (5, 98), 19, None),
-    ((5, 49), (5, 98), 20, None), ((5, 95), (5, 102), 20, None)])
+    ((5, 49), (5, 98), 20, None), ((0, 51), (5, 98), 20, "all in their top left"), ((5, 95), (0, 101.5), 20, None)])
 def test_one_picture_is_judged_by_enough_points(x, y, n, fault):
     px = with_size(line_of((3, 630), (4, 470), 400), (480, 640))
     looks = [("v", "a.png", px), ("v", "b.png", with_size(line_of(x, y, n), (480, 640)))]

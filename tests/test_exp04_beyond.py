@@ -364,14 +364,20 @@ def test_the_figures_show_what_their_panels_say(tmp_path, monkeypatch):
 
 
 def test_demo_command_draws_its_figures_and_goes_on_after_an_interruption(tmp_path, monkeypatch):
-    argv = ["--limit", "6", "--batch-size", "3", "--layer", "5", "--workers", "0", "--device", "cpu", "--out"]
+    argv = ["--limit", "6", "--batch-size", "3", "--layer", "5", "--fovea", "5", "15", "--border", "shift", "--seed", "4",
+            "--periphery", "3", "--workers", "0", "--device", "cpu", "--out"]
+    calls, measure = [], N.measure
     monkeypatch.setattr(N.results, "save_figure", lambda fig, path: fig.savefig(f"{path}.png", dpi=20))
-    N.main([*argv, str(tmp_path / "a")])
+    with monkeypatch.context() as m:
+        m.setattr(N, "measure", lambda batch, **how: [calls.append(how), measure(batch, **how)][1])
+        N.main([*argv, str(tmp_path / "a")])
+    given = {key: calls[0][key] for key in ("block", "fovea", "border", "seed", "side")}
+    assert given == dict(block=5, fovea=5, border="shift", seed=4, side=3)
     assert sorted(path.name for path in (tmp_path / "a").glob("fig*")) == [
         f"fig_{name}.png" for name in ("again", "cost", "periphery", "remembered", "stopping")]
     arrays = read_arrays(tmp_path / "a/arrays.npz")
     assert (arrays["row"][:, 4] == 13 - arrays["row"][:, 3]).all()  # turned
-    assert (arrays["vit"].tolist(), arrays["side"], arrays["map_blocks"]) == ([16, 96, 12, 384, 1], 4, 6)
+    assert (arrays["vit"].tolist(), arrays["side"], arrays["map_blocks"]) == ([16, 96, 12, 384, 1], 3, 6)
     monkeypatch.setattr(N, "draw", lambda *args: None)
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
         m.setattr(N, "measure", interrupted(N.measure, 2))

@@ -286,6 +286,8 @@ def test_the_figure_shows_every_mean_with_its_interval_and_the_centres_as_a_line
             for m, label in enumerate(E.METRICS.values()) for s, source in enumerate(sources)]
     monkeypatch.setattr(E.results, "save_figure", lambda fig, path: figures.append(fig))
     E.draw({}, dict(sources=sources, headline=rows[:-1]), tmp_path)  # without the people's gain
+    left = figures[0].axes[0]
+    assert [tick.get_text() for tick in left.get_yticklabels()] == sources and left.get_ylim() == (2.5, -.5)
     for m, (ax, label) in enumerate(zip(figures[0].axes, E.METRICS.values())):
         expected = [line for s in range(2 if m == 3 else 3) for line in (
             [[10 * m + s - 1, s], [10 * m + s + 2, s]], [[10 * m + s, s]])] + [[[10 * m + 1, 0], [10 * m + 1, 1]]]
