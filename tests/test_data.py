@@ -1061,19 +1061,20 @@ def test_the_message_tells_of_all_gaze_and_counts_for_pictures_as_large_as_the_f
     ((0, .9), (0, .8), 2, "within 1 px"), ((1, 1), (0, 1), 2, "within 1 px"), ((5, 638), (1, 1), 20, "within 1 px"),
     ((5, 638), (.1, 1.9), 20, None), ((0, 1.9), (0, 1.9), 2, None), ((0, 0), (0, 0), 5, None),
     ((5, 95), (5, 98), 20, "all in their top left"), ((5, 95), (5, 98), 19, None),
-    ((5, 49), (5, 98), 20, None), ((0, 51), (5, 98), 20, "all in their top left"), ((5, 95), (0, 101.5), 20, None)])
+    ((5, 98), (5, 49), 20, None), ((5, 300), (5, 98), 20, None), ((0, 51), (5, 98), 20, "all in their top left"), ((5, 95), (0, 101.5), 20, None)])
 def test_one_picture_is_judged_by_enough_points(x, y, n, fault):
     px = with_size(line_of((3, 630), (4, 470), 400), (480, 640))
     looks = [("v", "a.png", px), ("v", "b.png", with_size(line_of(x, y, n), (480, 640)))]
     with pytest.raises(InputError, match=f"all viewers on b.png, .* lies {fault}") if fault else contextlib.nullcontext():
         check_units("gaze.csv", looks)
-    if fault is None:  # and px of a picture of 180x120 px are no percent
-        check_units("gaze.csv", [*looks, ("v", "small.png", with_size(line_of((5, 95), (5, 98)), (120, 180)))])
+    if fault is None:  # and px of a low picture are no percent
+        check_units("gaze.csv", [*looks, ("v", "low.png", with_size(line_of((5, 95), (5, 98)), (120, 640)))])
 
 
 @pytest.mark.parametrize("x, y, hint", [  # ranges on 720x480 px; from the 5 % quantile to that of 95 %
     ((0, 0), (0, 0), "All are 0, as where a tracker lost the eye"),
     ((0, 1), (0, 1), "a and b look like shares of the picture: multiply them by 720 and 480."),
+    ((0, 0), (0, 1), "a and b look like shares of the picture: multiply them by 720 and 480."),
     ((0, 1), (5, 470), "a looks like shares of the picture: multiply it by 720."),
     ((5, 700), (0, 1), "b looks like shares of the picture: multiply it by 480."),
     ((-.9, .9), (-.9, .9), "in degrees or another unit: convert them to px, then add 360 and 240."),
@@ -1083,6 +1084,8 @@ def test_one_picture_is_judged_by_enough_points(x, y, n, fault):
     ((-45, 200), (-45, 200), "a and b go to 188 and 188: of a smaller picture?"),  # a little off, not centred
     ((-4, 60), (-4, 60), "a and b go to 57 and 57: of a smaller picture?"),
     ((-300, 300), (5, 470), None), ((0, 700), (0, 470), None), ((0, 340), (0, 470), None), ((0, 0), (5, 470), None),
+    ((5, 700), (0, 1.9), None), ((0, 2), (0, 2), "a and b look like %"),
+    ((-79, 79), (5, 8), "a and b go to 71 and 8: of a smaller picture?"),
     ((0, 100), (0, 105), "a and b look like %: multiply them by 7.2 and 4.8."),
     ((-12, 100), (0, 100), "a and b go to 94 and 95: of a smaller picture?"),
     ((0, 1440), (0, 480), "a and b go to 1368 and 456, as px of a larger display"),
