@@ -31,8 +31,9 @@ def vit(net: VisionTransformer) -> np.ndarray:
 
 
 def looked(net: VisionTransformer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patches (2, 36, D) and masks (2, 10, 36) of saccades over random maps."""
+    """Patches (2, 36, D) and masks (2, 10, 36) of saccades over random maps; the second image reveals none after three."""
     visible = S.fixation_sequence(torch.rand(2, 6, 6, generator=generator(3)), 3, 10)[1]
+    visible[1, 3:] = visible[1, 2]
     return net.embed(torch.rand(2, 3, 96, 96, generator=generator(4))), visible.flatten(-2)
 
 

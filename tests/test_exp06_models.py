@@ -173,7 +173,7 @@ def test_a_fixation_counts_once_if_it_is_on_its_picture_as_people_saw_it(tmp_pat
     seen = E.pictures(items, ["p"], {"m": lambda picture: torch.tensor(picture.size)})[0]
     assert seen["image"]["m"].tolist() == [80, 60] and seen["fix"].shape == (1, 56, 56) and seen["fix"].sum() == 5
     (tmp_path / "fixations.csv").write_text("\n".join(lines[:-3] + ["p,d.png,.1,.2,1"]))
-    with pytest.raises(InputError, match="all viewers on d.png, .* within 1 px of the corner"):
+    with pytest.raises(InputError, match=f"{tmp_path.name}: the gaze of all viewers on d.png, .* within 1 px"):
         E.load_data(str(tmp_path), None, False)
 
 
