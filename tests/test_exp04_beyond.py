@@ -31,7 +31,7 @@ def vit(net: VisionTransformer) -> np.ndarray:
 
 
 def looked(net: VisionTransformer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patches (2, 36, D) and masks (2, 10, 36) of saccades over random maps; the second image reveals none after three."""
+    """Patches (2, 36, D) and masks (2, 10, 36) of saccades over random maps; the second image makes three."""
     visible = S.fixation_sequence(torch.rand(2, 6, 6, generator=generator(3)), 3, 10)[1]
     visible[1, 3:] = visible[1, 2]
     return net.embed(torch.rand(2, 3, 96, 96, generator=generator(4))), visible.flatten(-2)
@@ -181,7 +181,7 @@ def test_looking_again_finds_what_the_periphery_shows_and_nothing_with_that_of_a
     assert share(visible)[0] > chance[0] + .3 and share(visible)[1] > .9
     assert abs(share(null)[0] - chance[0]) < .1 and (blank[:, 0] == blank[0, 0]).all()
     assert (visible.sum((2, 3)).diff(dim=1)[:, :7] > 0).all()  # no place twice, as long as there are others
-    net, x = waves(registers=2), torch.rand(6, 3, 96, 96, generator=generator(6))  # of every image its own patches count
+    net, x = waves(registers=2), torch.rand(6, 3, 96, 96, generator=generator(6))  # every image's own patches count
     for i, p in enumerate(net.blocks.parameters()):
         p.add_(torch.randn(p.shape, generator=generator(7, i)) / 2)  # heads that differ
     patches, coarse = net.embed(x), net.embed(N.smaller(net, x, 3))
@@ -214,7 +214,8 @@ def test_every_condition_has_its_own_guide_tokens_and_answers(monkeypatch):
     features, maps = S.look(net, x, [1], 2)
     small = S.look(net, N.smaller(net, x, 8), [1])[1][:, 0]
     looks = {name: S.fixation_sequence(att, 5, 10, "shift") for name, att in (
-        ("attention", maps[:, 0]), ("random", S.random_maps(index, (6, 6), 3)), ("small copy", upsample(small, (6, 6))))}
+        ("attention", maps[:, 0]), ("random", S.random_maps(index, (6, 6), 3)),
+        ("small copy", upsample(small, (6, 6))))}
     place, seen = looks["again"] = N.look_again(net, patches, coarse, (6, 6), 5, "shift", 1)
     looks["again, turned"] = 5 - place, seen.rot90(2, (2, 3))
     for c, name in enumerate(N.CONDITIONS):
@@ -365,8 +366,8 @@ def test_the_figures_show_what_their_panels_say(tmp_path, monkeypatch):
 
 
 def test_demo_command_draws_its_figures_and_goes_on_after_an_interruption(tmp_path, monkeypatch):
-    argv = ["--limit", "6", "--batch-size", "3", "--layer", "5", "--fovea", "5", "15", "--border", "shift", "--seed", "4",
-            "--periphery", "3", "--workers", "0", "--device", "cpu", "--out"]
+    argv = ["--limit", "6", "--batch-size", "3", "--layer", "5", "--fovea", "5", "15", "--border", "shift",
+            "--seed", "4", "--periphery", "3", "--workers", "0", "--device", "cpu", "--out"]
     calls, measure = [], N.measure
     monkeypatch.setattr(N.results, "save_figure", lambda fig, path: fig.savefig(f"{path}.png", dpi=20))
     with monkeypatch.context() as m:
