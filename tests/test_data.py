@@ -1081,6 +1081,7 @@ def test_one_picture_is_judged_by_enough_points(x, y, n, fault):
     ((5, 700), (0, 1), "b looks like shares of the picture: multiply it by 480."),
     ((-.9, .9), (-.9, .9), "in degrees or another unit: convert them to px, then add 360 and 240."),
     ((-79, 79), (-8, 8), "in degrees or another unit: convert them to px, then add 360 and 240."),
+    ((-19, 62), (-19, 62), "in degrees or another unit"),
     ((-82, 82), (-8, 8), "a and b look counted from the centre: add 360 and 240."),
     ((-60, 200), (-60, 200), "a and b look counted from the centre: add 360 and 240."),
     ((-45, 200), (-45, 200), "a and b go to 188 and 188: of a smaller picture?"),  # a little off, not centred
