@@ -967,6 +967,9 @@ def test_a_picture_of_another_scale_or_upright_is_mapped_too():
     assert (rows[0], cols[0]) == (160, 256)
     rows, cols = off_the_bars(np.array([525., 525.]), np.array([840., 300.]), (640, 480))  # 787.5 px wide
     assert rows.tolist() == [320] and cols.tolist() == [240]
+    for size, y, x in (((640, 480), [525, 525], [446.25, 1233.75]), ((320, 640), [105, 945], [840, 840])):
+        rows, cols = off_the_bars(np.array(y), np.array(x), size)  # at its first row or column; just after its last
+        assert (rows.tolist(), cols.tolist()) == (([320], [0]) if size[0] > size[1] else ([0], [320]))
 
 
 def test_search18_of_two_files_is_read_together(tmp_path):
