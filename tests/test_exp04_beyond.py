@@ -69,6 +69,9 @@ def test_a_panel_shows_the_means_of_its_curves_and_their_front(tmp_path, monkeyp
     assert [c.get_label() for c in left.containers] == ["dear", "cheap"] and left.get_xscale() == "log"
     dear, cheap = (c[0].get_xydata().tolist() for c in left.containers)
     assert dear == [[4, 50], [6, 0], [9, 100]] and cheap == [[2, 0], [3.5, 50]]
+    bars = [segment[:, 1] for segment in left.containers[0][2][0].get_segments()]  # Wilson's
+    np.testing.assert_allclose(bars, 100 * np.stack(N.study.interval(answers.astype(float)), 1), atol=1e-9)
+    assert left.get_xlabel() == "GFLOP" and left.get_title() == "left"
     assert right.containers[0][0].get_color() == left.containers[1][0].get_color() != left.containers[0][0].get_color()
 
 
