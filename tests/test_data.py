@@ -24,8 +24,8 @@ from common import InputError, generator, input_errors
 from data import (Images, coco_categories, data_places, entries, gaze_files, imagenet_wnids, load_imagefolder,
                   passed_over, read_csv, read_image, read_map, read_mask, readable_only)
 from common import training_order
-from gaze import (check_units, gaze_pictures, load_gaze, load_osie, load_salicon, looks_of, off_the_bars, picture_size,
-                  place_hints, read_gaze, with_size)
+from gaze import (check_units, gaze_pictures, load_fixations, load_gaze, load_osie, load_salicon, looks_of,
+                  off_the_bars, picture_size, place_hints, read_gaze, with_size)
 from weights import Preprocess
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -1138,6 +1138,15 @@ def test_pictures_are_looked_for_in_the_data_sets_own_folder_first(tmp_path):
         assert found == place / "7.jpg"
         found.unlink()
     assert gaze_pictures(tmp_path / "own", None, "val") == {}
+
+
+def test_a_fixation_without_coordinates_is_missing_and_without_a_duration_counts_1(tmp_path):
+    file = tmp_path / "fixations.csv"
+    file.write_text("participant,image,x_px,y_px,duration_s\np,a.png,5,6,\nq,a.png,,,.25\n")
+    (first, second), = load_fixations(file).values()
+    assert first == ("p", 6, 5, 1) and second[::3] == ("q", .25) and np.isnan(second[1:3]).all()
+    file.write_text("participant,image,x_px,y_px\np,b.png,5,6\n")
+    assert load_fixations(file) == {"b.png": [("p", 6, 5, 1)]}
 
 
 def test_a_look_is_a_point_on_a_picture_of_its_size(tmp_path):
