@@ -1,11 +1,12 @@
 """corruptions.py: the 15 corruptions are ImageNet-C's, their draws a function of seed and image alone."""
 import colorsys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy import signal
+from scipy import ndimage, signal
 
 import corruptions as C
 
@@ -183,7 +184,7 @@ def test_impulse_noise_hits_its_share_half_white_half_black():
 
 def test_frost_is_a_weighted_sum_with_a_crop_of_a_texture(tmp_path):
     for k in range(1, 7):
-        Image.new("RGB", (120, 110), (k * 20, 0, 100)).save(tmp_path / f"frost{k}.png")
+        Image.new("RGBA" if k == 2 else "RGB", (120, 110), (k * 20, 0, 100)).save(tmp_path / f"frost{k}.png")
     for severity, (keep, add) in enumerate(((1, .4), (.8, .6), (.7, .7), (.65, .7), (.6, .75)), 1):
         y = C.corrupt(grey(100, 12, 48), "frost", severity, torch.arange(12), tmp_path)
         red = {k: int(keep * 100 + add * 20 * k + 1e-3) for k in range(1, 7)}
@@ -201,13 +202,16 @@ def test_frost_is_a_weighted_sum_with_a_crop_of_a_texture(tmp_path):
 def test_frost_is_cut_from_all_over_a_texture(tmp_path):
     rows, cols = np.mgrid[:200, :250].astype(np.uint8)
     for k in range(1, 7):
-        Image.fromarray(np.stack([rows, cols, 0 * rows], 2)).save(tmp_path / f"frost{k}.png")
+        Image.fromarray(np.stack([rows, cols, 0 * rows + 40 * k], 2)).save(tmp_path / f"frost{k}.png")
+    (tmp_path / "frost1.png~").write_bytes(b"a copy that an editor keeps")
+    for img_h, img_w, size in ((48, 70, (220, 275)), (300, 70, (330, 413)), (48, 400, (352, 440))):
+        assert C.frost_texture(tmp_path, 0, img_h, img_w).shape[1:] == pytest.approx(size, abs=1)
     x = torch.zeros(64, 3, 48, 70)  # textures are enlarged by 1.1, to 220x275
     ice = 255 * C.frost(x, 0, C.Draw(torch.arange(64), 8), tmp_path) / .4
     top, left = 1.1 * ice[:, 0, 24, 35] - 24, 1.1 * ice[:, 1, 24, 35] - 35  # of each image's piece
     for place, free in ((top, 220 - 48), (left, 275 - 70)):
         assert -3 < place.min() < .1 * free and .9 * free < place.max() < free + 3
-    assert abs(np.corrcoef(top, left)[0, 1]) < .3
+    assert np.abs(np.corrcoef([top, left, ice[:, 2, 0, 0]])[np.triu_indices(3, 1)]).max() < .3
 
 
 def test_defocus_blur_of_one_point_is_the_softened_disk():
@@ -242,13 +246,40 @@ def test_fog_of_a_red_image_is_grey_up_to_its_highest_channel():
     assert (found[1] == found[2]).all()
     assert (found[1].min(), found[1].max()) == (0, int(255 * 1.5 * top / (top + 1.5)))
     assert ((found[0] - found[1]) - 255 * top ** 2 / (top + 1.5)).abs().max() <= 1
+    assert C.corrupt(grey(9, 1, 65), "fog", 1, [3]).shape == (1, 3, 65, 65)  # of a plasma of 128x128
+
+
+def test_a_gaussian_blur_is_scipys():
+    x = torch.rand(2, 11, 14, dtype=torch.float64)
+    for mode, scipys in dict(edge="nearest", symmetric="reflect", reflect="mirror").items():
+        expected = ndimage.gaussian_filter(x.numpy(), (0, .6, 1.1), mode=scipys, truncate=4)
+        np.testing.assert_allclose(C.gaussian(x, (.6, 1.1), mode, 4.), expected, atol=1e-12)
 
 
 def test_a_motion_longer_than_the_image_ends_at_its_border():
-    """As in ImageNet-C: of 41 steps along a row of 32 pixels the last 9 add nothing, but count in the sum."""
+    """As in ImageNet-C: of 41 steps along a row of 36 pixels the last 5 add nothing, but count in the sum."""
     tap = np.exp(-.5 * (np.arange(41) / 15) ** 2)
-    found = C.motion(torch.ones(1, 1, 32, 32), 20, 15, torch.zeros(1))
-    np.testing.assert_allclose(found, np.full((1, 1, 32, 32), tap[:32].sum() / tap.sum()), rtol=1e-5)
+    along_a_row, along_a_column = C.motion(torch.ones(2, 1, 32, 36), 20, 15, torch.tensor([0., 90]))
+    np.testing.assert_allclose(along_a_row, np.full((1, 32, 36), tap[:36].sum() / tap.sum()), rtol=1e-5)
+    np.testing.assert_allclose(along_a_column, np.full((1, 32, 36), tap[:32].sum() / tap.sum()), rtol=1e-5)
+
+
+def test_motion_blur_draws_a_point_out_to_half_a_gaussian():
+    x = torch.zeros(1, 3, 33, 101)
+    x[..., 16, 90] = 1
+    for severity, (radius, sigma) in enumerate(((10, 3), (15, 5), (15, 8), (15, 12), (20, 15))):
+        tap = np.exp(-.5 * (np.arange(2 * radius + 1) / sigma) ** 2)
+        found = C.motion_blur(x, severity, SimpleNamespace(uniform=lambda: torch.tensor([.5])))  # an angle of 0
+        expected = np.zeros((33, 101))
+        expected[16, 90 - 2 * radius:91] = tap[::-1] / tap.sum()
+        np.testing.assert_allclose(found[0, 2], expected, atol=1e-7)
+
+
+def test_a_flake_of_snow_is_white_at_most():
+    noise = torch.zeros(1, 1, 48, 48)
+    noise[..., 24, 24] = 1000
+    draw = SimpleNamespace(normal=lambda *shape: noise, uniform=lambda: torch.tensor([.5]))
+    assert .3 < C.snow(torch.zeros(1, 3, 48, 48), 0, draw).max() < 1.2
 
 
 def test_drawn_frost_has_the_mean_colours_and_contrasts_of_the_originals():
@@ -258,6 +289,10 @@ def test_drawn_frost_has_the_mean_colours_and_contrasts_of_the_originals():
         assert texture.shape == (1, 3, 600, 900)  # the largest of the originals
         assert (255 * texture.mean((0, 2, 3))).tolist() == pytest.approx(colour, abs=3)
         assert float(255 * texture.mean(1).std()) == pytest.approx(contrast, rel=.06)
+    stored = [60, 166, 182], [181, 199, 214], [212, 157, 200], [104, 131, 255], [90, 140, 109], [80, 102, 57]
+    for texture, levels in zip(C.frost_textures(), stored):  # everybody draws the same, in whole levels
+        found = 255 * texture[0, [0, 1, 2], [100, 299, 500], [200, 450, 700]]
+        assert found.tolist() == pytest.approx(levels, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", C.CORRUPTIONS)
@@ -267,6 +302,10 @@ def test_same_image_seed_and_name_give_the_same_bytes_whatever_the_batch(name):
     together = C.corrupt(x, name, 5, torch.tensor([4, 9, 4]))
     assert torch.equal(C.corrupt(x[1:2], name, 5, torch.tensor([9]))[0], together[1])
     assert torch.equal(together[0], together[2]) and together.dtype == torch.uint8
+    if name not in C.OF_BYTES:  # an accelerator takes the images of a batch at once
+        draw = C.Draw(torch.tensor([4, 9, 4]), list(C.CORRUPTIONS).index(name))
+        at_once = (C.CORRUPTIONS[name](x / 255, 4, draw).clamp(0, 1) * 255 + C.LEVEL).byte()
+        assert (at_once.int() - together.int()).abs().max() <= 1
     chance = {"gaussian_noise", "shot_noise", "impulse_noise", "glass_blur", "motion_blur", "snow", "frost",
               "fog", "elastic_transform"}
     other = C.corrupt(x[:1], name, 5, torch.tensor([5]))[0]
@@ -339,7 +378,8 @@ def test_a_damaged_frost_texture_is_named(tmp_path):
 def test_corrupt_refuses_what_it_cannot_do():
     x = grey(0, 2, 32)
     picture = Image.fromarray(np.zeros((32, 32, 3), np.uint8))
-    for bad in (dict(name="rain"), dict(severity=6), dict(images=x.float()), dict(images=x[..., :31]),
+    for bad in (dict(name="rain"), dict(severity=6), dict(severity=0), dict(images=x.float()),
+                dict(images=x[..., :31]), dict(images=x[:, :, :31]), dict(images=x[:, :2]),
                 dict(images=picture), dict(images=[picture, picture]), dict(images=x.numpy()[0]),
                 dict(seeds=torch.zeros(3))):
         with pytest.raises(ValueError, match="expected"):

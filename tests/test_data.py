@@ -25,7 +25,8 @@ from common import InputError, generator, input_errors
 from data import (Images, coco_categories, data_places, entries, gaze_files, imagenet_wnids, load_imagefolder,
                   passed_over, read_csv, read_image, read_map, read_mask, readable_only)
 from common import training_order
-from gaze import check_units, load_gaze, load_osie, load_salicon, off_the_bars, with_size
+from gaze import (check_units, gaze_pictures, load_fixations, load_gaze, load_osie, load_salicon, looks_of,
+                  off_the_bars, picture_size, place_hints, read_gaze, with_size)
 from weights import Preprocess
 
 SHARED = Path(os.environ.get("GAZE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -128,8 +129,12 @@ def test_a_picture_of_another_shape_than_its_fixations_is_named(tmp_path, size, 
     picture = write_jpeg(tmp_path / "images" / "COCO_val2014_000000000042.jpg", size)
     with pytest.raises(InputError, match=f"{picture} is {size[1]} x {size[0]} px.*of a picture of {height} x {width}"):
         load_gaze(tmp_path, "val")
-    write_jpeg(picture, (width // 2, height // 2))  # a smaller copy is the same picture
-    assert load_gaze(tmp_path, "val")[0][0].size == (height, width)
+    for change in (.985, 1.015):  # a smaller copy, but for a row or two, is the same picture
+        write_jpeg(picture, (round(change * width / 2), height // 2))
+        assert load_gaze(tmp_path, "val")[0][0].size == (height, width)
+    write_jpeg(picture, (round(.975 * width), height))
+    with pytest.raises(InputError, match="give the pictures that people saw"):
+        load_gaze(tmp_path, "val")
 
 
 @pytest.mark.parametrize("name", [{}, ["a.jpg"], 7, None])
@@ -209,9 +214,10 @@ def test_osie_floors_to_the_authors_pixel_and_durations_are_seconds(tmp_path):
     assert lone[0] == 1001 and [len(v) for v in lone[2][0]] == [0, 0, 0]
 
 
-@pytest.mark.parametrize("observer", [([float("nan")], [2.0], [3]), ([1.0, 2.0], [2.0], [3])])
-def test_osie_with_nan_or_unequal_lengths_is_refused(tmp_path, observer):
-    with pytest.raises(InputError, match="f.mat"):
+@pytest.mark.parametrize("observer, says", [
+    (([float("nan")], [2.0], [3]), "NaN gaze on 1001.jpg"), (([1.0, 2.0], [2.0], [3]), "inhomogeneous")])
+def test_osie_with_nan_or_unequal_lengths_is_refused(tmp_path, observer, says):
+    with pytest.raises(InputError, match=f"f.mat: .*{says}"):
         load_osie(write_osie(tmp_path / "f.mat", {"1001.jpg": [observer, observer]}))
 
 
@@ -450,7 +456,7 @@ def test_orientation_counts_where_the_displayed_picture_is_asked_for_and_nowhere
     stored = np.asarray(read_image(path))[..., 0]
     seen = np.asarray(read_image(path, as_displayed=True))[..., 0]
     assert stored.shape == (16, 32) and stored[:7, :7].min() > 200
-    assert seen.shape == (32, 16) and seen[:7, 9:].min() > 200 and seen[:, :7].max() < 50
+    assert seen.shape == picture_size(path) == (32, 16) and seen[:7, 9:].min() > 200 and seen[:, :7].max() < 50
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -950,14 +956,14 @@ def test_gaze_is_scaled_to_the_map_and_images_without_file_or_fixations_are_list
 
 
 def test_a_random_two_sevenths_of_osie_are_held_out_whatever_their_order(tmp_path):
-    names = [f"{1001 + k}.jpg" for k in range(21)]
+    names = [f"{1001 + k}.jpg" for k in range(23)]
     write_osie(tmp_path / "fixations.mat", {name: [([799.], [599.], [9])] for name in names})
     for name in names:
         write_jpeg(tmp_path / "stimuli" / name, (800, 600))
     part = {split: [image.name for image in load_gaze(tmp_path, split)[0]] for split in ("train", "val")}
-    order = torch.randperm(21, generator=generator(0)).tolist()
-    assert part["val"] == [names[k] for k in sorted(order[:6])] != names[:6]
-    assert sorted(part["train"] + part["val"]) == names and len(part["train"]) == 15
+    order = torch.randperm(23, generator=generator(0)).tolist()
+    assert part["val"] == [names[k] for k in sorted(order[:7])] != names[:7]
+    assert sorted(part["train"] + part["val"]) == names and len(part["train"]) == 16
     assert [image.name for image in load_gaze(tmp_path, "val", limit=2)[0]] == part["val"][:2]
     (rows, cols), = load_gaze(tmp_path, "val")[0][0].observers
     assert (rows.tolist(), cols.tolist()) == ([223], [223])  # of the picture's 600 x 800 px
@@ -1024,6 +1030,9 @@ def test_a_picture_of_another_scale_or_upright_is_mapped_too():
     assert (rows[0], cols[0]) == (160, 256)
     rows, cols = off_the_bars(np.array([525., 525.]), np.array([840., 300.]), (640, 480))  # 787.5 px wide
     assert rows.tolist() == [320] and cols.tolist() == [240]
+    for size, y, x in (((640, 480), [525, 525], [446.25, 1233.75]), ((320, 640), [105, 945], [840, 840])):
+        rows, cols = off_the_bars(np.array(y), np.array(x), size)  # at its first row or column; just after its last
+        assert (rows.tolist(), cols.tolist()) == (([320], [0]) if size[0] > size[1] else ([0], [320]))
 
 
 def test_search18_of_two_files_is_read_together(tmp_path):
@@ -1078,16 +1087,136 @@ def test_one_picture_of_freeview_in_percent_is_named(tmp_path):
         load_gaze(folder, "val")
 
 
+def line_of(x: tuple, y: tuple, n: int = 41) -> np.ndarray:
+    """n points (n, 2) from corner to corner of the ranges of x and y."""
+    return np.stack([np.linspace(*x, n), np.linspace(*y, n)], 1)
+
+
 @pytest.mark.parametrize("x, y, fault", [  # ranges of 40 points on 640x480 px
     ((5, 630), (5, 230), ""), ((5, 310), (5, 470), ""), ((5, 310), (5, 230), "all in their top left quarter"),
-    ((300, 325), (5, 470), ""), ((5, 630), (200, 220), ""), ((300, 325), (200, 220), "within a twentieth of")])
+    ((300, 325), (5, 470), ""), ((5, 630), (200, 220), ""), ((300, 325), (200, 220), "within a twentieth of"),
+    ((300, 338), (200, 220), ""), ((0, 0), (0, 470), "")])
 def test_half_a_picture_or_a_narrow_band_is_looked_at_but_no_quarter_and_no_spot(x, y, fault):
     def check(n: int) -> None:
-        xy = np.stack([np.linspace(*x, n), np.linspace(*y, n)], 1)
+        xy = np.concatenate([line_of(x, y, n), [[900, 700]] * (n // 10)])  # some look away, which counts for nothing
         check_units("gaze.csv", [("v", "a.png", with_size(xy, (480, 640)))])
     check(19)  # too few to tell
     with pytest.raises(InputError, match=fault) if fault else contextlib.nullcontext():
         check(40)
+
+
+def test_the_message_tells_of_all_gaze_and_counts_for_pictures_as_large_as_the_first():
+    lost = [[np.nan, 3e4]]
+    looks = [("v", "c.png", with_size([[10, 20]], (480, 640))),
+             ("v", "a.png", with_size(line_of((7, 1200), (-9, 1700)), (1700, 640))),  # 20 of 41 are off
+             ("w", "b.png", with_size(np.concatenate([line_of((10, 910), (20, 620)), lost]), (480, 640)))]  # 13
+    with pytest.raises(InputError) as e:
+        check_units("gaze.csv", looks, names="X and Y")
+    assert str(e.value) == (
+        "gaze.csv: the gaze of all viewers, x 7 to 1200, y -9 to 1700, lies for 40% outside of the pictures; expected "
+        "X and Y in px of the pictures, the first of 640x480. X and Y go to 864 and 589, as px of a larger display: take "
+        "off the margin left of and above the picture there, multiply by 640 / its width there.")
+    check_units("gaze.csv", looks, most_outside=.4)  # 33 of 83
+    with pytest.raises(InputError, match="all viewers, x 0 to 1, .* lies within 1 px of the corner"):
+        check_units("gaze.csv", [("v", "a.png", with_size(line_of((0, 1), (0, .7), 5), (480, 640)))])
+
+
+@pytest.mark.parametrize("x, y, n, fault", [  # ranges of n points on one of two pictures
+    ((5, 700), (5, 460), 20, None), ((5, 1250), (5, 460), 20, None), ((5, 1350), (5, 460), 20, "for 55% outside"),
+    ((5, 1350), (5, 460), 19, None), ((5, 638), (.1, 1), 20, "within 1 px"), ((5, 638), (.1, 1), 19, None),
+    ((0, .9), (0, .8), 2, "within 1 px"), ((1, 1), (0, 1), 2, "within 1 px"), ((5, 638), (1, 1), 20, "within 1 px"),
+    ((5, 638), (.1, 1.9), 20, None), ((0, 1.9), (0, 1.9), 2, None), ((0, 0), (0, 0), 5, None),
+    ((5, 95), (5, 98), 20, "all in their top left"), ((5, 95), (5, 98), 19, None),
+    ((5, 98), (5, 49), 20, None), ((5, 300), (5, 98), 20, None), ((5, 95), (0, 101.5), 20, None),
+    ((0, 51), (5, 98), 20, "all in their top left")])
+def test_one_picture_is_judged_by_enough_points(x, y, n, fault):
+    px = with_size(line_of((3, 630), (4, 470), 400), (480, 640))
+    looks = [("v", "a.png", px), ("v", "b.png", with_size(line_of(x, y, n), (480, 640)))]
+    says = f"all viewers on b.png, .* lies {fault}"
+    with pytest.raises(InputError, match=says) if fault else contextlib.nullcontext():
+        check_units("gaze.csv", looks)
+    if fault is None:  # and px of a low picture are no percent
+        check_units("gaze.csv", [*looks, ("v", "low.png", with_size(line_of((5, 95), (5, 98)), (120, 640)))])
+
+
+@pytest.mark.parametrize("x, y, hint", [  # ranges on 720x480 px; from the 5 % quantile to that of 95 %
+    ((0, 0), (0, 0), "All are 0, as where a tracker lost the eye"),
+    ((0, 1), (0, 1), "a and b look like shares of the picture: multiply them by 720 and 480."),
+    ((0, 0), (0, 1), "a and b look like shares of the picture: multiply them by 720 and 480."),
+    ((0, 1), (5, 470), "a looks like shares of the picture: multiply it by 720."),
+    ((5, 700), (0, 1), "b looks like shares of the picture: multiply it by 480."),
+    ((-.9, .9), (-.9, .9), "in degrees or another unit: convert them to px, then add 360 and 240."),
+    ((-79, 79), (-8, 8), "in degrees or another unit: convert them to px, then add 360 and 240."),
+    ((-19, 62), (-19, 62), "in degrees or another unit"),
+    ((-82, 82), (-8, 8), "a and b look counted from the centre: add 360 and 240."),
+    ((-60, 200), (-60, 200), "a and b look counted from the centre: add 360 and 240."),
+    ((-45, 200), (-45, 200), "a and b go to 188 and 188: of a smaller picture?"),  # a little off, not centred
+    ((-4, 60), (-4, 60), "a and b go to 57 and 57: of a smaller picture?"),
+    ((-300, 300), (5, 470), None), ((0, 700), (0, 470), None), ((0, 340), (0, 470), None), ((0, 0), (5, 470), None),
+    ((5, 700), (0, 1.9), None), ((0, 2), (0, 2), "a and b look like %"),
+    ((-79, 79), (5, 8), "a and b go to 71 and 8: of a smaller picture?"),
+    ((0, 100), (0, 105), "a and b look like %: multiply them by 7.2 and 4.8."),
+    ((-12, 100), (0, 100), "a and b go to 94 and 95: of a smaller picture?"),
+    ((0, 1440), (0, 480), "a and b go to 1368 and 456, as px of a larger display"),
+    ((0, 480), (0, 640), "left of and above the picture there, multiply by 720 / its width there."),
+    ((0, 360), (0, 240), "a and b go to 342 and 228: of a smaller picture? multiply by 720 / its width.")])
+def test_a_unit_is_told_by_where_most_of_the_gaze_lies(x, y, hint):
+    xy = np.concatenate([line_of(x, y), [[np.nan, 5]] * 50])
+    found = place_hints(xy, (480, 720), "a and b")
+    assert hint in found[0] if hint else found == []
+
+
+def test_on_a_small_picture_px_are_no_percent():
+    assert place_hints(line_of((0, 98), (0, 98)), (100, 120)) == []
+    assert "look like %" in place_hints(line_of((0, 100), (0, 100)), (101, 120))[0]
+    assert place_hints(np.full((3, 2), np.nan), (480, 720)) == []
+
+
+def test_the_first_kind_of_gaze_that_is_there_is_read(tmp_path):
+    """OSIE's, SALICON's as .json, as .mat, COCO-FreeView's; a file of another split is none of it."""
+    write_osie(tmp_path / "fixations.mat", {"1001.jpg": [([5.], [6.], [9])]})
+    write_salicon(tmp_path / "fixations_val2014.json", [[3, 4]])
+    write_salicon(tmp_path / "fixations_train2014.json", [[3, 4]])
+    (tmp_path / "fixations" / "val").mkdir(parents=True)
+    write_salicon_mat(tmp_path / "fixations" / "val" / "COCO_val2014_000000000005.mat", [[5, 6]])
+    write_freeview(tmp_path, [record("9.jpg", 1, [100, 1500], [900, 20])])
+    found = []
+    for kind in ("fixations.mat", "fixations_val2014.json", "fixations/val/COCO_val2014_000000000005.mat"):
+        found.append([(name, size) for name, _, size in read_gaze(tmp_path, "val")])
+        (tmp_path / kind).unlink()
+    (tmp_path / "fixations" / "val").rmdir()
+    found.append([(name, size) for name, _, size in read_gaze(tmp_path, "val")])
+    coco = [(f"COCO_val2014_{i:012d}.jpg", (480, 640)) for i in (42, 7, 5)]
+    assert found == [[("1001.jpg", (600, 800))], coco[:2], coco[2:], [("9.jpg", None)]]
+
+
+def test_pictures_are_looked_for_in_the_data_sets_own_folder_first(tmp_path):
+    places = [tmp_path / root / sub for root in ("own", "coco") for sub in (
+        "stimuli", "images", "images/val", "val2014", "val", "train2017", "val2017", "")]
+    places += [tmp_path / "own" / "task" / "bowl_images" / sub for sub in ("a", "b")]
+    for place in reversed(places):
+        write_jpeg(place / "7.jpg")
+    for place in places:
+        (found,) = gaze_pictures(tmp_path / "own", tmp_path / "coco", "val").values()
+        assert found == place / "7.jpg"
+        found.unlink()
+    assert gaze_pictures(tmp_path / "own", None, "val") == {}
+
+
+def test_a_fixation_without_coordinates_is_missing_and_without_a_duration_counts_1(tmp_path):
+    file = tmp_path / "fixations.csv"
+    file.write_text("participant,image,x_px,y_px,duration_s\np,a.png,5,6,\nq,a.png,,,.25\n")
+    (first, second), = load_fixations(file).values()
+    assert first == ("p", 6, 5, 1) and second[::3] == ("q", .25) and np.isnan(second[1:3]).all()
+    file.write_text("participant,image,x_px,y_px\np,b.png,5,6\n")
+    assert load_fixations(file) == {"b.png": [("p", 6, 5, 1)]}
+
+
+def test_a_look_is_a_point_on_a_picture_of_its_size(tmp_path):
+    path, fixations = write_jpeg(tmp_path / "a.jpg", (60, 40)), [("p", 3., 50., 1.), ("q", 4., 5., 1.)]
+    looks = looks_of([(path, fixations), (tmp_path / "gone.jpg", fixations)])
+    assert [(who, name, xy.tolist()) for who, name, xy in looks] == [
+        ("p", "a.jpg", [[50, 3, 60, 40]]), ("q", "a.jpg", [[5, 4, 60, 40]])]
 
 
 # --- COCO -----------------------------------------------------------------------------------------------

@@ -1,7 +1,10 @@
 """exp04_beyond: operations are those torch counts, a memory equals the plain loop, planted truths come out."""
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -11,7 +14,7 @@ import exp04_saccades as S
 from common import InputError, VisionTransformer, generator, upsample
 from pretended import one_device
 from processes import interrupted
-from results import read_arrays, read_json
+from results import read_arrays
 
 
 def waves(**how) -> VisionTransformer:
@@ -28,8 +31,9 @@ def vit(net: VisionTransformer) -> np.ndarray:
 
 
 def looked(net: VisionTransformer) -> tuple[torch.Tensor, torch.Tensor]:
-    """Patches (2, 36, D) and masks (2, 10, 36) of saccades over random maps."""
+    """Patches (2, 36, D) and masks (2, 10, 36) of saccades over random maps; the second image makes three."""
     visible = S.fixation_sequence(torch.rand(2, 6, 6, generator=generator(3)), 3, 10)[1]
+    visible[1, 3:] = visible[1, 2]
     return net.embed(torch.rand(2, 3, 96, 96, generator=generator(4))), visible.flatten(-2)
 
 
@@ -47,9 +51,28 @@ def test_operations_of_a_pass_are_those_that_torch_counts(how):
 
 
 def test_the_front_is_what_nothing_beats_in_cost_and_accuracy():
-    cost, accuracy = np.random.default_rng(0).integers(0, 8, (2, 40)).astype(float)
-    for x, y, on in zip(cost, accuracy, N.front(cost, accuracy)):
-        assert on != any(c <= x and a >= y and (c, a) != (x, y) for c, a in zip(cost, accuracy))
+    cost = np.array([1., 2, 2, 3, 3, 4, 5, 5, 0])
+    accuracy = np.array([5., 6, 7, 7, 6, 9, 9, 9.5, 4])
+    assert N.front(cost, accuracy).tolist() == [True, False, True, False, False, True, False, True, True]
+    assert N.front(np.array([2., 1, 2, 1]), np.array([3., 3, 3, 3])).tolist() == [False, True, False, True]  # equals
+
+
+def test_a_panel_shows_the_means_of_its_curves_and_their_front(tmp_path, monkeypatch):
+    figures, answers = [], np.array([[1, 0, 1], [0, 0, 1]])
+    monkeypatch.setattr(N.results, "save_figure", lambda fig, path: figures.append(fig))
+    curves = dict(dear=(np.array([[5, 7, 8], [3, 5, 10]]), answers),
+                  cheap=(np.array([[3, 5], [1, 2]]), answers[:, [1, 0]]))
+    N.draw_panels({"left": curves, "right": dict(cheap=curves["cheap"])}, "GFLOP", tmp_path, best=True)
+    left, right = figures[0].axes
+    shown = {line.get_label(): line.get_xydata().tolist() for line in left.lines if line.get_label()[0] != "_"}
+    assert shown["front"] == [[2, 0], [3.5, 50], [9, 100]]
+    assert [c.get_label() for c in left.containers] == ["dear", "cheap"] and left.get_xscale() == "log"
+    dear, cheap = (c[0].get_xydata().tolist() for c in left.containers)
+    assert dear == [[4, 50], [6, 0], [9, 100]] and cheap == [[2, 0], [3.5, 50]]
+    bars = [segment[:, 1] for segment in left.containers[0][2][0].get_segments()]  # Wilson's
+    np.testing.assert_allclose(bars, 100 * np.stack(N.study.interval(answers.astype(float)), 1), atol=1e-9)
+    assert left.get_xlabel() == "GFLOP" and left.get_title() == "left"
+    assert right.containers[0][0].get_color() == left.containers[1][0].get_color() != left.containers[0][0].get_color()
 
 
 def plain_loop(net: VisionTransformer, patches: torch.Tensor, seen: torch.Tensor) -> torch.Tensor:
@@ -161,15 +184,62 @@ def test_looking_again_finds_what_the_periphery_shows_and_nothing_with_that_of_a
     assert share(visible)[0] > chance[0] + .3 and share(visible)[1] > .9
     assert abs(share(null)[0] - chance[0]) < .1 and (blank[:, 0] == blank[0, 0]).all()
     assert (visible.sum((2, 3)).diff(dim=1)[:, :7] > 0).all()  # no place twice, as long as there are others
-    net, x = waves(), torch.rand(6, 3, 96, 96, generator=generator(6))  # of every image its own patches count
+    net, x = waves(registers=2), torch.rand(6, 3, 96, 96, generator=generator(6))  # every image's own patches count
     for i, p in enumerate(net.blocks.parameters()):
         p.add_(torch.randn(p.shape, generator=generator(7, i)) / 2)  # heads that differ
     patches, coarse = net.embed(x), net.embed(N.smaller(net, x, 3))
-    together, _ = N.look_again(net, patches, coarse, (6, 6), 3, "clip", 2)
-    first = upsample(net.encode(coarse, [2]).cls_attn[0][..., 1:].amax(1).view(6, 3, 3), (6, 6))
-    assert together[:, :1].equal(S.fixation_sequence(first, 3, 1)[0])
+    together, seen = N.look_again(net, patches, coarse, (6, 6), 5, "shift", 1)
     for i in range(6):
-        assert N.look_again(net, patches[i:i + 1], coarse[i:i + 1], (6, 6), 3, "clip", 2)[0].equal(together[i:i + 1])
+        own = patches[i:i + 1], coarse[i:i + 1]
+        assert N.look_again(net, *own, (6, 6), 5, "shift", 1)[0].equal(together[i:i + 1])
+        before = torch.zeros(6, 6, dtype=bool)
+        for k in range(3):
+            e = net.encode(torch.cat([own[1], own[0][:, before.flatten()]], 1), [1])
+            att = upsample(e.cls_attn[0][..., 3:12].amax(1).view(1, 3, 3), (6, 6)).masked_fill(before, 0)
+            place, square = S.fixation_sequence(att, 5, 1, "shift")
+            before = before | square[0, 0]
+            assert place[0, 0].equal(together[i, k]) and before.equal(seen[i, k])
+
+
+@torch.no_grad()
+def test_every_condition_has_its_own_guide_tokens_and_answers(monkeypatch):
+    net, label = waves(registers=2), torch.tensor([1, 4, 2])
+    x, other = torch.rand(2, 3, 3, 96, 96, generator=generator(8))
+    head = nn.Linear(2 * 24, 5)  # of the last two blocks
+    head.weight.data = torch.randn(5, 48, generator=generator(9))
+    index, labels = torch.tensor([5, 2, 9]), torch.zeros(10, dtype=torch.long)
+    labels[index] = label
+    with monkeypatch.context() as m:
+        m.setattr(N.time, "perf_counter", iter([1., 7, 16]).__next__)
+        batch = dict(image=x, other=other, index=index, readable=label > 0)
+        found = N.measure(batch, net, head, labels, 1, 5, "shift", 3, 3)
+    patches, coarse, wrong = (net.embed(v) for v in (x, N.smaller(net, x, 3), N.smaller(net, other, 3)))
+    features, maps = S.look(net, x, [1], 2)
+    small = S.look(net, N.smaller(net, x, 8), [1])[1][:, 0]
+    looks = {name: S.fixation_sequence(att, 5, 10, "shift") for name, att in (
+        ("attention", maps[:, 0]), ("random", S.random_maps(index, (6, 6), 3)),
+        ("small copy", upsample(small, (6, 6))))}
+    place, seen = looks["again"] = N.look_again(net, patches, coarse, (6, 6), 5, "shift", 1)
+    looks["again, turned"] = 5 - place, seen.rot90(2, (2, 3))
+    for c, name in enumerate(N.CONDITIONS):
+        guide, _, beside = name.partition(" + ")
+        place, seen = looks["attention" if name == "remembered" else guide]
+        assert torch.stack([found["row"], found["col"]], -1)[:, c].equal(place.short())
+        more = {"": patches[:, :0], "periphery": coarse, "another's periphery": wrong}[beside]
+        work = N.forward_remembered if name == "remembered" else S.forward_seen
+        mask = F.pad(seen.flatten(2), (0, more.shape[1]), value=True)
+        pred, certainty = S.classify(head, work(net, torch.cat([patches, more], 1), mask, 2))
+        assert found["tokens"][:, c].equal(seen.sum((2, 3)).short()) and found["pred"][:, c].equal(pred.short())
+        torch.testing.assert_close(found["certainty"][:, c], certainty, atol=1e-5, rtol=0)
+    assert found["pred_full"].equal(S.classify(head, features)[0]) and found["label"].equal(label)
+    alone = S.classify(head, net.norm(net.encode(coarse).cls[:, -2:]).flatten(1))[0]
+    assert found["periphery"].equal(alone == label) and found["entropy"].equal(S.map_entropy(maps[:, 0]))
+    assert found["seconds"].tolist() == [[2, 3]] * 3  # an image, of 6 and 9
+
+
+def test_a_smaller_copy_is_that_of_torch():
+    x = torch.rand(2, 3, 96, 96, generator=generator(6))
+    torch.testing.assert_close(N.smaller(waves(), x, 4), F.interpolate(x, (64, 64), mode="bilinear", antialias=True))
 
 
 def answers(rule: str, n: int = 1200) -> dict:
@@ -206,27 +276,113 @@ def test_images_that_are_judged_do_not_choose():
         assert not found["correct"].any() and not found["tokens"].any()
 
 
+def made(n: int = 7) -> dict:
+    """Arrays of a run of n images of 36 patches in which no two conditions, saccades or images are alike."""
+    rng, C = np.random.default_rng(6), len(N.CONDITIONS)
+    arrays = {key: rng.integers(0, 3, (n, C, 10)) for key in ("pred", "row", "col")}
+    return arrays | dict(
+        conditions=np.array(N.CONDITIONS), classes=np.arange(3), label=rng.integers(0, 3, n), index=np.arange(n),
+        pred_full=rng.integers(0, 3, n), correct_full=np.arange(n) % 3 > 0, certainty_full=rng.random(n),
+        n_tokens=np.full(n, 36), entropy=rng.uniform(2, 5, n), periphery=np.arange(n) < 3,
+        correct=rng.random((n, C, 10)) > np.arange(10)[::-1] / 14, certainty=rng.random((n, C, 10)),
+        tokens=rng.integers(1, 5, (n, C, 10)).cumsum(2), seconds=rng.uniform(1, 9, (n, 2)),
+        side=np.array(2), vit=np.array([16, 24, 3, 96, 5]), map_blocks=np.array(2))
+
+
+def test_the_lines_of_the_table_are_those_worked_out_by_hand():
+    arrays, n, c = made(), 7, N.CONDITIONS.index
+    correct, tokens, pred = (arrays[key].astype(float) for key in ("correct", "tokens", "pred"))
+
+    def cost(tokens, before=0, depth=3):
+        return N.gflop(np.array([16, 24, depth, 96, 5]), tokens, before)
+    full, full_right = cost(36), arrays["correct_full"]
+    att, small, again = (tokens[:, c(name), :5] for name in ("attention", "small copy", "again"))
+    new = np.diff(att, axis=1, prepend=0)
+    each, looks = cost(att).sum(1), cost(again + 4)
+    spent = {  # scheme: whose answers, operations of the answers until saccade 5, of what draws the map
+        "each saccade": ("attention", each, cost(36, 0, 2)), "one pass": ("attention", cost(att[:, 4]), cost(36, 0, 2)),
+        "remembered": ("remembered", cost(new, att - new).sum(1), cost(36, 0, 2)),
+        "one pass, small copy's map": ("small copy", cost(small[:, 4]), cost(64, 0, 2)),
+        "looking again": ("again + periphery", looks[:, 4], cost(4, 0, 2) + looks[:, :4].sum(1)),
+        "one pass, random": ("random", cost(tokens[:, c("random"), 4]), 0)}
+    expected = {"full image: operations": full, "periphery alone: accuracy": 300 / 7}
+    for scheme, (name, answer, drawing) in spent.items():
+        expected |= {f"saccade 5, {scheme}: operations": 100 * answer.mean() / full,
+                     f"saccade 5, {scheme}: with the map's": 100 * (answer + drawing).mean() / full,
+                     f"saccade 5, {scheme}: accuracy - full": 100 * (correct[:, c(name), 4] - full_right).mean()}
+    stop = N.stopping(N.study.condition(arrays, "attention"))
+    fixed = stop["fixed number"]
+    for rule in N.RULES:
+        for what, a, b, scale in (("fixed number: correct", "correct", fixed["correct"], 100),
+                                  ("fixed number: tokens", "tokens", fixed["tokens"], 1),
+                                  ("as another image: correct", "correct", stop[rule]["null"], 100)):
+            expected[f"stopped by {rule} - {what}"] = scale * (stop[rule][a] - b).mean()
+    for a, b in N.PAIRS:
+        expected[f"{a} - {b}: accuracy"] = 100 * (correct[:, c(a)] - correct[:, c(b)]).mean()
+    first = [[next((k for k, right in enumerate(row, 1) if right), 11) for row in correct[:, c(name)]]
+             for name in ("attention + periphery", "attention")]
+    expected["attention + periphery - attention: first correct"] = np.subtract(*first).mean()
+    anew, kept = pred[:, c("attention")], pred[:, c("remembered")]
+    for s in (1, 2, 3, 5, 10):
+        expected[f"remembered, saccade {s}: answer as recomputed"] = 100 * (kept == anew)[:, s - 1].mean()
+    another = [kept[i, 9] == anew[i - 3, 9] for i in range(n)]
+    expected["remembered, saccade 10: answer as another's"] = 100 * np.mean(another)
+    seconds = np.sort(arrays["seconds"], 0)[3]
+    expected["remembered: time"] = 100 * seconds[1] / seconds[0]
+    rows = {row["name"]: row for row in N.claims(arrays)}
+    assert {name: row["ours"] for name, row in rows.items()} == pytest.approx(expected)
+    assert Counter(row["unit"] for row in rows.values()) == {
+        "GFLOP": 1, "% of full": 12, "points": 23, "tokens": 3, "%": 7, "saccades": 1, "% of recomputed": 1}
+    assert Counter(row["n"] for row in rows.values()) == {7: len(rows) - 9, 3: 9}  # rules: of half the images
+    by_certainty = N.tables(arrays)[2]["each, stopped by certainty (half the images)"]
+    until = cost(tokens[1::2, c("attention")]).cumsum(1)
+    for i, place in enumerate(stop["certainty"]["place"]):
+        np.testing.assert_allclose(by_certainty[1][i], until[i, place])
+        np.testing.assert_allclose(by_certainty[2][i], until[i, place] + cost(36, 0, 2))
+
+
+def test_the_figures_show_what_their_panels_say(tmp_path, monkeypatch):
+    arrays, drawn, steps = made(), {}, np.tile(np.arange(1, 11), (7, 1))
+    monkeypatch.setattr(N, "draw_panels", lambda panels, x, path, best=False: drawn.update({path.name: (panels, best)}))
+    N.draw(arrays, {}, tmp_path)
+    stop, costs = N.tables(arrays)[1:]
+    seen = {name: (steps, arrays["correct"][:, c]) for c, name in enumerate(N.CONDITIONS)}
+    seen |= {"full image": (steps, np.tile(arrays["correct_full"][:, None], 10)),
+             "periphery alone": (steps, np.tile(arrays["periphery"][:, None], 10))}
+    anew, kept = (arrays["pred"][:, N.CONDITIONS.index(name)] for name in ("attention", "remembered"))
+
+    def some(*names: str, more: str = "") -> dict:
+        return {name: seen[name + more] for name in names} | {"full image": seen["full image"]}
+    np.testing.assert_equal(drawn, {
+        "fig_cost": ({"correct; operations of the answers": {name: (c[1], c[0]) for name, c in costs.items()},
+                      "correct; with those for the map": {name: (c[2], c[0]) for name, c in costs.items()}}, True),
+        "fig_stopping": ({"correct, of images that chose no threshold": {
+            rule: (t["tokens"], t["correct"]) for rule, t in stop.items()}}, False),
+        "fig_periphery": ({
+            "correct": some("attention", "attention + periphery", "attention + another's periphery", "periphery alone"),
+            "correct, random": some("random", "random + periphery", "periphery alone")}, False),
+        "fig_remembered": ({"correct": some("attention", "remembered"), "same answer": {
+            "as recomputed": (steps, kept == anew),
+            "as another image's": (steps, kept == np.roll(anew, 3, 0))}}, False),
+        "fig_again": ({"correct": some(*N.GUIDES),
+                       "correct, with periphery": some(*N.GUIDES, more=" + periphery")}, False)})
+
+
 def test_demo_command_draws_its_figures_and_goes_on_after_an_interruption(tmp_path, monkeypatch):
-    argv = ["--limit", "6", "--batch-size", "3", "--workers", "0", "--device", "cpu", "--out"]
+    argv = ["--limit", "6", "--batch-size", "3", "--layer", "5", "--fovea", "5", "15", "--border", "shift",
+            "--seed", "4", "--periphery", "3", "--workers", "0", "--device", "cpu", "--out"]
+    calls, measure = [], N.measure
     monkeypatch.setattr(N.results, "save_figure", lambda fig, path: fig.savefig(f"{path}.png", dpi=20))
-    N.main([*argv, str(tmp_path / "a")])
+    with monkeypatch.context() as m:
+        m.setattr(N, "measure", lambda batch, **how: [calls.append(how), measure(batch, **how)][1])
+        N.main([*argv, str(tmp_path / "a")])
+    given = {key: calls[0][key] for key in ("block", "fovea", "border", "seed", "side")}
+    assert given == dict(block=5, fovea=5, border="shift", seed=4, side=3)
     assert sorted(path.name for path in (tmp_path / "a").glob("fig*")) == [
         f"fig_{name}.png" for name in ("again", "cost", "periphery", "remembered", "stopping")]
-    rows = {row["name"]: row["ours"] for row in read_json(tmp_path / "a/results.json")["headline"]}
-    assert rows["saccade 5, one pass: with the map's"] > 100 > rows["saccade 5, one pass: operations"]
     arrays = read_arrays(tmp_path / "a/arrays.npz")
     assert (arrays["row"][:, 4] == 13 - arrays["row"][:, 3]).all()  # turned
-    costs, full = N.tables(arrays)[2], N.gflop(arrays["vit"], 196)
-    assert [name for name, (_, answer, whole) in costs.items() if np.allclose(whole, answer + full)] == [
-        "each saccade", "one pass", "remembered", "each, stopped by certainty (half the images)"]
-    once, looks = (N.gflop(arrays["vit"], tokens) for tokens in (arrays["tokens"][:, 0], arrays["tokens"][:, 3] + 16))
-    np.testing.assert_allclose(costs["each saccade"][1][:, 1], once[:, :2].sum(1))
-    np.testing.assert_allclose(costs["looking again"][1], looks)
-    np.testing.assert_allclose(costs["looking again"][2][:, 1], N.gflop(arrays["vit"], 16) + looks[:, :2].sum(1))
-    two = N.tables(arrays | {"map_blocks": np.array(2)})[2]  # --layer 1: the map needs two blocks
-    for name, n in (("one pass", 196), ("one pass, small copy's map", 64)):
-        drawn = N.gflop([arrays["vit"][0], arrays["vit"][1], 2, *arrays["vit"][3:]], n)
-        np.testing.assert_allclose(two[name][2], costs[name][1] + drawn)
+    assert (arrays["vit"].tolist(), arrays["side"], arrays["map_blocks"]) == ([16, 96, 12, 384, 1], 3, 6)
     monkeypatch.setattr(N, "draw", lambda *args: None)
     with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
         m.setattr(N, "measure", interrupted(N.measure, 2))
@@ -247,7 +403,8 @@ def test_wrong_input_is_refused_before_anything_is_measured(tmp_path):
 
 def test_the_other_image_is_never_the_image_itself():
     for n in (2, 3, 7):
-        assert all(N.another(i, [dict(image=j) for j in range(n)])["other"] != i for i in range(n))
+        others = [N.another(i, [dict(image=j) for j in range(n)])["other"] for i in range(n)]
+        assert others == [(i + n // 2) % n for i in range(n)] and all(i != other for i, other in enumerate(others))
 
 
 @pytest.mark.parametrize("device", ["cuda:0", "mps:0"])
