@@ -428,7 +428,7 @@ def main(argv: list[str] | None = None) -> None:
     if not before:
         not_run.append("loss by larger images: give the folder of exp04_saccades.py with --saccades.")
     nets, fitted = dict(model=model, head=head, unisal=unisal, resnet=resnet), {}
-    folder = begin(args, [*paths, *maps, *(p for p, _ in fit)], **{k: net for k, net in nets.items() if net})
+    folder = begin(args, [*paths, *maps, *dict(fit)], **{key: net for key, net in nets.items() if net})
     model.to(device, getattr(torch, args.dtype))
     if head is None:
         nets["head"], fitted = exp04.fit_head(model, view, fit, len(classes), folder, args.batch_size,
