@@ -1,5 +1,6 @@
 """results.py: a kill costs one batch, nothing finished is destroyed, a claim says what its interval says."""
 import csv
+import gc
 import json
 import math
 import os
@@ -245,6 +246,32 @@ def test_a_batch_that_is_there_is_not_measured_again(tmp_path):
         return squares(batch)
     found = R.in_batches(tmp_path, Numbers(), 3, measure)
     assert seen == [[3, 4, 5]] and found["square"].tolist() == [0, 1, 4, 9, 16, 25, 36]
+
+
+class Collected(Numbers):
+    """As Numbers, but garbage is collected where an item is read."""
+    def __getitem__(self, i):
+        gc.collect()
+        return super().__getitem__(i)
+
+
+class Decoder:
+    """With threads of its own, which only its process can end."""
+    def __init__(self, log: Path):
+        self.log, self.itself = log, self
+
+    def __del__(self):
+        self.log.write_text(str(os.getpid()))
+
+
+def test_a_worker_ends_no_decoder_of_the_main_process(tmp_path):
+    gc.disable()
+    try:
+        Decoder(tmp_path / "ended by")  # garbage at once, but in a cycle
+        R.in_batches(tmp_path, Collected(), 7, squares, 1)
+    finally:
+        gc.enable()
+    assert (tmp_path / "ended by").read_text() == str(os.getpid())
 
 
 class Sevenths(torch.utils.data.Dataset):
