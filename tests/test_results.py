@@ -80,6 +80,11 @@ def test_a_data_set_named_on_its_own_replaces_the_demo(tmp_path):
     assert arguments("--salicon", str(tmp_path)).data is None and arguments().data == "demo"
 
 
+def test_what_is_not_asked_for_is_the_demos_or_the_papers_and_0_was_asked_for():
+    for words, block in (([], 5), (["--data", "FOLDER"], 11), (["--layer", "0"], 0)):
+        assert R.parse_args(parser(), words, dict(block=11), dict(block=5)).block == block
+
+
 @pytest.mark.parametrize("argv", [["--limit", "0"], ["--batch-size", "0"], ["--seed", "-1"],
                                   ["--limit", "x"]])
 def test_numbers_out_of_range_end_in_status_2(argv, capsys):
@@ -407,7 +412,7 @@ def test_results_hold_the_promised_fields(tmp_path):
 
 @pytest.mark.parametrize("paper, low, high, said", [
     ("> 0", .1, 2, "agrees"), ("> 0", -.1, 2, "undecided"), ("> 0", -2, -.1, "differs"),
-    ("< 0", -2, -.1, "agrees"), ("< 0", .1, 2, "differs"), ("> 6.0", 5, 7, "undecided"),
+    ("< 0", -2, -.1, "agrees"), ("< 0", .1, 2, "differs"), ("< 0", -.1, 2, "undecided"), ("> 6.0", 5, 7, "undecided"),
     ("> 6.0", 6.1, 7, "agrees"),
     ("about 5", 3.1, 6.9, "agrees"), ("about 5", 2, 6, "undecided"), ("about 5", 7.1, 9, "differs"),
     ("about 5", -1, 2.9, "differs"), (5.0, 4, 6, ""), (None, 4, 6, ""), ("12 of 12", 1, 2, "")])
