@@ -762,7 +762,7 @@ def no_figures(finished, monkeypatch) -> None:
 
 @pytest.fixture
 def drawn(finished, monkeypatch) -> list[str]:
-    """Names of the figures that a run would save; those of `finished` are."""
+    """Names of the figures that a run draws but does not save: `finished` does."""
     names = []
     monkeypatch.setattr(E.results, "save_figure", lambda fig, path: names.append(path.name))
     return names
