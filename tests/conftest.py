@@ -16,9 +16,9 @@ def small_demo_world(tmp_path_factory):
     base, drawn = tmp_path_factory.getbasetemp(), demo.demo_world
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
 
-    def small(cache_dir=None, **how):
-        few = dict(n_train=12, n_val=24, n_salicon=(14, 24), n_objectnet=2)
-        return drawn(cache_dir or shared / "demo_world", **few | how)
+    def small(cache_dir=None, planted=True, **how):
+        few = dict(n_train=12, n_val=24, n_salicon=(14 if planted else 1, 24), n_objectnet=2)
+        return drawn(cache_dir or shared / "demo_world", planted=planted, **few | how)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(demo, "demo_world", small)
         patch.setattr(demo.world, "CLIPS", 3)  # one of each genre

@@ -18,7 +18,6 @@ from torch import Tensor
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 import gbvs
 
@@ -32,7 +31,14 @@ VIEWS = {"view", "_unsafe_view", "transpose", "permute", "expand", "select", "sl
 
 
 def tensors(tree) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+    """Those of nested tuples, lists and dicts; torch's own way takes a third of the time of all."""
+    if isinstance(tree, Tensor):
+        return [tree]
+    if isinstance(tree, dict):
+        tree = tree.values()
+    elif not isinstance(tree, (tuple, list)):
+        return []
+    return [tensor for branch in tree for tensor in tensors(branch)]
 
 
 class Found:

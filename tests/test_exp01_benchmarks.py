@@ -340,6 +340,12 @@ def finished(world, tuned, tmp_path_factory) -> tuple[Path, dict]:
     return out, run(world, tuned, out)
 
 
+@pytest.fixture
+def no_figures(finished, monkeypatch) -> None:
+    """Those of `finished` are enough."""
+    monkeypatch.setattr(E, "draw", lambda *of: None)
+
+
 def test_the_command_leaves_answers_figures_and_results(finished):
     out, results = finished
     rows = read_csv(out / "per_image.csv")
@@ -367,7 +373,7 @@ def test_the_seed_chooses_pictures_and_their_corruptions(world, tuned, tmp_path,
 
 
 def test_a_killed_run_classifies_only_the_missing_batches_and_gives_the_same_bytes(world, tuned, finished,
-                                                                                  tmp_path, monkeypatch):
+                                                                                  tmp_path, no_figures, monkeypatch):
     classify, seen = E.classify, []
 
     def classify_and_die(batch, **how):
@@ -383,7 +389,7 @@ def test_a_killed_run_classifies_only_the_missing_batches_and_gives_the_same_byt
     assert (tmp_path / "per_image.csv").read_bytes() == (finished[0] / "per_image.csv").read_bytes()
 
 
-def test_two_processes_give_the_answers_of_one(world, tuned, finished, tmp_path):
+def test_two_processes_give_the_answers_of_one(world, tuned, finished, tmp_path, no_figures):
     in_group(2, run, world, tuned, tmp_path)
     assert (tmp_path / "per_image.csv").read_bytes() == (finished[0] / "per_image.csv").read_bytes()
 

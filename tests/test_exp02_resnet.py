@@ -224,7 +224,7 @@ def test_loader_reads_depth_and_width_from_the_file_and_refuses_others(tmp_path)
 
 # ------------------------------------------------------------------------------------------------ training
 
-PRE = Preprocess(None, 128, (.5,) * 3, (.5,) * 3, "bilinear", squash=True)
+PRE = Preprocess(None, 96, (.5,) * 3, (.5,) * 3, "bilinear", squash=True)
 
 
 def tuned(blobs: list, out: Path, **more) -> tuple[dict, ResNet]:
@@ -242,9 +242,10 @@ def held_out_cc(net: ResNet, blobs: list) -> float:
 
 
 def test_tuning_finds_planted_fixations_and_fixations_of_other_images_are_not_found(blobs, tmp_path):
+    quick = dict(lr=1e-3, epochs=2)
     others = [a._replace(observers=b.observers) for a, b in zip(blobs, blobs[17:40] + blobs[:17])]
-    _, b = tuned(blobs[:40], tmp_path / "b")
-    _, c = tuned(others, tmp_path / "c")
+    _, b = tuned(blobs[:40], tmp_path / "b", **quick)
+    _, c = tuned(others, tmp_path / "c", **quick)
     a_cc, b_cc, c_cc = (held_out_cc(v, blobs[40:]) for v in (small_resnet(), b, c))
     assert b_cc > a_cc + .1 and b_cc > c_cc + .1, (a_cc, b_cc, c_cc)
 
@@ -266,7 +267,7 @@ def test_only_layer4_moves_no_statistics_do_and_the_file_restores_the_model(blob
 
 
 def test_two_processes_train_the_same_model(blobs, tmp_path):
-    record, _ = tuned(blobs[:24], tmp_path / "one", epochs=2, eval_every=2)
+    record, _ = tuned(blobs[:24], tmp_path / "one", epochs=1, eval_every=1)
     (tmp_path / "two").mkdir()
     in_group(2, two_train, blobs[:24], tmp_path / "two")
     log = load_checkpoint(tmp_path / "two" / "tuned_B.pt")["log"]
@@ -274,7 +275,7 @@ def test_two_processes_train_the_same_model(blobs, tmp_path):
 
 
 def two_train(blobs: list, out: Path) -> None:
-    tuned(blobs, out, epochs=2, eval_every=2)
+    tuned(blobs, out, epochs=1, eval_every=1)
 
 
 # ------------------------------------------------------------------------------------------------ the table
@@ -373,7 +374,7 @@ def world() -> Path:
     return demo.demo_world(parts=("imagenet", "salicon"))
 
 
-ARGV = ("--model demo_resnet --workers 0 --device cpu --limit 10 --batch-size 4 --epochs 1 --eval-every 1 "
+ARGV = ("--model demo_resnet --workers 0 --device cpu --limit 8 --batch-size 3 --epochs 1 --eval-every 1 "
         "--lr 1e-5").split()
 
 
@@ -403,7 +404,7 @@ def test_the_study_is_computed_on_one_device(world, tmp_path, no_figures, device
 
 def test_the_whole_study_leaves_tables_figures_weights_and_results(finished):
     out, results = finished
-    assert len(read_csv(out / "per_image.csv")) == 10 * 4 and len(read_csv(out / "benchmarks.csv")) == 2 * 10
+    assert len(read_csv(out / "per_image.csv")) == 8 * 4 and len(read_csv(out / "benchmarks.csv")) == 2 * 8
     assert {p.name for p in out.glob("fig*")} == {f"fig_{k}.{kind}" for k in ("5B", "5C") for kind in ("png", "pdf")}
     assert results["not_run"] == []
     assert "blank Grad-CAMs, B" in {row["name"] for row in results["headline"]}
@@ -463,7 +464,7 @@ def test_a_killed_run_that_goes_on_gives_the_same_bytes(world, finished, tmp_pat
 
 
 @pytest.mark.parametrize("wrong, said", [
-    (["--data", "nowhere"], "no such folder"), (["--limit", "9"], "other arguments"),
+    (["--data", "nowhere"], "no such folder"), (["--limit", "6"], "other arguments"),
     (["--model-b", "none.pth"], "none.pth"), (["--batch-size", "400"], "--batch-size 400")], ids=str)
 def test_a_finished_run_stays_whole_after_wrong_arguments(world, finished, wrong, said):
     before = {p.name: p.read_bytes() for p in finished[0].iterdir()}

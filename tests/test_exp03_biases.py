@@ -37,7 +37,7 @@ UNIFORM = 10_000 / 50_176
 def worlds() -> dict[bool, Path]:
     """{planted: a demo world with N validation images}."""
     return {True: demo.demo_world(parts=("salicon",)),
-            False: demo.demo_world(parts=("salicon",), planted=False, n_salicon=(1, N))}
+            False: demo.demo_world(parts=("salicon",), planted=False)}
 
 
 @pytest.fixture
@@ -839,7 +839,7 @@ def test_weights_that_changed_at_the_same_path_are_not_mixed(worlds, tuned, tmp_
 
 
 def test_bare_command_runs_the_demo_and_redraws(tmp_path, capsys):
-    job = [ROOT / "exp03_biases.py", "--limit", 8, "--workers", 0, "--device", "cpu"]
+    job = [ROOT / "exp03_biases.py", "--limit", 4, "--workers", 0, "--device", "cpu"]
     job += ["--out", tmp_path / "out"]
     said = command(*job, cwd=tmp_path)
     assert "not the paper's data" in said and "animacy, human: animate" in said

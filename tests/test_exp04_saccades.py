@@ -341,7 +341,7 @@ def test_saliency_starts_the_second_script_with_the_same_arguments(pictures, tmp
     started = []
     monkeypatch.setattr(S.runpy, "run_path", lambda file, run_name: started.append((file, list(S.sys.argv))))
     monkeypatch.setattr(S.sys, "argv", ["pytest"])
-    argv = small(pictures, tmp_path / "out", "--sweep", "--saliency")
+    argv = small(pictures, tmp_path / "out", "--limit", "2", "--sweep", "--saliency")
     S.main(argv)
     shared = [word for word in argv if word not in ("--sweep", "--saliency")]
     saliency = str(Path(S.__file__).with_name("exp04_saliency.py"))

@@ -41,7 +41,9 @@ def shrink(patch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def tiny(monkeypatch) -> None:
+    """Such recipes, without figures: those of `finished` are enough."""
     shrink(monkeypatch)
+    monkeypatch.setattr(V, "draw", lambda *of: None)
 
 
 @pytest.fixture(scope="module")
@@ -698,7 +700,8 @@ def test_a_new_training_replaces_the_old_when_complete(tiny, pictures, finished,
     assert not (out / "unfinished").exists()
 
 
-def test_resume_of_a_finished_training_draws_again(tiny, pictures, finished, tmp_path, monkeypatch):
+def test_resume_of_a_finished_training_draws_again(pictures, finished, tmp_path, monkeypatch):
+    shrink(monkeypatch)
     out = shutil.copytree(finished, tmp_path / "run")
     monkeypatch.setattr(E, "train", None)
     for how in ("--resume", "--plot-only"):

@@ -387,25 +387,28 @@ def test_anova_and_tukey_equal_pingouin_and_statsmodels():
 
 
 @pytest.mark.parametrize("heads", [5, 24])  # 10 pairs; 276, more than TAIL_POINTS
-def test_tukey_equals_scipy_of_few_heads_and_of_many(heads):
+def test_tukey_equals_its_formula_of_few_heads_and_of_many(heads):
+    """p of every 23rd of many pairs: SciPy takes 10 ms for one."""
     values = np.random.default_rng(heads).normal(np.arange(heads) / heads, 1, (4, 5, heads))
     pairs = E.anova(values, range(heads))[0][1:]
-    theirs = scipy.stats.tukey_hsd(*values.reshape(-1, heads).T)
-    ci = theirs.confidence_interval()
+    mean, df = values.mean((0, 1)), 19 * heads
+    error = (values.var((0, 1), ddof=1).sum() / heads / 20) ** .5
+    half = scipy.stats.studentized_range.ppf(.95, heads, df) * error
     assert len(pairs) == heads * (heads - 1) / 2 and .01 < min(pair["p"] for pair in pairs) < .6
     for pair in pairs:
-        i, j = pair["head_a"], pair["head_b"]
-        assert pair["p"] == pytest.approx(theirs.pvalue[i, j], abs=1e-6)
-        assert (pair["difference"], *pair["ci"]) == pytest.approx(
-            (theirs.statistic[i, j], ci.low[i, j], ci.high[i, j]), rel=1e-6)
+        d = mean[pair["head_a"]] - mean[pair["head_b"]]
+        assert (pair["difference"], *pair["ci"]) == pytest.approx((d, d - half, d + half), rel=1e-6)
+    for pair in pairs[::23] if heads == 24 else pairs:
+        p = scipy.stats.studentized_range.sf(abs(pair["difference"]) / error, heads, df)
+        assert pair["p"] == pytest.approx(p, abs=1e-6)
 
 
 @pytest.mark.parametrize("heads, df, top", [(144, 86_256, 200), (24, 24, 90)])
 def test_the_tail_of_the_studentized_range_is_within_a_millionth(heads, df, top):
-    q = np.concatenate([np.random.default_rng(0).uniform(0, 12, 8), [0, top], np.full(300, 5.)])
+    q = np.concatenate([np.random.default_rng(0).uniform(0, 12, 4), [0, top], np.full(300, 5.)])
     found = E.studentized_tail(q, heads, df)
-    np.testing.assert_allclose(found[:10], scipy.stats.studentized_range.sf(q[:10], heads, df), atol=1e-6)
-    assert (found >= 0).all() and (found <= 1).all() and found[8] == 1
+    np.testing.assert_allclose(found[:6], scipy.stats.studentized_range.sf(q[:6], heads, df), atol=1e-6)
+    assert (found >= 0).all() and (found <= 1).all() and found[4] == 1
 
 
 def test_lift_is_the_share_on_the_object_minus_its_area():
@@ -620,11 +623,11 @@ def test_heads_that_do_not_differ_are_not_told_apart():
     assert significant <= 2  # of 8; .4 expected
 
 
-def test_participants_without_preference_agree_with_no_head_or_object(objects, attention, tmp_path):
+def test_participants_without_preference_agree_with_no_head_or_object(objects, attention):
     data = {}
     for name in ("planted", "null"):
         if name == "null":
-            objects = demo.demo_world(tmp_path, parts=("objects",), planted=False) / "objects"
+            objects = demo.demo_world(parts=("objects",), planted=False) / "objects"
         items = E.load_data(objects, None)
         people = sorted({person for person, *_ in items[0][1]})
         fix = torch.stack([E.fixation_maps(g, people, demo.OBJECT_SIZE, (14, 14))[0]
@@ -660,13 +663,21 @@ def test_commands_of_the_card_parse():
     assert parsed[3].layer == [8, 11] and parsed[3].weights == Path("FILE")
 
 
-def test_the_demo_runs(tmp_path, capsys):
-    E.main(["--limit", "2", "--workers", "0", "--out", str(tmp_path / "run")])
-    assert "demo world, not the paper's data" in capsys.readouterr().out
-    results = json.loads((tmp_path / "run" / "results.json").read_text())
-    figures = {p.name for p in (tmp_path / "run").glob("fig_*")}
-    assert figures == {f"fig_{n}.{e}" for n in ("sweep", "heads", "examples") for e in ("png", "pdf")}
-    assert len(results["headline"]) == len(E.CLAIMS)
+def test_the_demo_runs_and_is_drawn_again_without_model_or_data(tmp_path, monkeypatch, capsys):
+    demo_command = ["--limit", "2", "--workers", "0", "--device", "cpu", "--out", str(tmp_path)]
+    E.main(demo_command)
+    said = capsys.readouterr().out
+    assert "demo world, not the paper's data" in said
+    assert len(json.loads((tmp_path / "results.json").read_text())["headline"]) == len(E.CLAIMS)
+    figures = {p: p.read_bytes() for p in tmp_path.glob("fig_*")}
+    assert {p.name for p in figures} == {f"fig_{n}.{e}" for n in ("sweep", "heads", "examples") for e in ("png", "pdf")}
+    for name in ("load_vit", "load_data"):
+        monkeypatch.setattr(E, name, None)
+    for figure in figures:
+        figure.unlink()
+    E.main([*demo_command, "--plot-only"])
+    assert {p: p.read_bytes() for p in tmp_path.glob("fig_*")} == figures
+    assert capsys.readouterr().out.split("unit\n")[1] == said.split("unit\n")[1]
 
 
 CLAIMS_OF_THE_PAPER = {  # its abstracts and summary; heads there from 1. Not here: 1,152,000 distances, see
@@ -799,21 +810,6 @@ def test_names_that_are_no_utf8_survive_from_the_first_to_the_last_file(objects,
     assert done.status == 0, done.stderr
     assert (out / "per_image.csv").read_bytes().count(names[0]) == 6
     assert "t\ufffdrn.png: no readable image" in done.stdout
-
-
-def test_plot_only_redraws_without_model_or_data(objects, tmp_path, monkeypatch, capsys):
-    data = small_copy(objects, tmp_path / "data", n=2)
-    run(data, tmp_path / "out")
-    table = capsys.readouterr().out.split("unit\n")[1]
-    before = (tmp_path / "out" / "fig_heads.png").read_bytes()
-    monkeypatch.setattr(E, "load_vit", None)
-    shutil.rmtree(data)
-    for figure in (tmp_path / "out").glob("fig_*"):
-        figure.unlink()
-    E.main([*MODEL, *FAST, "--data", str(data), "--out", str(tmp_path / "out"), "--plot-only"])
-    assert (tmp_path / "out" / "fig_heads.png").read_bytes() == before
-    assert len(list((tmp_path / "out").glob("fig_*"))) == 6
-    assert capsys.readouterr().out.split("unit\n")[1] == table
 
 
 def test_two_processes_give_the_rows_of_one(objects, tmp_path, no_figures):
