@@ -24,7 +24,8 @@ from common import InputError, first_process_first, input_errors, rank_world
 MAP_SIZE = (224, 224)  # px, of model maps and fixation maps in exp01 to exp03
 IMAGE_SUFFIXES = tuple(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 UNREAD = "of an ending that nothing reads"  # why a file is in no result
-TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part", "participant")  # 01 is not 1
+TEXT_COLUMNS = ("image", "condition", "viewer", "group", "clip", "part", "participant",
+                "genre")  # 01 is not 1
 NEVER_EMPTY = ("t_s", "frame")  # columns of numbers without which a row says nothing
 
 # -------------------------------------------------------------------------------- images

@@ -237,10 +237,12 @@ def measure(batch: dict, models: Sequence[RolloutViT], scenes: Sequence[dict], e
     others = everyone - batch["counts"]
     maps += [*batch["maps"], centre_gaussian(others), human_maps(others)]
     found = {name: [] for name in ("entropy", *REGIONS)}
-    for i, canvas, image in zip(batch["index"], batch["canvas"], torch.stack(maps, 1).double()):
+    for i, canvas, image in zip(batch["index"], batch["canvas"], torch.stack(maps, 1)):
         found["entropy"].append(entropy(image))  # image (S, 224, 224)
-        for name, regions in regions_of(canvas, scenes[i]["anns"]).items():
-            found[name].append(density(image, regions).nanmean(1))
+        regions = regions_of(canvas, scenes[i]["anns"])
+        means = density(image, torch.cat([*regions.values()])).split([len(r) for r in regions.values()], 1)
+        for name, mean in zip(regions, means):
+            found[name].append(mean.nanmean(1))
     kept = {name: batch[name] for name in ("objects", "excluded", "readable")}
     return kept | {name: torch.stack(values) for name, values in found.items()}
 

@@ -149,6 +149,7 @@ def forward_seen(model: VisionTransformer, patches: Tensor, seen: Tensor, n_last
     """
     shape, n_masks = seen.shape, seen[..., 0].numel() // len(patches)  # masks of an image
     tokens = torch.cat([model.prefix().expand(len(patches), -1, -1), patches], 1)
+    del patches  # where nobody else holds them, their memory is free
     seen = F.pad(seen.flatten(0, -2), (model.n_prefix, 0), value=True)  # (M, N) with the prefix, M masks
     sizes, rank = seen.sum(1).sort(stable=True)  # tokens of each mask, ascending
     first = sizes.cumsum(0) - sizes  # where the CLS of each mask stands in the row of all seen tokens
@@ -156,8 +157,8 @@ def forward_seen(model: VisionTransformer, patches: Tensor, seen: Tensor, n_last
     image = rank // n_masks  # whose mask it is
     row = image[place // seen.shape[1]] * seen.shape[1] + place % seen.shape[1]  # of tokens.flatten(0, 1)
     sizes = sizes.cpu()
-    longest = 1024 if patches.device.type == "cpu" else 2**18  # tokens a pack: a CPU's cache, 2 GB of a GPU
-    out, start, end = patches.new_empty(len(seen), n_last * model.embed_dim), 0, 0
+    longest = 512 if tokens.device.type == "cpu" else 2**18  # tokens a pack: a CPU's cache, 2 GB of a GPU
+    out, start, end = tokens.new_empty(len(seen), n_last * model.embed_dim), 0, 0
     for n in (sizes.cumsum(0) // longest).unique_consecutive(return_counts=True)[1].tolist():
         some, begin = slice(start, start + n), end
         start, end = start + n, end + int(sizes[some].sum())

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import gc
 import hashlib
 import io
 import json
@@ -340,6 +341,8 @@ def batch_files(folder: Path, data: Dataset, batch_size: int, measure: Callable,
     batches = torch.arange(len(data)).split(batch_size)
     files = [folder / f"{k:05d}.npz" for k in range(len(batches))]
     todo = [k for k in range(rank, len(batches), world) if not files[k].exists()]
+    if workers:
+        gc.collect()  # a worker that ended a video decoder of ours would wait for threads it does not have
     loader = DataLoader(data, batch_sampler=[batches[k].tolist() for k in todo], num_workers=workers,
                         pin_memory=torch.cuda.is_available())
     bar = tqdm(desc=folder.name, total=sum(len(batches[k]) for k in todo), mininterval=1, disable=rank > 0,

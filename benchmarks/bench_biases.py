@@ -63,8 +63,8 @@ def steps(root: Path, n_images: int) -> Iterator[tuple[str, Callable, Callable |
     plain = [plain_scene(scene["anns"], coco, 480, 640) for scene in scenes]
 
     def measures() -> list:
-        return [[E.entropy(m), *(E.density(m, r) for r in E.regions_of(c, scene["anns"]).values())]
-                for m, c, scene in zip(four.double(), canvas, scenes)]
+        return [[E.entropy(m), E.density(m, torch.cat([*E.regions_of(c, scene["anns"]).values()]))]
+                for m, c, scene in zip(four, canvas, scenes)]
     yield ("masks", lambda: [E.paint_masks(scene["anns"], coco, 480, 640) for scene in scenes],
            lambda: [plain_scene(scene["anns"], coco, 480, 640) for scene in scenes])
     yield ("densities and entropy, four sources", measures,

@@ -106,6 +106,7 @@ def test_exchanged_fixations_stay_within_their_part_and_no_image_keeps_its_own(b
     for part in parts:
         own = [changed[i].observers for i in part]
         assert sorted(own) == part and all(a != b for a, b in zip(own, part))
+    assert E.split_held_out(range(0, 80, 2), 36, 0) == tuple([2 * i for i in part] for part in parts)
     assert np.ptp(parts[1]) > 3 and E.split_held_out(range(40), 36, 1)[1] != parts[1]  # random, by the seed
 
 

@@ -1,5 +1,6 @@
 """results.py: a kill costs one batch, nothing finished is destroyed, a claim says what its interval says."""
 import csv
+import gc
 import json
 import math
 import os
@@ -77,6 +78,11 @@ def test_long_names_are_cut_and_stay_apart():
 
 def test_a_data_set_named_on_its_own_replaces_the_demo(tmp_path):
     assert arguments("--salicon", str(tmp_path)).data is None and arguments().data == "demo"
+
+
+def test_what_is_not_asked_for_is_the_demos_or_the_papers_and_0_was_asked_for():
+    for words, block in (([], 5), (["--data", "FOLDER"], 11), (["--layer", "0"], 0)):
+        assert R.parse_args(parser(), words, dict(block=11), dict(block=5)).block == block
 
 
 @pytest.mark.parametrize("argv", [["--limit", "0"], ["--batch-size", "0"], ["--seed", "-1"],
@@ -247,6 +253,32 @@ def test_a_batch_that_is_there_is_not_measured_again(tmp_path):
     assert seen == [[3, 4, 5]] and found["square"].tolist() == [0, 1, 4, 9, 16, 25, 36]
 
 
+class Collected(Numbers):
+    """As Numbers, but garbage is collected where an item is read."""
+    def __getitem__(self, i):
+        gc.collect()
+        return super().__getitem__(i)
+
+
+class Decoder:
+    """With threads of its own, which only its process can end."""
+    def __init__(self, log: Path):
+        self.log, self.itself = log, self
+
+    def __del__(self):
+        self.log.write_text(str(os.getpid()))
+
+
+def test_a_worker_ends_no_decoder_of_the_main_process(tmp_path):
+    gc.disable()
+    try:
+        Decoder(tmp_path / "ended by")  # garbage at once, but in a cycle
+        R.in_batches(tmp_path, Collected(), 7, squares, 1)
+    finally:
+        gc.enable()
+    assert (tmp_path / "ended by").read_text() == str(os.getpid())
+
+
 class Sevenths(torch.utils.data.Dataset):
     def __len__(self) -> int:
         return 32
@@ -380,7 +412,7 @@ def test_results_hold_the_promised_fields(tmp_path):
 
 @pytest.mark.parametrize("paper, low, high, said", [
     ("> 0", .1, 2, "agrees"), ("> 0", -.1, 2, "undecided"), ("> 0", -2, -.1, "differs"),
-    ("< 0", -2, -.1, "agrees"), ("< 0", .1, 2, "differs"), ("> 6.0", 5, 7, "undecided"),
+    ("< 0", -2, -.1, "agrees"), ("< 0", .1, 2, "differs"), ("< 0", -.1, 2, "undecided"), ("> 6.0", 5, 7, "undecided"),
     ("> 6.0", 6.1, 7, "agrees"),
     ("about 5", 3.1, 6.9, "agrees"), ("about 5", 2, 6, "undecided"), ("about 5", 7.1, 9, "differs"),
     ("about 5", -1, 2.9, "differs"), (5.0, 4, 6, ""), (None, 4, 6, ""), ("12 of 12", 1, 2, "")])
