@@ -59,6 +59,13 @@ def python(*argv, cwd: Path | str = ".") -> Ended:
         return Ended(process.exitcode, out.read().decode(), err.read().decode())
 
 
+def command(*argv, cwd: Path | str = ".", code: int = 0) -> str:
+    """What such a command says; it must end with this status."""
+    ended = python(*argv, cwd=cwd)
+    assert ended.status == code, ended.stderr
+    return ended.stdout + ended.stderr
+
+
 def one_of(world: int, rank: int, port: int, work, *args) -> None:
     if world > 1:
         os.environ.update(RANK=str(rank), WORLD_SIZE=str(world), LOCAL_RANK=str(rank), MASTER_PORT=str(port),

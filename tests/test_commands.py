@@ -9,17 +9,10 @@ import pytest
 from PIL import Image
 
 from common import InputError, cls_attention
-from processes import python
+from processes import command
 from weights import load_vit
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-def command(*argv, cwd, code: int = 0) -> str:
-    """Output of a command, which must end with this status."""
-    ended = python(*argv, cwd=cwd)
-    assert ended.status == code, ended.stderr
-    return ended.stdout + ended.stderr
 
 
 COMMAND = r'((?:exp|reproduce)\w*\.py(?: +(?:[-\w.=/]+|"[^"\n]*"))*)'

@@ -372,8 +372,8 @@ def test_the_seed_chooses_pictures_and_their_corruptions(world, tuned, tmp_path,
     assert list(some) == list(others) == list(SETS) and all(some[name] != others[name] for name in some)
 
 
-def test_a_killed_run_classifies_only_the_missing_batches_and_gives_the_same_bytes(world, tuned, finished,
-                                                                                  tmp_path, no_figures, monkeypatch):
+def test_a_killed_run_classifies_only_the_missing_batches_and_gives_the_same_bytes(
+        world, tuned, finished, tmp_path, no_figures, monkeypatch):
     classify, seen = E.classify, []
 
     def classify_and_die(batch, **how):

@@ -989,7 +989,8 @@ def test_unreadable_images_are_left_out_and_listed_and_other_data_are_not_run(wo
 
 
 @pytest.mark.parametrize("same", ["B", "C"])
-def test_a_model_that_is_a_is_said_first_and_not_compared_with_a(world, finished, tmp_path, capsys, drawn, same):
+def test_a_model_that_is_a_is_said_first_and_not_compared_with_a(world, finished, tmp_path, capsys, drawn,
+                                                                 same):
     vit, _ = E.benchmarks.load_model("demo_sl4", None, torch.device("cpu"))
     torch.save(attention_state(vit), tmp_path / "a.pth")
     files = {k: finished[0] / f"tuned_{k}.pth" for k in "BC"} | {same: tmp_path / "a.pth"}

@@ -22,7 +22,7 @@ from common import InputError, density_map, gaussian_blur, generator
 from data import coco_files, plain_name, read_csv, read_map
 from gaze import GazeImage
 from pretended import one_device
-from processes import interrupted, python
+from processes import command, interrupted
 from results import figure_grid
 
 torch.set_num_threads(1)
@@ -49,12 +49,6 @@ def run(*argv) -> dict:
     """Results of a run in this process; the last argument pair must be --out FOLDER."""
     E.main([*map(str, argv)])
     return json.loads((Path(argv[-1]) / "results.json").read_text())
-
-
-def command(*argv, cwd, code: int = 0) -> str:
-    ended = python(*argv, cwd=cwd)
-    assert ended.status == code, ended.stderr
-    return ended.stdout + ended.stderr
 
 
 def coco_of(*anns: dict, img_h: int = 40, img_w: int = 60) -> COCO:

@@ -670,7 +670,8 @@ def test_the_demo_runs_and_is_drawn_again_without_model_or_data(tmp_path, monkey
     assert "demo world, not the paper's data" in said
     assert len(json.loads((tmp_path / "results.json").read_text())["headline"]) == len(E.CLAIMS)
     figures = {p: p.read_bytes() for p in tmp_path.glob("fig_*")}
-    assert {p.name for p in figures} == {f"fig_{n}.{e}" for n in ("sweep", "heads", "examples") for e in ("png", "pdf")}
+    names = ("sweep", "heads", "examples")
+    assert {p.name for p in figures} == {f"fig_{name}.{end}" for name in names for end in ("png", "pdf")}
     for name in ("load_vit", "load_data"):
         monkeypatch.setattr(E, name, None)
     for figure in figures:

@@ -1,8 +1,8 @@
 """Several processes (torchrun, gloo, CPU) give the rows of one.
 
-The short version, in the default run: three processes evaluate two or three images (each script's own tests do
-so with two processes, and through its training). `pytest -m scale` runs the whole matrix:
-every script's real command under torchrun with two and four processes against one, and kills followed by a
+The short version, in the default run: three processes evaluate two or three images (each script's own tests
+do so with two processes, and through its training). `pytest -m scale` runs the whole matrix: every script's
+real command under torchrun with two and four processes against one, and kills followed by a
 resume with another number of processes. Whole batches are dealt to the processes, so evaluations give the
 same bytes. Trainings make the same steps with the same batches; the mean of the gradients is that of the
 batch but for rounding, which Adam enlarges where a gradient is nearly 0: losses and rows within TRAINED.
