@@ -95,9 +95,9 @@ def test_without_processes_this_one_has_all_items_and_rows(monkeypatch):
     common.barrier()
 
 
-def two(file: Path) -> None:
+def three(file: Path) -> None:
     rank, world = common.rank_world()
-    assert world == 2 and common.gather_rows(common.shard(range(5))) == [0, 2, 4, 1, 3]
+    assert world == 3 and common.gather_rows(common.shard(range(5))) == [0, 3, 1, 4, 2]
     with common.first_process_first():
         if rank == 0:
             time.sleep(.3)
@@ -105,5 +105,5 @@ def two(file: Path) -> None:
         assert file.exists()
 
 
-def test_two_processes_share_items_once_and_the_first_goes_first(tmp_path):
-    in_group(2, two, tmp_path / "file")
+def test_three_processes_share_items_once_and_the_first_goes_first(tmp_path):
+    in_group(3, three, tmp_path / "file")
