@@ -75,7 +75,7 @@ def draw_price(runs: dict[float, dict], folder: Path) -> None:
     for ax, (metric, label) in zip(axes[0], GAINS.items()):
         for model in "BC":
             some = {lam: (cost(arrays, model), gain(arrays, metric, model)) for lam, arrays in runs.items()
-                    if gain(arrays, metric, model)}
+                    if gain(arrays, metric, model) and cost(arrays, model)}
             for lam, (x, y) in some.items():
                 ax.plot(x["ci"], [y["ours"]] * 2, color=results.PALETTE[model], linewidth=.8)
                 ax.plot([x["ours"]] * 2, y["ci"], color=results.PALETTE[model], linewidth=.8)
@@ -100,7 +100,7 @@ def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, help="folder (default: runs/exp01_price/<what was asked>)")
     args, words = parser.parse_known_args(argv)
     args.lam = sorted(set(args.lam))
-    args.of_exp01 = [word for word in words if word not in ("--resume", "--plot-only")]
+    args.of_exp01 = [word for word in words if word != "--resume"]
     name = f"{exp01.parse(args.of_exp01).out.name}_lam{'-'.join(f'{lam:g}' for lam in args.lam)}"
     args.out = args.out or Path("runs") / "exp01_price" / name
     return args
@@ -126,8 +126,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What B and C gained over A, and lost.
     rows = [row for lam, arrays in runs.items()
             for row in results.evaluate(ROWS, arrays, prefix=f"lambda {lam:g}: ")]
-    first = results.read_json(folder / f"lambda{args.lam[0]:g}" / "results.json")  # model, data ...
-    found = first | dict(study="exp01_price", headline=rows, tests=[], not_run=[], notes=[])
+    of = [results.read_json(folder / f"lambda{lam:g}" / "results.json") for lam in args.lam]
+    not_run = list(dict.fromkeys(text for one in of for text in one["not_run"]))
+    found = of[0] | dict(study="exp01_price", headline=rows, tests=[], not_run=not_run, notes=[])  # model, data
     results.write_json(found, folder / "results.json")
     results.print_table(found)
     draw_price(runs, folder)

@@ -33,7 +33,8 @@ def studies(monkeypatch) -> dict:
         args = P.exp01.parse(words)
         assert args.resume == args.out.exists() and args.model == "demo_sl4" and args.limit == 10  # its own arguments reach it
         save_arrays(args.out / "arrays.npz", **runs[args.lam])
-        write_json({"data": "demo", "images": 20, "args": {"data": "demo"}}, args.out / "results.json")
+        not_run = ["frost"] + ["model B: it is A"] * (args.lam == .5)
+        write_json({"data": "demo", "images": 20, "not_run": not_run, "args": {"data": "demo"}}, args.out / "results.json")
     monkeypatch.setattr(P.exp01, "main", main)
     return runs
 
@@ -58,6 +59,20 @@ def test_every_row_is_the_gain_or_the_cost_of_its_own_run_and_model(studies, tmp
     low, high = rows["lambda 5: CC, C - A"]["ci"]  # and absent
     assert low < 0 < high
     assert "lambda 0.5: CC, C - A" in capsys.readouterr().out
+    assert json.loads((tmp_path / "results.json").read_text())["not_run"] == ["frost", "model B: it is A"]
+
+
+def test_a_model_without_a_classifier_has_gains_but_no_price(studies, tmp_path):
+    for arrays in studies.values():
+        del arrays["imagenet_correct"]
+    P.main([*ARGV, "--out", str(tmp_path)])
+    names = [row["name"] for row in json.loads((tmp_path / "results.json").read_text())["headline"]]
+    assert len(names) == 6 and not any("ImageNet" in name for name in names)
+
+
+def test_plot_only_reaches_exp01_which_measures_nothing(tmp_path):
+    with pytest.raises(InputError, match="lambda0.5"):
+        P.main([*ARGV, "--plot-only", "--out", str(tmp_path / "out")])
 
 
 def test_the_figure_has_a_point_for_each_lambda_and_model(studies, tmp_path, monkeypatch):
