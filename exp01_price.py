@@ -126,9 +126,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What B and C gained over A, and lost.
     rows = [row for lam, arrays in runs.items()
             for row in results.evaluate(ROWS, arrays, prefix=f"lambda {lam:g}: ")]
-    of = [results.read_json(folder / f"lambda{lam:g}" / "results.json") for lam in args.lam]
+    of = [results.read_json(folder / f"lambda{lam:g}" / "results.json") for lam in args.lam]  # model, data ...
     not_run = list(dict.fromkeys(text for one in of for text in one["not_run"]))
-    found = of[0] | dict(study="exp01_price", headline=rows, tests=[], not_run=not_run, notes=[])  # model, data
+    found = of[0] | dict(study="exp01_price", headline=rows, tests=[], not_run=not_run, notes=[])
     results.write_json(found, folder / "results.json")
     results.print_table(found)
     draw_price(runs, folder)
