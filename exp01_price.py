@@ -126,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     # What B and C gained over A, and lost.
     rows = [row for lam, arrays in runs.items()
             for row in results.evaluate(ROWS, arrays, prefix=f"lambda {lam:g}: ")]
-    of = [results.read_json(folder / f"lambda{lam:g}" / "results.json") for lam in args.lam]  # model, data ...
+    of = [results.read_json(folder / f"lambda{lam:g}" / "results.json") for lam in args.lam]
     not_run = list(dict.fromkeys(text for one in of for text in one["not_run"]))
     found = of[0] | dict(study="exp01_price", headline=rows, tests=[], not_run=not_run, notes=[])
     results.write_json(found, folder / "results.json")
