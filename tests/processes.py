@@ -1,4 +1,5 @@
 """Processes of a test: forked ones, which need not import torch anew, and those of a process group."""
+import gc
 import multiprocessing
 import os
 import runpy
@@ -22,10 +23,12 @@ class Ended(NamedTuple):
 
 def fork(work, *args, **how) -> multiprocessing.Process:
     """work(*args, **how) in a forked process, started. Its progress bars have a lock of its own: with that of
-    all processes a killed one would keep every bar waiting from then on."""
+    all processes a killed one would keep every bar waiting from then on. Garbage is collected before: a process
+    that ended a video decoder of another would wait for threads that it does not have."""
     def child() -> None:
         tqdm.set_lock(threading.RLock())
         work(*args, **how)
+    gc.collect()
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
     return process
