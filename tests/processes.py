@@ -23,14 +23,15 @@ class Ended(NamedTuple):
 
 def fork(work, *args, **how) -> multiprocessing.Process:
     """work(*args, **how) in a forked process, started. Its progress bars have a lock of its own: with that of
-    all processes a killed one would keep every bar waiting from then on. Garbage is collected before: a process
-    that ended a video decoder of another would wait for threads that it does not have."""
+    all processes a killed one would keep every bar waiting from then on. It collects no garbage of ours: one
+    that ended a video decoder would wait for threads that it does not have."""
     def child() -> None:
         tqdm.set_lock(threading.RLock())
         work(*args, **how)
-    gc.collect()
     process = multiprocessing.get_context("fork").Process(target=child)
+    gc.freeze()
     process.start()
+    gc.unfreeze()
     return process
 
 
