@@ -58,7 +58,7 @@ channels (`gbvs`, of "DIO") and is compared by that. Counts, not times: GBVS sta
 | a batch | launches before | now | waits before | now |
 | --- | --- | --- | --- | --- |
 | CLS maps of all blocks, 32 images | 186 | 186 | 0 | 0 |
-| exp04: ten saccades of 32 images, attention and random, foveas 3 and 5 | 23,051 | 2,348 | 6 | 1 |
+| exp04: ten saccades of 32 images, attention and random, foveas 3 and 5 | 23,051 | 2,384 | 6 | 1 |
 | five metrics of 32 maps | 145 | 133 | 16 | 10 |
 | GBVS of 8 frames, channels D, I and O | 202 | 274 | 1 | 1 |
 | GBVS of 8 frames, all channels and each | | 364 | | 2 |

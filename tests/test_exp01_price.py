@@ -86,6 +86,11 @@ def test_the_figure_has_a_point_for_each_lambda_and_model(studies, tmp_path, mon
         right = of["imagenet_correct"][:, 0].astype(float).mean(0)
         b = 100 * (right[1] - right[0]), (of[metric][:, 1] - of[metric][:, 0]).mean()
         np.testing.assert_allclose(lines["B, by lambda"], [b])
+        answers = of["imagenet_correct"][:, 0].T.astype(float)
+        across, up = 100 * np.array(mcnemar(answers[1], answers[0])["ci"]), paired(*of[metric].T[[1, 0]])["ci"]
+        bars = [line.get_xydata().ravel().tolist() for line in ax.lines if len(line.get_xdata()) == 2]
+        for bar in ([across[0], b[1], across[1], b[1]], [b[0], up[0], b[0], up[1]]):
+            assert any(np.allclose(bar, other) for other in bars)
         assert sorted(text.get_text() for text in ax.texts) == ["0.5", "5", "5"]
 
 
@@ -103,4 +108,5 @@ def test_wrong_input_is_refused_before_any_run(studies, tmp_path, more, says, ca
 
 def test_commands_that_differ_have_folders_that_differ():
     folders = [P.parse(words).out for words in ([], ["--limit", "9"], ["--lam", "1", "3"], ["--lam", "3", "1"])]
+    assert P.parse("--lam 5 .5 70 8".split()).lam == [.5, 5, 8, 70]
     assert folders[2] == folders[3] == Path("runs/exp01_price/demo_lam1-3") and len(set(folders)) == 3

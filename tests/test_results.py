@@ -47,8 +47,8 @@ def nothing(arrays, results, folder):
 def complete(args, value: float = 1.) -> None:
     """A run from begin to finish."""
     R.begin(args, ["a", "b"], model=Path(__file__))
-    R.finish(args, "study", dict(x=np.array([value])), [dict(image="a", condition="c", x=value)], [], nothing,
-             time.time(), torch.device("cpu"))
+    rows = [dict(image=image, condition=condition, x=value) for image in "ab" for condition in "ABc"]
+    R.finish(args, "study", dict(x=np.array([value])), rows, [], nothing, time.time(), torch.device("cpu"))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -408,6 +408,7 @@ def test_results_hold_the_promised_fields(tmp_path):
     found = json.loads((tmp_path / "results.json").read_text())
     assert {"study", "data", "headline", "tests", "not_run", "args", "versions", "git", "device",
             "seconds"} <= set(found)
+    assert found["images"] == 2 and found["tuned"] == ["A", "B"]
 
 
 @pytest.mark.parametrize("paper, low, high, said", [
