@@ -635,9 +635,8 @@ def information_gain(p: Tensor, q: Tensor, fix: Tensor, eps: float = 1e-6) -> Te
     log2(eps + p) - log2(eps + q) over all fixations, both of sum 1; 0 if equal, below 0 if q says it better.
     The same as of both mixed with a uniform map of share N eps / (1 + N eps), N pixels: on 224x224 px, .05.
     A fixation where p is 0 costs log2(q / eps), so report eps. Negative maps, zeros and NaN: as in sim."""
-    (p, fix, _), (q, *_) = pixels(p, fix), pixels(q, fix)
-    p, q = (m - m.amin(1, keepdim=True).clamp(max=0) for m in (p, q))
-    p, q = (m + (m.sum(1, keepdim=True) == 0) for m in (p, q))  # a map of zeros becomes uniform
+    (p, q, sums), (_, fix, _) = pixels(p, q, shift=True), pixels(p, fix)
+    p, q = (m + (s == 0) for m, s in zip((p, q), sums))  # a map of zeros becomes uniform
     p, q = (m / m.sum(1, keepdim=True) for m in (p, q))
     bits = torch.log2(p + eps) - torch.log2(q + eps)
     return ((bits * fix).sum(1) / fix.sum(1)).cpu().double()  # no fixation: 0/0 is NaN

@@ -357,7 +357,7 @@ def main(argv: list[str] | None = None) -> None:
     arrays |= dict(image=np.array(names), classes=np.array(classes), conditions=np.array(CONDITIONS),
                    side=np.array(args.periphery), map_blocks=np.array(block + 1), vit=np.array([
                        model.patch_size, model.embed_dim, len(model.blocks), hidden, model.n_prefix]))
-    results.finish(args, "exp04_beyond", arrays, exp04.image_rows(arrays), claims(arrays), draw, began,
+    results.finish(args, "exp04_beyond", arrays, study.image_rows(arrays), claims(arrays), draw, began,
                    device, on_screen=ON_SCREEN, model=args.model, block=block, preprocessing=vars(view),
                    head_fitted=fitted, unreadable=fitted.get("unreadable", []) + bad,
                    left_out=data.passed_over(args.data, args.train_head))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from scipy import stats
@@ -63,6 +63,27 @@ def condition(arrays: dict, name: str) -> dict[str, np.ndarray]:
         accuracy=t["correct"].mean(1), visible=100 * t["tokens"] / t["n_tokens"][:, None],
         ever=ever, first=first, later=(t["correct_full"] == 1) & ever & (first > 1),
         changed=sets["correct to wrong"] | sets["back to correct"])
+
+
+def image_rows(arrays: dict, n_conditions: int | None = None) -> Iterator[dict]:
+    """Rows of per_image.csv, one for an image and condition (what guides, with which fovea). Of the full
+    image: label, pred_full, correct_full, certainty_full (0 to 1), n_tokens, entropy of the attention map
+    (bits). After saccade s: correct_s, tokens_s (visible), certainty_s, pred_s, row_s and col_s (fixated)."""
+    for i, image in enumerate(arrays["image"]):
+        full = {key: round(arrays[key][i].item(), 6) for key in FULL_IMAGE}
+        for c, name in enumerate(arrays["conditions"][:n_conditions]):
+            row = dict(image=image, condition=name) | full
+            for key in PER_SACCADE:
+                row |= {f"{key}_{s}": round(arrays[key][i, c, s - 1].item(), 6) for s in STEPS}
+            yield row
+
+
+def sweep_rows(arrays: dict) -> Iterator[dict]:
+    """Rows of sweep.csv, a condition and saccade each: means over the images."""
+    mean = {key: arrays[key].mean(0, dtype=float).round(6) for key in ("correct", "tokens", "certainty")}
+    for c, name in enumerate(arrays["conditions"]):
+        for s in STEPS:
+            yield dict(condition=name, saccade=s) | {key: value[c, s - 1] for key, value in mean.items()}
 
 
 def transitions(correct: np.ndarray) -> dict[str, np.ndarray]:

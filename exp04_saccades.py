@@ -30,7 +30,7 @@ import math
 import runpy
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -330,29 +330,6 @@ def examples(arrays: dict, images: data.Images, view: Callable, model: VisionTra
     return dict(example=chosen, example_image=(255 * pictures).round().byte(), example_map=maps)
 
 
-# -------------------------------------------------------------------------------- statistics
-
-def image_rows(arrays: dict, n_conditions: int | None = None) -> Iterator[dict]:
-    """Rows of per_image.csv, one for an image and condition (what guides, with which fovea). Of the full
-    image: label, pred_full, correct_full, certainty_full (0 to 1), n_tokens, entropy of the attention map
-    (bits). After saccade s: correct_s, tokens_s (visible), certainty_s, pred_s, row_s and col_s (fixated)."""
-    for i, image in enumerate(arrays["image"]):
-        full = {key: round(arrays[key][i].item(), 6) for key in study.FULL_IMAGE}
-        for c, name in enumerate(arrays["conditions"][:n_conditions]):
-            row = dict(image=image, condition=name) | full
-            for key in study.PER_SACCADE:
-                row |= {f"{key}_{s}": round(arrays[key][i, c, s - 1].item(), 6) for s in STEPS}
-            yield row
-
-
-def sweep_rows(arrays: dict) -> Iterator[dict]:
-    """Rows of sweep.csv, a condition and saccade each: means over the images."""
-    mean = {key: arrays[key].mean(0, dtype=float).round(6) for key in ("correct", "tokens", "certainty")}
-    for c, name in enumerate(arrays["conditions"]):
-        for s in STEPS:
-            yield dict(condition=name, saccade=s) | {key: value[c, s - 1] for key, value in mean.items()}
-
-
 # -------------------------------------------------------------------------------- figures
 
 def band(ax, values: np.ndarray, label: str, colour, y: str, style: str = "o-", unit: float = 1.) -> None:
@@ -596,11 +573,11 @@ def main(argv: list[str] | None = None) -> None:
     published = study.official(args, arrays["label"])
     headline = study.claims(arrays, args.fovea, args.sweep, args.seed, published)
     if args.sweep:
-        write_csv(sweep_rows(arrays), args.out / "sweep.csv")
+        write_csv(study.sweep_rows(arrays), args.out / "sweep.csv")
     if args.train_head:
         save_checkpoint(head.state_dict(), args.out / "linear_head.pth")
-    finish(args, "exp04_saccades", arrays, image_rows(arrays, 2 * len(args.fovea)), headline, draw, began,
-           device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
+    finish(args, "exp04_saccades", arrays, study.image_rows(arrays, 2 * len(args.fovea)), headline, draw,
+           began, device, not_run=[text for part, text in NOT_RUN.items() if not getattr(args, part)],
            on_screen=study.ON_SCREEN, model=args.model, block=block, preprocessing=vars(view),
            head_fitted=fitted, unreadable=fitted.get("unreadable", []) + bad,
            left_out=data.passed_over(args.data, args.train_head))

@@ -442,7 +442,7 @@ def main(argv: list[str] | None = None) -> None:
     arrays |= dict(image=np.array(names), classes=np.array(classes),
                    conditions=np.array(policies(unisal, args.saliency_dir))) | examples(arrays, images)
     headline = claims(arrays, {key: values[arrays["index"]] for key, values in before.items()})
-    finish(args, "exp04_saliency", arrays, exp04.image_rows(arrays), headline, draw, began, device, (),
+    finish(args, "exp04_saliency", arrays, study.image_rows(arrays), headline, draw, began, device, (),
            not_run, model=args.model, head_fitted=fitted, unreadable=fitted.get("unreadable", []) + bad,
            size=size, patch=model.patch_size, left_out=data.passed_over(args.data, args.train_head))
 

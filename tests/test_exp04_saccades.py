@@ -865,7 +865,7 @@ def hand_made(n: int = 90) -> dict:
 
 def test_rows_of_both_tables_are_those_of_their_condition_and_saccade():
     arrays = hand_made(4)
-    rows = list(S.image_rows(arrays, 3))
+    rows = list(C.image_rows(arrays, 3))
     assert [(row["image"], row["condition"]) for row in rows] == [
         (f"{i}", name) for i in range(4) for name in arrays["conditions"][:3]]
     for k, row in enumerate(rows):
@@ -874,7 +874,7 @@ def test_rows_of_both_tables_are_those_of_their_condition_and_saccade():
             assert row[key] == pytest.approx(float(arrays[key][i]), abs=1e-6)
         for key in C.PER_SACCADE:
             assert [row[f"{key}_{s}"] for s in range(1, 11)] == pytest.approx(arrays[key][i, c].astype(float), abs=1e-6)
-    rows = list(S.sweep_rows(arrays))
+    rows = list(C.sweep_rows(arrays))
     assert len(rows) == 10 * len(arrays["conditions"])
     for k, row in enumerate(rows):
         c, s = divmod(k, 10)
