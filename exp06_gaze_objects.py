@@ -306,10 +306,12 @@ def best_sigma(curves: np.ndarray, sigmas: np.ndarray) -> np.ndarray:
 def crossed_bootstrap(values: np.ndarray, n_boot: int = N_BOOT, seed: int = 0) -> np.ndarray:
     """Means over participants and objects, (n_boot, ...), both drawn anew with replacement and independently
     (Owen 2007: both are samples from populations); values (P, O, ...), NaN = not seen. Draws in which nobody
-    saw anything are drawn again."""
+    saw anything are drawn again; NaN where there is no seen pair at all."""
     (n_people, n_objects), rng = values.shape[:2], np.random.default_rng(seed)
     flat, out = values.reshape(n_people * n_objects, -1), []
     seen = ~np.isnan(flat[:, 0])  # a pair is NaN for all heads and sigmas, or for none
+    if not seen.any():
+        return np.full((n_boot, *values.shape[2:]), np.nan)
     while sum(map(len, out)) < n_boot:
         people = rng.multinomial(n_people, np.full(n_people, 1 / n_people), 100)  # (100, P)
         objects = rng.multinomial(n_objects, np.full(n_objects, 1 / n_objects), 100)

@@ -362,6 +362,7 @@ def test_bootstrap_leaves_out_pairs_that_were_not_seen():
     values[[0, 1], [1, 0]] = np.nan
     draws = E.crossed_bootstrap(values, 200)
     assert draws.shape == (200, 1) and draws.min() == 3 and draws.max() == 5
+    assert np.isnan(E.crossed_bootstrap(np.full((3, 4, 2), np.nan), 50)).sum() == 100  # and it ends
 
 
 def test_anova_and_tukey_equal_pingouin_and_statsmodels():
